@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent says of itself."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AgentReport:
+    """An agent's word of itself, sent regularly and at every change.
+
+    All times are microseconds since the epoch.
+
+    :param state: one of ``states.AGENT``, except late, which only an engine can tell.
+    :param reason: why it is not ``up``; empty if it is.
+    :param sent_at: by the host's clock.
+    :param started_at: when the agent's process started, by the host's clock.
+    :param spool_depth: events that are spooled and not yet acknowledged.
+    :param spool_refused: events that the engine refused and the agent set aside.
+    :param filter_checksum: SHA-256 of the filter file in force, in hex.
+    :param inventory_digest: SHA-256 of the inventory, in hex; an engine that holds another
+        one asks for the whole.
+    :param figures: counters for a person (dropped per rule, per source ...); JSON values only.
+    """
+
+    host: str
+    state: str
+    reason: str
+    version: str
+    sent_at: int
+    started_at: int
+    interval: float
+    spool_depth: int
+    spool_refused: int
+    last_event_at: int
+    filter_checksum: str
+    inventory_digest: str
+    instances: int
+    figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Agent:
+    """An agent as the engine knows it.
+
+    :param report: its newest report.
+    :param state: the report's state, or ``late``.
+    :param seen_at: when that report arrived; microseconds, engines' clock.
+    """
+
+    report: AgentReport
+    state: str
+    seen_at: int

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened (RawEvent, Event), what a source saw (Listing, Reachability), and what a rule
+made of it (Decision)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vmmonitor.model.instance import Instance, Seen
+
+IGNORE = "ignore"
+RECORD = "record"
+RECOVER = "recover"
+ACTIONS = (IGNORE, RECORD, RECOVER)
+
+INFO = "info"
+WARNING = "warning"
+CRITICAL = "critical"
+SEVERITIES = (INFO, WARNING, CRITICAL)
+
+#: The instance runs again: the agent's own word, or libvirt's. Sent in the order in which
+#: things happened on the host, so everything that the failure itself caused came before it.
+AGENT_SOURCE = "agent"
+RUNNING_AGAIN = frozenset({"lifecycle.started", "lifecycle.resumed", "recovery.running"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RawEvent:
+    """What a source yields: something happened to one instance.
+
+    :param source: entry point name of the source (``libvirt``).
+    :param type: libvirt's own name in lower case (``lifecycle.stopped``, ``io_error``).
+    :param detail: the finer word (``failed``, ``pause``), empty if the type has none.
+    :param occurred_at: when the source learnt of it; microseconds since the epoch.
+    :param instance: at least its uuid; what is missing is completed from what is remembered.
+    :param attributes: everything else that was told (path, device, reason); JSON values only.
+    :param seen: the instance as it is now, where the source had reason to look.
+    """
+
+    source: str
+    type: str
+    detail: str
+    occurred_at: int
+    instance: Instance
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seen: Seen | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """Everything one source sees on its host at one moment, on start and on each reconnect.
+
+    :param started_at: when the look began, so that an event that came during it is newer.
+    :param why: ``start`` or ``reconnect``.
+    """
+
+    source: str
+    started_at: int
+    why: str
+    seen: tuple[Seen, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Reachability:
+    """A source can, or cannot, see its host. Says nothing of any instance.
+
+    :param reason: why not; empty if it can.
+    """
+
+    source: str
+    reachable: bool
+    at: int
+    reason: str = ""
+
+
+Observation = RawEvent | Listing | Reachability
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One immutable fact about one instance, as it is spooled, sent and stored.
+
+    :param event_id: made on the host, once; a second event with the same id is a duplicate.
+    :param host: as nova names it (``CONF.host``).
+    :param sequence: rises by one per event of its host's spool; 0 while it is not spooled.
+    """
+
+    event_id: str
+    host: str
+    instance: Instance
+    source: str
+    type: str
+    detail: str
+    occurred_at: int
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sequence: int = 0
+
+    @property
+    def cause(self) -> str:
+        """The event's kind in one word: ``lifecycle.stopped/failed``."""
+        return f"{self.type}/{self.detail}" if self.detail else self.type
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What the rules make of an event.
+
+    :param action: one of ACTIONS.
+    :param severity: one of SEVERITIES.
+    :param rule: name of the rule that decided; ``default`` if none matched.
+    """
+
+    action: str
+    severity: str
+    rule: str

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state machines, as data. A state changes only along a row of these tables.
+
+Every change is one guarded UPDATE (``... WHERE state = <the old one>``), so of any number of
+engines that try the same move exactly one makes it.
+"""
+
+from collections.abc import Mapping
+
+from vmmonitor.model import errors
+
+# -- incident ----------------------------------------------------------------------------------
+#: A failure was reported; waits until hold_until in case it was planned or heals by itself.
+PENDING = "pending"
+#: It is a failure, and nothing acts on it: no policy wants to, or none may.
+OPEN = "open"
+#: A recovery is due, running, or waits for the instance to run again.
+RECOVERING = "recovering"
+#: Nothing acts until somebody or something releases it (unknown verdict, budget, storm fuse).
+HELD = "held"
+#: Muted by an operator; examined again when the silence ends.
+SILENCED = "silenced"
+#: The instance runs again. Over.
+RESOLVED = "resolved"
+#: Every step of the policy was tried in vain. Over.
+FAILED = "failed"
+#: It was planned, or the instance is gone. Over.
+IGNORED = "ignored"
+
+#: incident state -> {what happens: next state}. One sentence each: who causes it.
+INCIDENT: Mapping[str, Mapping[str, str]] = {
+    PENDING: {
+        "confirm": RECOVERING,  # the hold is over, the verdict is "failed", a policy acts
+        "leave": OPEN,  # the same, but no policy step acts on it
+        "run": RESOLVED,  # the instance was seen running again before anybody acted
+        "plan": IGNORED,  # the expectation says that it was planned, or the instance is gone
+        "hold": HELD,  # the verdict is "unknown": never act blindly
+        "silence": SILENCED,  # an operator's silence matches
+    },
+    OPEN: {
+        "confirm": RECOVERING,
+        "run": RESOLVED,
+        "plan": IGNORED,
+        "silence": SILENCED,
+    },
+    HELD: {
+        "release": PENDING,  # somebody or something lets it go on
+        "run": RESOLVED,
+        "plan": IGNORED,
+    },
+    SILENCED: {
+        "release": PENDING,  # the silence is over
+        "run": RESOLVED,
+        "plan": IGNORED,
+    },
+    RECOVERING: {
+        "run": RESOLVED,  # the recovery succeeded
+        "give_up": FAILED,  # the last attempt of the last step failed
+        "plan": IGNORED,  # a driver found that there is nothing to recover
+    },
+    RESOLVED: {},
+    FAILED: {},
+    IGNORED: {},
+}
+INCIDENT_OPEN = frozenset(state for state, moves in INCIDENT.items() if moves)
+
+# -- recovery ----------------------------------------------------------------------------------
+#: To be started at not_before, by whichever engine claims it.
+REQUESTED = "requested"
+#: An engine holds its lease and is calling the driver.
+RUNNING = "running"
+#: The driver has done its part; the instance has not been seen running yet.
+WAITING = "waiting"
+#: The instance runs again, or the driver's part was all that was asked for.
+SUCCEEDED = "succeeded"
+#: The driver failed, or the instance did not run again in time. (Also: FAILED)
+#: There was nothing to do.
+SKIPPED = "skipped"
+#: Its incident ended some other way first.
+CANCELLED = "cancelled"
+
+#: recovery state -> {what happens: next state}.
+RECOVERY: Mapping[str, Mapping[str, str]] = {
+    REQUESTED: {
+        "claim": RUNNING,  # an engine takes its lease
+        "cancel": CANCELLED,
+    },
+    RUNNING: {
+        "take_over": RUNNING,  # the lease ran out: another engine goes on with it
+        "wait": WAITING,  # the driver did its part
+        "succeed": SUCCEEDED,
+        "fail": FAILED,
+        "skip": SKIPPED,
+    },
+    WAITING: {
+        "succeed": SUCCEEDED,  # the instance was seen running
+        "fail": FAILED,  # it was not, in time
+        "cancel": CANCELLED,
+    },
+    SUCCEEDED: {},
+    FAILED: {},
+    SKIPPED: {},
+    CANCELLED: {},
+}
+RECOVERY_ACTIVE = frozenset(state for state, moves in RECOVERY.items() if moves)
+
+# -- agent -------------------------------------------------------------------------------------
+#: Reports in time, sees its host, and its spool empties.
+UP = "up"
+#: Has not reported for too long. Set by the engine.
+LATE = "late"
+#: Cannot reach libvirt. Says nothing of the instances.
+BLIND = "blind"
+#: Its spool holds more than the mark.
+BEHIND = "behind"
+#: Was stopped on purpose.
+STOPPED = "stopped"
+AGENT = (UP, LATE, BLIND, BEHIND, STOPPED)
+
+
+def after(table: Mapping[str, Mapping[str, str]], state: str, move: str) -> str:
+    """Return the state that ``move`` leads to from ``state``.
+
+    :param table: INCIDENT or RECOVERY.
+    :raises vmmonitor.model.errors.IllegalMove: the table has no such move.
+    """
+    try:
+        return table[state][move]
+    except KeyError:
+        raise errors.IllegalMove(state=state, move=move) from None

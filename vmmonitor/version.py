@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The version of the installed vmmonitor, as pbr derives it from git."""
+
+import pbr.version
+
+version_info = pbr.version.VersionInfo("vmmonitor")
