@@ -113,3 +113,23 @@ class Decision:
     action: str
     severity: str
     rule: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StoredEvent:
+    """An event with what became of it on its way; times are microseconds since the epoch.
+
+    :param incident_id: the incident that it opened or was attached to; None if neither.
+    :param spooled_at: when it was safe on its host, by the host's clock, like ``sent_at``:
+        when the batch that carried it here left its host.
+    :param received_at: when an engine took it, by the engines' clock, like ``stored_at``:
+        just before the commit that made it durable.
+    """
+
+    event: Event
+    decision: Decision
+    incident_id: str | None
+    spooled_at: int
+    sent_at: int
+    received_at: int
+    stored_at: int

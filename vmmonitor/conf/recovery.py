@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How incidents become recoveries."""
+
+from oslo_config import cfg
+
+GROUP = "recovery"
+
+OPTS = [
+    cfg.StrOpt(
+        "policy_file",
+        default="",
+        help="""
+YAML file with the recovery policies: which driver, how often, after which hold.
+
+Empty: ``recovery_policies.yaml`` beside the configuration file, or the shipped policies if there
+is none. SIGHUP reads it again; a broken file is refused and the old policies stay in force.
+""",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=8,
+        min=1,
+        max=256,
+        help="""
+Number of recoveries that one engine process runs at once. Each waits for its driver in a thread
+of its own.
+""",
+    ),
+    cfg.FloatOpt(
+        "lease",
+        default=30.0,
+        min=1,
+        max=3600,
+        help="""
+Seconds after which another engine takes over a recovery whose engine died. A live engine renews
+its leases at a third of this. Shorter is faster after a crash, and costs more renewals.
+""",
+    ),
+    cfg.FloatOpt(
+        "poll_interval",
+        default=1.0,
+        min=0.05,
+        max=60,
+        help="""
+Seconds between two looks at the database for work that another engine left: holds that are over,
+leases that ran out. An engine's own work starts at once, whatever this says.
+""",
+    ),
+    cfg.FloatOpt(
+        "ask_again",
+        default=10.0,
+        min=0.1,
+        max=3600,
+        help="""
+Seconds before the expectation is asked again about an incident on which it had no verdict.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register this group's options on ``conf``."""
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Return (group, options), for the sample file."""
+    return [(GROUP, OPTS)]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SEAM OUT: how an instance is brought back.
+
+A driver is a class named by an entry point in ``vmmonitor.recovery``; the steps of
+``recovery_policies.yaml`` name the ones to use.
+"""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from oslo_config import cfg
+
+from vmmonitor.model.recovery import Outcome, Request
+
+#: Asks the agent of a host to bring an instance back: (host, instance_uuid, recovery_id,
+#: timeout in seconds) -> the answer of ``AgentAPI.recover_instance``. Raises
+#: ``errors.Retriable`` if no answer came.
+AskAgent = Callable[[str, str, str, float], Mapping[str, Any]]
+
+
+class Driver(abc.ABC):
+    """Knows one way to bring an instance back, or to have somebody else do it."""
+
+    def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
+        """Keep what is needed; connect to nothing yet.
+
+        :param conf: the service's configuration.
+        :param ask_agent: for drivers that act through the agent on the instance's host.
+        """
+        self.conf = conf
+        self.ask_agent = ask_agent
+
+    @abc.abstractmethod
+    def recover(self, request: Request) -> Outcome:
+        """Do it, once, within ``request.timeout`` seconds, and tell what came of it.
+
+        The recovery is already claimed and committed. The same request may come again, with
+        ``taken_over`` set, after an engine died: a driver must then find out what was already
+        done. An ordinary failure is an Outcome; whatever is raised counts as a failure that may
+        be tried again.
+        """
