@@ -111,9 +111,12 @@ def read(path: str) -> Document:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - content.rfind(b"\n", 0, error.start)
-        raise invalid(path, [Problem("this is not UTF-8 text", line, column)]) from None
+        good = content[: error.start].decode("utf-8-sig")
+        place = _place(good, len(good))
+        raise invalid(path, [Problem("this is not UTF-8 text", *place)]) from None
+    if found := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        reason = f"a control character (U+{ord(found[0]):04X})"
+        raise invalid(path, [Problem(reason, *_place(text, found.start()))])
     builder = _Builder()
     try:
         value = builder.document(yaml.parse(text, Loader=_PARSER))
@@ -150,6 +153,11 @@ def _content(path: str) -> bytes:
     return content
 
 
+def _place(text: str, index: int) -> tuple[int, int]:
+    """Return line and column, from 1, of a character."""
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
+
+
 def _syntax(error: yaml.MarkedYAMLError) -> Problem:
     reason = " ".join(part for part in (error.context, error.problem) if part)
     mark = error.problem_mark or error.context_mark
@@ -165,7 +173,7 @@ def _one_line(error: Exception) -> str:
 class _Refused(Exception):
     """Reading cannot go on after this problem."""
 
-    def __init__(self, reason: str, mark: yaml.Mark):
+    def __init__(self, reason: str, mark: Any):
         super().__init__(reason)
         self.problem = Problem(reason, mark.line + 1, mark.column + 1)
 
@@ -178,7 +186,7 @@ class _Builder:
         self.keys: dict[Path, tuple[int, int]] = {}
         self.problems: list[Problem] = []
 
-    def document(self, events: Iterator[yaml.Event]) -> Any:
+    def document(self, events: Iterator[Any]) -> Any:
         """Return the value of the only document, None if there is none."""
         self._events = events
         value, seen = None, False
@@ -190,7 +198,7 @@ class _Builder:
                 value = self._value(next(events), ())
         return value
 
-    def _value(self, event: yaml.Event, path: Path) -> Any:
+    def _value(self, event: Any, path: Path) -> Any:
         self._refuse_extras(event)
         mark = event.start_mark
         if len(path) > MAX_DEPTH:
@@ -202,7 +210,7 @@ class _Builder:
             return self._sequence(path)
         return _scalar(event.value) if event.implicit[0] else event.value
 
-    def _refuse_extras(self, event: yaml.Event) -> None:
+    def _refuse_extras(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent) or event.anchor:
             raise _Refused(
                 "anchors and aliases (& and *) are not allowed; quote a text that begins so",

@@ -118,7 +118,7 @@ def check(document: Document, schema: Mapping[str, Any]) -> None:
         raise invalid(document.path, problems)
 
 
-def _problems(document: Document, error: jsonschema.ValidationError) -> Iterator[Problem]:
+def _problems(document: Document, error: Any) -> Iterator[Problem]:
     path = tuple(error.absolute_path)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
@@ -150,7 +150,7 @@ def _guess(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _words(error: jsonschema.ValidationError) -> str:
+def _words(error: Any) -> str:
     """Return the error in words; jsonschema's own are cut, since they quote the whole value."""
     if error.validator == "enum":
         guess = _guess(str(error.instance), error.validator_value)
@@ -158,19 +158,28 @@ def _words(error: jsonschema.ValidationError) -> str:
     if error.validator == "const":
         return f"must be {error.validator_value}, not {_cut(error.instance)}"
     if error.validator == "type":
-        return f"{_cut(error.instance)} is {_article(error.instance)}, not {_types(error)}"
+        hint = "; for several write in: [...]" if isinstance(error.instance, list) else ""
+        return f"{_cut(error.instance)} is {_article(error.instance)}, not {_types(error)}{hint}"
     if error.validator in ("minItems", "minProperties"):
         return "must not be empty"
-    return (
-        error.message
-        if len(error.message) <= 200
-        else error.message[:80] + " ... " + error.message[-100:]
-    )
+    message = str(error.message)
+    return message if len(message) <= 200 else f"{message[:80]} ... {message[-100:]}"
 
 
-def _types(error: jsonschema.ValidationError) -> str:
+def _types(error: Any) -> str:
     names = error.validator_value
-    return " or ".join([names] if isinstance(names, str) else names).replace("object", "mapping")
+    names = [names] if isinstance(names, str) else names
+    return " or ".join(_KINDS.get(name, name) for name in names)
+
+
+_KINDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a string",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "a boolean",
+}
 
 
 def _article(value: Any) -> str:
@@ -186,7 +195,7 @@ def _article(value: Any) -> str:
 
 def _cut(value: Any) -> str:
     if isinstance(value, dict | list):
-        return "this"
+        return "it"
     shown = repr(value)
     return shown if len(shown) <= 100 else shown[:100] + "..."
 
