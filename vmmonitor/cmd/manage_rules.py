@@ -126,8 +126,10 @@ def _read(path: str) -> Event:
         else:
             with open(path, encoding="utf-8") as file:
                 form = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.InvalidMessage(f"{path}: {error}") from None
+    except OSError as error:
+        raise errors.InvalidMessage(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidMessage(f"{path}: this is not JSON: {error}") from None
     if isinstance(form, dict):
         form = _FILLED | form
         instance = form.get("instance", {})
