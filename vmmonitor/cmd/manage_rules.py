@@ -108,9 +108,10 @@ def explain_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     print(f"-> {policy.name}: hold {policy.hold:g} s")
     for number, step in enumerate(policy.steps, start=1):
         often = "without limit" if step.attempts == policies.WITHOUT_LIMIT else step.attempts
+        long = f" {step.wait:g} s" if step.wait_for == policies.RUNNING else ""
         print(
             f"   step {number}: {step.driver}, attempts {often}, timeout {step.timeout:g} s, "
-            f"wait for {step.wait_for} {step.wait:g} s"
+            f"wait for {step.wait_for}{long}"
         )
     return 0
 
