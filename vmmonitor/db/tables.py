@@ -36,7 +36,7 @@ JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 class Plain(sa.types.TypeDecorator[str]):
     """A string, made storable."""
 
-    impl = sa.String
+    impl: sa.types.TypeEngine[str] | type[sa.types.TypeEngine[str]] = sa.String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
