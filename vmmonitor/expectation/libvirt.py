@@ -11,7 +11,8 @@ from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, V
 BY_HOST = "lifecycle.stopped/shutdown by host"
 
 #: What the newest word on an instance's state means. The newest decides: somebody who destroys
-#: an instance after its failure wants it stopped. A cause that is not here is UNKNOWN.
+#: an instance after its failure wants it stopped. A cause that is not here is UNKNOWN. The
+#: details are those of libvirt's events, and the reasons that it gives to whoever looks later.
 MEANING = {
     "lifecycle.stopped/failed": (FAILED, "its process was killed or ended by itself"),
     "lifecycle.stopped/crashed": (FAILED, "it was stopped because its guest crashed"),
@@ -29,8 +30,15 @@ MEANING = {
     "lifecycle.stopped/migrated": (PLANNED, "it was migrated to another host"),
     "lifecycle.stopped/from_snapshot": (PLANNED, "it was put back to a stopped snapshot"),
     "lifecycle.suspended/paused": (PLANNED, "somebody had it paused"),
+    "lifecycle.suspended/user": (PLANNED, "somebody had it paused"),
     "lifecycle.suspended/migrated": (PLANNED, "it is being migrated"),
+    "lifecycle.suspended/migration": (PLANNED, "it is being migrated"),
     "lifecycle.suspended/postcopy": (PLANNED, "it is being migrated"),
+    "lifecycle.suspended/save": (PLANNED, "it is being saved"),
+    "lifecycle.suspended/dump": (PLANNED, "its memory is being dumped"),
+    "lifecycle.suspended/snapshot": (PLANNED, "a snapshot of it is being made"),
+    "lifecycle.suspended/starting_up": (PLANNED, "it is being started"),
+    "lifecycle.suspended/shutting_down": (PLANNED, "it is being shut down"),
     "lifecycle.suspended/restored": (PLANNED, "it was restored paused"),
     "lifecycle.suspended/from_snapshot": (PLANNED, "it was put back to a paused snapshot"),
     "lifecycle.pmsuspended/memory": (PLANNED, "its guest went to sleep"),

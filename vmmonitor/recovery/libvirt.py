@@ -28,7 +28,9 @@ class LibvirtDriver(Driver):
             message = f"the agent on {host} did not answer: {error}"
             return Outcome(move="fail", message=message, retry=True)
         if not _is_answer(answer):
-            message = f"the agent on {host} gave an answer that cannot be read: {answer!r:.200}"
+            message = (
+                f"the agent on {host} gave an answer that cannot be read: {str(answer)[:200]}"
+            )
             return Outcome(move="fail", message=message)
         return _outcome(answer)
 

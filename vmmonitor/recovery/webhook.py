@@ -28,6 +28,8 @@ SIGNATURE = "X-Vmmonitor-Signature"
 BODY_BYTES = 800
 BODY_SECONDS = 1.0
 EXCERPT = 200
+#: OpenSSL's words for a certificate that is not to be trusted, and for a file without any.
+UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "X509")
 
 
 class WebhookDriver(Driver):
@@ -159,12 +161,14 @@ def _trouble(error: Exception, seconds: float) -> Outcome:
     """Say what went wrong without the URL, which may carry a secret of the receiver's."""
     cause = getattr(error.args[0], "reason", error) if error.args else error
     why = _printable(str(cause))
-    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY" in str(error):
+    if isinstance(error, requests.exceptions.SSLError) and any(word in why for word in UNTRUSTED):
         return _fail(f"the receiver's certificate cannot be trusted ([webhook] ca_file): {why}")
     if isinstance(error, requests.exceptions.Timeout):
         return _fail(f"the receiver did not answer within {seconds:g} s", retry=True)
     if isinstance(error, requests.exceptions.ConnectionError):
         return _fail(f"the receiver cannot be reached: {why}", retry=True)
+    if not isinstance(error, requests.exceptions.RequestException) and isinstance(error, OSError):
+        return _fail(f"the authorities cannot be read ([webhook] ca_file): {why}")
     return _fail(f"the receiver cannot be called: {type(error).__name__}")
 
 
