@@ -86,11 +86,13 @@ def imported(path: pathlib.Path, tree: ast.AST) -> Iterator[str]:
             origin = ".".join(filter(None, (base, node.module)))
             yield from (f"{origin}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
-            yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value
 
 
 def _called(node: ast.Call) -> str:
-    return getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+    return str(getattr(node.func, "attr", getattr(node.func, "id", "")))
 
 
 def inside(name: str, places: tuple[str, ...]) -> bool:
