@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the API's objects to columns and rows."""
+
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cliff import columns
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Time(columns.FormattableColumn[str | None]):
+    """A time: in milliseconds and without its T for a person, as the API says it otherwise."""
+
+    def human_readable(self) -> str:
+        """Return ``2026-11-22 13:15:39.123``, empty if there is none."""
+        return self._value[:23].replace("T", " ") if self._value else ""
+
+
+class Facts(columns.FormattableColumn[Mapping[str, Any]]):
+    """A mapping: one line of JSON for a person."""
+
+    def human_readable(self) -> str:
+        """Return the mapping as JSON."""
+        return json.dumps(self._value)
+
+
+def flat(thing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the API's object with its instance's fields in front: ``instance_uuid`` ..."""
+    instance = {f"instance_{name}": value for name, value in thing.get("instance", {}).items()}
+    rest = {name: value for name, value in thing.items() if name != "instance"}
+    return instance | rest
+
+
+def row(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:
+    """Return a row's cells.
+
+    :param names: columns, as ``flat`` names them.
+    """
+    fields = flat(thing)
+    return tuple(_cell(name, fields[name]) for name in names)
+
+
+def _cell(name: str, value: Any) -> Any:
+    if name.endswith(("_at", "_until", "_before")):
+        return Time(value)
+    if isinstance(value, dict):
+        return Facts(value)
+    return "" if value is None else value
+
+
+def moment(text: str, now: datetime.datetime | None = None) -> str:
+    """Return a time as the API reads it.
+
+    :param text: ISO 8601, or how long ago: ``90s``, ``30m``, ``1h``, ``7d``, ``2w``.
+    :param now: when "ago" begins; the local clock if None.
+    :raises ValueError: it is neither.
+    """
+    ago = re.fullmatch(r"(\d{1,9})([smhdw])", text)
+    if not ago:
+        return datetime.datetime.fromisoformat(text).isoformat()
+    now = now or datetime.datetime.now(datetime.UTC)
+    delta = datetime.timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+    try:
+        return (now - delta).isoformat()
+    except OverflowError:
+        raise ValueError(f"{text!r} is before the calendar begins") from None
