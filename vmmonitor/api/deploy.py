@@ -22,7 +22,7 @@ class Health:
     @webob.dec.wsgify
     def __call__(self, request: webob.Request) -> webob.Response:
         """Answer the request, or have it answered."""
-        asked = request.path_info == "/healthcheck"
+        asked = request.environ.get("PATH_INFO") == "/healthcheck"
         return request.get_response(self._healthcheck if asked else self.application)
 
 

@@ -2,7 +2,6 @@
 """What a caller reads when something went wrong. A code, once shipped, never changes."""
 
 import http
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -68,7 +67,7 @@ class ApiError(webob.exc.HTTPException):
             "request_id": environ.get(request_id.ENV_REQUEST_ID),
         }
         response = webob.Response(
-            json.dumps({"errors": [error]}), status=self.status, content_type="application/json"
+            json_body={"errors": [error]}, status=self.status, content_type="application/json"
         )
         response.headers.update(self.headers)
         return response(environ, start_response)

@@ -82,7 +82,7 @@ def _canonical(name: str, values: list[str]) -> list[str]:
 
 def _order(text: str) -> list[tuple[str, str]]:
     pairs = (item.partition(":") for item in text.split(","))
-    return [(key, direction or "asc") for key, _, direction in pairs]
+    return [("id" if key == "stored" else key, direction or "asc") for key, _, direction in pairs]
 
 
 def answer(

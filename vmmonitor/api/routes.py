@@ -2,7 +2,6 @@
 """The whole API in one table: URL -> method -> function."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -46,6 +45,7 @@ def _mapper() -> routes.Mapper:
             served = ["GET", "HEAD"] if method == "GET" else [method]
             mapper.connect(None, url, handler=handler, conditions={"method": served})
         mapper.connect(None, url, handler=functools.partial(_refuse, ", ".join(allowed)))
+    mapper.create_regs([])
     return mapper
 
 
@@ -74,6 +74,6 @@ class Router:
             raise errors.ApiError(404, errors.NO_SUCH_URL, detail)
         handler = found.pop("handler")
         request.conf, request.database, request.arguments = self.conf, self.database, found
-        response = webob.Response(json.dumps(handler(request)), content_type="application/json")
+        response = webob.Response(json_body=handler(request), content_type="application/json")
         response.cache_control = "no-cache"
         return response

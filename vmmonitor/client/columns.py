@@ -9,6 +9,7 @@ from typing import Any
 
 from cliff import columns
 
+_INSTANCE = {"uuid": "instance_uuid", "name": "instance_name"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -29,10 +30,14 @@ class Facts(columns.FormattableColumn[Mapping[str, Any]]):
 
 
 def flat(thing: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the API's object with its instance's fields in front: ``instance_uuid`` ..."""
-    instance = {f"instance_{name}": value for name, value in thing.get("instance", {}).items()}
-    rest = {name: value for name, value in thing.items() if name != "instance"}
-    return instance | rest
+    """Return the API's object with its instance's fields beside its own, named as in filters."""
+    fields: dict[str, Any] = {}
+    for name, value in thing.items():
+        if name == "instance":
+            fields |= {_INSTANCE.get(key, key): inner for key, inner in value.items()}
+        else:
+            fields[name] = value
+    return fields
 
 
 def row(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:

@@ -29,8 +29,8 @@ class ListEvent(base.List):
     )
     LONG = (
         "instance_uuid",
-        "instance_hypervisor_name",
-        "instance_project_id",
+        "hypervisor_name",
+        "project_id",
         "source",
         "sequence",
         "rule",

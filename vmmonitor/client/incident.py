@@ -31,8 +31,8 @@ class ListIncident(base.List):
     )
     LONG = (
         "instance_uuid",
-        "instance_hypervisor_name",
-        "instance_project_id",
+        "hypervisor_name",
+        "project_id",
         "policy",
         "event_count",
         "hold_until",

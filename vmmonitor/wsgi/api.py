@@ -13,6 +13,7 @@ from oslo_log import log
 
 from vmmonitor import conf as vmmonitor_conf
 from vmmonitor.api import deploy
+from vmmonitor.model import errors
 
 #: Configuration files, with commas; without it they are searched in oslo.config's usual places.
 FILES = "VMMONITOR_CONFIG_FILES"
@@ -28,7 +29,7 @@ def build(files: list[str] | None) -> Callable:
         conf = vmmonitor_conf.new([], files)
         log.setup(conf, "vmmonitor")
         return deploy.build(conf)
-    except (cfg.Error, log.LogConfigError, ValueError) as error:
+    except (cfg.Error, log.LogConfigError, errors.VmmonitorError) as error:
         raise SystemExit(f"vmmonitor API: the configuration is broken: {error}") from error
 
 

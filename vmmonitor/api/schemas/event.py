@@ -16,5 +16,6 @@ INDEX = common.listing(
         "incident_id": common.TEXT,
         "project_id": common.TEXT,
     },
-    sort_keys=("occurred_at", "stored", "host", "type", "severity"),
+    # "stored" is the order in which events were inserted, which a follower needs.
+    sort_keys=("occurred_at", "stored_at", "stored"),
 )

@@ -14,7 +14,7 @@ INDEX = common.listing(
         "project_id": common.TEXT,
         "policy": common.TEXT,
     },
-    sort_keys=("opened_at", "updated_at", "host", "state", "severity"),
+    sort_keys=("opened_at", "updated_at", "host"),
 )
 #: Whether the incident is not over; stands for several states.
 INDEX["properties"]["open"] = common.once(common.one_of(("true", "false")))

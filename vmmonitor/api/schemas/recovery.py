@@ -12,5 +12,5 @@ INDEX = common.listing(
         "host": common.TEXT,
         "incident_id": common.TEXT,
     },
-    sort_keys=("created_at", "host", "state", "driver"),
+    sort_keys=("created_at",),
 )
