@@ -23,7 +23,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _BROKEN_PIPE = 141
 
 
-class ClientManager:
+class Clients:
     """Has the clients that commands ask for, under the names that openstackclient gives them."""
 
     def __init__(self, endpoint: str):
@@ -53,7 +53,7 @@ class Shell(app.App):
     """The ``vmmonitor`` command."""
 
     NAME = "vmmonitor"
-    client_manager: ClientManager
+    client_manager: Clients
 
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: dict | None = None
@@ -70,7 +70,7 @@ class Shell(app.App):
 
     def initialize_app(self, argv: list[str]) -> None:
         """Make ready what commands ask for."""
-        self.client_manager = ClientManager(self.options.endpoint)
+        self.client_manager = Clients(self.options.endpoint)
 
 
 def main(argv: list[str] | None = None) -> int:

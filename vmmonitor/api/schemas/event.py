@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Query strings of events."""
 
-from vmmonitor.api.schemas import common
+from vmmonitor.api.schemas import listing
 from vmmonitor.model import event
 
-INDEX = common.listing(
+INDEX = listing.of(
     filters={
-        "host": common.TEXT,
-        "instance_uuid": common.UUID,
-        "source": common.TEXT,
-        "type": common.TEXT,
-        "detail": common.TEXT,
-        "severity": common.SEVERITY,
-        "action": common.one_of(event.ACTIONS),
-        "incident_id": common.TEXT,
-        "project_id": common.TEXT,
+        "host": listing.TEXT,
+        "instance_uuid": listing.UUID,
+        "source": listing.TEXT,
+        "type": listing.TEXT,
+        "detail": listing.TEXT,
+        "severity": listing.SEVERITY,
+        "action": listing.one_of(event.ACTIONS),
+        "incident_id": listing.TEXT,
+        "project_id": listing.TEXT,
     },
     # "stored" is the order in which events were inserted, which a follower needs.
     sort_keys=("occurred_at", "stored_at", "stored"),

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Query strings of incidents."""
 
-from vmmonitor.api.schemas import common
+from vmmonitor.api.schemas import listing
 from vmmonitor.model import states
 
-INDEX = common.listing(
+INDEX = listing.of(
     filters={
-        "state": common.one_of(tuple(states.INCIDENT)),
-        "instance_uuid": common.UUID,
-        "host": common.TEXT,
-        "cause": common.TEXT,
-        "severity": common.SEVERITY,
-        "project_id": common.TEXT,
-        "policy": common.TEXT,
+        "state": listing.one_of(tuple(states.INCIDENT)),
+        "instance_uuid": listing.UUID,
+        "host": listing.TEXT,
+        "cause": listing.TEXT,
+        "severity": listing.SEVERITY,
+        "project_id": listing.TEXT,
+        "policy": listing.TEXT,
     },
     sort_keys=("opened_at", "updated_at", "host"),
 )
 #: Whether the incident is not over; stands for several states.
-INDEX["properties"]["open"] = common.once(common.one_of(("true", "false")))
+INDEX["properties"]["open"] = listing.once(listing.one_of(("true", "false")))

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Query strings of recoveries."""
 
-from vmmonitor.api.schemas import common
+from vmmonitor.api.schemas import listing
 from vmmonitor.model import states
 
-INDEX = common.listing(
+INDEX = listing.of(
     filters={
-        "state": common.one_of(tuple(states.RECOVERY)),
-        "driver": common.TEXT,
-        "instance_uuid": common.UUID,
-        "host": common.TEXT,
-        "incident_id": common.TEXT,
+        "state": listing.one_of(tuple(states.RECOVERY)),
+        "driver": listing.TEXT,
+        "instance_uuid": listing.UUID,
+        "host": listing.TEXT,
+        "incident_id": listing.TEXT,
     },
     sort_keys=("created_at",),
 )

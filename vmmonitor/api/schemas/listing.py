@@ -49,7 +49,7 @@ def several(value: Schema) -> Schema:
     return {"type": "array", "items": value, "maxItems": 100}
 
 
-def listing(
+def of(
     filters: Mapping[str, Schema], sort_keys: Sequence[str], times: bool = True
 ) -> dict[str, Any]:
     """Return the schema of a list's query string.
