@@ -64,16 +64,15 @@ def bad_parameter(detail: str) -> errors.ApiError:
 
 
 def _told(error: jsonschema.ValidationError, schema: Mapping[str, Any]) -> str:
+    given: Any = error.instance
+    known = schema["properties"]
     if error.validator == "additionalProperties":
-        known = schema["properties"]
-        unknown = ", ".join(sorted(set(error.instance) - set(known)))
+        unknown = ", ".join(sorted(set(given) - set(known)))
         return f"unknown parameter: {unknown}; allowed are {', '.join(sorted(known))}"
-    name = error.path[0]
+    name = str(error.path[0])
     if error.validator == "maxItems":
-        return (
-            f"{name}: given {len(error.instance)} times, at most {error.validator_value} allowed"
-        )
-    return f"{name}: {error.instance[:255]!r} is not {error.schema['description']}"
+        return f"{name}: given {len(given)} times, at most {error.validator_value} allowed"
+    return f"{name}: {given[:255]!r} is not {known[name]['items']['description']}"
 
 
 def _canonical(name: str, values: list[str]) -> list[str]:

@@ -3,11 +3,14 @@
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from osc_lib.command import command
 
 from vmmonitor.client import columns
+
+if TYPE_CHECKING:
+    from vmmonitor.client import http
 
 #: Formats that a program reads; they get everything.
 PROGRAMS = ("json", "yaml")
@@ -49,6 +52,11 @@ def _limit(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
     return int(text)
+
+
+def api(command: Any) -> "http.Client":
+    """Return the vmmonitor API as either shell provides it."""
+    return command.app.client_manager.vmmonitor
 
 
 class List(command.Lister):
@@ -128,7 +136,7 @@ class Show(command.ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence]:
         """Return the columns and the one row."""
-        thing = self.app.client_manager.vmmonitor.show(self.NOUN, parsed_args.ident)
+        thing = api(self).show(self.NOUN, parsed_args.ident)
         if parsed_args.formatter in PROGRAMS:
             return tuple(thing), tuple(thing.values())
         names = tuple(columns.flat(thing))

@@ -77,8 +77,9 @@ class ListEvent(base.List):
 
         tail = TAIL if parsed_args.limit is None else parsed_args.limit
         names = self.names(parsed_args)
-        client = self.app.client_manager.vmmonitor
-        found = follow.events(client.list, self.params(parsed_args), tail, self.log.warning)
+        found = follow.events(
+            base.api(self).list, self.params(parsed_args), tail, self.log.warning
+        )
         return names, (columns.row(names, one) for one in found)
 
     def produce_output(
