@@ -10,7 +10,7 @@ import jsonschema
 
 from vmmonitor.api import errors, times
 from vmmonitor.api.request import Request
-from vmmonitor.db.page import Page
+from vmmonitor.db.page import Direction, Page
 from vmmonitor.model import errors as model_errors
 
 FORMATS = jsonschema.FormatChecker(formats=())
@@ -79,9 +79,14 @@ def _canonical(name: str, values: list[str]) -> list[str]:
     return [value.lower() for value in values] if name == "instance_uuid" else values
 
 
-def _order(text: str) -> list[tuple[str, str]]:
-    pairs = (item.partition(":") for item in text.split(","))
-    return [("id" if key == "stored" else key, direction or "asc") for key, _, direction in pairs]
+def _order(text: str) -> list[tuple[str, Direction]]:
+    """Return the pairs of a ``sort`` that its schema has checked."""
+    order: list[tuple[str, Direction]] = []
+    for item in text.split(","):
+        key, _, direction = item.partition(":")
+        column = "id" if key == "stored" else key
+        order.append((column, "desc" if direction == "desc" else "asc"))
+    return order
 
 
 def answer(

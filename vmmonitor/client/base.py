@@ -2,7 +2,7 @@
 """What the commands of every noun have in common. They run in both shells."""
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from osc_lib.command import command
@@ -80,7 +80,7 @@ class List(command.Lister):
                     name,
                     metavar="<time>",
                     type=_moment,
-                    help=f"only {side} this time: ISO 8601, or how long ago (90s, 30m, 1h, 7d)",
+                    help=f"only {side} this time: ISO 8601 (UTC if it names no zone), or how long ago (90s, 30m, 1h, 7d)",
                 )
         parser.add_argument(
             "--limit",
@@ -104,11 +104,6 @@ class List(command.Lister):
             more = {"metavar": f"<{name.lstrip('-')}>", **more}
         return parser.add_argument(name, action="append", **more).dest
 
-    def names(self, parsed_args: argparse.Namespace) -> list[str]:
-        """Return the columns that the command line asks for."""
-        everything = parsed_args.long or parsed_args.columns or parsed_args.formatter in PROGRAMS
-        return [*self.COLUMNS, *(self.LONG if everything else ())]
-
     def params(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
         """Return the query string that the command line asks for."""
         names = [*self._filters, "sort", *(("since", "until") if self.TIMES else ())]
@@ -116,10 +111,19 @@ class List(command.Lister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterator]:
         """Return the columns and the rows."""
-        names = self.names(parsed_args)
         limit = 100 if parsed_args.limit is None else parsed_args.limit or None
-        found = self.app.client_manager.vmmonitor.list(self.NOUN, self.params(parsed_args), limit)
-        return names, (columns.row(names, one) for one in found)
+        found = api(self).list(self.NOUN, self.params(parsed_args), limit)
+        return self.rows(parsed_args, found)
+
+    def rows(
+        self, parsed_args: argparse.Namespace, found: Iterable[Mapping[str, Any]]
+    ) -> tuple[Sequence[str], Iterator]:
+        """Return the columns that the command line asks for, and a row for each thing."""
+        program = parsed_args.formatter in PROGRAMS
+        everything = program or parsed_args.long or parsed_args.columns
+        names = (*self.COLUMNS, *(self.LONG if everything else ()))
+        row = columns.values if program else columns.cells
+        return names, (row(names, one) for one in found)
 
 
 class Show(command.ShowOne):
@@ -140,4 +144,4 @@ class Show(command.ShowOne):
         if parsed_args.formatter in PROGRAMS:
             return tuple(thing), tuple(thing.values())
         names = tuple(columns.flat(thing))
-        return names, columns.row(names, thing)
+        return names, columns.cells(names, thing)

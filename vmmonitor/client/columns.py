@@ -17,16 +17,12 @@ class Time(columns.FormattableColumn[str | None]):
     """A time: in milliseconds and without its T for a person, as the API says it otherwise."""
 
     def human_readable(self) -> str:
-        """Return ``2026-11-22 13:15:39.123``, empty if there is none."""
-        return self._value[:23].replace("T", " ") if self._value else ""
+        """Return ``2026-11-22 13:15:39.123Z``, empty if there is none."""
+        return f"{self._value[:23]}Z".replace("T", " ") if self._value else ""
 
-
-class Facts(columns.FormattableColumn[Mapping[str, Any]]):
-    """A mapping: one line of JSON for a person."""
-
-    def human_readable(self) -> str:
-        """Return the mapping as JSON."""
-        return json.dumps(self._value)
+    def machine_readable(self) -> str:
+        """Return the time in ISO 8601, empty if there is none."""
+        return self._value or ""
 
 
 def flat(thing: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,8 +36,8 @@ def flat(thing: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def row(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:
-    """Return a row's cells.
+def cells(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:
+    """Return a row's cells for formats that know text and numbers only.
 
     :param names: columns, as ``flat`` names them.
     """
@@ -49,11 +45,27 @@ def row(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:
     return tuple(_cell(name, fields[name]) for name in names)
 
 
+def values(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:
+    """Return a row's values as the API says them, for json and yaml.
+
+    :param names: columns, as ``flat`` names them.
+    """
+    fields = flat(thing)
+    return tuple(fields[name] for name in names)
+
+
+def printable(text: str) -> str:
+    """Return the text without what could command a terminal: anybody can name an instance."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def _cell(name: str, value: Any) -> Any:
     if name.endswith(("_at", "_until", "_before")):
         return Time(value)
-    if isinstance(value, dict):
-        return Facts(value)
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    if isinstance(value, str):
+        return printable(value)
     return "" if value is None else value
 
 

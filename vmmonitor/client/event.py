@@ -7,7 +7,7 @@ from typing import Any
 
 from osc_lib import exceptions
 
-from vmmonitor.client import base, columns
+from vmmonitor.client import base
 
 #: Events that ``--follow`` prints before it waits for new ones.
 TAIL = 10
@@ -76,11 +76,8 @@ class ListEvent(base.List):
         from vmmonitor.client import follow
 
         tail = TAIL if parsed_args.limit is None else parsed_args.limit
-        names = self.names(parsed_args)
-        found = follow.events(
-            base.api(self).list, self.params(parsed_args), tail, self.log.warning
-        )
-        return names, (columns.row(names, one) for one in found)
+        find, params = base.api(self).list, self.params(parsed_args)
+        return self.rows(parsed_args, follow.events(find, params, tail, self.log.warning))
 
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vmmonitor.client import base
+from vmmonitor.client import base, columns
 
 #: Columns of a terminal, where it cannot be asked.
 WIDTH = 100
@@ -78,13 +78,12 @@ class ShowIncident(base.Show):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence]:
         """Return the columns and the one row; for a person without what the time line tells."""
-        names, cells = super().take_action(parsed_args)
         if parsed_args.formatter in base.PROGRAMS:
-            return names, cells
-        fields = dict(zip(names, cells, strict=True))
-        self._timeline = fields["timeline"]
-        facts = {name: cell for name, cell in fields.items() if name not in DETAILS}
-        return tuple(facts), tuple(facts.values())
+            return super().take_action(parsed_args)
+        incident = base.api(self).show(self.NOUN, parsed_args.ident)
+        self._timeline = incident["timeline"]
+        names = tuple(name for name in columns.flat(incident) if name not in DETAILS)
+        return names, columns.cells(names, incident)
 
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any
@@ -110,7 +109,7 @@ def drawn(timeline: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
     for line in timeline:
         head = f"{line['ms']:>{size},.1f}  {line['kind']:8}  "
         yield from textwrap.wrap(
-            line["message"],
+            columns.printable(line["message"]),
             max(width, 60) - 1,
             initial_indent=head,
             subsequent_indent=indent,

@@ -10,7 +10,7 @@ import yaml
 from cliff.columns import FormattableColumn
 
 #: Columns' least widths in a table.
-_WIDTHS = {"event_id": 36, "occurred_at": 23, "host": 16, "instance_name": 20, "type": 20}
+_WIDTHS = {"event_id": 36, "occurred_at": 24, "host": 16, "instance_name": 20, "type": 20}
 _WIDTH = 10
 
 
@@ -27,9 +27,8 @@ def table(names: Sequence[str], rows: Iterable[Sequence], out: TextIO) -> None:
     widths = [_WIDTHS.get(name, _WIDTH) for name in names]
 
     def show(cells: Iterable[str]) -> None:
-        # A line break or a terminal's control characters must not leave the row.
-        printable = ("".join(c if c.isprintable() else "?" for c in cell) for cell in cells)
-        padded = (cell.ljust(width) for cell, width in zip(printable, widths, strict=True))
+        lines = (cell.replace("\n", " ") for cell in cells)
+        padded = (line.ljust(width) for line, width in zip(lines, widths, strict=True))
         print("  ".join(padded).rstrip(), file=out, flush=True)
 
     show(names)
