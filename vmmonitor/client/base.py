@@ -80,7 +80,8 @@ class List(command.Lister):
                     name,
                     metavar="<time>",
                     type=_moment,
-                    help=f"only {side} this time: ISO 8601 (UTC if it names no zone), or how long ago (90s, 30m, 1h, 7d)",
+                    help=f"only {side} this time: ISO 8601 (UTC if it names no zone), or how "
+                    "long ago (90s, 30m, 1h, 7d)",
                 )
         parser.add_argument(
             "--limit",
