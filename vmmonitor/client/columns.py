@@ -80,8 +80,7 @@ def moment(text: str, now: datetime.datetime | None = None) -> str:
     if not ago:
         return datetime.datetime.fromisoformat(text).isoformat()
     now = now or datetime.datetime.now(datetime.UTC)
-    delta = datetime.timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
     try:
-        return (now - delta).isoformat()
+        return (now - datetime.timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])).isoformat()
     except OverflowError:
         raise ValueError(f"{text!r} is before the calendar begins") from None
