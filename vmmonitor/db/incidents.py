@@ -31,8 +31,10 @@ LISTING = Listing(
     table=INCIDENTS,
     key="incident_id",
     time="opened_at",
-    filters=frozenset({"state", "instance_uuid", "host", "project_id"}),
-    sort=frozenset({"opened_at", "updated_at"}),
+    filters=frozenset(
+        {"state", "instance_uuid", "host", "cause", "severity", "project_id", "policy"}
+    ),
+    sort=frozenset({"opened_at", "updated_at", "host"}),
     default=[("opened_at", "desc")],
 )
 
