@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The errors that cross rooms. The docstring is the message."""
 
+from typing import Any
+
 
 class VmmonitorError(Exception):
     """Something went wrong in vmmonitor"""
 
-    def __init__(self, message: str = "", **facts):
+    def __init__(self, message: str = "", **facts: Any) -> None:
         """Make the message from the class's docstring and the facts that came along.
 
         :param message: replaces the docstring.

@@ -79,7 +79,7 @@ class Outcome:
     message: str
     retry: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.move not in ("succeed", "wait", "fail", "skip"):
             raise ValueError(f"a driver cannot {self.move!r} a recovery")
         states.after(states.RECOVERY, states.RUNNING, self.move)

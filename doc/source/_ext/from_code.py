@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directives for what the code already says, so that no page can say otherwise.
+
+``.. state-table:: INCIDENT``: the moves of a table in ``vmmonitor.model.states``.
+``.. import-table::``: who may import whom, as ``vmmonitor.tests.unit.test_imports`` holds it.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+from vmmonitor.model import states
+from vmmonitor.tests.unit import test_imports
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> nodes.table:
+    """Return a plain table.
+
+    :param head: the columns' titles.
+    :param rows: the cells' texts.
+    """
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+    body = nodes.tbody("", *[_row(cells) for cells in rows])
+    group += [nodes.thead("", _row(head)), body]
+    return nodes.table("", group)
+
+
+def _row(cells: Sequence[str]) -> nodes.row:
+    return nodes.row("", *[nodes.entry("", nodes.paragraph(text=cell)) for cell in cells])
+
+
+def moves(name: str) -> list[tuple[str, str, str, str]]:
+    """Return (state, move, next state, when) of a state table, in the code's order.
+
+    :param name: ``INCIDENT`` or ``RECOVERY``.
+    """
+    lines = inspect.getsource(states).splitlines()
+    said: dict[str, str] = {}
+    found = []
+    for state, row in _literal(name):
+        for key, value in zip(row.keys, row.values, strict=True):
+            move = str(ast.literal_eval(key))
+            if comment := re.search(r"#\s*(.*)$", lines[value.lineno - 1]):
+                said[move] = comment[1]
+            following = str(getattr(states, value.id))
+            found.append((state, move, following, said.get(move, "")))
+    return found
+
+
+def _literal(name: str) -> Iterable[tuple[str, Any]]:
+    for node in ast.parse(inspect.getsource(states)).body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                yield str(getattr(states, key.id)), value
+
+
+class StateTable(Directive):
+    """The moves of one state table."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return [table(("State", "What happens", "Next state", "When"), moves(self.arguments[0]))]
+
+
+class ImportTable(Directive):
+    """Who may import whom."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        rows = []
+        for room, others in test_imports.MAY_IMPORT.items():
+            everything = room in ("cmd", "wsgi")
+            rows.append((room, "everything" if everything else ", ".join(sorted(others)) or "-"))
+        return [table(("Room", "may import"), rows)]
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Make the directives known to Sphinx."""
+    app.add_directive("state-table", StateTable)
+    app.add_directive("import-table", ImportTable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

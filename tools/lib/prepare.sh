@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Brings a bare machine to where vmmonitor runs. To be sourced from a script in tools/:
+#
+#   . "$(dirname "${BASH_SOURCE[0]}")/lib/prepare.sh"
+#   prepare_machine compile quickstart         # profiles of bindep.txt
+#   prepare_venv agent,engine,api [FILE...]    # extras of pyproject.toml, requirements files
+#
+# Both may run any number of times and do only what is missing. Afterwards $VENV/bin/python is
+# the Python to use. The environment may set PYTHON (which Python, 3.11 or later) and VENV.
+
+CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+VENV=${VENV:-$CHECKOUT/.venv}
+# Debian keeps the servers out of the way of ordinary users.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# say TEXT: a progress line, with the seconds since the script's start. To standard error, so
+# that a --json on standard output stays JSON.
+say() {
+    printf '[%4ds] %s\n' "$SECONDS" "$*" >&2
+}
+
+# die TEXT: say what is wrong and end the script.
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        # Without a terminal there is nobody to give a password.
+        if [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi
+    else
+        die "needs root or sudo for: $*"
+    fi
+}
+
+# apt_install PACKAGE...: install them, without starting the services that they bring.
+apt_install() {
+    command -v apt-get >/dev/null ||
+        die "only apt is supported here; install these yourself and run it again: $*"
+    say "installing $* (a few minutes)"
+    local log
+    log=$(mktemp)
+    # The file says what it is, so that one left behind by a killed run is known as ours.
+    if ! as_root sh -s "$@" >"$log" 2>&1 <<'ROOT'
+guard=/usr/sbin/policy-rc.d
+mark='# temporarily here for vmmonitor: no service is started'
+if [ ! -e $guard ] || grep -qF "$mark" $guard; then
+    trap 'rm -f $guard' EXIT
+    trap 'exit 1' INT TERM HUP
+    printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >$guard
+    chmod 755 $guard
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
+ROOT
+    then
+        tail -n 30 "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install: $*"
+    fi
+    rm -f "$log"
+}
+
+# find_python: the Python for the venv; installs the distribution's if there is none.
+find_python() {
+    local python
+    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11 /usr/bin/python3}; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+    [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON is not a Python 3.11 or later"
+    apt_install python3 python3-venv
+    /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "this system's Python is too old; set PYTHON to a Python 3.11 or later"
+    echo /usr/bin/python3
+}
+
+# make_venv: an empty venv, unless a working one is there.
+make_venv() {
+    "$VENV/bin/python" -m pip --version >/dev/null 2>&1 && return
+    local python
+    python=$(find_python) || exit 1
+    say "making a venv in $VENV"
+    rm -rf "$VENV"
+    # Debian's python3 comes without ensurepip; any other Python may have virtualenv instead.
+    if "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+        "$python" -m venv "$VENV"
+    elif "$python" -m virtualenv --version >/dev/null 2>&1; then
+        "$python" -m virtualenv -q "$VENV"
+    else
+        apt_install python3-venv
+        if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+            [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON has neither venv nor virtualenv"
+            python=/usr/bin/python3
+        fi
+        "$python" -m venv "$VENV"
+    fi || die "could not make a venv in $VENV"
+}
+
+pip_install() {
+    "$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@" ||
+        die "pip could not install: $*"
+}
+
+# prepare_machine PROFILE...: the OS packages of these profiles of bindep.txt.
+prepare_machine() {
+    make_venv
+    [ -x "$VENV/bin/bindep" ] || pip_install bindep
+    local missing
+    # bindep ends with 1 where something is missing, and lists it
+    missing=$(cd "$CHECKOUT" && "$VENV/bin/bindep" -b -f bindep.txt "$@")
+    if [ -n "$missing" ]; then
+        # shellcheck disable=SC2086 # one word per package
+        apt_install $missing
+        missing=$(cd "$CHECKOUT" && "$VENV/bin/bindep" -b -f bindep.txt "$@") ||
+            die "still missing: $missing"
+    fi
+}
+
+# prepare_venv EXTRAS [FILE...]: vmmonitor from this checkout with these extras and the
+# packages of these requirements files. Does nothing if the same was installed before.
+prepare_venv() {
+    local extras=$1 stamp=$VENV/.vmmonitor-installed file
+    shift
+    make_venv
+    local want
+    want=$(cd "$CHECKOUT" && { echo "$CHECKOUT $extras $*"; cat pyproject.toml requirements.txt "$@"; } | sha256sum)
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+        say "installing vmmonitor[$extras] into $VENV (a minute or two)"
+        local files=()
+        for file in "$@"; do files+=(-r "$CHECKOUT/$file"); done
+        pip_install -e "$CHECKOUT[$extras]" "${files[@]}"
+        echo "$want" >"$stamp"
+    fi
+    export PATH=$VENV/bin:$PATH
+}

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmmonitor-manage filter ...`` and ``policy ...``: rule files, checked and explained."""
+
+import argparse
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from oslo_config import cfg
+
+from vmmonitor.model import errors
+from vmmonitor.model.event import Event
+from vmmonitor.rpc import wire
+from vmmonitor.rules import check, defaults, filters, policies
+from vmmonitor.rules.ordered import Trial
+
+#: What an event needs and a question about rules does not.
+_FILLED = {"event_id": "example", "host": "example", "source": "libvirt", "occurred_at": 0}
+_NOBODY = {"uuid": "00000000-0000-0000-0000-000000000000"}
+
+
+def register(subparsers: Any) -> None:
+    """Add ``filter`` and ``policy`` to the sub-commands of an argparse parser.
+
+    Each leaves a function of (conf, args) in ``args.run`` that returns the exit code.
+    """
+    _add(subparsers, "filter", "the rules that decide about events", check_filter, explain_filter)
+    _add(subparsers, "policy", "the recovery policies", check_policy, explain_policy)
+
+
+def _add(
+    subparsers: Any,
+    noun: str,
+    what: str,
+    checks: Callable[[cfg.ConfigOpts, argparse.Namespace], int],
+    explains: Callable[[cfg.ConfigOpts, argparse.Namespace], int],
+) -> None:
+    verbs = subparsers.add_parser(noun, help=what).add_subparsers(dest="verb", required=True)
+    parser = verbs.add_parser("check", help="tell whether a file is sound")
+    parser.add_argument("file", metavar="FILE")
+    parser.set_defaults(run=checks)
+    parser = verbs.add_parser("explain", help="tell what would be decided on an event, and why")
+    parser.add_argument("event", metavar="EVENT.json", help="an event's JSON form; - is stdin")
+    parser.add_argument("--file", metavar="FILE", help="instead of the one that is in force")
+    parser.set_defaults(run=explains)
+
+
+def filter_file(conf: cfg.ConfigOpts) -> str:
+    """Return the path of the filter file that is in force."""
+    return _in_force(conf, conf.agent.filter_file, defaults.EVENT_FILTERS)
+
+
+def policy_file(conf: cfg.ConfigOpts) -> str:
+    """Return the path of the file of recovery policies that is in force."""
+    return _in_force(conf, conf.recovery.policy_file, defaults.RECOVERY_POLICIES)
+
+
+def _in_force(conf: cfg.ConfigOpts, configured: str, name: str) -> str:
+    return configured or conf.find_file(name) or defaults.path(name)
+
+
+def check_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
+    """Tell whether a filter file is sound; 0 if it is, 1 with the reasons on stderr if not."""
+    try:
+        loaded = filters.load(args.file)
+    except errors.InvalidRules as error:
+        return _refuse(error)
+    return _approve(f"{len(loaded.rows)} rules", loaded.checksum, check.warnings(loaded))
+
+
+def check_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
+    """Tell the same of a file of recovery policies, and which drivers are not installed."""
+    try:
+        loaded = policies.load(args.file)
+    except errors.InvalidRules as error:
+        return _refuse(error)
+    warnings = check.policy_warnings(loaded) + _unknown_drivers(loaded)
+    return _approve(f"{len(loaded.rows)} policies", loaded.checksum, warnings)
+
+
+def explain_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
+    """Print how each rule does on an event, and the decision; 1 if either cannot be read."""
+    try:
+        event = _read(args.event)
+        loaded = filters.load(args.file or filter_file(conf))
+    except errors.VmmonitorError as error:
+        return _refuse(error)
+    decision = loaded.decide(event)
+    _print(loaded.path, event, loaded.explain(event))
+    print(f"-> {decision.action}, {decision.severity}, by {decision.rule}")
+    return 0
+
+
+def explain_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
+    """Print how each policy does on an event, and what would be done; 1 as above."""
+    try:
+        event = _read(args.event)
+        loaded = policies.load(args.file or policy_file(conf))
+    except errors.VmmonitorError as error:
+        return _refuse(error)
+    _print(loaded.path, event, loaded.explain(event))
+    policy = loaded.choose(event)
+    if policy is None:
+        print("-> no policy: an incident stays open")
+        return 0
+    print(f"-> {policy.name}: hold {policy.hold:g} s")
+    for number, step in enumerate(policy.steps, start=1):
+        often = "without limit" if step.attempts == policies.WITHOUT_LIMIT else step.attempts
+        long = f" {step.wait:g} s" if step.wait_for == policies.RUNNING else ""
+        print(
+            f"   step {number}: {step.driver}, attempts {often}, timeout {step.timeout:g} s, "
+            f"wait for {step.wait_for}{long}"
+        )
+    return 0
+
+
+def _read(path: str) -> Event:
+    """Return the event in a file; what no rule needs may be left out.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it cannot be read.
+    """
+    try:
+        if path == "-":
+            form = json.load(sys.stdin)
+        else:
+            with open(path, encoding="utf-8") as file:
+                form = json.load(file)
+    except OSError as error:
+        raise errors.InvalidMessage(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidMessage(f"{path}: this is not JSON: {error}") from None
+    if isinstance(form, dict):
+        form = _FILLED | form
+        instance = form.get("instance", {})
+        if isinstance(instance, dict):
+            form["instance"] = _NOBODY | instance
+    try:
+        return wire.read_event(form)
+    except errors.InvalidMessage as error:
+        raise errors.InvalidMessage(f"{path}: {error}") from None
+
+
+def _unknown_drivers(loaded: policies.Policies) -> list[str]:
+    installed = importlib.metadata.entry_points(group="vmmonitor.recovery").names
+    return [
+        f"{row.name!r}: the driver {step.driver!r} is not installed here"
+        for row in loaded.rows
+        for step in row.value.steps
+        if step.driver not in installed
+    ]
+
+
+def _print(path: str, event: Event, trials: Sequence[Trial]) -> None:
+    print(f"{event.cause} from {event.source}, by {path}:")
+    for trial in trials:
+        print(f"  {trial}")
+
+
+def _approve(count: str, checksum: str, warnings: Sequence[str]) -> int:
+    print(f"OK: {count}, sha256 {checksum}")
+    for warning in warnings:
+        print(f"warning: {warning}")
+    return 0
+
+
+def _refuse(error: errors.VmmonitorError) -> int:
+    print(error, file=sys.stderr)
+    return 1

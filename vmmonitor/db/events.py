@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stored events. Written once, never changed."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from vmmonitor.db import rows
+from vmmonitor.db.page import Listing, Page
+from vmmonitor.db.session import Transaction, unique
+from vmmonitor.db.tables import EVENTS, INCIDENTS
+from vmmonitor.model import errors
+from vmmonitor.model.event import Decision, Event, StoredEvent
+
+LISTING = Listing(
+    table=EVENTS,
+    key="event_id",
+    time="occurred_at",
+    filters=frozenset({"instance_uuid", "host", "type", "incident_id"}),
+    sort=frozenset({"occurred_at", "stored_at"}),
+    default=[("occurred_at", "desc")],
+)
+
+
+def insert(tx: Transaction, stored: Sequence[StoredEvent]) -> None:
+    """Store events, all or none.
+
+    :raises vmmonitor.model.errors.Conflict: one of their ids is stored already; ask ``known``
+        in a new transaction.
+    """
+    if not stored:
+        return
+    # One order for all engines (two that store the same events wait for each other instead of
+    # deadlocking), and on each host the order in which things happened.
+    ordered = sorted(stored, key=lambda each: (each.event.host, each.event.sequence))
+    with unique("An event is stored already"):
+        tx.execute(sa.insert(EVENTS), [_columns(each) for each in ordered])
+
+
+def known(tx: Transaction, event_ids: Collection[str]) -> set[str]:
+    """Return those of the ids that are stored."""
+    found: set[str] = set()
+    for chunk in rows.chunks(event_ids):
+        query = sa.select(EVENTS.c.event_id).where(EVENTS.c.event_id.in_(chunk))
+        found.update(tx.execute(query).scalars())
+    return found
+
+
+def get(tx: Transaction, event_id: str) -> StoredEvent:
+    """Return an event.
+
+    :raises vmmonitor.model.errors.NotFound: there is none with this id.
+    """
+    row = tx.execute(sa.select(EVENTS).where(EVENTS.c.event_id == event_id)).first()
+    if row is None:
+        raise errors.NotFound(event_id=event_id)
+    return _stored(row)
+
+
+def of_incident(tx: Transaction, incident_id: str, limit: int = 100) -> list[StoredEvent]:
+    """Return an incident's newest events, oldest first.
+
+    :param limit: greatest number of events.
+    """
+    query = (
+        sa.select(EVENTS)
+        .where(EVENTS.c.incident_id == incident_id)
+        .order_by(EVENTS.c.occurred_at.desc(), EVENTS.c.id.desc())
+        .limit(limit)
+    )
+    return [_stored(row) for row in reversed(tx.execute(query).all())]
+
+
+def page(tx: Transaction, page: Page) -> list[StoredEvent]:
+    """Return a page of the events, the newest first unless asked otherwise.
+
+    ``since`` and ``until`` mean ``occurred_at``.
+
+    :raises ValueError: see Listing.rows.
+    :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
+    """
+    return [_stored(row) for row in LISTING.rows(tx, page)]
+
+
+def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
+    """Delete events, the oldest first, except those of incidents that are not over.
+
+    :param before: those stored earlier go; microseconds since the epoch.
+    :param keep: of the others, only this many newest stay; 0: all.
+    :param limit: greatest number to delete in this transaction.
+    :return: how many were deleted; fewer than ``limit``: there is nothing left to delete.
+    """
+    conditions = [(EVENTS.c.stored_at < before, EVENTS.c.stored_at)]
+    if keep and (newest_surplus := _surplus(tx, keep)) is not None:
+        conditions.append((EVENTS.c.id <= newest_surplus, EVENTS.c.id))
+    of_open = sa.exists().where(
+        INCIDENTS.c.incident_id == EVENTS.c.incident_id, INCIDENTS.c.open_key.is_not(None)
+    )
+    doomed: set[int] = set()
+    for condition, order in conditions:
+        query = sa.select(EVENTS.c.id).where(condition, ~of_open).order_by(order).limit(limit)
+        doomed.update(tx.execute(query).scalars())
+    ids = sorted(doomed)[:limit]
+    return sum(
+        tx.execute(sa.delete(EVENTS).where(EVENTS.c.id.in_(chunk))).rowcount
+        for chunk in rows.chunks(ids)
+    )
+
+
+def _surplus(tx: Transaction, keep: int) -> int | None:
+    """Return the row number of the newest event beyond the ``keep`` newest."""
+    first, last = tx.execute(sa.select(sa.func.min(EVENTS.c.id), sa.func.max(EVENTS.c.id))).one()
+    # Numbers have gaps but no repeats: counting, which is slow, is needed only beyond this.
+    if first is None or last - first < keep:
+        return None
+    query = sa.select(EVENTS.c.id).order_by(EVENTS.c.id.desc()).offset(keep).limit(1)
+    return tx.execute(query).scalar()
+
+
+def _columns(stored: StoredEvent) -> dict[str, Any]:
+    event, decision = stored.event, stored.decision
+    return {
+        "event_id": event.event_id,
+        "host": event.host,
+        **rows.of_instance(event.instance),
+        "source": event.source,
+        "type": event.type,
+        "detail": event.detail,
+        "occurred_at": event.occurred_at,
+        "attributes": event.attributes,
+        "sequence": event.sequence,
+        "action": decision.action,
+        "severity": decision.severity,
+        "rule": decision.rule,
+        "incident_id": stored.incident_id,
+        "spooled_at": stored.spooled_at,
+        "sent_at": stored.sent_at,
+        "received_at": stored.received_at,
+        "stored_at": stored.stored_at,
+    }
+
+
+def _stored(row: sa.Row[Any]) -> StoredEvent:
+    columns = row._mapping
+    return StoredEvent(
+        event=Event(instance=rows.instance(columns), **rows.fields(Event, columns)),
+        decision=Decision(**rows.fields(Decision, columns)),
+        **rows.fields(StoredEvent, columns),
+    )

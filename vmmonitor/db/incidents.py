@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The incidents and their time lines."""
+
+import enum
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from vmmonitor.db import rows
+from vmmonitor.db.page import Listing, Page
+from vmmonitor.db.session import Transaction, unique
+from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
+from vmmonitor.model import errors, states
+from vmmonitor.model.incident import Incident, Step
+
+
+class Keep(enum.Enum):
+    """The type of KEEP."""
+
+    KEEP = "keep"
+
+
+#: Leaves a value as it is, where None means something.
+KEEP: Final = Keep.KEEP
+
+LISTING = Listing(
+    table=INCIDENTS,
+    key="incident_id",
+    time="opened_at",
+    filters=frozenset({"state", "instance_uuid", "host", "project_id"}),
+    sort=frozenset({"opened_at", "updated_at"}),
+    default=[("opened_at", "desc")],
+)
+
+
+def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
+    """Store new incidents, all or none.
+
+    :raises vmmonitor.model.errors.Conflict: one of the instances has an open incident already;
+        ``open_for`` in a new transaction returns it.
+    """
+    if not incidents:
+        return
+    # In one order, so that two engines wait for each other instead of deadlocking.
+    ordered = sorted(incidents, key=lambda each: each.instance.uuid)
+    with unique("An incident of the instance is open already"):
+        tx.execute(sa.insert(INCIDENTS), [_columns(each) for each in ordered])
+
+
+def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
+    """Return the open incidents of these instances, by instance uuid."""
+    found = {}
+    for chunk in rows.chunks(instance_uuids):
+        query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(chunk))
+        for row in tx.execute(query):
+            incident = _incident(row)
+            found[incident.instance.uuid] = incident
+    return found
+
+
+def move(
+    tx: Transaction, incident: Incident, move: str, *, reason: str, now: int, **changes: Any
+) -> Incident:
+    """Take an incident to another state, if nobody else did meanwhile.
+
+    :param incident: as it was when the move was decided.
+    :param move: a move of ``states.INCIDENT``. ``run``, decided because the instance was seen
+        running, does not happen if a newer failure has come in since.
+    :param reason: for a person to read.
+    :param now: microseconds since the epoch.
+    :param changes: new values of other fields (``hold_until``, ``running_at``, ``policy``).
+    :return: the incident as it is then.
+    :raises vmmonitor.model.errors.IllegalMove: the state table has no such move.
+    :raises vmmonitor.model.errors.Conflict: it is not as it was; read it again.
+    """
+    state = states.after(states.INCIDENT, incident.state, move)
+    over = state not in states.INCIDENT_OPEN
+    changes |= {"state": state, "reason": reason, "updated_at": now}
+    changes |= {"closed_at": now, "open_key": None} if over else {}
+    guards = []
+    if move == "run" and incident.running_at is not None:
+        guards.append(INCIDENTS.c.running_at.is_not(None))
+    return _update(tx, incident, changes, *guards)
+
+
+def postpone(
+    tx: Transaction, incident: Incident, hold_until: int, reason: str, now: int
+) -> Incident:
+    """Let a pending incident wait longer, if nobody else moved or postponed it meanwhile.
+
+    :param hold_until: microseconds since the epoch, like ``now``.
+    :return: the incident as it is then.
+    :raises vmmonitor.model.errors.Conflict: it is not as it was, or not pending.
+    """
+    changes = {"hold_until": hold_until, "reason": reason, "updated_at": now}
+    return _update(
+        tx,
+        incident,
+        changes,
+        INCIDENTS.c.state == states.PENDING,
+        INCIDENTS.c.hold_until == incident.hold_until,
+    )
+
+
+def attach(
+    tx: Transaction,
+    incident_id: str,
+    count: int,
+    running_at: int | None | Keep,
+    now: int,
+) -> None:
+    """Count more events to an open incident.
+
+    :param count: how many.
+    :param running_at: when the instance was seen running; None: it failed again since; KEEP:
+        the events say nothing of it.
+    :param now: microseconds since the epoch.
+    :raises vmmonitor.model.errors.Conflict: it is over, or there is none; ``open_for`` in a new
+        transaction tells.
+    """
+    changes: dict[str, Any] = {
+        "event_count": INCIDENTS.c.event_count + count,
+        "updated_at": now,
+    }
+    if running_at is not KEEP:
+        changes["running_at"] = running_at
+    updated = tx.execute(
+        sa.update(INCIDENTS)
+        .where(INCIDENTS.c.incident_id == incident_id, INCIDENTS.c.open_key.is_not(None))
+        .values(changes)
+    )
+    if not updated.rowcount:
+        raise errors.Conflict("The incident is over", incident_id=incident_id)
+
+
+def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
+    """Return pending incidents whose hold is over, the longest over first.
+
+    :param now: microseconds since the epoch.
+    :param limit: greatest number of incidents.
+    """
+    query = (
+        sa.select(INCIDENTS)
+        .where(INCIDENTS.c.state == states.PENDING, INCIDENTS.c.hold_until <= now)
+        .order_by(INCIDENTS.c.hold_until, INCIDENTS.c.id)
+        .limit(limit)
+    )
+    return [_incident(row) for row in tx.execute(query)]
+
+
+def next_due(tx: Transaction) -> int | None:
+    """Return when the next hold is over, which may be past; None if nothing is pending."""
+    query = sa.select(sa.func.min(INCIDENTS.c.hold_until))
+    return tx.execute(query.where(INCIDENTS.c.state == states.PENDING)).scalar()
+
+
+def get(tx: Transaction, incident_id: str) -> Incident:
+    """Return an incident.
+
+    :raises vmmonitor.model.errors.NotFound: there is none with this id.
+    """
+    row = tx.execute(sa.select(INCIDENTS).where(INCIDENTS.c.incident_id == incident_id)).first()
+    if row is None:
+        raise errors.NotFound(incident_id=incident_id)
+    return _incident(row)
+
+
+def page(tx: Transaction, page: Page) -> list[Incident]:
+    """Return a page of the incidents, the newest first unless asked otherwise.
+
+    ``since`` and ``until`` mean ``opened_at``.
+
+    :raises ValueError: see Listing.rows.
+    :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
+    """
+    return [_incident(row) for row in LISTING.rows(tx, page)]
+
+
+def add_steps(tx: Transaction, steps: Sequence[Step]) -> None:
+    """Add lines to the time lines of incidents."""
+    if steps:
+        lines = [rows.shallow(step) for step in steps]
+        tx.execute(sa.insert(INCIDENT_STEPS), lines)
+
+
+def steps(tx: Transaction, incident_id: str) -> list[Step]:
+    """Return an incident's time line, in the order in which it was written."""
+    query = (
+        sa.select(INCIDENT_STEPS)
+        .where(INCIDENT_STEPS.c.incident_id == incident_id)
+        .order_by(INCIDENT_STEPS.c.at, INCIDENT_STEPS.c.id)
+    )
+    return [Step(**rows.fields(Step, row._mapping)) for row in tx.execute(query)]
+
+
+def purge(tx: Transaction, before: int, limit: int) -> int:
+    """Delete incidents that are over, with their steps and recoveries, the oldest first.
+
+    :param before: those closed earlier go; microseconds since the epoch.
+    :param limit: greatest number to delete in this transaction.
+    :return: how many were deleted; fewer than ``limit``: there is nothing left to delete.
+    """
+    query = (
+        sa.select(INCIDENTS.c.incident_id)
+        .where(INCIDENTS.c.closed_at < before)
+        .order_by(INCIDENTS.c.closed_at)
+        .limit(limit)
+    )
+    deleted = 0
+    for chunk in rows.chunks(tx.execute(query).scalars().all()):
+        for table in (INCIDENT_STEPS, RECOVERIES):
+            tx.execute(sa.delete(table).where(table.c.incident_id.in_(chunk)))
+        gone = tx.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.incident_id.in_(chunk)))
+        deleted += gone.rowcount
+    return deleted
+
+
+def _update(
+    tx: Transaction,
+    incident: Incident,
+    changes: dict[str, Any],
+    *guards: sa.ColumnElement[bool],
+) -> Incident:
+    """Change a row if its state is still the one that we know."""
+    updated = tx.execute(
+        sa.update(INCIDENTS)
+        .where(
+            INCIDENTS.c.incident_id == incident.incident_id,
+            INCIDENTS.c.state == incident.state,
+            *guards,
+        )
+        .values(changes)
+    )
+    if not updated.rowcount:
+        raise errors.Conflict(incident_id=incident.incident_id, state=incident.state)
+    # Read, not computed: events may have been attached since ``incident`` was read.
+    return get(tx, incident.incident_id)
+
+
+def _columns(incident: Incident) -> dict[str, Any]:
+    columns = rows.shallow(incident)
+    columns |= rows.of_instance(columns.pop("instance"))
+    is_open = incident.state in states.INCIDENT_OPEN
+    return columns | {"open_key": incident.instance.uuid if is_open else None}
+
+
+def _incident(row: sa.Row[Any]) -> Incident:
+    columns = row._mapping
+    return Incident(instance=rows.instance(columns), **rows.fields(Incident, columns))

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables. Columns are named as the model's fields; times are microseconds since the epoch.
+
+There are no foreign keys: each would lock the parent row (an incident) for every child (its
+events and steps), and concurrent batches would deadlock over it. What belongs together is
+deleted together.
+"""
+
+import json
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+#: Room for 16 MiB on MySQL, whose TEXT ends at 64 KiB.
+LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
+
+#: Rising number of a row, the tie-break of every list. SQLite counts only INTEGER by itself.
+ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def storable(text: str) -> str:
+    """Return the text with U+FFFD for what some database cannot store: NUL, half surrogates."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+#: NUL as JSON writes it, after an even number of backslashes.
+JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+class Plain(sa.types.TypeDecorator[str]):
+    """A string, made storable."""
+
+    impl: sa.types.TypeEngine[str] | type[sa.types.TypeEngine[str]] = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Return what is stored for ``value``."""
+        return None if value is None else storable(value)
+
+
+class LongPlain(Plain):
+    """A string of any length, made storable."""
+
+    impl = LONG_TEXT
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """A value of JSON, as text, its strings made storable."""
+
+    impl = LONG_TEXT
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
+        """Return what is stored for ``value``."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=dict)
+        return storable(JSON_NUL.sub("\\1\ufffd", text) if "\\u0000" in text else text)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        """Return the value of a stored text."""
+        return json.loads(value or "{}")
+
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", ROW_ID, primary_key=True, autoincrement=True)
+
+
+def _text(name: str, length: int = 255) -> sa.Column[str]:
+    return sa.Column(name, Plain(length), nullable=False)
+
+
+def _key(name: str) -> sa.Column[str]:
+    """Hold what may exist once among the rows that are not over; NULL in those that are."""
+    return sa.Column(name, Plain(64), nullable=True, unique=True)
+
+
+def _long(name: str) -> sa.Column[str]:
+    return sa.Column(name, LongPlain(), nullable=False)
+
+
+def _json(name: str) -> sa.Column[Any]:
+    return sa.Column(name, Json(), nullable=False)
+
+
+def _number(name: str, *, nullable: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger(), nullable=nullable)
+
+
+def _instance() -> list[sa.Column[str]]:
+    """Return who an instance is, as columns."""
+    return [
+        _text("instance_uuid", 64),
+        _text("instance_name"),
+        _text("hypervisor_name"),
+        _text("project_id", 64),
+        _text("project_name"),
+        _text("user_id", 64),
+        _text("user_name"),
+        _text("flavor"),
+    ]
+
+
+def _table(name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
+    """Make a table; on MySQL any character can be stored, and ids differ by case."""
+    return sa.Table(
+        name,
+        METADATA,
+        *parts,
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+    )
+
+
+EVENTS = _table(
+    "events",
+    _id(),
+    _text("event_id", 64),
+    _text("host"),
+    *_instance(),
+    _text("source", 64),
+    _text("type"),
+    _text("detail"),
+    _number("occurred_at"),
+    _json("attributes"),
+    _number("sequence"),
+    _text("action", 16),
+    _text("severity", 16),
+    _text("rule"),
+    sa.Column("incident_id", Plain(64), nullable=True),
+    _number("spooled_at"),
+    _number("sent_at"),
+    _number("received_at"),
+    _number("stored_at"),
+    sa.UniqueConstraint("event_id"),
+    sa.Index(None, "instance_uuid", "occurred_at"),
+    sa.Index(None, "host", "occurred_at"),
+    sa.Index(None, "type", "occurred_at"),
+    sa.Index(None, "incident_id", "occurred_at"),
+    sa.Index(None, "occurred_at"),
+    sa.Index(None, "stored_at"),
+)
+
+INCIDENTS = _table(
+    "incidents",
+    _id(),
+    _text("incident_id", 64),
+    _key("open_key"),
+    *_instance(),
+    _text("host"),
+    _text("cause"),
+    _text("severity", 16),
+    _text("state", 16),
+    _long("reason"),
+    _text("policy"),
+    _number("opened_at"),
+    _number("hold_until"),
+    _number("updated_at"),
+    _number("event_count"),
+    _number("running_at", nullable=True),
+    _number("closed_at", nullable=True),
+    sa.UniqueConstraint("incident_id"),
+    sa.Index(None, "state", "opened_at"),
+    sa.Index(None, "instance_uuid", "opened_at"),
+    sa.Index(None, "host", "opened_at"),
+    sa.Index(None, "project_id", "opened_at"),
+    sa.Index(None, "opened_at"),
+    sa.Index(None, "updated_at"),
+    sa.Index(None, "state", "hold_until"),
+    sa.Index(None, "closed_at"),
+)
+
+INCIDENT_STEPS = _table(
+    "incident_steps",
+    _id(),
+    _text("incident_id", 64),
+    _number("at"),
+    _text("kind", 16),
+    _long("message"),
+    _json("data"),
+    sa.Index(None, "incident_id"),
+)
+
+RECOVERIES = _table(
+    "recoveries",
+    _id(),
+    _text("recovery_id", 64),
+    _key("open_key"),
+    _text("incident_id", 64),
+    _text("instance_uuid", 64),
+    _text("host"),
+    _text("policy"),
+    _text("driver", 64),
+    _number("step"),
+    _number("attempt"),
+    _text("state", 16),
+    _number("not_before"),
+    _number("created_at"),
+    _text("lease_owner", 64),
+    _number("lease_until"),
+    _number("wait_until"),
+    _number("called_at", nullable=True),
+    _number("finished_at", nullable=True),
+    _long("message"),
+    sa.UniqueConstraint("recovery_id"),
+    sa.Index(None, "incident_id", "created_at"),
+    sa.Index(None, "instance_uuid", "created_at"),
+    sa.Index(None, "state", "created_at"),
+    sa.Index(None, "driver", "created_at"),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "state", "not_before"),
+    sa.Index(None, "state", "lease_until"),
+    sa.Index(None, "state", "wait_until"),
+)
+
+AGENTS = _table(
+    "agents",
+    _id(),
+    _text("host"),
+    _text("state", 16),
+    _number("seen_at"),
+    _text("reported_state", 16),
+    _long("reason"),
+    _text("version", 64),
+    _number("sent_at"),
+    _number("started_at"),
+    sa.Column("interval", sa.Double(), nullable=False, quote=True),
+    _number("spool_depth"),
+    _number("spool_refused"),
+    _number("last_event_at"),
+    _text("filter_checksum", 64),
+    _text("inventory_digest", 64),
+    _text("held_digest", 64),
+    _number("instances"),
+    _json("figures"),
+    sa.UniqueConstraint("host"),
+    sa.Index(None, "state", "host"),
+    sa.Index(None, "seen_at"),
+)
+
+INSTANCES = _table(
+    "instances",
+    _id(),
+    _text("host"),
+    *_instance(),
+    _text("state", 32),
+    _text("reason"),
+    _number("run_id"),
+    sa.Column("persistent", sa.Boolean(), nullable=False),
+    sa.UniqueConstraint("host", "instance_uuid"),
+    sa.Index(None, "instance_uuid"),
+)

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rule files that are in force where an operator has written none."""
+
+import os
+
+EVENT_FILTERS = "event_filters.yaml"
+RECOVERY_POLICIES = "recovery_policies.yaml"
+
+
+def path(name: str) -> str:
+    """Return the path of a shipped file.
+
+    :param name: EVENT_FILTERS or RECOVERY_POLICIES.
+    """
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)

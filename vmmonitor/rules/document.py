@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a small YAML file strictly, and remembers where everything in it stands.
+
+A file is data that a person typed, so that only the plain part of YAML is taken: no aliases
+(they can grow without limit), no tags, no two equal keys, and only ``true``, ``false``, plain
+numbers and ``null`` mean anything but their own text. ``no`` and ``off`` are words here.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from vmmonitor.model import errors
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 20
+MAX_PROBLEMS = 10
+
+#: Where a value stands: the keys and indexes that lead to it from the top.
+Path = tuple[str | int, ...]
+
+#: libyaml's parser where PyYAML was built with it; it is 20 times as fast.
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a file.
+
+    :param reason: for a person, without the place.
+    :param line: from 1; 0 if it is not known, like ``column``.
+    """
+
+    reason: str
+    line: int = 0
+    column: int = 0
+
+
+def invalid(path: str, problems: Sequence[Problem]) -> errors.InvalidRules:
+    """Return the error that names the file and each problem, in the file's order.
+
+    :param problems: at least one; at most MAX_PROBLEMS of them are spelt out.
+    """
+    lines = []
+    for problem in sorted(problems, key=lambda one: (one.line, one.column))[:MAX_PROBLEMS]:
+        place = f"{path}:{problem.line}:{problem.column}" if problem.line else path
+        lines.append(f"{place}: {problem.reason}")
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"{path}: and {len(problems) - MAX_PROBLEMS} more")
+    return errors.InvalidRules("\n".join(lines))
+
+
+class Written(float):
+    """A fraction that remembers how it was written, since 1.10 may be a name."""
+
+    def __new__(cls, text: str) -> "Written":
+        """Read ``text``."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+    def __repr__(self) -> str:
+        """Return it as it was written."""
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Document:
+    """A file that could be read.
+
+    :param checksum: SHA-256 of its bytes, in hex.
+    :param value: what it says: mappings, lists, strings, numbers, booleans and None.
+    :param places: (line, column) from 1 of each value, by its path.
+    :param keys: the same of each mapping's keys.
+    """
+
+    path: str
+    checksum: str
+    value: Any
+    places: dict[Path, tuple[int, int]]
+    keys: dict[Path, tuple[int, int]]
+
+    def problem(self, path: Path, reason: str, *, key: bool = False) -> Problem:
+        """Return the problem with its place in the file.
+
+        :param path: leads to the value that is wrong.
+        :param key: whether not the value but its key is wrong.
+        """
+        places = self.keys if key else self.places
+        return Problem(reason, *places.get(path, (0, 0)))
+
+
+def read(path: str) -> Document:
+    """Read a file.
+
+    :raises vmmonitor.model.errors.InvalidRules: it cannot be read, is too large, is empty, is
+        not UTF-8, or is not plain YAML; the message says where and why.
+    """
+    content = _content(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        good = content[: error.start].decode("utf-8-sig")
+        place = _place(good, len(good))
+        raise invalid(path, [Problem("this is not UTF-8 text", *place)]) from None
+    if found := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        reason = f"a control character (U+{ord(found[0]):04X})"
+        raise invalid(path, [Problem(reason, *_place(text, found.start()))])
+    builder = _Builder()
+    try:
+        value = builder.document(yaml.parse(text, Loader=_PARSER))
+    except yaml.MarkedYAMLError as error:
+        raise invalid(path, [_syntax(error)]) from None
+    except yaml.YAMLError as error:
+        raise invalid(path, [Problem(f"this is not YAML: {_one_line(error)}")]) from None
+    except _Refused as error:
+        builder.problems.append(error.problem)
+    if builder.problems:
+        raise invalid(path, builder.problems)
+    if value is None:
+        raise invalid(path, [Problem("the file is empty")])
+    checksum = hashlib.sha256(content).hexdigest()
+    return Document(path, checksum, value, builder.places, builder.keys)
+
+
+def _content(path: str) -> bytes:
+    """Return the file's bytes; its one look at the disk."""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise invalid(path, [Problem("this is a directory, not a file")])
+        # A FIFO or a device could block or never end.
+        if not stat.S_ISREG(mode):
+            raise invalid(path, [Problem("this is not a regular file")])
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise invalid(path, [Problem(f"cannot read the file: {reason}")]) from None
+    if len(content) > MAX_BYTES:
+        raise invalid(path, [Problem(f"the file is larger than {MAX_BYTES} bytes")])
+    return content
+
+
+def _place(text: str, index: int) -> tuple[int, int]:
+    """Return line and column, from 1, of a character."""
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> Problem:
+    reason = " ".join(part for part in (error.context, error.problem) if part)
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return Problem(f"this is not YAML: {reason}")
+    return Problem(f"this is not YAML: {reason}", mark.line + 1, mark.column + 1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+class _Refused(Exception):
+    """Reading cannot go on after this problem."""
+
+    def __init__(self, reason: str, mark: Any):
+        super().__init__(reason)
+        self.problem = Problem(reason, mark.line + 1, mark.column + 1)
+
+
+class _Builder:
+    """Makes values of the parser's events, one by one, so that nothing can grow unseen."""
+
+    def __init__(self) -> None:
+        self.places: dict[Path, tuple[int, int]] = {}
+        self.keys: dict[Path, tuple[int, int]] = {}
+        self.problems: list[Problem] = []
+
+    def document(self, events: Iterator[Any]) -> Any:
+        """Return the value of the only document, None if there is none."""
+        self._events = events
+        value, seen = None, False
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if seen:
+                    raise _Refused("a second document begins here", event.start_mark)
+                seen = True
+                value = self._value(next(events), ())
+        return value
+
+    def _value(self, event: Any, path: Path) -> Any:
+        self._refuse_extras(event)
+        mark = event.start_mark
+        if len(path) > MAX_DEPTH:
+            raise _Refused(f"this is nested more than {MAX_DEPTH} levels deep", mark)
+        self.places[path] = (mark.line + 1, mark.column + 1)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(path)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path)
+        return _scalar(event.value) if event.implicit[0] else event.value
+
+    def _refuse_extras(self, event: Any) -> None:
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            raise _Refused(
+                "anchors and aliases (& and *) are not allowed; quote a text that begins so",
+                event.start_mark,
+            )
+        if event.tag:
+            raise _Refused(
+                'tags (words after !) are not allowed; write "!=" and "!~" in quotes',
+                event.start_mark,
+            )
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            self._refuse_extras(event)
+            mark = event.start_mark
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _Refused("a key must be a word, not a list or a mapping", mark)
+            place = (mark.line + 1, mark.column + 1)
+            below = (*path, event.value)
+            if event.value in mapping:
+                first = self.keys[below][0]
+                reason = f"{event.value[:100]!r} is there twice, first on line {first}"
+                self.problems.append(Problem(reason, *place))
+            self.keys[below] = place
+            mapping[event.value] = self._value(next(self._events), below)
+            if isinstance(mapping[event.value], dict | list):
+                # A block that is wrong as a whole is looked for at its key.
+                self.places[below] = place
+        return mapping
+
+    def _sequence(self, path: Path) -> list[Any]:
+        sequence: list[Any] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            sequence.append(self._value(event, (*path, len(sequence))))
+        return sequence
+
+
+def _scalar(text: str) -> Any:
+    """Return what an unquoted word means."""
+    word = text.lower() if text in (text.lower(), text.upper(), text.capitalize()) else text
+    if word in _WORDS:
+        return _WORDS[word]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return Written(text)
+    return text

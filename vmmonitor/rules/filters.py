@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filter: what becomes of an event on its host (ignore, record, recover), and why."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vmmonitor.model import event as events
+from vmmonitor.model.event import Decision, Event
+from vmmonitor.rules import document, ordered, schemas
+from vmmonitor.rules.ordered import Rows, Trial
+
+#: Name of the rule that decides when none matches.
+DEFAULT = "default"
+
+_SEVERITY = {
+    events.IGNORE: events.INFO,
+    events.RECORD: events.INFO,
+    events.RECOVER: events.CRITICAL,
+}
+
+
+class Filters:
+    """The rules of one filter file.
+
+    :ivar path: the file.
+    :ivar checksum: SHA-256 of the file's bytes, in hex.
+    :ivar rows: its rules in order.
+    """
+
+    def __init__(self, path: str, checksum: str, rows: Rows[Decision], default: Decision):
+        """Keep what ``load`` read.
+
+        :param default: the decision when no rule matches.
+        """
+        self.path = path
+        self.checksum = checksum
+        self.rows = rows.rows
+        self._ordered = rows
+        self._default = default
+
+    def decide(self, event: Event) -> Decision:
+        """Return what is to become of the event; the first rule that matches decides."""
+        return self._ordered.first(event) or self._default
+
+    def explain(self, event: Event) -> list[Trial]:
+        """Return how every rule did that was tried, in order; the last one decided."""
+        trials = self._ordered.explain(event)
+        if not any(trial.matched for trial in trials):
+            trials.append(Trial(rule=DEFAULT, matched=True))
+        return trials
+
+
+def load(path: str) -> Filters:
+    """Read a filter file.
+
+    :raises vmmonitor.model.errors.InvalidRules: the message names file, line and reason of
+        everything that is wrong with it.
+    """
+    read = document.read(path)
+    schemas.check(read, schemas.FILTERS)
+    rows = ordered.build(read, "rules", _decision, reserved=(DEFAULT,))
+    default = _decision({"name": DEFAULT, **read.value.get("default", {"action": events.RECORD})})
+    return Filters(path, read.checksum, rows, default)
+
+
+def _decision(row: Mapping[str, Any]) -> Decision:
+    action = row["action"]
+    severity = row.get("severity", _SEVERITY[action])
+    return Decision(action=action, severity=severity, rule=row["name"])

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recovery policies: after which hold, by which driver, how often."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vmmonitor.model.event import Event
+from vmmonitor.rules import document, ordered, schemas
+from vmmonitor.rules.ordered import Rows, Trial
+
+#: The attempts of a step that is tried until it works.
+WITHOUT_LIMIT = -1
+
+RUNNING = "running"
+NOTHING = "nothing"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Backoff:
+    """How long to wait between two attempts of a step.
+
+    :param initial: seconds after the first attempt.
+    :param factor: by which each further one grows; at least 1.
+    :param max: seconds that it never exceeds.
+    :param jitter: fraction, 0 to 1, that chance may take off, so that many do not act at once.
+    """
+
+    initial: float = 2.0
+    factor: float = 2.0
+    max: float = 60.0
+    jitter: float = 0.1
+
+    def delay(self, attempt: int, random: float) -> float:
+        """Return the seconds to wait after a failed attempt.
+
+        :param attempt: number of the attempt that failed, from 1.
+        :param random: chance, from 0 (no jitter) to 1.
+        """
+        try:
+            grown = self.initial * float(self.factor) ** (attempt - 1)
+        except OverflowError:
+            grown = self.max if self.initial else 0.0
+        return min(grown, self.max) * (1.0 - self.jitter * random)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyStep:
+    """One way to bring an instance back, and how often to try it.
+
+    :param driver: entry point name of the recovery driver.
+    :param attempts: how often; 0 skips the step, WITHOUT_LIMIT never goes on to the next one.
+    :param timeout: seconds that the driver may take.
+    :param wait_for: RUNNING: the driver's word is not enough, the instance must be seen running
+        again; NOTHING: it is.
+    :param wait: seconds in which it must be seen running.
+    """
+
+    driver: str
+    attempts: int = 3
+    timeout: float = 30.0
+    wait_for: str = RUNNING
+    wait: float = 60.0
+    backoff: Backoff = dataclasses.field(default_factory=Backoff)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What is done about an incident.
+
+    :param hold: seconds before anything is done, in case it was planned or heals by itself.
+    :param steps: tried in order; none: the incident is left open for a person.
+    """
+
+    name: str
+    hold: float = 0.0
+    steps: tuple[PolicyStep, ...] = ()
+
+
+class Policies:
+    """The policies of one file.
+
+    :ivar path: the file.
+    :ivar checksum: SHA-256 of the file's bytes, in hex.
+    :ivar rows: its policies in order, with what they match.
+    """
+
+    def __init__(self, path: str, checksum: str, rows: Rows[Policy]):
+        """Keep what ``load`` read."""
+        self.path = path
+        self.checksum = checksum
+        self.rows = rows.rows
+        self._ordered = rows
+        self._by_name = {row.name: row.value for row in self.rows}
+
+    def choose(self, event: Event) -> Policy | None:
+        """Return the policy for an incident that this event opened; None if there is none."""
+        return self._ordered.first(event)
+
+    def get(self, name: str) -> Policy | None:
+        """Return the policy of this name; None if there is none (any more)."""
+        return self._by_name.get(name)
+
+    def explain(self, event: Event) -> list[Trial]:
+        """Return how every policy did that was tried, in order; the last one may have matched."""
+        return self._ordered.explain(event)
+
+
+def load(path: str) -> Policies:
+    """Read a file of recovery policies.
+
+    :raises vmmonitor.model.errors.InvalidRules: the message names file, line and reason of
+        everything that is wrong with it.
+    """
+    read = document.read(path)
+    schemas.check(read, schemas.POLICIES)
+    return Policies(path, read.checksum, ordered.build(read, "policies", _policy))
+
+
+def _policy(row: Mapping[str, Any]) -> Policy:
+    steps = tuple(_step(step) for step in row["steps"])
+    return Policy(name=row["name"], hold=float(row.get("hold", 0)), steps=steps)
+
+
+def _step(row: Mapping[str, Any]) -> PolicyStep:
+    given = dict(row)
+    backoff = {name: float(value) for name, value in given.pop("backoff", {}).items()}
+    for name in ("timeout", "wait"):
+        if name in given:
+            given[name] = float(given[name])
+    return PolicyStep(**given, backoff=Backoff(**backoff))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+from vmmonitor.rules import check, defaults, filters, policies
+from vmmonitor.tests.unit.rules import base
+
+
+class WarningsTest(base.RulesTest):
+    def warnings(self, *rules, default="record"):
+        rows = [
+            f"- {{name: r{number}, match: {match}, action: {action}}}\n"
+            for number, (match, action) in enumerate(rules)
+        ]
+        text = f"version: 1\ndefault: {{action: {default}}}\nrules:\n" + "".join(rows)
+        return check.warnings(filters.load(self.file(text)))
+
+    def test_shipped_files_have_none(self):
+        shipped = filters.load(defaults.path(defaults.EVENT_FILTERS))
+        self.assertEqual([], check.warnings(shipped))
+        shipped = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
+        self.assertEqual([], check.policy_warnings(shipped))
+
+    def test_rule_after_one_that_takes_everything(self):
+        for before, after in (
+            ("{}", "{type: a}"),
+            ("{type: a}", "{type: a, detail: b}"),
+            ("{type: {in: [a, b]}}", "{type: a}"),
+            ("{host: {=~: x.*}}", "{host: {=~: x.*}, type: a}"),
+            ("[{type: a}, {type: b}]", "[{type: b}, {type: a, host: c}]"),
+        ):
+            found = self.warnings((before, "recover"), (after, "record"))
+            self.assertEqual(
+                ["'r1' can never decide: 'r0' before it matches every event that it matches"],
+                found,
+            )
+
+    def test_rule_that_can_decide(self):
+        for before, after in (
+            ("{type: a}", "{}"),
+            ("{type: a, detail: b}", "{type: a}"),
+            ("{type: a}", "{type: {in: [a, b]}}"),
+            ("{type: a}", "[{type: a}, {type: b}]"),
+            ('{type: {"!=": a}}', "{type: {not_in: [a, b]}}"),
+        ):
+            self.assertEqual([], self.warnings((before, "recover"), (after, "record")))
+
+    def test_nothing_recovers(self):
+        self.assertEqual(["no rule recovers anything"], self.warnings(("{}", "record")))
+
+    def test_news_of_running_instances_dropped(self):
+        found = self.warnings(("{type: lifecycle.resumed}", "ignore"), ("{}", "recover"))
+        self.assertEqual(1, len(found))
+        self.assertIn("'r0' ignores lifecycle.resumed", found[0])
+        found = self.warnings(("{detail: failed}", "recover"), default="ignore")
+        self.assertEqual(3, len(found))
+        self.assertIn("'default' ignores lifecycle.resumed", found[0])
+
+
+class PolicyWarningsTest(base.RulesTest):
+    def warnings(self, steps):
+        row = f"- {{name: a, match: {{}}, steps: [{steps}]}}\n"
+        return check.policy_warnings(policies.load(self.file("version: 1\npolicies:\n" + row)))
+
+    def test_step_after_one_that_never_ends(self):
+        self.assertEqual(
+            ["'a': the steps after it are never tried: step 1 (x) never ends"],
+            self.warnings("{driver: x, attempts: -1}, {driver: y}"),
+        )
+        self.assertEqual([], self.warnings("{driver: x}, {driver: y, attempts: -1}"))
+
+    def test_steps_without_attempts(self):
+        self.assertIn("nothing is done", self.warnings("{driver: x, attempts: 0}")[0])
+        self.assertEqual([], self.warnings(""))

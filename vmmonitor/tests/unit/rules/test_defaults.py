@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shipped files decide on the events that libvirt really sends."""
+
+import os
+
+from vmmonitor.model import event as events
+from vmmonitor.rules import defaults, filters, policies
+from vmmonitor.sources.libvirt import tables
+from vmmonitor.tests.unit.rules import base
+
+#: What happens to an instance -> the events that libvirt sends for it, in order, and what is to
+#: become of each: type/detail, "by host" or "by guest" where that matters, action. Measured with
+#: libvirt 9.0.0 and QEMU 7.2.
+FAULTS = {
+    "qemu is killed or crashes": "lifecycle.stopped/failed recover",
+    "qemu gets SIGTERM": """
+        lifecycle.shutdown/host record
+        lifecycle.stopped/shutdown host recover""",
+    "guest powers itself off": """
+        lifecycle.shutdown/guest record
+        lifecycle.stopped/shutdown guest record""",
+    "guest resets itself, virsh reset": "reboot record\nreboot record",
+    "virsh destroy, nova's power-off": """
+        lifecycle.shutdown/host record
+        lifecycle.stopped/destroyed record""",
+    "virsh suspend": "lifecycle.suspended/paused record",
+    "virsh save": """
+        lifecycle.suspended/paused record
+        migration_iteration ignore
+        job_completed record
+        lifecycle.stopped/saved record""",
+    "live migration, source host": """
+        migration_iteration ignore
+        lifecycle.suspended/migrated record
+        lifecycle.stopped/migrated record
+        job_completed record""",
+    "live migration, target host": """
+        lifecycle.started/migrated record
+        lifecycle.resumed/migrated record""",
+    "panic, on_crash=preserve": """
+        lifecycle.suspended/paused record
+        lifecycle.crashed/panicked recover""",
+    "panic, on_crash=destroy": """
+        lifecycle.crashed/panicked recover
+        lifecycle.stopped/crashed recover""",
+    "panic, on_crash=restart": """
+        lifecycle.crashed/panicked recover
+        reboot record
+        lifecycle.resumed/unpaused record
+        reboot record""",
+    "kdump": "lifecycle.crashed/crashloaded record",
+    "watchdog, reset": "watchdog/reset recover\nreboot record\nreboot record",
+    "watchdog, poweroff": "watchdog/poweroff recover\nlifecycle.stopped/failed recover",
+    "watchdog, shutdown": "watchdog/shutdown recover",
+    "watchdog, none": "watchdog/none record",
+    "watchdog, inject-nmi": "watchdog/inject-nmi record",
+    "watchdog, debug": "watchdog/debug record",
+    "watchdog, pause": "watchdog/pause recover\nlifecycle.suspended/watchdog recover",
+    "ENOSPC, or policy stop": """
+        io_error/pause recover
+        io_error_reason/pause record
+        lifecycle.suspended/ioerror recover""",
+    "disk error, policy report": "io_error/report record\nio_error_reason/report record",
+    "disk error, policy ignore": "io_error/none record\nio_error_reason/none record",
+    "disk error, source without a name": "lifecycle.suspended/ioerror recover",
+    "migration broke off": """
+        lifecycle.suspended/api_error recover
+        lifecycle.suspended/postcopy_failed recover""",
+    "found after a time without libvirt": """
+        lifecycle.stopped/daemon recover
+        lifecycle.stopped/unknown recover
+        lifecycle.stopped/vanished recover
+        lifecycle.crashed/unknown recover
+        lifecycle.suspended/crashed recover""",
+}
+
+
+def parse(line):
+    """Return the event and the action of a line of the table."""
+    kind, *by, action = line.split()
+    type, _, detail = kind.partition("/")
+    return base.event(type, detail, **({"shutdown_by": by[0]} if by else {})), action
+
+
+class FiltersTest(base.RulesTest):
+    def setUp(self):
+        super().setUp()
+        self.filters = filters.load(defaults.path(defaults.EVENT_FILTERS))
+        self.policies = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
+
+    def decision(self, type, detail="", **facts):
+        decided = self.filters.decide(base.event(type, detail, **facts))
+        return decided.action, decided.severity
+
+    def test_every_measured_event(self):
+        for happens, lines in FAULTS.items():
+            for line in lines.strip().splitlines():
+                seen, action = parse(line)
+                decided = self.filters.decide(seen)
+                self.assertEqual(action, decided.action, f"{happens}: {line.strip()}")
+                self.assertNotEqual("default", decided.rule, f"{happens}: {line.strip()}")
+                if action == events.RECOVER:
+                    self.assertEqual(events.CRITICAL, decided.severity)
+
+    def test_worth_a_look(self):
+        for type, detail in (
+            ("io_error", "report"),
+            ("io_error", "none"),
+            ("io_error_reason", "pause"),
+            ("watchdog", "none"),
+            ("watchdog", "inject-nmi"),
+            ("lifecycle.crashed", "crashloaded"),
+            ("lifecycle.shutdown", "host"),
+            ("agent_lifecycle", "disconnected"),
+            ("control_error", ""),
+            ("memory_failure", ""),
+            ("block_threshold", ""),
+            ("device_removal_failed", ""),
+            ("block_job", "failed"),
+            ("block_job_2", "failed"),
+        ):
+            self.assertEqual(("record", "warning"), self.decision(type, detail), type)
+
+    def test_wanted(self):
+        for type, detail in (
+            ("lifecycle.stopped", "from_snapshot"),
+            ("lifecycle.started", "booted"),
+            ("lifecycle.resumed", "unpaused"),
+            ("lifecycle.suspended", "from_snapshot"),
+            ("lifecycle.pmsuspended", "memory"),
+            ("lifecycle.defined", "added"),
+            ("lifecycle.undefined", "removed"),
+            ("device_added", ""),
+            ("device_removed", ""),
+            ("metadata_change", ""),
+            ("block_job", "completed"),
+        ):
+            self.assertEqual(("record", "info"), self.decision(type, detail), type)
+            rule = self.filters.decide(base.event(type, detail)).rule
+            self.assertNotEqual("default", rule, type)
+
+    def test_chatter(self):
+        for type in ("rtc_change", "balloon_change", "graphics", "tray_change"):
+            self.assertEqual("ignore", self.decision(type)[0], type)
+        self.assertEqual("ignore", self.decision("block_job_2", "ready")[0])
+
+    def test_every_type_of_libvirt_has_a_rule(self):
+        types = [kind.name for kind in tables.KINDS if kind.name != "lifecycle"]
+        types += [f"lifecycle.{word}" for word, _ in tables.LIFECYCLE]
+        for type in types:
+            decided = self.filters.decide(base.event(type, "whatever"))
+            if type != "lifecycle.stopped":
+                self.assertNotEqual("default", decided.rule, type)
+
+    def test_every_detail_is_one_of_libvirts(self):
+        """A name that is misspelt here would silently match nothing."""
+        known = {word for _, words in tables.LIFECYCLE for word in words}
+        known |= {word for _, words in tables.STATES for word in words}
+        known |= {*tables.WATCHDOG_ACTION, *tables.IO_ERROR_ACTION, *tables.BLOCK_JOB_STATUS}
+        known.add("vanished")
+        for rows in (self.filters.rows, self.policies.rows):
+            for row in rows:
+                for matchers in row.match.alternatives:
+                    for matcher in matchers:
+                        if matcher.field == "detail":
+                            self.assertLessEqual(matcher.wanted, known, row.name)
+
+    def test_unknown_is_recorded(self):
+        self.assertEqual(("record", "info"), self.decision("unknown-99", "unknown-7"))
+        self.assertEqual(("record", "info"), self.decision("lifecycle.stopped", "unknown-77"))
+
+    def test_the_agents_own_words_are_recorded(self):
+        self.assertEqual(("record", "info"), self.decision("recovery.running", source="agent"))
+        self.assertEqual(
+            ("record", "info"), self.decision("lifecycle.stopped", "failed", source="agent")
+        )
+
+    def test_running_again_is_kept(self):
+        for type in events.RUNNING_AGAIN:
+            self.assertEqual("record", self.decision(type)[0])
+
+
+class PoliciesTest(base.RulesTest):
+    def setUp(self):
+        super().setUp()
+        self.filters = filters.load(defaults.path(defaults.EVENT_FILTERS))
+        self.policies = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
+
+    def policy(self, type, detail, **facts):
+        return self.policies.choose(base.event(type, detail, **facts))
+
+    def test_every_recoverable_event_has_a_policy(self):
+        for happens, lines in FAULTS.items():
+            for line in lines.strip().splitlines():
+                seen, action = parse(line)
+                if action == events.RECOVER:
+                    policy = self.policies.choose(seen)
+                    self.assertIsNotNone(policy, f"{happens}: {line.strip()}")
+                    self.assertEqual(["libvirt"], [step.driver for step in policy.steps])
+
+    def test_holds(self):
+        for type, detail, hold in (
+            ("lifecycle.stopped", "failed", 0),
+            ("lifecycle.stopped", "crashed", 0),
+            ("lifecycle.crashed", "panicked", 0),
+            ("lifecycle.stopped", "shutdown", 5),
+            ("lifecycle.stopped", "daemon", 5),
+            ("lifecycle.stopped", "unknown", 5),
+            ("lifecycle.stopped", "vanished", 5),
+            ("lifecycle.suspended", "ioerror", 2),
+            ("io_error", "pause", 2),
+            ("watchdog", "reset", 10),
+            ("watchdog", "shutdown", 10),
+            ("watchdog", "poweroff", 10),
+            ("watchdog", "pause", 0),
+            ("lifecycle.suspended", "watchdog", 0),
+        ):
+            self.assertEqual(hold, self.policy(type, detail).hold, f"{type}/{detail}")
+
+    def test_crash(self):
+        step = self.policy("lifecycle.stopped", "failed").steps[0]
+        self.assertEqual(
+            (3, 30, "running", 60), (step.attempts, step.timeout, step.wait_for, step.wait)
+        )
+        self.assertEqual([2, 4, 8], [step.backoff.delay(n, 0.0) for n in (1, 2, 3)])
+        self.assertEqual(60, step.backoff.delay(50, 0.0))
+
+    def test_storage(self):
+        step = self.policy("lifecycle.suspended", "ioerror").steps[0]
+        self.assertEqual((-1, 30), (step.attempts, step.wait))
+        self.assertEqual(5, step.backoff.delay(1, 0.0))
+        self.assertEqual(300, step.backoff.delay(50, 0.0))
+
+
+class PathTest(base.RulesTest):
+    def test_the_sample_files_are_the_shipped_ones(self):
+        root = os.path.dirname(os.path.dirname(os.path.dirname(defaults.__path__[0])))
+        for name in (defaults.EVENT_FILTERS, defaults.RECOVERY_POLICIES):
+            sample = os.path.join(root, "etc", "vmmonitor", name)
+            self.assertEqual(os.path.realpath(defaults.path(name)), os.path.realpath(sample))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+import hypothesis
+from hypothesis import strategies as st
+
+from vmmonitor.rules import policies
+from vmmonitor.rules.policies import Backoff, Policy, PolicyStep
+from vmmonitor.tests.unit.rules import base
+from vmmonitor.tests.unit.rules.test_matchers import STEADY
+
+GOOD = """\
+version: 1
+policies:
+- name: crashed
+  description: Words for people.
+  match: {type: lifecycle.stopped}
+  hold: 2.5
+  steps:
+  - driver: libvirt
+    attempts: -1
+    timeout: 10
+    wait_for: nothing
+    wait: 0
+    backoff: {initial: 1, factor: 3, max: 9, jitter: 0}
+  - driver: log
+- name: nothing
+  match: {type: watchdog}
+  steps: []
+"""
+
+
+class PoliciesTest(base.RulesTest):
+    def setUp(self):
+        super().setUp()
+        self.policies = policies.load(self.file(GOOD))
+
+    def test_everything_is_read(self):
+        self.assertEqual(
+            Policy(
+                name="crashed",
+                hold=2.5,
+                steps=(
+                    PolicyStep(
+                        driver="libvirt",
+                        attempts=-1,
+                        timeout=10.0,
+                        wait_for="nothing",
+                        wait=0.0,
+                        backoff=Backoff(initial=1.0, factor=3.0, max=9.0, jitter=0.0),
+                    ),
+                    PolicyStep(driver="log"),
+                ),
+            ),
+            self.policies.get("crashed"),
+        )
+
+    def test_choose(self):
+        self.assertIs(self.policies.get("crashed"), self.policies.choose(base.event()))
+        self.assertEqual(
+            Policy(name="nothing"), self.policies.choose(base.event("watchdog", "reset"))
+        )
+        self.assertIsNone(self.policies.choose(base.event("io_error", "pause")))
+
+    def test_a_name_that_is_gone(self):
+        self.assertIsNone(self.policies.get("old"))
+
+    def test_explain(self):
+        trials = self.policies.explain(base.event("io_error", "pause"))
+        self.assertEqual([False, False], [trial.matched for trial in trials])
+
+    def test_refusals(self):
+        for step, reason in (
+            ("{}", "'driver' is a required property"),
+            ("{driver: a, attempts: -2}", "-2 is less than the minimum of -1"),
+            ("{driver: a, attempts: 1.5}", "1.5 is a number, not a whole number"),
+            ("{driver: a, wait_for: runing}", "did you mean 'running'?"),
+            ("{driver: a, timeout: 0}", "0 is less than the minimum of 0.1"),
+            ("{driver: a, backoff: {factor: 0.5}}", "0.5 is less than the minimum of 1"),
+            ("{driver: a, backoff: {maximum: 5}}", "did you mean 'max'?"),
+            ("{driver: a, retries: 5}", "unknown field 'retries'"),
+        ):
+            row = f"- {{name: a, match: {{}}, steps: [{step}]}}\n"
+            lines = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
+            self.assertEqual(1, len(lines), lines)
+            self.assertIn(reason, lines[0])
+
+
+class BackoffTest(base.RulesTest):
+    def test_grows_to_its_maximum(self):
+        backoff = Backoff(initial=2, factor=2, max=10, jitter=0.5)
+        self.assertEqual([2, 4, 8, 10, 10], [backoff.delay(n, 0.0) for n in range(1, 6)])
+
+    def test_jitter_takes_off(self):
+        self.assertEqual(5.0, Backoff(initial=10, jitter=0.5).delay(1, 1.0))
+
+    @STEADY
+    @hypothesis.given(
+        st.builds(
+            Backoff,
+            initial=st.floats(0, 86400),
+            factor=st.floats(1, 100),
+            max=st.floats(0, 86400),
+            jitter=st.floats(0, 1),
+        ),
+        st.integers(1, 10**9),
+        st.floats(0, 1),
+    )
+    def test_stays_between_nothing_and_its_maximum(self, backoff, attempt, random):
+        delay = backoff.delay(attempt, random)
+        self.assertTrue(0 <= delay <= backoff.max, delay)
