@@ -36,7 +36,7 @@ class AgentAPI:
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
         with transports.retriable():
-            answer = self._client.prepare(server=host, timeout=timeout).call(
+            answer: Mapping[str, Any] = self._client.prepare(server=host, timeout=timeout).call(
                 {},
                 "recover_instance",
                 request={
