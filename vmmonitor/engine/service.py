@@ -24,6 +24,18 @@ LOG = log.getLogger(__name__)
 STOP_TIMEOUT = 10
 
 
+def check(conf: cfg.ConfigOpts, policy_file: str) -> None:
+    """Check what ``EngineService.start`` needs, where nobody would see its error.
+
+    :raises vmmonitor.model.errors.VmmonitorError: the policies are broken, or something is not
+        installed.
+    """
+    drivers.Drivers(conf, AgentAPI(transports.new(conf)).recover_instance).load_policies(
+        policy_file
+    )
+    drivers.expectation(conf)
+
+
 class EngineService(service.Service):
     """One engine process."""
 
@@ -62,9 +74,7 @@ class EngineService(service.Service):
         )
         self._housekeeping = Housekeeping(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
-        self._server = transports.serve(
-            transport, transports.ENGINE_TOPIC, conf.host, endpoint
-        )
+        self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()
