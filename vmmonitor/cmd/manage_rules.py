@@ -14,7 +14,7 @@ from vmmonitor.cmd.rule_files import filter_file, policy_file
 from vmmonitor.model import errors
 from vmmonitor.model.event import Event
 from vmmonitor.rpc import wire
-from vmmonitor.rules import check, defaults, filters, policies
+from vmmonitor.rules import check, filters, policies
 from vmmonitor.rules.ordered import Trial
 
 #: What an event needs and a question about rules does not.

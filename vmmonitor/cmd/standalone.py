@@ -17,9 +17,8 @@ from vmmonitor.db import schema
 from vmmonitor.db.session import Database, register_opts
 from vmmonitor.engine.service import EngineService
 from vmmonitor.model.errors import VmmonitorError
+from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
-
-from oslo_service import service  # isort: skip  must come after rpc
 
 LOG = log.getLogger(__name__)
 
@@ -68,10 +67,11 @@ def _main(args: list[str]) -> None:
     _set_defaults(conf)
     _make_database(conf)
     transport = transports.new(conf, "fake://")
+    # They are stopped in this order: what gives before what takes.
     services = [
-        EngineService(conf, lambda: transport, functools.partial(rule_files.policy_file, conf)),
         AgentService(conf, transport, functools.partial(rule_files.filter_file, conf)),
         ApiService(conf),
+        EngineService(conf, lambda: transport, functools.partial(rule_files.policy_file, conf)),
     ]
     start.run_here(conf, services)
 

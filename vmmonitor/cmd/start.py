@@ -11,8 +11,7 @@ from oslo_log import log
 
 from vmmonitor import conf as options
 from vmmonitor.model.errors import VmmonitorError
-from vmmonitor.rpc import transport as _backend  # noqa: F401  chooses the threading backend
-from oslo_service import service  # isort: skip  must come after it
+from vmmonitor.native_threads import service
 
 LOG = log.getLogger(__name__)
 

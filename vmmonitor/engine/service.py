@@ -3,10 +3,8 @@
 
 from collections.abc import Callable
 
-import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
-from oslo_service import service
 
 from vmmonitor.db.session import Database
 from vmmonitor.engine import drivers
@@ -15,6 +13,7 @@ from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.model.errors import InvalidRules
+from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 
@@ -42,7 +41,7 @@ class EngineService(service.Service):
     def __init__(
         self,
         conf: cfg.ConfigOpts,
-        new_transport: Callable[[], oslo_messaging.Transport],
+        new_transport: Callable[[], transports.Transport],
         policy_file: Callable[[], str],
     ):
         """Keep what is needed. The parts are built in ``start``, which is after the fork.
