@@ -65,6 +65,13 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return last - first + 1 - docstring
 
 
+def is_vague(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    """Tell whether a name says nothing of what it names."""
+    if isinstance(node, ast.ClassDef):
+        return bool(VAGUE_CLASS.search(node.name))
+    return node.name.startswith("process_") and node.name not in PRESCRIBED
+
+
 class TestHouseRules(unittest.TestCase):
     def test_modules_are_short(self):
         wrong = [
@@ -89,10 +96,7 @@ class TestHouseRules(unittest.TestCase):
         wrong += [at(p) for p in PACKAGE.rglob("*") if p.is_dir() and p.name in VAGUE]
         for path, tree in modules():
             for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef) and VAGUE_CLASS.search(node.name):
-                    wrong.append(f"{at(path, node.lineno)} {node.name}")
-                vague = getattr(node, "name", "").startswith("process_")
-                if isinstance(node, ast.FunctionDef) and vague and node.name not in PRESCRIBED:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef) and is_vague(node):
                     wrong.append(f"{at(path, node.lineno)} {node.name}")
         self.assertEqual([], wrong)
 
