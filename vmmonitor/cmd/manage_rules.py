@@ -108,9 +108,10 @@ def explain_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     print(f"-> {policy.name}: hold {policy.hold:g} s")
     for number, step in enumerate(policy.steps, start=1):
         often = "without limit" if step.attempts == policies.WITHOUT_LIMIT else step.attempts
+        long = f" {step.wait:g} s" if step.wait_for == policies.RUNNING else ""
         print(
             f"   step {number}: {step.driver}, attempts {often}, timeout {step.timeout:g} s, "
-            f"wait for {step.wait_for} {step.wait:g} s"
+            f"wait for {step.wait_for}{long}"
         )
     return 0
 
@@ -126,8 +127,10 @@ def _read(path: str) -> Event:
         else:
             with open(path, encoding="utf-8") as file:
                 form = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.InvalidMessage(f"{path}: {error}") from None
+    except OSError as error:
+        raise errors.InvalidMessage(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidMessage(f"{path}: this is not JSON: {error}") from None
     if isinstance(form, dict):
         form = _FILLED | form
         instance = form.get("instance", {})

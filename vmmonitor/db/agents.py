@@ -37,7 +37,8 @@ def report(tx: Transaction, report: AgentReport, now: int) -> str:
     if not tx.execute(sa.update(AGENTS).where(this).values(columns)).rowcount:
         with unique("Another engine stores the first report of the agent"):
             tx.execute(sa.insert(AGENTS), columns | {"held_digest": ""})
-    return tx.execute(sa.select(AGENTS.c.held_digest).where(this)).scalar_one()
+    held: str = tx.execute(sa.select(AGENTS.c.held_digest).where(this)).scalar_one()
+    return held
 
 
 def mark_late(tx: Transaction, now: int, factor: float) -> list[str]:

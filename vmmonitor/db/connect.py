@@ -114,7 +114,7 @@ def engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
 
 def _server(conf: cfg.ConfigOpts, where: sqlalchemy.URL) -> sqlalchemy.Engine:
     database = conf.database
-    return engines.create_engine(
+    built: sqlalchemy.Engine = engines.create_engine(
         where,
         mysql_sql_mode=database.mysql_sql_mode,
         mysql_wsrep_sync_wait=database.mysql_wsrep_sync_wait,
@@ -127,6 +127,7 @@ def _server(conf: cfg.ConfigOpts, where: sqlalchemy.URL) -> sqlalchemy.Engine:
         pool_timeout=database.pool_timeout,
         max_retries=0,
     )
+    return built
 
 
 def _sqlite(where: sqlalchemy.URL) -> sqlalchemy.Engine:

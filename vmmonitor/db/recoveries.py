@@ -108,7 +108,7 @@ def due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
     :param now: microseconds since the epoch.
     :param limit: greatest number of recoveries.
     """
-    found = []
+    found: list[sa.Row[Any]] = []
     for state, moment in DUE.items():
         query = (
             sa.select(RECOVERIES, moment.label("due_at"))

@@ -45,22 +45,29 @@ class Rows(Generic[T]):
     """The rows of one file."""
 
     def __init__(self, rows: Sequence[Row[T]]):
-        """Sort the rows by the event types that they can mean, once, to be quick afterwards."""
+        """Find out which event types each row can mean, to be quick afterwards."""
         self.rows = tuple(rows)
-        types = {row: row.match.types() for row in self.rows}
-        listed = {name for names in types.values() for name in names or ()}
-        self._rest = tuple(row for row in self.rows if types[row] is None)
-        self._by_type = {
-            name: tuple(row for row in self.rows if (own := types[row]) is None or name in own)
-            for name in listed
-        }
+        self._types = [row.match.types() for row in self.rows]
+        self._listed = {name for names in self._types for name in names or ()}
+        self._rest = self._rows_for(None)
+        self._by_type: dict[str, tuple[Row[T], ...]] = {}
 
     def first(self, event: Event) -> T | None:
         """Return what the first matching row decides; None if none matches."""
-        for row in self._by_type.get(event.type, self._rest):
+        rows = self._by_type.get(event.type)
+        if rows is None:
+            rows = self._rest
+            if event.type in self._listed:
+                rows = self._by_type[event.type] = self._rows_for(event.type)
+        for row in rows:
             if row.match.holds(event):
                 return row.value
         return None
+
+    def _rows_for(self, kind: str | None) -> tuple[Row[T], ...]:
+        """Return the rows that can mean events of a type, None for one that no row lists."""
+        pairs = zip(self.rows, self._types, strict=True)
+        return tuple(row for row, types in pairs if types is None or kind in types)
 
     def explain(self, event: Event) -> list[Trial]:
         """Return how every row did that was tried, in order; the last one may have matched."""

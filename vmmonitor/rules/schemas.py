@@ -88,7 +88,7 @@ _VERSION = {"const": VERSION}
 
 
 def _rows(row: Mapping[str, Any], *required: str) -> dict[str, Any]:
-    return {"type": "array", "maxItems": 10000, "items": _object(row, "name", "match", *required)}
+    return {"type": "array", "maxItems": 1000, "items": _object(row, "name", "match", *required)}
 
 
 FILTERS = _object(
@@ -158,10 +158,15 @@ def _words(error: Any) -> str:
     if error.validator == "const":
         return f"must be {error.validator_value}, not {_cut(error.instance)}"
     if error.validator == "type":
-        hint = "; for several write in: [...]" if isinstance(error.instance, list) else ""
+        several = isinstance(error.instance, list) and error.validator_value == _SCALAR["type"]
+        hint = "; for several write in: [...]" if several else ""
         return f"{_cut(error.instance)} is {_article(error.instance)}, not {_types(error)}{hint}"
     if error.validator in ("minItems", "minProperties"):
         return "must not be empty"
+    if error.validator == "maxItems":
+        return (
+            f"has {len(error.instance)} entries, and {error.validator_value} at most are allowed"
+        )
     message = str(error.message)
     return message if len(message) <= 200 else f"{message[:80]} ... {message[-100:]}"
 

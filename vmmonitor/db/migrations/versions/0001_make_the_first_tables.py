@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the first tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
@@ -157,7 +159,7 @@ def make_instances() -> None:
 
 def make(
     table: str,
-    *columns: sa.Column,
+    *columns: sa.Column[Any],
     indexes: list[list[str]],
     unique: list[list[str]] | None = None,
 ) -> None:
@@ -179,16 +181,16 @@ def make(
         op.create_index(f"ix_{table}_{'_'.join(names)}", table, names)
 
 
-def texts(lengths: dict[str, int]) -> list[sa.Column]:
+def texts(lengths: dict[str, int]) -> list[sa.Column[Any]]:
     """Return columns of text, given their greatest lengths in characters."""
     return [sa.Column(name, sa.String(length), nullable=False) for name, length in lengths.items()]
 
 
-def long_texts(*names: str) -> list[sa.Column]:
+def long_texts(*names: str) -> list[sa.Column[Any]]:
     """Return columns of long text."""
     return [sa.Column(name, LONG_TEXT, nullable=False) for name in names]
 
 
-def numbers(*names: str, nullable: bool = False) -> list[sa.Column]:
+def numbers(*names: str, nullable: bool = False) -> list[sa.Column[Any]]:
     """Return columns of 64-bit numbers."""
     return [sa.Column(name, sa.BigInteger(), nullable=nullable) for name in names]

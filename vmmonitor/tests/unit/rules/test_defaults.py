@@ -5,6 +5,7 @@ import os
 
 from vmmonitor.model import event as events
 from vmmonitor.rules import defaults, filters, policies
+from vmmonitor.sources.libvirt import tables
 from vmmonitor.tests.unit.rules import base
 
 #: What happens to an instance -> the events that libvirt sends for it, in order, and what is to
@@ -63,12 +64,14 @@ FAULTS = {
     "disk error, policy ignore": "io_error/none record\nio_error_reason/none record",
     "disk error, source without a name": "lifecycle.suspended/ioerror recover",
     "migration broke off": """
-        lifecycle.suspended/apierror recover
-        lifecycle.suspended/postcopy-failed recover""",
+        lifecycle.suspended/api_error recover
+        lifecycle.suspended/postcopy_failed recover""",
     "found after a time without libvirt": """
         lifecycle.stopped/daemon recover
         lifecycle.stopped/unknown recover
-        lifecycle.stopped/vanished recover""",
+        lifecycle.stopped/vanished recover
+        lifecycle.crashed/unknown recover
+        lifecycle.suspended/crashed recover""",
 }
 
 
@@ -83,6 +86,7 @@ class FiltersTest(base.RulesTest):
     def setUp(self):
         super().setUp()
         self.filters = filters.load(defaults.path(defaults.EVENT_FILTERS))
+        self.policies = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
 
     def decision(self, type, detail="", **facts):
         decided = self.filters.decide(base.event(type, detail, **facts))
@@ -139,6 +143,27 @@ class FiltersTest(base.RulesTest):
         for type in ("rtc_change", "balloon_change", "graphics", "tray_change"):
             self.assertEqual("ignore", self.decision(type)[0], type)
         self.assertEqual("ignore", self.decision("block_job_2", "ready")[0])
+
+    def test_every_type_of_libvirt_has_a_rule(self):
+        types = [kind.name for kind in tables.KINDS if kind.name != "lifecycle"]
+        types += [f"lifecycle.{word}" for word, _ in tables.LIFECYCLE]
+        for type in types:
+            decided = self.filters.decide(base.event(type, "whatever"))
+            if type != "lifecycle.stopped":
+                self.assertNotEqual("default", decided.rule, type)
+
+    def test_every_detail_is_one_of_libvirts(self):
+        """A name that is misspelt here would silently match nothing."""
+        known = {word for _, words in tables.LIFECYCLE for word in words}
+        known |= {word for _, words in tables.STATES for word in words}
+        known |= {*tables.WATCHDOG_ACTION, *tables.IO_ERROR_ACTION, *tables.BLOCK_JOB_STATUS}
+        known.add("vanished")
+        for rows in (self.filters.rows, self.policies.rows):
+            for row in rows:
+                for matchers in row.match.alternatives:
+                    for matcher in matchers:
+                        if matcher.field == "detail":
+                            self.assertLessEqual(matcher.wanted, known, row.name)
 
     def test_unknown_is_recorded(self):
         self.assertEqual(("record", "info"), self.decision("unknown-99", "unknown-7"))

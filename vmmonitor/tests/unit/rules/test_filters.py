@@ -162,6 +162,21 @@ class RefuseTest(base.RulesTest):
             self.assertIn(reason, lines[0])
             self.assertTrue(lines[0].startswith("3:"), lines[0])
 
+    def test_what_is_no_mapping(self):
+        self.assertEqual(
+            ["1:1: the file: it is a list, not a mapping"], self.refusal(filters.load, "[a]")
+        )
+
+    def test_too_many_rules(self):
+        self.assertEqual(
+            ["2:1: rules: has 1001 entries, and 1000 at most are allowed"],
+            self.refusal(
+                filters.load,
+                "version: 1\nrules:\n"
+                + "".join(f"- {{name: r{n}, match: {{}}, action: record}}\n" for n in range(1001)),
+            ),
+        )
+
     def test_long_values_are_cut(self):
         row = f"- {{name: {'x' * 5000}, match: {{}}, action: {'y' * 5000}}}\n"
         for line in self.refusal(filters.load, "version: 1\nrules:\n" + row):

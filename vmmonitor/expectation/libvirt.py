@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goes by the cause that libvirt gave; needs no OpenStack, no connection and no memory."""
+
+from collections.abc import Sequence
+
+from vmmonitor.expectation import Expectation
+from vmmonitor.model import instance
+from vmmonitor.model.event import RUNNING_AGAIN, Event
+from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
+
+BY_HOST = "lifecycle.stopped/shutdown by host"
+
+#: What the newest word on an instance's state means. The newest decides: somebody who destroys
+#: an instance after its failure wants it stopped. A cause that is not here is UNKNOWN. The
+#: details are those of libvirt's events, and the reasons that it gives to whoever looks later.
+MEANING = {
+    "lifecycle.stopped/failed": (FAILED, "its process was killed or ended by itself"),
+    "lifecycle.stopped/crashed": (FAILED, "it was stopped because its guest crashed"),
+    "lifecycle.stopped/daemon": (FAILED, "libvirt gave it up when it came back to it"),
+    BY_HOST: (FAILED, "its process was told to end by something on the host other than libvirt"),
+    "lifecycle.crashed/panicked": (FAILED, "its guest panicked"),
+    "lifecycle.crashed/unknown": (FAILED, "its guest crashed"),
+    "lifecycle.suspended/ioerror": (FAILED, "it was paused by an error of its storage"),
+    "lifecycle.suspended/watchdog": (FAILED, "it was paused because its guest hangs"),
+    "lifecycle.suspended/crashed": (FAILED, "it was paused because its guest crashed"),
+    "lifecycle.suspended/api_error": (FAILED, "libvirt paused it and could not resume it"),
+    "lifecycle.stopped/shutdown": (PLANNED, "its guest was shut down"),
+    "lifecycle.stopped/destroyed": (PLANNED, "somebody had it stopped"),
+    "lifecycle.stopped/saved": (PLANNED, "somebody had it saved"),
+    "lifecycle.stopped/migrated": (PLANNED, "it was migrated to another host"),
+    "lifecycle.stopped/from_snapshot": (PLANNED, "it was put back to a stopped snapshot"),
+    "lifecycle.suspended/paused": (PLANNED, "somebody had it paused"),
+    "lifecycle.suspended/user": (PLANNED, "somebody had it paused"),
+    "lifecycle.suspended/migrated": (PLANNED, "it is being migrated"),
+    "lifecycle.suspended/migration": (PLANNED, "it is being migrated"),
+    "lifecycle.suspended/postcopy": (PLANNED, "it is being migrated"),
+    "lifecycle.suspended/save": (PLANNED, "it is being saved"),
+    "lifecycle.suspended/dump": (PLANNED, "its memory is being dumped"),
+    "lifecycle.suspended/snapshot": (PLANNED, "a snapshot of it is being made"),
+    "lifecycle.suspended/starting_up": (PLANNED, "it is being started"),
+    "lifecycle.suspended/shutting_down": (PLANNED, "it is being shut down"),
+    "lifecycle.suspended/restored": (PLANNED, "it was restored paused"),
+    "lifecycle.suspended/from_snapshot": (PLANNED, "it was put back to a paused snapshot"),
+    "lifecycle.pmsuspended/memory": (PLANNED, "its guest went to sleep"),
+    "lifecycle.pmsuspended/disk": (PLANNED, "its guest went to sleep"),
+    "lifecycle.stopped/vanished": (
+        UNKNOWN,
+        "it disappeared while nobody watched: it may have failed, or somebody had it stopped",
+    ),
+    "lifecycle.stopped/unknown": (
+        UNKNOWN,
+        "libvirt does not know why it stopped: it may have failed, or somebody had it stopped",
+    ),
+    "lifecycle.crashed/crashloaded": (
+        UNKNOWN,
+        "its guest runs its crash kernel, and whoever disturbs it loses the dump",
+    ),
+    "lifecycle.suspended/postcopy_failed": (
+        UNKNOWN,
+        "its migration broke off with its memory on two hosts, and a reset would lose it",
+    ),
+}
+
+#: Failures that leave the state as it was: they count where the instance was not stopped or
+#: paused since.
+SYMPTOMS = {
+    "io_error": "one of its disks failed",
+    "io_error_reason": "one of its disks failed",
+    "watchdog": "its guest did not feed its watchdog in time",
+}
+
+DEFINITIONS = ("lifecycle.defined", "lifecycle.undefined")
+
+
+class LibvirtExpectation(Expectation):
+    """Takes a stop or a pause that somebody asked libvirt for as planned, any other as failed."""
+
+    def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+        """Judge by the newest event that says what state the instance is in.
+
+        Pure. Only what the incident's own host said counts: a late word from the host that an
+        instance was migrated away from must not excuse its failure on the new one.
+
+        :param events: the incident's events, oldest first.
+        """
+        here = [event for event in events if event.host == incident.host]
+        newest = next((i for i in reversed(range(len(here))) if _tells_state(here[i])), None)
+        if newest is None:
+            return _symptom(here) or Verdict(word=UNKNOWN, reason=f"{_said(here)}: not conclusive")
+        last, since = here[newest], here[newest + 1 :]
+        if last.type in RUNNING_AGAIN:
+            return _symptom(since) or _verdict(last, UNKNOWN, "it runs again")
+        if instance.STATE_AFTER[last.type] == instance.SHUTOFF and _is_removed(since):
+            return _verdict(last, GONE, "and it was removed from its host then")
+        return _verdict(last, *MEANING.get(_cause(last), (UNKNOWN, "which is not conclusive")))
+
+
+def _tells_state(event: Event) -> bool:
+    return event.type in instance.STATE_AFTER or event.type in RUNNING_AGAIN
+
+
+def _cause(event: Event) -> str:
+    """Tell a guest that shut itself down from a process that the host's administrator ended."""
+    by_host = event.attributes.get("shutdown_by") == "host"
+    return BY_HOST if event.cause == "lifecycle.stopped/shutdown" and by_host else event.cause
+
+
+def _is_removed(since: Sequence[Event]) -> bool:
+    words = [event.cause for event in since if event.type in DEFINITIONS]
+    return bool(words) and words[-1] == "lifecycle.undefined/removed"
+
+
+def _symptom(since: Sequence[Event]) -> Verdict | None:
+    event = next((event for event in reversed(since) if event.type in SYMPTOMS), None)
+    return _verdict(event, FAILED, SYMPTOMS[event.type]) if event else None
+
+
+def _verdict(event: Event, word: str, meaning: str) -> Verdict:
+    return Verdict(word=word, reason=f"{event.source} said {_cause(event)}: {meaning}")
+
+
+def _said(events: Sequence[Event]) -> str:
+    if not events:
+        return "nothing is known from its host"
+    return f"{events[-1].source} said {events[-1].cause}"

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent can ask of an engine."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import oslo_messaging
+
+from vmmonitor.model.agent import AgentReport
+from vmmonitor.model.instance import Seen
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc import wire
+
+VERSION = "1.0"
+
+
+class EngineAPI:
+    """Calls any engine. Version history:
+
+    * 1.0: report_events, report_agent, report_inventory.
+    """
+
+    def __init__(self, transport: oslo_messaging.Transport):
+        """Address the engines' common queue."""
+        target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version=VERSION)
+        self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
+
+    def report_events(
+        self, host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]], timeout: float
+    ) -> list[wire.Receipt]:
+        """Hand over a batch; returns when it is committed in the database, or refused.
+
+        :param deliveries: forms of deliveries (``wire.write_delivery``), in order.
+        :param timeout: seconds to wait for the receipts.
+        :returns: one receipt per event, in the batch's order.
+        :raises vmmonitor.model.errors.Retriable: no receipt came; the batch may or may not be
+            stored, so send it again.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer makes no sense.
+        """
+        form = wire.write_batch(host, sent_at, deliveries)
+        with transports.retriable():
+            answer = self._client.prepare(timeout=timeout).call({}, "report_events", batch=form)
+        return wire.read_receipts(answer, len(deliveries))
+
+    def report_agent(self, report: AgentReport, timeout: float) -> str:
+        """Tell the agent's own state.
+
+        :returns: digest of the inventory that the engine holds for this host.
+        :raises vmmonitor.model.errors.Retriable: no answer came.
+        """
+        form = wire.write_report(report)
+        with transports.retriable():
+            answer = self._client.prepare(timeout=timeout).call({}, "report_agent", report=form)
+        wire.check_schema(answer)
+        return str(answer.get("inventory_digest", ""))
+
+    def report_inventory(
+        self, host: str, digest: str, seen: Sequence[Seen], timeout: float
+    ) -> None:
+        """Tell everything that is on the host.
+
+        :raises vmmonitor.model.errors.Retriable: no answer came.
+        """
+        form = wire.write_inventory(host, digest, seen)
+        with transports.retriable():
+            self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
+
+
+class EngineEndpoint(abc.ABC):
+    """Answers EngineAPI; the engine fills in what is to be done."""
+
+    target = oslo_messaging.Target(version=VERSION)
+
+    @abc.abstractmethod
+    def store_events(self, batch: wire.Batch) -> list[wire.Receipt]:
+        """Store a batch and return one receipt per event; raises if nothing is stored."""
+
+    @abc.abstractmethod
+    def store_report(self, report: AgentReport) -> str:
+        """Store an agent's report; returns the digest of the inventory that is stored."""
+
+    @abc.abstractmethod
+    def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
+        """Replace a host's inventory."""
+
+    def report_events(self, _context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
+        """Read the batch, have it stored, answer the receipts."""
+        return wire.write_receipts(self.store_events(wire.read_batch(batch)))
+
+    def report_agent(self, _context: Mapping[str, Any], report: Any) -> dict[str, Any]:
+        """Read the report, have it stored, answer the digest."""
+        digest = self.store_report(wire.read_report(report))
+        return {"schema": wire.SCHEMA, "inventory_digest": digest}
+
+    def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
+        """Read the inventory and have it stored."""
+        self.store_inventory(*wire.read_inventory(inventory))
+        return {"schema": wire.SCHEMA}

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The form in which events, reports and inventories cross the bus and lie in the spool.
+
+Plain JSON values only. Every message carries ``schema``, the number of its form:
+
+1. first form.
+
+A reader takes its own form and every earlier one; unknown keys are left alone, so that a newer
+agent can talk to an older engine within one schema number. Times are integer microseconds.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vmmonitor.model import event as events
+from vmmonitor.model.agent import AgentReport
+from vmmonitor.model.errors import InvalidMessage
+from vmmonitor.model.event import Decision, Event
+from vmmonitor.model.instance import Instance, Seen
+
+SCHEMA = 1
+
+#: Greatest lengths, in characters. A writer cuts, a reader refuses.
+ID_LENGTH = 36
+WORD_LENGTH = 64
+NAME_LENGTH = 255
+ATTRIBUTE_LENGTH = 16384
+ATTRIBUTES_LENGTH = 65536
+
+INSTANCE_FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
+#: Greatest time that a signed 64 bit integer of microseconds and a date can both hold.
+LATEST = 253402300799_999999
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """One event on its way, with what its host decided about it.
+
+    :param spooled_at: when it was safe on its host; microseconds, host's clock.
+    """
+
+    event: Event
+    decision: Decision
+    spooled_at: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """What one call of ``report_events`` carries.
+
+    :param deliveries: in the order in which things happened on the host. One that could not
+        be read stands there as the reason why not.
+    """
+
+    host: str
+    sent_at: int
+    deliveries: Sequence[Delivery | str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """What became of one event of a batch.
+
+    :param word: STORED, DUPLICATE or REFUSED.
+    :param reason: why it was refused; empty otherwise.
+    """
+
+    word: str
+    reason: str = ""
+
+
+STORED = "stored"
+DUPLICATE = "duplicate"
+REFUSED = "refused"
+
+
+# -- events ------------------------------------------------------------------------------------
+def write_event(event: Event) -> dict[str, Any]:
+    """Return the event's form, with what is too long cut."""
+    return {
+        "event_id": event.event_id,
+        "host": event.host,
+        "instance": write_instance(event.instance),
+        "source": event.source[:WORD_LENGTH],
+        "type": event.type[:WORD_LENGTH],
+        "detail": event.detail[:WORD_LENGTH],
+        "occurred_at": event.occurred_at,
+        "attributes": fitting(event.attributes),
+        "sequence": event.sequence,
+    }
+
+
+def write_instance(instance: Instance) -> dict[str, str]:
+    """Return the form of an instance: its facts that are not empty."""
+    return {
+        name: value[:NAME_LENGTH] for name in INSTANCE_FIELDS if (value := getattr(instance, name))
+    }
+
+
+def fitting(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that fit: long text is cut, and what is still too much is left out.
+
+    The names of what was cut or left out stand in the attribute ``cut``.
+    """
+    room = ATTRIBUTES_LENGTH - 4096
+    kept: dict[str, Any] = {}
+    cut = []
+    for name, value in attributes.items():
+        short_name = name[:NAME_LENGTH]
+        if isinstance(value, str) and len(value) > ATTRIBUTE_LENGTH:
+            value = value[:ATTRIBUTE_LENGTH]
+            cut.append(short_name)
+        size = len(value) if isinstance(value, str) else len(json.dumps(value))
+        if len(short_name) + size > room:
+            cut.append(short_name)
+            continue
+        room -= len(short_name) + size
+        kept[short_name] = value
+    if cut:
+        kept["cut"] = cut[:10]
+    return kept
+
+
+def read_event(form: Any) -> Event:
+    """Return the event that ``form`` says.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it is not an event's form.
+    """
+    if not isinstance(form, Mapping):
+        raise InvalidMessage("an event must be an object")
+    attributes = form.get("attributes", {})
+    if not isinstance(attributes, Mapping):
+        raise InvalidMessage("attributes must be an object")
+    if len(attributes) > 256:
+        raise InvalidMessage("more than 256 attributes")
+    return Event(
+        event_id=_text(form, "event_id", ID_LENGTH, required=True),
+        host=_text(form, "host", NAME_LENGTH, required=True),
+        instance=read_instance(form.get("instance")),
+        source=_text(form, "source", WORD_LENGTH, required=True),
+        type=_text(form, "type", WORD_LENGTH, required=True),
+        detail=_text(form, "detail", WORD_LENGTH),
+        occurred_at=_time(form, "occurred_at"),
+        attributes=attributes,
+        sequence=_number(form, "sequence", 0),
+    )
+
+
+def read_instance(form: Any) -> Instance:
+    """Return the instance that ``form`` says.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it is not an instance's form.
+    """
+    if not isinstance(form, Mapping):
+        raise InvalidMessage("instance must be an object")
+    facts = {name: _text(form, name, NAME_LENGTH) for name in INSTANCE_FIELDS if name in form}
+    if not facts.get("uuid") or len(facts["uuid"]) > ID_LENGTH:
+        raise InvalidMessage("instance.uuid must be a text of 1 to 36 characters")
+    return Instance(**facts)
+
+
+# -- batches -----------------------------------------------------------------------------------
+def write_delivery(event: Event, decision: Decision, spooled_at: int) -> dict[str, Any]:
+    """Return the form of an event with its decision, as it is spooled and sent."""
+    return write_event(event) | {
+        "decision": dataclasses.asdict(decision) | {"rule": decision.rule[:NAME_LENGTH]},
+        "spooled_at": spooled_at,
+    }
+
+
+def read_delivery(form: Any) -> Delivery:
+    """Return the delivery that ``form`` says.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it is not a delivery's form.
+    """
+    event = read_event(form)
+    decision = form.get("decision")
+    if not isinstance(decision, Mapping):
+        raise InvalidMessage("decision must be an object")
+    action = _text(decision, "action", WORD_LENGTH, required=True)
+    severity = _text(decision, "severity", WORD_LENGTH, required=True)
+    if action not in events.ACTIONS or severity not in events.SEVERITIES:
+        raise InvalidMessage("no such action or severity", action=action, severity=severity)
+    rule = _text(decision, "rule", NAME_LENGTH)
+    return Delivery(
+        event=event,
+        decision=Decision(action=action, severity=severity, rule=rule),
+        spooled_at=_time(form, "spooled_at"),
+    )
+
+
+def write_batch(
+    host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the form of a batch.
+
+    :param deliveries: forms of deliveries, as the spool holds them.
+    """
+    return {"schema": SCHEMA, "host": host, "sent_at": sent_at, "events": list(deliveries)}
+
+
+def read_batch(form: Any) -> Batch:
+    """Return the batch that ``form`` says; what is wrong with one event spoils no other.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it is no batch at all.
+    """
+    check_schema(form)
+    forms = form.get("events")
+    if not isinstance(forms, Sequence) or isinstance(forms, str):
+        raise InvalidMessage("events must be a list")
+    host = _text(form, "host", NAME_LENGTH, required=True)
+    return Batch(
+        host=host,
+        sent_at=_time(form, "sent_at"),
+        deliveries=[_delivery_or_reason(one, host) for one in forms],
+    )
+
+
+def _delivery_or_reason(form: Any, host: str) -> Delivery | str:
+    try:
+        delivery = read_delivery(form)
+    except InvalidMessage as error:
+        return str(error)
+    if delivery.event.host != host:
+        return f"an agent speaks for its own host {host!r} only"
+    return delivery
+
+
+def write_receipts(receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """Return the form of the answer to a batch: one entry per event, in its order."""
+    return {
+        "schema": SCHEMA,
+        "receipts": [
+            [receipt.word, receipt.reason] if receipt.reason else [receipt.word]
+            for receipt in receipts
+        ],
+    }
+
+
+def read_receipts(form: Any, count: int) -> list[Receipt]:
+    """Return what became of the ``count`` events of a batch.
+
+    :raises vmmonitor.model.errors.InvalidMessage: the answer does not fit the batch.
+    """
+    check_schema(form)
+    receipts = form.get("receipts")
+    if not isinstance(receipts, Sequence) or len(receipts) != count:
+        raise InvalidMessage("the answer does not have one receipt per event")
+    return [_receipt(entry) for entry in receipts]
+
+
+def _receipt(entry: Any) -> Receipt:
+    words = entry if isinstance(entry, Sequence) and not isinstance(entry, str) else ()
+    if not words or words[0] not in (STORED, DUPLICATE, REFUSED):
+        raise InvalidMessage("not a receipt", receipt=entry)
+    return Receipt(word=words[0], reason=str(words[1]) if len(words) > 1 else "")
+
+
+# -- reports and inventories -------------------------------------------------------------------
+def write_report(report: AgentReport) -> dict[str, Any]:
+    """Return the form of an agent's report of itself."""
+    return {"schema": SCHEMA} | dataclasses.asdict(report)
+
+
+def read_report(form: Any) -> AgentReport:
+    """Return the report that ``form`` says.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it is not a report's form.
+    """
+    check_schema(form)
+    figures = form.get("figures", {})
+    if not isinstance(figures, Mapping):
+        raise InvalidMessage("figures must be an object")
+    interval = form.get("interval")
+    if not isinstance(interval, int | float) or not 0 < interval <= 86400:
+        raise InvalidMessage("interval must be a number of seconds up to a day")
+    return AgentReport(
+        host=_text(form, "host", NAME_LENGTH, required=True),
+        state=_text(form, "state", WORD_LENGTH, required=True),
+        reason=_text(form, "reason", None)[:NAME_LENGTH],
+        version=_text(form, "version", NAME_LENGTH),
+        sent_at=_time(form, "sent_at"),
+        started_at=_time(form, "started_at"),
+        interval=float(interval),
+        spool_depth=_number(form, "spool_depth", 0),
+        spool_refused=_number(form, "spool_refused", 0),
+        last_event_at=_number(form, "last_event_at", 0),
+        filter_checksum=_text(form, "filter_checksum", WORD_LENGTH),
+        inventory_digest=_text(form, "inventory_digest", WORD_LENGTH),
+        instances=_number(form, "instances", 0),
+        figures=figures,
+    )
+
+
+def write_inventory(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
+    """Return the form of a whole inventory; what starts an instance again stays on its host."""
+    return {
+        "schema": SCHEMA,
+        "host": host,
+        "digest": digest,
+        "instances": [
+            {
+                "instance": write_instance(one.instance),
+                "state": one.state[:WORD_LENGTH],
+                "reason": one.reason[:WORD_LENGTH],
+                "persistent": one.persistent,
+            }
+            for one in seen
+        ],
+    }
+
+
+def read_inventory(form: Any) -> tuple[str, str, list[Seen]]:
+    """Return host, digest and instances of an inventory.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it is not an inventory's form.
+    """
+    check_schema(form)
+    instances = form.get("instances")
+    if not isinstance(instances, Sequence) or isinstance(instances, str):
+        raise InvalidMessage("instances must be a list")
+    seen = [
+        Seen(
+            instance=read_instance(one.get("instance")),
+            state=_text(one, "state", WORD_LENGTH, required=True),
+            reason=_text(one, "reason", WORD_LENGTH),
+            persistent=bool(one.get("persistent", True)),
+        )
+        for one in instances
+        if isinstance(one, Mapping)
+    ]
+    return (
+        _text(form, "host", NAME_LENGTH, required=True),
+        _text(form, "digest", WORD_LENGTH),
+        seen,
+    )
+
+
+# -- pieces ------------------------------------------------------------------------------------
+def check_schema(form: Any) -> None:
+    """Refuse what is no object, or of a form that this version does not know.
+
+    :raises vmmonitor.model.errors.InvalidMessage: so it is.
+    """
+    if not isinstance(form, Mapping):
+        raise InvalidMessage("a message must be an object")
+    if form.get("schema") != SCHEMA:
+        raise InvalidMessage("unknown schema", schema=form.get("schema"), known=SCHEMA)
+
+
+def _text(form: Mapping[str, Any], key: str, limit: int | None, required: bool = False) -> str:
+    value = form.get(key, "")
+    if not isinstance(value, str):
+        raise InvalidMessage(f"{key} must be a text")
+    if required and not value:
+        raise InvalidMessage(f"{key} is missing")
+    if limit is not None and len(value) > limit:
+        raise InvalidMessage(f"{key} is longer than {limit} characters")
+    return value
+
+
+def _number(form: Mapping[str, Any], key: str, default: int | None) -> int:
+    value = form.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise InvalidMessage(f"{key} must be a whole number, not negative, of 63 bits")
+    return value
+
+
+def _time(form: Mapping[str, Any], key: str) -> int:
+    value = _number(form, key, None)
+    if value > LATEST:
+        raise InvalidMessage(f"{key} is after the year 9999")
+    return value

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's numbers and what they mean. Data only.
+
+Written down by number, from libvirt's public API, because the libvirt that is bound here may be
+older than the libvirtd that sends. The words are libvirt's own, in lower case.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from vmmonitor.model import instance
+
+Words = Sequence[str]
+
+#: Stands for a callback argument that is a mapping: its items become attributes themselves.
+ITEMS = "*"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """One kind of event.
+
+    :param name: the event's type.
+    :param arguments: names of the callback's arguments, in order.
+    :param detail: name of the attribute that becomes the event's detail; empty for none.
+    :param words: attribute name -> its enum's words by number.
+    """
+
+    name: str
+    arguments: Sequence[str] = ()
+    detail: str = ""
+    words: Mapping[str, Words] = dataclasses.field(default_factory=dict)
+
+
+# -- enums -------------------------------------------------------------------------------------
+LIFECYCLE: Sequence[tuple[str, Words]] = (
+    ("defined", ("added", "updated", "renamed", "from_snapshot")),
+    ("undefined", ("removed", "renamed")),
+    ("started", ("booted", "migrated", "restored", "from_snapshot", "wakeup")),
+    (
+        "suspended",
+        (
+            "paused",
+            "migrated",
+            "ioerror",
+            "watchdog",
+            "restored",
+            "from_snapshot",
+            "api_error",
+            "postcopy",
+            "postcopy_failed",
+        ),
+    ),
+    ("resumed", ("unpaused", "migrated", "from_snapshot", "postcopy", "postcopy_failed")),
+    (
+        "stopped",
+        ("shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot"),
+    ),
+    ("shutdown", ("finished", "guest", "host")),
+    ("pmsuspended", ("memory", "disk")),
+    ("crashed", ("panicked", "crashloaded")),
+)
+
+WATCHDOG_ACTION = ("none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi")
+IO_ERROR_ACTION = ("none", "pause", "report")
+GRAPHICS_PHASE = ("connect", "initialize", "disconnect")
+GRAPHICS_FAMILY = ("ipv4", "ipv6", "unix")
+BLOCK_JOB_TYPE = ("unknown", "pull", "copy", "commit", "active_commit", "backup")
+BLOCK_JOB_STATUS = ("completed", "failed", "canceled", "ready")
+DISK_CHANGE_REASON = ("missing_on_start", "drop_missing_on_start")
+TRAY_CHANGE = ("open", "close")
+#: Of the guest agent's channel, and of any other.
+CHANNEL_STATE = ("unknown-0", "connected", "disconnected")
+CHANNEL_REASON = ("unknown", "domain_started", "channel")
+METADATA_TYPE = ("description", "title", "element")
+MEMORY_RECIPIENT = ("hypervisor", "guest")
+MEMORY_ACTION = ("ignore", "inject", "fatal", "reset")
+JOB_OPERATION = (
+    "unknown",
+    "start",
+    "save",
+    "restore",
+    "migration_in",
+    "migration_out",
+    "snapshot",
+    "snapshot_revert",
+    "dump",
+    "backup",
+    "snapshot_delete",
+)
+
+#: attribute name -> the words of its bits, lowest first.
+BITS: Mapping[str, Words] = {"flags": ("action_required", "recursive")}
+
+# -- event ids ---------------------------------------------------------------------------------
+LIFECYCLE_ID = 0
+METADATA_CHANGE_ID = 23
+
+_IO_ERROR = {"action": IO_ERROR_ACTION}
+_BLOCK_JOB = {"job": BLOCK_JOB_TYPE, "status": BLOCK_JOB_STATUS}
+_CHANNEL = {"state": CHANNEL_STATE, "reason": CHANNEL_REASON}
+
+#: By event id.
+KINDS: Sequence[Kind] = (
+    # decode() takes the type and the words of the detail from LIFECYCLE.
+    Kind(name="lifecycle", arguments=("event", "detail")),
+    Kind(name="reboot"),
+    Kind(name="rtc_change", arguments=("offset",)),
+    Kind(
+        name="watchdog",
+        arguments=("action",),
+        detail="action",
+        words={"action": WATCHDOG_ACTION},
+    ),
+    Kind(
+        name="io_error", arguments=("path", "device", "action"), detail="action", words=_IO_ERROR
+    ),
+    Kind(
+        name="graphics",
+        arguments=("phase", "local", "remote", "auth_scheme", "subject"),
+        detail="phase",
+        words={"phase": GRAPHICS_PHASE, "family": GRAPHICS_FAMILY},
+    ),
+    Kind(
+        name="io_error_reason",
+        arguments=("path", "device", "action", "reason"),
+        detail="action",
+        words=_IO_ERROR,
+    ),
+    Kind(name="control_error"),
+    Kind(name="block_job", arguments=("path", "job", "status"), detail="status", words=_BLOCK_JOB),
+    Kind(
+        name="disk_change",
+        arguments=("old_path", "new_path", "device", "reason"),
+        detail="reason",
+        words={"reason": DISK_CHANGE_REASON},
+    ),
+    Kind(
+        name="tray_change",
+        arguments=("device", "reason"),
+        detail="reason",
+        words={"reason": TRAY_CHANGE},
+    ),
+    Kind(name="pmwakeup", arguments=("reason",)),
+    Kind(name="pmsuspend", arguments=("reason",)),
+    Kind(name="balloon_change", arguments=("actual_kib",)),
+    Kind(name="pmsuspend_disk", arguments=("reason",)),
+    Kind(name="device_removed", arguments=("device",)),
+    Kind(
+        name="block_job_2", arguments=("disk", "job", "status"), detail="status", words=_BLOCK_JOB
+    ),
+    Kind(name="tunable", arguments=(ITEMS,)),
+    Kind(name="agent_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL),
+    Kind(name="device_added", arguments=("device",)),
+    Kind(name="migration_iteration", arguments=("iteration",)),
+    Kind(
+        name="job_completed",
+        arguments=(ITEMS,),
+        detail="operation",
+        words={"operation": JOB_OPERATION},
+    ),
+    Kind(name="device_removal_failed", arguments=("device",)),
+    Kind(
+        name="metadata_change",
+        arguments=("metadata", "uri"),
+        detail="metadata",
+        words={"metadata": METADATA_TYPE},
+    ),
+    Kind(name="block_threshold", arguments=("disk", "path", "threshold", "excess")),
+    Kind(
+        name="memory_failure",
+        arguments=("recipient", "action", "flags"),
+        detail="action",
+        words={"recipient": MEMORY_RECIPIENT, "action": MEMORY_ACTION},
+    ),
+    Kind(name="memory_device_size_change", arguments=("device", "size_kib")),
+    Kind(name="nic_mac_change", arguments=("device", "old_mac", "new_mac")),
+    Kind(name="vcpu_removed", arguments=("vcpu",)),
+    Kind(name="channel_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL),
+)
+
+# -- domain states -----------------------------------------------------------------------------
+#: By number: (our word, the words of its reasons). Blocked on a resource is how Xen runs an idle
+#: guest; one that is shutting down still runs, and its stop will be an event.
+STATES: Sequence[tuple[str, Words]] = (
+    ("unknown-0", ("unknown",)),
+    (
+        instance.RUNNING,
+        (
+            "unknown",
+            "booted",
+            "migrated",
+            "restored",
+            "from_snapshot",
+            "unpaused",
+            "migration_canceled",
+            "save_canceled",
+            "wakeup",
+            "crashed",
+            "postcopy",
+            "postcopy_failed",
+        ),
+    ),
+    (instance.RUNNING, ("blocked",)),
+    (
+        instance.PAUSED,
+        (
+            "unknown",
+            "user",
+            "migration",
+            "save",
+            "dump",
+            "ioerror",
+            "watchdog",
+            "from_snapshot",
+            "shutting_down",
+            "snapshot",
+            "crashed",
+            "starting_up",
+            "postcopy",
+            "postcopy_failed",
+            "api_error",
+        ),
+    ),
+    (instance.RUNNING, ("shutting_down", "shutting_down")),
+    (
+        instance.SHUTOFF,
+        (
+            "unknown",
+            "shutdown",
+            "destroyed",
+            "crashed",
+            "migrated",
+            "saved",
+            "failed",
+            "from_snapshot",
+            "daemon",
+        ),
+    ),
+    (instance.CRASHED, ("unknown", "panicked")),
+    (instance.PMSUSPENDED, ("unknown",)),
+)
+
+#: Why a connection was closed, by number.
+CLOSE_REASON = (
+    "libvirt closed the connection after an error",
+    "libvirt closed the connection",
+    "libvirt stopped answering",
+    "the connection was closed here",
+)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every fault that libvirt tells of, in the order in which it tells it."""
+
+import testtools
+from oslo_config import cfg
+
+from vmmonitor.expectation.libvirt import LibvirtExpectation
+from vmmonitor.model.event import Event
+from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.tests.fixtures import nouns
+
+BY_HOST = "lifecycle.stopped/shutdown by host"
+DESTROYED = "lifecycle.shutdown/host lifecycle.stopped/destroyed"
+IO_PAUSE = "io_error/pause io_error_reason/pause lifecycle.suspended/ioerror"
+
+#: What happens: (the events, oldest first; the verdict).
+FAULTS = {
+    "qemu is killed or crashes": ("lifecycle.stopped/failed", FAILED),
+    "qemu gets SIGTERM": (f"lifecycle.shutdown/host {BY_HOST}", FAILED),
+    "the guest powers itself off": (
+        "lifecycle.shutdown/guest lifecycle.stopped/shutdown",
+        PLANNED,
+    ),
+    "the guest resets itself": ("reboot reboot", UNKNOWN),
+    "destroy": (DESTROYED, PLANNED),
+    "destroy, half told": ("lifecycle.shutdown/host", UNKNOWN),
+    "suspend": ("lifecycle.suspended/paused lifecycle.suspended/paused", PLANNED),
+    "suspend, found later": ("lifecycle.suspended/user", PLANNED),
+    "save": (
+        "lifecycle.suspended/paused migration_iteration job_completed/save "
+        "lifecycle.stopped/saved",
+        PLANNED,
+    ),
+    "snapshot": ("lifecycle.suspended/snapshot", PLANNED),
+    "back to a stopped snapshot": ("lifecycle.stopped/from_snapshot", PLANNED),
+    "back to a paused snapshot": ("lifecycle.suspended/from_snapshot", PLANNED),
+    "the guest sleeps": ("lifecycle.pmsuspended/memory", PLANNED),
+    "migration, under way": ("migration_iteration lifecycle.suspended/migrated", PLANNED),
+    "migration, source": (
+        "migration_iteration lifecycle.suspended/migrated lifecycle.stopped/migrated "
+        "job_completed/migration_out",
+        PLANNED,
+    ),
+    "migration, target": ("lifecycle.started/migrated lifecycle.resumed/migrated", UNKNOWN),
+    "post-copy broke off": ("lifecycle.suspended/postcopy_failed", UNKNOWN),
+    "panic, preserve": ("lifecycle.suspended/paused lifecycle.crashed/panicked", FAILED),
+    "panic, destroy": ("lifecycle.crashed/panicked lifecycle.stopped/crashed", FAILED),
+    "panic, restart": (
+        "lifecycle.crashed/panicked reboot lifecycle.resumed/unpaused reboot",
+        UNKNOWN,
+    ),
+    "panic, kdump": ("lifecycle.crashed/crashloaded", UNKNOWN),
+    "crash, found later": ("lifecycle.crashed/unknown", FAILED),
+    "watchdog, reset": ("watchdog/reset reboot reboot", FAILED),
+    "watchdog, poweroff": ("watchdog/poweroff lifecycle.stopped/failed", FAILED),
+    "watchdog, none": ("watchdog/none", FAILED),
+    "watchdog, pause": ("watchdog/pause lifecycle.suspended/watchdog", FAILED),
+    "disk error, stop": (IO_PAUSE, FAILED),
+    "disk error, stop, no name": ("lifecycle.suspended/ioerror", FAILED),
+    "disk error, report": ("io_error/report io_error_reason/report", FAILED),
+    "libvirt could not resume it": ("lifecycle.suspended/api_error", FAILED),
+    "the daemon gave it up": ("lifecycle.stopped/daemon", FAILED),
+    "gone while nobody watched": ("lifecycle.stopped/vanished", UNKNOWN),
+    "stopped, nobody knows why": ("lifecycle.stopped/unknown", UNKNOWN),
+    "newer than this table": ("lifecycle.stopped/unknown-9", UNKNOWN),
+    "another kind of event": ("memory_failure/fatal", UNKNOWN),
+    "nothing at all": ("", UNKNOWN),
+}
+
+#: The same, where the order decides.
+ORDERS = {
+    "destroyed after its failure": (f"lifecycle.crashed/panicked {DESTROYED}", PLANNED),
+    "destroyed while paused by its disk": (f"{IO_PAUSE} {DESTROYED}", PLANNED),
+    "paused by somebody, then a late disk error": (
+        "lifecycle.suspended/paused io_error/report",
+        PLANNED,
+    ),
+    "failed after a planned stop and start": (
+        f"{DESTROYED} lifecycle.started/booted lifecycle.stopped/failed",
+        FAILED,
+    ),
+    "resumed, and the disk fails again": (
+        f"{IO_PAUSE} lifecycle.resumed/unpaused io_error/report",
+        FAILED,
+    ),
+    "resumed, and all is well": (f"{IO_PAUSE} lifecycle.resumed/unpaused", UNKNOWN),
+    "recovered": ("lifecycle.stopped/failed recovery.running", UNKNOWN),
+    "deleted": (f"{DESTROYED} lifecycle.undefined/removed", GONE),
+    "deleted after its failure": (
+        "lifecycle.stopped/failed lifecycle.undefined/removed",
+        GONE,
+    ),
+    "deleted when nobody watched it stop": (
+        "lifecycle.stopped/vanished lifecycle.undefined/removed",
+        GONE,
+    ),
+    "defined anew": (
+        "lifecycle.stopped/failed lifecycle.undefined/removed lifecycle.defined/added",
+        FAILED,
+    ),
+    "renamed": ("lifecycle.stopped/failed lifecycle.undefined/renamed", FAILED),
+    "undefined while it runs": ("watchdog/reset lifecycle.undefined/removed", FAILED),
+    "undefined while it is paused": (f"{IO_PAUSE} lifecycle.undefined/removed", FAILED),
+    "undefined, then killed": (
+        "lifecycle.undefined/removed lifecycle.stopped/failed",
+        FAILED,
+    ),
+}
+
+
+def _events(story: str) -> list[Event]:
+    told = story.replace(BY_HOST, "by-host").split()
+    return [_by_host() if word == "by-host" else nouns.event(word) for word in told]
+
+
+def _by_host() -> Event:
+    return nouns.event("lifecycle.stopped/shutdown", attributes={"shutdown_by": "host"})
+
+
+class TestLibvirtExpectation(testtools.TestCase):
+    def judge(self, events: list[Event]) -> Verdict:
+        return LibvirtExpectation(cfg.ConfigOpts()).judge(nouns.incident(), events)
+
+    def check(self, stories: dict[str, tuple[str, str]]) -> None:
+        expected = {what: word for what, (_, word) in stories.items()}
+        judged = {what: self.judge(_events(story)).word for what, (story, _) in stories.items()}
+        self.assertEqual(expected, judged)
+
+    def test_each_fault(self):
+        self.check(FAULTS)
+
+    def test_the_newest_word_decides(self):
+        self.check(ORDERS)
+
+    def test_a_shutdown_by_the_guest_names_itself(self):
+        by_guest = nouns.event("lifecycle.stopped/shutdown", attributes={"shutdown_by": "guest"})
+        self.assertEqual(PLANNED, self.judge([by_guest]).word)
+
+    def test_a_late_word_from_the_old_host_excuses_nothing(self):
+        late = nouns.event("lifecycle.stopped/migrated", host="compute-2")
+        self.assertEqual(FAILED, self.judge([nouns.event("lifecycle.stopped/failed"), late]).word)
+        self.assertEqual(UNKNOWN, self.judge([late]).word)
+
+    def test_reasons_are_for_a_person(self):
+        self.assertEqual(
+            "libvirt said lifecycle.stopped/shutdown by host: its process was told to end by "
+            "something on the host other than libvirt",
+            self.judge([_by_host()]).reason,
+        )
+        self.assertIn(
+            "while nobody watched", self.judge(_events("lifecycle.stopped/vanished")).reason
+        )
+        self.assertEqual("nothing is known from its host: not conclusive", self.judge([]).reason)
+        self.assertEqual(
+            "libvirt said memory_failure/fatal: not conclusive",
+            self.judge(_events("memory_failure/fatal")).reason,
+        )
