@@ -86,8 +86,7 @@ class Sorting:
         for case in self._cases.values():
             case.is_new = False
             self._attach(case)
-        incidents.add_steps(self._tx, self._steps)
-        self._steps = []
+        self._write_notes()
 
     # -- opening -------------------------------------------------------------------------------
     def _open(self, delivery: Delivery) -> str:
@@ -168,10 +167,11 @@ class Sorting:
 
     # -- writing -------------------------------------------------------------------------------
     def _insert_first(self, case: Case) -> None:
-        """A new incident must be a row before anything is changed in it."""
+        """A new incident must be a row, with its beginning told, before anything changes it."""
         if case.is_new:
             incidents.insert(self._tx, [case.incident])
             case.is_new = False
+        self._write_notes()
 
     def _attach(self, case: Case) -> None:
         if case.count or case.running_at is not KEEP:
@@ -179,6 +179,10 @@ class Sorting:
                 *(self._tx, case.incident.incident_id, case.count, case.running_at, self._now)
             )
             case.count, case.running_at = 0, KEEP
+
+    def _write_notes(self) -> None:
+        incidents.add_steps(self._tx, self._steps)
+        self._steps = []
 
     def _note(self, incident: Incident, kind: str, message: str, **data: Any) -> None:
         self._steps.append(
