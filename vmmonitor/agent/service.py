@@ -4,12 +4,10 @@
 import time
 from collections.abc import Callable
 
-import oslo_messaging
 import stevedore
 import stevedore.exception
 from oslo_config import cfg
 from oslo_log import log
-from oslo_service import service
 
 from vmmonitor.agent.endpoint import Endpoint
 from vmmonitor.agent.forwarder import Forwarder
@@ -18,6 +16,7 @@ from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reporter import Reporter
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.errors import InvalidRules, VmmonitorError
+from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.rules import filters
@@ -44,7 +43,7 @@ class AgentService(service.Service):
     def __init__(
         self,
         conf: cfg.ConfigOpts,
-        transport: oslo_messaging.Transport,
+        transport: transports.Transport,
         filter_file: Callable[[], str],
     ):
         """Build every part; start none.

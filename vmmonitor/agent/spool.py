@@ -85,12 +85,13 @@ class Refused:
 class Spool:
     """The spool of one agent; safe to use from several threads."""
 
-    def __init__(self, path: str, max_events: int, max_bytes: int):
+    def __init__(self, path: str, max_events: int, max_bytes: int, read_only: bool = False):
         """Open the file, or make it; one that is broken is set aside, and what can be read of
         it is taken over.
 
         :param max_events: bound of the number of events.
         :param max_bytes: bound of the size of the file, in bytes.
+        :param read_only: only look; a broken one stays where it is.
         :raises SpoolUnavailable: there is no way to write there.
         :raises WrongFormat: a newer vmmonitor wrote it.
         """
@@ -102,7 +103,7 @@ class Spool:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._db = self._open_or_replace()
+        self._db = self._open_to_look() if read_only else self._open_or_replace()
         self._depth = self._count("event")
         self._refused = self._count("refused")
 
@@ -268,6 +269,14 @@ class Spool:
     # -- opening -------------------------------------------------------------------------------
     def _count(self, table: str) -> int:
         return self._db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+
+    def _open_to_look(self) -> sqlite3.Connection:
+        try:
+            db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
+            db.execute("SELECT COUNT(*) FROM event")
+        except sqlite3.DatabaseError as error:
+            raise SpoolUnavailable(f"the spool {self.path} cannot be read: {error}") from error
+        return db
 
     def _open_or_replace(self) -> sqlite3.Connection:
         try:

@@ -137,7 +137,9 @@ class Sorting:
             policy=policy.name,
         )
         self._note(
-            case.incident, "hold", f"{event.cause} followed: {_hold_message(policy)}",
+            case.incident,
+            "hold",
+            f"{event.cause} followed: {_hold_message(policy)}",
             hold=policy.hold,
         )
 
@@ -254,7 +256,5 @@ def note(
 
     :param now: microseconds since the epoch, engines' clock.
     """
-    step = Step(
-        incident_id=incident.incident_id, at=now, kind=kind, message=message, data=data
-    )
+    step = Step(incident_id=incident.incident_id, at=now, kind=kind, message=message, data=data)
     incidents.add_steps(tx, [step])

@@ -101,7 +101,9 @@ class Ingest:
         going = True
         while going:
             parcels, going = self._take()
-            self._store_all([one for one in parcels if one.receipts.set_running_or_notify_cancel()])
+            self._store_all(
+                [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
+            )
 
     def _take(self) -> tuple[list[Parcel], bool]:
         """Return what waits, and whether to go on."""
@@ -154,7 +156,9 @@ class Ingest:
         ]
         for single in singles:
             self._store_all([single])
-        failed = next((one.receipts.exception() for one in singles if one.receipts.exception()), None)
+        failed = next(
+            (one.receipts.exception() for one in singles if one.receipts.exception()), None
+        )
         if failed:
             parcel.receipts.set_exception(failed)
         else:

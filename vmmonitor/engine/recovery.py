@@ -189,7 +189,9 @@ class Recoveries:
         policy = self.policies.get(incident.policy)
         index = _next_step(policy, -1)
         if policy is None or index is None:
-            reason = "no policy acts on it" if policy is None else f"policy {policy.name} has no step"
+            reason = (
+                "no policy acts on it" if policy is None else f"policy {policy.name} has no step"
+            )
             move(tx, incident, "leave", reason, now)
             return None
         incident = move(tx, incident, "confirm", verdict.reason, now, running_at=None)

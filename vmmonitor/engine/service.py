@@ -3,10 +3,8 @@
 
 from collections.abc import Callable
 
-import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
-from oslo_service import service
 
 from vmmonitor.db.session import Database
 from vmmonitor.engine import drivers
@@ -15,6 +13,7 @@ from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.model.errors import InvalidRules
+from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 
@@ -24,13 +23,25 @@ LOG = log.getLogger(__name__)
 STOP_TIMEOUT = 10
 
 
+def check(conf: cfg.ConfigOpts, policy_file: str) -> None:
+    """Check what ``EngineService.start`` needs, where nobody would see its error.
+
+    :raises vmmonitor.model.errors.VmmonitorError: the policies are broken, or something is not
+        installed.
+    """
+    drivers.Drivers(conf, AgentAPI(transports.new(conf)).recover_instance).load_policies(
+        policy_file
+    )
+    drivers.expectation(conf)
+
+
 class EngineService(service.Service):
     """One engine process."""
 
     def __init__(
         self,
         conf: cfg.ConfigOpts,
-        new_transport: Callable[[], oslo_messaging.Transport],
+        new_transport: Callable[[], transports.Transport],
         policy_file: Callable[[], str],
     ):
         """Keep what is needed. The parts are built in ``start``, which is after the fork.
@@ -62,9 +73,7 @@ class EngineService(service.Service):
         )
         self._housekeeping = Housekeeping(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
-        self._server = transports.serve(
-            transport, transports.ENGINE_TOPIC, conf.host, endpoint
-        )
+        self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()

@@ -38,7 +38,8 @@ class AgentAPI:
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
         with transports.retriable():
-            answer = self._client.prepare(server=host, timeout=timeout + MARGIN).call(
+            client = self._client.prepare(server=host, timeout=timeout + MARGIN)
+            answer: Mapping[str, Any] = client.call(
                 {},
                 "recover_instance",
                 request={

@@ -16,6 +16,8 @@ ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
 
+Transport = oslo_messaging.Transport
+
 
 def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transport:
     """Return a transport; it connects when it is first used.
