@@ -14,6 +14,11 @@ VENV=${VENV:-$CHECKOUT/.venv}
 # Debian keeps the servers out of the way of ordinary users.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
+# pbr asks git for the version, and git refuses a checkout that another user owns.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$CHECKOUT
+# An unpacked archive of the checkout has no git.
+[ -e "$CHECKOUT/.git" ] || export PBR_VERSION=${PBR_VERSION:-0.0.0}
+
 # say TEXT: a progress line, with the seconds since the script's start. To standard error, so
 # that a --json on standard output stays JSON.
 say() {
@@ -55,7 +60,8 @@ if [ ! -e $guard ] || grep -qF "$mark" $guard; then
     chmod 755 $guard
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
+apt-get -q update # may fail for a source that has nothing of ours
+apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
 ROOT
     then
         tail -n 30 "$log" >&2

@@ -10,10 +10,11 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmmonitor.cmd.rule_files import filter_file, policy_file
 from vmmonitor.model import errors
 from vmmonitor.model.event import Event
 from vmmonitor.rpc import wire
-from vmmonitor.rules import check, defaults, filters, policies
+from vmmonitor.rules import check, filters, policies
 from vmmonitor.rules.ordered import Trial
 
 #: What an event needs and a question about rules does not.
@@ -45,20 +46,6 @@ def _add(
     parser.add_argument("event", metavar="EVENT.json", help="an event's JSON form; - is stdin")
     parser.add_argument("--file", metavar="FILE", help="instead of the one that is in force")
     parser.set_defaults(run=explains)
-
-
-def filter_file(conf: cfg.ConfigOpts) -> str:
-    """Return the path of the filter file that is in force."""
-    return _in_force(conf, conf.agent.filter_file, defaults.EVENT_FILTERS)
-
-
-def policy_file(conf: cfg.ConfigOpts) -> str:
-    """Return the path of the file of recovery policies that is in force."""
-    return _in_force(conf, conf.recovery.policy_file, defaults.RECOVERY_POLICIES)
-
-
-def _in_force(conf: cfg.ConfigOpts, configured: str, name: str) -> str:
-    return configured or conf.find_file(name) or defaults.path(name)
 
 
 def check_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:

@@ -17,8 +17,21 @@ LISTING = Listing(
     table=EVENTS,
     key="event_id",
     time="occurred_at",
-    filters=frozenset({"instance_uuid", "host", "type", "incident_id"}),
-    sort=frozenset({"occurred_at", "stored_at"}),
+    filters=frozenset(
+        {
+            "instance_uuid",
+            "host",
+            "source",
+            "type",
+            "detail",
+            "severity",
+            "action",
+            "incident_id",
+            "project_id",
+        }
+    ),
+    # By id is the order in which events were inserted.
+    sort=frozenset({"occurred_at", "stored_at", "id"}),
     default=[("occurred_at", "desc")],
 )
 

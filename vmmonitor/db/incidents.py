@@ -24,12 +24,17 @@ class Keep(enum.Enum):
 #: Leaves a value as it is, where None means something.
 KEEP: Final = Keep.KEEP
 
+#: The states that end at hold_until.
+WAITING = (states.PENDING, states.HELD)
+
 LISTING = Listing(
     table=INCIDENTS,
     key="incident_id",
     time="opened_at",
-    filters=frozenset({"state", "instance_uuid", "host", "project_id"}),
-    sort=frozenset({"opened_at", "updated_at"}),
+    filters=frozenset(
+        {"state", "instance_uuid", "host", "cause", "severity", "project_id", "policy"}
+    ),
+    sort=frozenset({"opened_at", "updated_at", "host"}),
     default=[("opened_at", "desc")],
 )
 
@@ -49,14 +54,31 @@ def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
 
 
 def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
-    """Return the open incidents of these instances, by instance uuid."""
+    """Return the open incidents of these instances, by instance uuid, and lock their rows.
+
+    Whoever changes an incident or its recovery locks the incident's row first, so that an event
+    that says "it runs" and the recovery that waits for it cannot miss each other.
+    """
     found = {}
     for chunk in rows.chunks(instance_uuids):
-        query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(chunk))
+        query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(sorted(chunk)))
+        query = query.order_by(INCIDENTS.c.id).with_for_update()
         for row in tx.execute(query):
             incident = _incident(row)
             found[incident.instance.uuid] = incident
     return found
+
+
+def lock(tx: Transaction, incident_id: str) -> Incident:
+    """Return an incident as it is now, with its row locked until the end of the transaction.
+
+    :raises vmmonitor.model.errors.NotFound: there is none with this id.
+    """
+    query = sa.select(INCIDENTS).where(INCIDENTS.c.incident_id == incident_id).with_for_update()
+    row = tx.execute(query).first()
+    if row is None:
+        raise errors.NotFound(incident_id=incident_id)
+    return _incident(row)
 
 
 def move(
@@ -84,21 +106,22 @@ def move(
     return _update(tx, incident, changes, *guards)
 
 
-def postpone(
-    tx: Transaction, incident: Incident, hold_until: int, reason: str, now: int
+def reschedule(
+    tx: Transaction, incident: Incident, hold_until: int, reason: str, now: int, **changes: Any
 ) -> Incident:
-    """Let a pending incident wait longer, if nobody else moved or postponed it meanwhile.
+    """Let a pending or held incident wait for another time, if nobody changed it meanwhile.
 
     :param hold_until: microseconds since the epoch, like ``now``.
+    :param changes: new values of other fields (``policy``).
     :return: the incident as it is then.
-    :raises vmmonitor.model.errors.Conflict: it is not as it was, or not pending.
+    :raises vmmonitor.model.errors.Conflict: it is not as it was, or does not wait.
     """
-    changes = {"hold_until": hold_until, "reason": reason, "updated_at": now}
+    changes |= {"hold_until": hold_until, "reason": reason, "updated_at": now}
     return _update(
         tx,
         incident,
         changes,
-        INCIDENTS.c.state == states.PENDING,
+        INCIDENTS.c.state.in_(WAITING),
         INCIDENTS.c.hold_until == incident.hold_until,
     )
 
@@ -135,14 +158,14 @@ def attach(
 
 
 def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
-    """Return pending incidents whose hold is over, the longest over first.
+    """Return the pending and held incidents whose time has come, the longest due first.
 
     :param now: microseconds since the epoch.
     :param limit: greatest number of incidents.
     """
     query = (
         sa.select(INCIDENTS)
-        .where(INCIDENTS.c.state == states.PENDING, INCIDENTS.c.hold_until <= now)
+        .where(INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until <= now)
         .order_by(INCIDENTS.c.hold_until, INCIDENTS.c.id)
         .limit(limit)
     )
@@ -150,9 +173,9 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
 
 
 def next_due(tx: Transaction) -> int | None:
-    """Return when the next hold is over, which may be past; None if nothing is pending."""
+    """Return when the next hold is over, which may be past; None if nothing waits for that."""
     query = sa.select(sa.func.min(INCIDENTS.c.hold_until))
-    return tx.execute(query.where(INCIDENTS.c.state == states.PENDING)).scalar()
+    return tx.execute(query.where(INCIDENTS.c.state.in_(WAITING))).scalar()
 
 
 def get(tx: Transaction, incident_id: str) -> Incident:

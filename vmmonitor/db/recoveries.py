@@ -17,7 +17,7 @@ LISTING = Listing(
     table=RECOVERIES,
     key="recovery_id",
     time="created_at",
-    filters=frozenset({"incident_id", "instance_uuid", "state", "driver"}),
+    filters=frozenset({"incident_id", "instance_uuid", "host", "state", "driver"}),
     sort=frozenset({"created_at"}),
     default=[("created_at", "desc")],
 )

@@ -55,7 +55,7 @@ def sync(database: Database, revision: str = "head") -> str:
     :raises SchemaError: there is no such version, the database has a newer one, or it refused.
     :raises vmmonitor.model.errors.Retriable: the database is away or busy.
     """
-    with told_plainly(), database.writer() as tx, _alone(tx):
+    with database.writer() as tx, told_plainly(), _alone(tx):
         context = migration.MigrationContext.configure(tx)
         _refuse_downgrade(context.get_current_revision(), revision)
         command.upgrade(_config(tx), revision)

@@ -12,11 +12,12 @@ from vmmonitor.model import errors
 # -- incident ----------------------------------------------------------------------------------
 #: A failure was reported; waits until hold_until in case it was planned or heals by itself.
 PENDING = "pending"
-#: It is a failure, and nothing acts on it: no policy wants to, or none may.
+#: It is a failure, and nothing acts on it (any more): no policy wants to.
 OPEN = "open"
 #: A recovery is due, running, or waits for the instance to run again.
 RECOVERING = "recovering"
-#: Nothing acts until somebody or something releases it (unknown verdict, budget, storm fuse).
+#: Nothing acts until it is released: by an operator, or at hold_until, when the expectation is
+#: asked again (unknown verdict, budget, storm fuse).
 HELD = "held"
 #: Muted by an operator; examined again when the silence ends.
 SILENCED = "silenced"
@@ -44,6 +45,8 @@ INCIDENT: Mapping[str, Mapping[str, str]] = {
         "silence": SILENCED,
     },
     HELD: {
+        "confirm": RECOVERING,  # asked again, the expectation knows: failed
+        "leave": OPEN,
         "release": PENDING,  # somebody or something lets it go on
         "run": RESOLVED,
         "plan": IGNORED,
@@ -56,6 +59,7 @@ INCIDENT: Mapping[str, Mapping[str, str]] = {
     RECOVERING: {
         "run": RESOLVED,  # the recovery succeeded
         "give_up": FAILED,  # the last attempt of the last step failed
+        "leave": OPEN,  # the driver's part is done, and nothing waits to see the instance run
         "plan": IGNORED,  # a driver found that there is nothing to recover
     },
     RESOLVED: {},

@@ -2,8 +2,4 @@
 """What agents and engines say to each other, and in which form. Only room that imports
 oslo_messaging."""
 
-from oslo_service import backend
-
-# NOTE: must come before anything else of oslo.service, which oslo.messaging imports too;
-# otherwise that picks eventlet.
-backend.init_backend(backend.BackendType.THREADING)
+from vmmonitor import native_threads  # noqa: F401  before oslo.messaging

@@ -11,6 +11,8 @@ from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc import wire
 
 VERSION = "1.0"
+#: Seconds that an answer may need beyond what the agent may take.
+MARGIN = 2.0
 
 
 class AgentAPI:
@@ -29,14 +31,15 @@ class AgentAPI:
     ) -> Mapping[str, Any]:
         """Have an instance started, reset or resumed, whichever its state asks for.
 
-        :param timeout: seconds to wait for the answer.
+        :param timeout: seconds that the agent may take.
         :returns: ``{ok, action, state, reason, message, retry}``: whether it should run now,
             what was done (started, created, reset, resumed, none, refused), its state after it,
             a sentence, and whether another try makes sense.
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
         with transports.retriable():
-            answer = self._client.prepare(server=host, timeout=timeout).call(
+            client = self._client.prepare(server=host, timeout=timeout + MARGIN)
+            answer: Mapping[str, Any] = client.call(
                 {},
                 "recover_instance",
                 request={

@@ -16,6 +16,8 @@ ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
 
+Transport = oslo_messaging.Transport
+
 
 def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transport:
     """Return a transport; it connects when it is first used.
@@ -27,7 +29,11 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     # on the global one only, and lists them nowhere.
     conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
     conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
-    return oslo_messaging.get_rpc_transport(conf, url=url)
+    transport = oslo_messaging.get_rpc_transport(conf, url=url)
+    if "oslo_messaging_rabbit" in conf:
+        # Its own default waits up to 30 s before it looks for a broker that is back.
+        conf.set_default("rabbit_interval_max", 5, group="oslo_messaging_rabbit")
+    return transport
 
 
 def serve(

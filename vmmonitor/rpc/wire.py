@@ -95,9 +95,7 @@ def write_event(event: Event) -> dict[str, Any]:
 def write_instance(instance: Instance) -> dict[str, str]:
     """Return the form of an instance: its facts that are not empty."""
     return {
-        name: value[:NAME_LENGTH]
-        for name in INSTANCE_FIELDS
-        if (value := getattr(instance, name))
+        name: value[:NAME_LENGTH] for name in INSTANCE_FIELDS if (value := getattr(instance, name))
     }
 
 
@@ -193,7 +191,9 @@ def read_delivery(form: Any) -> Delivery:
     )
 
 
-def write_batch(host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def write_batch(
+    host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return the form of a batch.
 
     :param deliveries: forms of deliveries, as the spool holds them.

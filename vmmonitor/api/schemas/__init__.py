@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""JSON schemas of the query strings, one module per noun."""

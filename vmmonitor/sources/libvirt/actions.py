@@ -115,8 +115,10 @@ class Actions:
         :param timeout: seconds after which the answer is that it failed.
         """
         deadline = time.monotonic() + timeout
+        if self._stopping.is_set():
+            return _failed("the agent is stopping", retry=True)
         lock = self._lock_of(instance_uuid)
-        if self._stopping.is_set() or not lock.acquire(timeout=max(0, timeout)):
+        if not lock.acquire(timeout=max(0, timeout)):
             return _failed("another recovery of this instance is still running", retry=True)
         answer: queue.SimpleQueue[ActionResult] = queue.SimpleQueue()
         # libvirt's calls cannot be interrupted: one that hangs must not hang its caller.

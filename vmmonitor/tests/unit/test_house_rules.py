@@ -19,6 +19,9 @@ FUNCTION_LINES = 50
 VAGUE = {"util", "utils", "helper", "helpers", "manager", "managers", "handler", "misc", "common"}
 VAGUE_CLASS = re.compile(r"(Manager|Helper|Handler|Utils?)$")
 
+#: Names that SQLAlchemy prescribes.
+PRESCRIBED = {"process_bind_param", "process_literal_param", "process_result_value"}
+
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 #: The kinds of file that carry it; "" is a script.
 WITH_HEADER = {".py", ".sh", ".asm", ""}
@@ -88,7 +91,8 @@ class TestHouseRules(unittest.TestCase):
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef) and VAGUE_CLASS.search(node.name):
                     wrong.append(f"{at(path, node.lineno)} {node.name}")
-                if isinstance(node, ast.FunctionDef) and node.name.startswith("process_"):
+                vague = getattr(node, "name", "").startswith("process_")
+                if isinstance(node, ast.FunctionDef) and vague and node.name not in PRESCRIBED:
                     wrong.append(f"{at(path, node.lineno)} {node.name}")
         self.assertEqual([], wrong)
 

@@ -22,7 +22,7 @@ ANSWER = {
 class TestLibvirtDriver(testtools.TestCase):
     def recover(self, answer: Any) -> Outcome:
         """Let the agent give, or raise, ``answer``."""
-        self.asked = []
+        self.asked: list[Any] = []
 
         def ask_agent(*asked):
             self.asked.append(asked)

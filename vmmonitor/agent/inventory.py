@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent knows of the instances on its host, and what follows from a new look at them.
+
+Pure: the pipeline stores what changed, beside the spool and in the same transaction as the
+events. So after any absence (of the agent or of libvirt) the listing is held against exactly
+what was known when the last event was told, and each difference becomes one event.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vmmonitor.model import instance as states
+from vmmonitor.model.event import Listing, RawEvent
+from vmmonitor.model.instance import Instance, Seen
+
+#: (state, reason) now -> (type, detail) of the event that must have been missed. A state that
+#: is not here with its reason becomes its plain event with the reason as its detail.
+MISSED = {
+    (states.PAUSED, "user"): ("lifecycle.suspended", "paused"),
+    (states.PAUSED, "migration"): ("lifecycle.suspended", "migrated"),
+    (states.PAUSED, "starting_up"): ("lifecycle.suspended", "paused"),
+    (states.SHUTOFF, "from_snapshot"): ("lifecycle.stopped", "from_snapshot"),
+    (states.RUNNING, "unpaused"): ("lifecycle.resumed", "unpaused"),
+    (states.RUNNING, "save_canceled"): ("lifecycle.resumed", "unpaused"),
+}
+MISSED_TYPE = {
+    states.RUNNING: "lifecycle.started",
+    states.PAUSED: "lifecycle.suspended",
+    states.SHUTOFF: "lifecycle.stopped",
+    states.CRASHED: "lifecycle.crashed",
+    states.PMSUSPENDED: "lifecycle.pmsuspended",
+}
+#: Detail of the stop of an instance of which its host keeps no trace.
+VANISHED = "vanished"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What is known of one instance.
+
+    :param changed_at: when it was learnt; microseconds since the epoch, like the next one.
+    :param noticed: its state was learnt from a listing: its own event, should it still come,
+        would tell the same thing twice.
+    :param stopping: who asked for a shutdown that is under way (``host``, ``guest``).
+    """
+
+    seen: Seen
+    changed_at: int
+    noticed: bool = False
+    stopping: str = ""
+
+
+def write_known(known: Known) -> dict[str, Any]:
+    """Return what is known as JSON values, to be kept beside the spool."""
+    return dataclasses.asdict(known)
+
+
+def read_known(form: Mapping[str, Any]) -> Known:
+    """Return what ``write_known`` wrote."""
+    seen = dict(form["seen"])
+    instance = Instance(**seen.pop("instance"))
+    return Known(**(dict(form) | {"seen": Seen(instance=instance, **seen)}))
+
+
+class Inventory:
+    """The instances of one host."""
+
+    def __init__(self, known: Mapping[str, Known]):
+        """Start from what was known last.
+
+        :param known: uuid -> what is known.
+        """
+        self._known = dict(known)
+        self._changed: set[str] = set()
+
+    def __len__(self) -> int:
+        return sum(known.seen.state in states.ALIVE for known in list(self._known.values()))
+
+    def get(self, uuid: str) -> Seen | None:
+        """Return the instance as it was last seen."""
+        known = self._known.get(uuid)
+        return known.seen if known else None
+
+    def all(self) -> list[Seen]:
+        """Return every instance, by uuid."""
+        return [known.seen for _, known in sorted(self._known.items())]
+
+    def digest(self) -> str:
+        """Return a SHA-256 over what an engine is told of the instances, in hex."""
+        told = [
+            (seen.instance.uuid, seen.instance.name, seen.state, seen.reason)
+            for seen in self.all()
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def take_changes(self) -> dict[str, dict[str, Any] | None]:
+        """Return what changed since the last call, as the spool keeps it; None: forgotten."""
+        changed, self._changed = self._changed, set()
+        return {
+            uuid: write_known(self._known[uuid]) if uuid in self._known else None
+            for uuid in changed
+        }
+
+    # -- events --------------------------------------------------------------------------------
+    def learn(self, raw: RawEvent) -> RawEvent | None:
+        """Take in an event and complete it with what is known of its instance.
+
+        :returns: the event with every fact of the instance, and with ``shutdown_by`` where a
+            stop follows a shutdown; None if a listing has told the same thing already.
+        """
+        uuid = raw.instance.uuid
+        known = self._known.get(uuid)
+        if known and _told_already(known, raw):
+            self._put(uuid, dataclasses.replace(known, noticed=False))
+            return None
+        instance = merged(raw.instance, known.seen.instance if known else None)
+        if raw.seen:
+            instance = merged(raw.seen.instance, instance)
+        attributes = dict(raw.attributes)
+        if raw.type == "lifecycle.stopped" and known and known.stopping:
+            attributes["shutdown_by"] = known.stopping
+        self._take_in(raw, instance, known)
+        return dataclasses.replace(raw, instance=instance, attributes=attributes, seen=None)
+
+    def _take_in(self, raw: RawEvent, instance: Instance, known: Known | None) -> None:
+        uuid = instance.uuid
+        if raw.type == "lifecycle.undefined":
+            if known and known.seen.state not in states.ALIVE:
+                self._forget(uuid)
+            return
+        if raw.type == "lifecycle.shutdown":
+            if known:
+                self._put(uuid, dataclasses.replace(known, stopping=raw.detail))
+            return
+        state = states.STATE_AFTER.get(raw.type)
+        if state is None and raw.seen is None:
+            return
+        before = raw.seen or (known.seen if known else Seen(instance=instance, state="unknown"))
+        if state is None or before.state == state:
+            state, reason = before.state, before.reason
+        else:
+            reason = raw.detail
+        definition = before.definition or (known.seen.definition if known else "")
+        seen = dataclasses.replace(
+            before, instance=instance, state=state, reason=reason, definition=definition
+        )
+        if state == states.SHUTOFF:
+            seen = dataclasses.replace(seen, run_id=-1)
+        self._put(uuid, Known(seen=seen, changed_at=raw.occurred_at))
+
+    # -- listings ------------------------------------------------------------------------------
+    def compare(self, listing: Listing) -> list[RawEvent]:
+        """Take in a listing; return one event per difference from what was known.
+
+        An instance of which an event came after the listing began is left as the event says.
+        An instance that is seen for the first time, and is not in trouble, is no event.
+        """
+        events = []
+        listed = set()
+        for seen in listing.seen:
+            listed.add(seen.instance.uuid)
+            events += self._difference(seen, listing)
+        for uuid, known in list(self._known.items()):
+            gone = uuid not in listed and known.seen.state in states.ALIVE
+            if gone and known.changed_at < listing.started_at:
+                events.append(self._vanished(known, listing))
+        return events
+
+    def _difference(self, seen: Seen, listing: Listing) -> list[RawEvent]:
+        uuid = seen.instance.uuid
+        known = self._known.get(uuid)
+        if known and known.changed_at >= listing.started_at:
+            return []
+        if known and not seen.definition:
+            seen = dataclasses.replace(seen, definition=known.seen.definition)
+        now = Known(
+            seen=dataclasses.replace(
+                seen, instance=merged(seen.instance, known.seen.instance if known else None)
+            ),
+            changed_at=listing.started_at,
+            noticed=True,
+        )
+        if known is None:
+            self._put(uuid, now)
+            return [self._missed(now, listing)] if _in_trouble(seen) else []
+        if _same(known.seen, seen):
+            if known.seen != now.seen:
+                self._put(uuid, dataclasses.replace(now, noticed=known.noticed))
+            return []
+        self._put(uuid, now)
+        return [self._missed(now, listing, known)]
+
+    def _missed(self, now: Known, listing: Listing, before: Known | None = None) -> RawEvent:
+        seen = now.seen
+        event_type, detail = MISSED.get(
+            (seen.state, seen.reason),
+            (MISSED_TYPE.get(seen.state, f"lifecycle.{seen.state}"), seen.reason),
+        )
+        attributes: dict[str, Any] = {"noticed": listing.why}
+        if before:
+            attributes |= {"was": before.seen.state, "was_known_at": before.changed_at}
+            if before.stopping and event_type == "lifecycle.stopped":
+                attributes["shutdown_by"] = before.stopping
+        return RawEvent(
+            source=listing.source,
+            type=event_type,
+            detail=detail,
+            occurred_at=listing.started_at,
+            instance=seen.instance,
+            attributes=attributes,
+        )
+
+    def _vanished(self, known: Known, listing: Listing) -> RawEvent:
+        seen = dataclasses.replace(known.seen, state=states.SHUTOFF, reason=VANISHED, run_id=-1)
+        now = Known(seen=seen, changed_at=listing.started_at, noticed=True)
+        self._put(seen.instance.uuid, now)
+        return self._missed(now, listing, known)
+
+    # -- tidying -------------------------------------------------------------------------------
+    def forget(self, before: int) -> None:
+        """Forget instances that their host does not keep and that are gone since ``before``.
+
+        :param before: microseconds since the epoch.
+        """
+        for uuid, known in list(self._known.items()):
+            gone = known.seen.state == states.SHUTOFF and (
+                not known.seen.persistent or known.seen.reason == VANISHED
+            )
+            if gone and known.changed_at < before:
+                self._forget(uuid)
+
+    def _put(self, uuid: str, known: Known) -> None:
+        self._known[uuid] = known
+        self._changed.add(uuid)
+
+    def _forget(self, uuid: str) -> None:
+        self._known.pop(uuid, None)
+        self._changed.add(uuid)
+
+
+def merged(first: Instance, second: Instance | None) -> Instance:
+    """Return ``first`` with what it does not say taken from ``second``."""
+    if second is None:
+        return first
+    facts = {
+        field.name: getattr(first, field.name) or getattr(second, field.name)
+        for field in dataclasses.fields(Instance)
+    }
+    if first.name == first.hypervisor_name and second.name:
+        # A source that has only the hypervisor's name gives that for both.
+        facts["name"] = second.name
+    return Instance(**facts)
+
+
+def _told_already(known: Known, raw: RawEvent) -> bool:
+    """The event of a stop or crash that a listing saw before the event came."""
+    return (
+        known.noticed
+        and raw.source != "agent"
+        and raw.type in ("lifecycle.stopped", "lifecycle.crashed")
+        and states.STATE_AFTER[raw.type] == known.seen.state
+    )
+
+
+def _in_trouble(seen: Seen) -> bool:
+    """Whether an instance that was never seen before is in a state that nobody wants."""
+    return seen.state == states.CRASHED or (
+        seen.state == states.PAUSED
+        and seen.reason in ("ioerror", "watchdog", "crashed", "api_error", "postcopy_failed")
+    )
+
+
+def _same(before: Seen, now: Seen) -> bool:
+    """Whether nothing happened between two looks, as far as they can tell."""
+    if before.state != now.state:
+        return False
+    if now.state == states.RUNNING:
+        return before.run_id == now.run_id or -1 in (before.run_id, now.run_id)
+    if now.state == states.SHUTOFF:
+        return True
+    return _reason(before) == _reason(now)
+
+
+def _reason(seen: Seen) -> str:
+    """The reason in one wording: an event's detail and a state's reason differ in theirs."""
+    return MISSED.get((seen.state, seen.reason), ("", seen.reason))[1]

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the agent from its parts, starts them in the right order, and stops them in reverse."""
+
+import time
+from collections.abc import Callable
+
+import stevedore
+import stevedore.exception
+from oslo_config import cfg
+from oslo_log import log
+
+from vmmonitor.agent.endpoint import Endpoint
+from vmmonitor.agent.forwarder import Forwarder
+from vmmonitor.agent.inventory import Inventory, read_known
+from vmmonitor.agent.pipeline import Pipeline
+from vmmonitor.agent.reporter import Reporter
+from vmmonitor.agent.spool import Spool
+from vmmonitor.model.errors import InvalidRules, VmmonitorError
+from vmmonitor.native_threads import service
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc.engine_api import EngineAPI
+from vmmonitor.rules import filters
+from vmmonitor.sources import Source
+
+LOG = log.getLogger(__name__)
+
+#: Seconds that each part has to end at a stop.
+STOP_TIMEOUT = 10
+
+
+class UnknownSource(VmmonitorError):
+    """[agent] sources names a source that is not installed"""
+
+
+def now() -> int:
+    """Return this host's clock, in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class AgentService(service.Service):
+    """The agent of one host."""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        transport: transports.Transport,
+        filter_file: Callable[[], str],
+    ):
+        """Build every part; start none.
+
+        :param filter_file: tells the path of the filter file; asked again at a reload.
+        :raises vmmonitor.model.errors.InvalidRules: the filter file is broken.
+        :raises UnknownSource: there is no such source.
+        :raises vmmonitor.agent.spool.SpoolUnavailable: the spool cannot be opened.
+        """
+        super().__init__()
+        self._conf = conf
+        self._filter_file = filter_file
+        rules = filters.load(filter_file())
+        classes = [_source_class(name) for name in conf.agent.sources]
+        self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
+        known = {uuid: read_known(form) for uuid, form in self.spool.known().items()}
+        self.inventory = Inventory(known)
+        engine = EngineAPI(transport)
+        self.forwarder = Forwarder(conf, self.spool, engine, self._changed, now)
+        self.pipeline = Pipeline(
+            host=conf.host,
+            inventory=self.inventory,
+            filters=rules,
+            spool=self.spool,
+            spooled=self.forwarder.wake,
+            changed=self._changed,
+            now=now,
+        )
+        self.reporter = Reporter(
+            *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
+        )
+        self.sources: list[Source] = [
+            source_class(conf, self.pipeline.observe) for source_class in classes
+        ]
+        self._actions = _actions(conf)
+        endpoint = Endpoint(self._actions, self.inventory, self.pipeline, now)
+        self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
+
+    def _changed(self) -> None:
+        self.reporter.wake()
+
+    def start(self) -> None:
+        """Start what takes before what gives."""
+        self.forwarder.start()
+        self.pipeline.start()
+        for source in self.sources:
+            source.start()
+        self.reporter.start()
+        self._server.start()
+        LOG.info(
+            "The agent of host %s watches with: %s", self._conf.host, self._conf.agent.sources
+        )
+
+    def stop(self, graceful: bool = False) -> None:
+        """Stop what gives before what takes; what is not sent by then stays in the spool."""
+        if self._actions:
+            self._actions.stop()
+        self._server.stop()
+        for source in self.sources:
+            source.stop()
+        self.pipeline.stop(STOP_TIMEOUT)
+        self.forwarder.stop(STOP_TIMEOUT)
+        self.reporter.stop(STOP_TIMEOUT)
+        self.spool.close()
+        super().stop(graceful)
+
+    def reset(self) -> None:
+        """Read the filter file again; if it is broken, the rules in force stay."""
+        try:
+            rules = filters.load(self._filter_file())
+        except InvalidRules as error:
+            LOG.error("The new filter file is refused, the old rules stay in force: %s", error)
+            return
+        self.pipeline.filters = rules
+        self.reporter.wake()
+        LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)
+
+
+def _source_class(name: str) -> type[Source]:
+    try:
+        return stevedore.DriverManager(
+            "vmmonitor.sources", name, on_load_failure_callback=_refuse
+        ).driver
+    except stevedore.exception.NoMatches as error:
+        raise UnknownSource(source=name) from error
+
+
+def _refuse(_loader, entry_point, error: BaseException) -> None:
+    raise UnknownSource(f"Source {entry_point.name!r} cannot be loaded: {error}") from error
+
+
+def _actions(conf: cfg.ConfigOpts):
+    """Return what brings instances back, where that is allowed here."""
+    if not conf.agent.allow_recovery:
+        return None
+    from vmmonitor.sources.libvirt.actions import Actions
+
+    return Actions(conf)

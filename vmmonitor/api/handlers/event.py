@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events: what happened on the hosts."""
+
+import dataclasses
+from typing import Any
+
+from vmmonitor.api import query, times
+from vmmonitor.api.request import Request
+from vmmonitor.api.schemas import event as schema
+from vmmonitor.db import events
+from vmmonitor.model.event import StoredEvent
+
+
+def index(request: Request) -> dict[str, Any]:
+    """``GET /v1/events``: the events that match, newest first."""
+    page = query.read(request, schema.INDEX, sort="occurred_at:desc")
+    return query.answer(request, page, events.page, "events", "event_id", view)
+
+
+def show(request: Request) -> dict[str, Any]:
+    """``GET /v1/events/{event_id}``: one event."""
+    with request.database.reader() as tx:
+        stored = events.get(tx, request.arguments["event_id"])
+    return {"event": view(stored)}
+
+
+def view(stored: StoredEvent) -> dict[str, Any]:
+    """Return an event as it is sent."""
+    event = stored.event
+    return {
+        "event_id": event.event_id,
+        "host": event.host,
+        "sequence": event.sequence,
+        "instance": dataclasses.asdict(event.instance),
+        "source": event.source,
+        "type": event.type,
+        "detail": event.detail,
+        "attributes": dict(event.attributes),
+        "action": stored.decision.action,
+        "severity": stored.decision.severity,
+        "rule": stored.decision.rule,
+        "incident_id": stored.incident_id,
+        "occurred_at": times.iso(event.occurred_at),
+        "spooled_at": times.iso(stored.spooled_at),
+        "sent_at": times.iso(stored.sent_at),
+        "received_at": times.iso(stored.received_at),
+        "stored_at": times.iso(stored.stored_at),
+    }

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Incidents: what needs attention, and what was done about it."""
+
+import dataclasses
+from typing import Any
+
+from vmmonitor.api import query, timeline, times
+from vmmonitor.api.handlers import event, recovery
+from vmmonitor.api.request import Request
+from vmmonitor.api.schemas import incident as schema
+from vmmonitor.db import events, incidents, recoveries
+from vmmonitor.db.page import Page
+from vmmonitor.model import states
+from vmmonitor.model.incident import Incident
+
+
+def index(request: Request) -> dict[str, Any]:
+    """``GET /v1/incidents``: the incidents that match, newest first."""
+    page = _open(query.read(request, schema.INDEX, sort="opened_at:desc"))
+    return query.answer(request, page, incidents.page, "incidents", "incident_id", view)
+
+
+def show(request: Request) -> dict[str, Any]:
+    """``GET /v1/incidents/{incident_id}``: one incident, with its time line, its recoveries and
+    its newest events."""
+    incident_id = request.arguments["incident_id"]
+    with request.database.reader() as tx:
+        incident = incidents.get(tx, incident_id)
+        stored = events.of_incident(tx, incident_id)
+        steps = incidents.steps(tx, incident_id)
+        tried = recoveries.of_incident(tx, incident_id)
+    return {
+        "incident": view(incident)
+        | {
+            "timeline": timeline.merge(incident, stored, steps, tried),
+            "recoveries": [recovery.view(one) for one in tried],
+            "events": [event.view(one) for one in stored],
+        }
+    }
+
+
+def view(incident: Incident) -> dict[str, Any]:
+    """Return an incident as it is sent."""
+    return {
+        "incident_id": incident.incident_id,
+        "instance": dataclasses.asdict(incident.instance),
+        "host": incident.host,
+        "cause": incident.cause,
+        "severity": incident.severity,
+        "state": incident.state,
+        "reason": incident.reason,
+        "policy": incident.policy,
+        "event_count": incident.event_count,
+        "opened_at": times.iso(incident.opened_at),
+        "hold_until": times.iso(incident.hold_until),
+        "running_at": times.iso(incident.running_at),
+        "updated_at": times.iso(incident.updated_at),
+        "closed_at": times.iso(incident.closed_at),
+    }
+
+
+def _open(page: Page) -> Page:
+    """Replace the filter ``open`` by the states that it stands for."""
+    filters = dict(page.filters)
+    asked = filters.pop("open", None)
+    if asked is None:
+        return page
+    if "state" in filters:
+        raise query.bad_parameter("open: not together with state, which says it more exactly")
+    over = set(states.INCIDENT) - states.INCIDENT_OPEN
+    filters["state"] = sorted(states.INCIDENT_OPEN if asked == ["true"] else over)
+    return dataclasses.replace(page, filters=filters)

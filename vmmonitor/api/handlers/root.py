@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The version document."""
+
+from typing import Any
+
+from vmmonitor.api import microversion
+from vmmonitor.api.request import Request
+
+
+def versions(request: Request) -> dict[str, Any]:
+    """``GET /``: every version of the API."""
+    return {"versions": [_v1(request)]}
+
+
+def version(request: Request) -> dict[str, Any]:
+    """``GET /v1``: the one version of the API."""
+    return {"version": _v1(request)}
+
+
+def _v1(request: Request) -> dict[str, Any]:
+    return {
+        "id": "v1.0",
+        "status": "CURRENT",
+        "min_version": microversion.MINIMUM,
+        "max_version": microversion.MAXIMUM,
+        "links": [{"rel": "self", "href": f"{request.application_url.rstrip('/')}/v1"}],
+    }

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a handler gets."""
+
+from collections.abc import Mapping
+
+import webob
+from oslo_config import cfg
+
+from vmmonitor.db import session
+
+
+class Request(webob.Request):
+    """A request with what is needed to answer it; the router sets the attributes.
+
+    :ivar arguments: the variable parts of the URL.
+    """
+
+    conf: cfg.ConfigOpts
+    database: session.Database
+    arguments: Mapping[str, str]

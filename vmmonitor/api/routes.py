@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole API in one table: URL -> method -> function."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import routes
+import webob
+import webob.dec
+from oslo_config import cfg
+
+from vmmonitor.api import errors
+from vmmonitor.api.handlers import agent, event, incident, recovery, root
+from vmmonitor.api.request import Request
+from vmmonitor.db import session
+
+Handler = Callable[[Request], Mapping[str, Any]]
+
+ROUTES: Mapping[str, Mapping[str, Handler]] = {
+    "/": {"GET": root.versions},
+    "/v1": {"GET": root.version},
+    "/v1/events": {"GET": event.index},
+    "/v1/events/{event_id}": {"GET": event.show},
+    "/v1/incidents": {"GET": incident.index},
+    "/v1/incidents/{incident_id}": {"GET": incident.show},
+    "/v1/recoveries": {"GET": recovery.index},
+    "/v1/recoveries/{recovery_id}": {"GET": recovery.show},
+    "/v1/agents": {"GET": agent.index},
+    "/v1/agents/{host}": {"GET": agent.show},
+}
+
+
+def _refuse(allowed: str, request: Request) -> NoReturn:
+    detail = f"{request.path_info} does not know {request.method}; it knows {allowed}"
+    raise errors.ApiError(405, errors.NO_SUCH_METHOD, detail, {"Allow": allowed})
+
+
+def _mapper() -> routes.Mapper:
+    mapper = routes.Mapper(controller_scan=None, explicit=True)
+    for url, methods in ROUTES.items():
+        allowed = [*methods, "HEAD"] if "GET" in methods else [*methods]
+        for method, handler in methods.items():
+            # A HEAD is a GET whose body WebOb leaves out.
+            served = ["GET", "HEAD"] if method == "GET" else [method]
+            mapper.connect(None, url, handler=handler, conditions={"method": served})
+        mapper.connect(None, url, handler=functools.partial(_refuse, ", ".join(allowed)))
+    mapper.create_regs([])
+    return mapper
+
+
+class Router:
+    """Finds the function that answers a request, and sends what it returns as JSON."""
+
+    def __init__(self, conf: cfg.ConfigOpts, database: session.Database):
+        """Make the table ready to look things up.
+
+        :param conf: the service's configuration, for the handlers.
+        :param database: where the handlers read.
+        """
+        self.conf = conf
+        self.database = database
+        self._mapper = _mapper()
+
+    @webob.dec.wsgify(RequestClass=Request)
+    def __call__(self, request: Request) -> webob.Response:
+        """Answer the request.
+
+        :raises ApiError: the table has no such URL (404), or no such method for it (405).
+        """
+        found = self._mapper.match(request.path_info or "/", request.environ)
+        if not found:
+            detail = f"there is no {request.path_info}"
+            raise errors.ApiError(404, errors.NO_SUCH_URL, detail)
+        handler = found.pop("handler")
+        request.conf, request.database, request.arguments = self.conf, self.database, found
+        response = webob.Response(json_body=handler(request), content_type="application/json")
+        response.cache_control = "no-cache"
+        return response

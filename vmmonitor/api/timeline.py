@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that happened to one incident, in the order in which it happened."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vmmonitor.api import times
+from vmmonitor.model.event import StoredEvent
+from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.recovery import Recovery
+
+EVENT = "event"
+RECOVERY = "recovery"
+
+
+def merge(
+    incident: Incident,
+    events: Sequence[StoredEvent],
+    steps: Sequence[Step],
+    recoveries: Sequence[Recovery],
+) -> list[dict[str, Any]]:
+    """Return the time line, oldest first.
+
+    Events stand at the time of their host's clock and everything else at the engines', so lines
+    of clocks that are apart may stand out of order, or before the callback. At equal times
+    events come first, then steps in the order in which they were written.
+
+    A recovery tells when its driver was called and how it ended. A step of the same recovery
+    (``data["recovery_id"]``) at the same time says it better, and stands for that line.
+
+    :returns: objects with ``at`` (ISO 8601), ``ms`` (milliseconds since the callback that opened
+        the incident), ``kind``, ``message`` and ``data``.
+    """
+    told = {(step.data.get("recovery_id"), step.at) for step in steps}
+    lines = [_of_event(incident, stored) for stored in events]
+    lines += steps
+    lines += [
+        line
+        for recovery in recoveries
+        for line in _of_recovery(recovery)
+        if (recovery.recovery_id, line.at) not in told
+    ]
+    lines.sort(key=lambda line: line.at)
+    return [
+        {
+            "at": times.iso(line.at),
+            "ms": _ms(line.at, incident.opened_at),
+            "kind": line.kind,
+            "message": line.message,
+            "data": dict(line.data),
+        }
+        for line in lines
+    ]
+
+
+def _ms(at: int, since: int) -> float:
+    return round((at - since) / 1000, 1)
+
+
+def _of_event(incident: Incident, stored: StoredEvent) -> Step:
+    event, decision = stored.event, stored.decision
+    stops = {"spooled": stored.spooled_at, "sent": stored.sent_at}
+    stops |= {"received": stored.received_at, "stored": stored.stored_at}
+    return Step(
+        incident_id=incident.incident_id,
+        at=event.occurred_at,
+        kind=EVENT,
+        message=f"{event.cause} on {event.host} ({decision.severity}, {decision.action} by rule "
+        f"{decision.rule})",
+        data={
+            "event_id": event.event_id,
+            "host": event.host,
+            "type": event.type,
+            "detail": event.detail,
+            "attributes": dict(event.attributes),
+            "action": decision.action,
+            "severity": decision.severity,
+            "rule": decision.rule,
+            "stops_ms": {name: _ms(at, event.occurred_at) for name, at in stops.items() if at},
+        },
+    )
+
+
+def _of_recovery(recovery: Recovery) -> Iterator[Step]:
+    who = f"attempt {recovery.attempt} of step {recovery.step + 1}, driver {recovery.driver}"
+    ended = f"{recovery.state}: {recovery.message}" if recovery.message else recovery.state
+    moments = ((recovery.called_at, f"{who}: called"), (recovery.finished_at, f"{who}: {ended}"))
+    for at, message in moments:
+        if at is not None:
+            yield Step(
+                incident_id=recovery.incident_id,
+                at=at,
+                kind=RECOVERY,
+                message=message,
+                data={"recovery_id": recovery.recovery_id},
+            )

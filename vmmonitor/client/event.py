@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``event list`` and ``event show``."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from osc_lib import exceptions
+
+from vmmonitor.client import base
+
+#: Events that ``--follow`` prints before it waits for new ones.
+TAIL = 10
+
+
+class ListEvent(base.List):
+    """List events, newest first, or follow them as they are stored."""
+
+    NOUN = "events"
+    COLUMNS = (
+        "event_id",
+        "occurred_at",
+        "host",
+        "instance_name",
+        "type",
+        "detail",
+        "severity",
+        "action",
+    )
+    LONG = (
+        "instance_uuid",
+        "hypervisor_name",
+        "project_id",
+        "source",
+        "sequence",
+        "rule",
+        "incident_id",
+        "attributes",
+        "spooled_at",
+        "sent_at",
+        "received_at",
+        "stored_at",
+    )
+    FILTERS = (
+        base.HOST,
+        base.INSTANCE,
+        ("--source", {"help": "only from this source; may be repeated"}),
+        ("--type", {"help": "only of this type (lifecycle.stopped); may be repeated"}),
+        ("--detail", {"help": "only with this detail (failed); may be repeated"}),
+        base.SEVERITY,
+        (
+            "--action",
+            {"choices": ("record", "recover"), "help": "only with this action; may be repeated"},
+        ),
+        base.INCIDENT,
+        base.PROJECT,
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of the command line."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--follow",
+            action="store_true",
+            help=f"print the last events (--limit, default: {TAIL}) in the order in which they "
+            "were stored, then each new one, until interrupted",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterator]:
+        """Return the columns and the rows; the rows of ``--follow`` do not end."""
+        if not parsed_args.follow:
+            return super().take_action(parsed_args)
+        if parsed_args.sort or parsed_args.sort_columns:
+            raise exceptions.CommandError("--follow has its own order; leave out the other")
+        from vmmonitor.client import follow
+
+        tail = TAIL if parsed_args.limit is None else parsed_args.limit
+        find, params = base.api(self).list, self.params(parsed_args)
+        return self.rows(parsed_args, follow.events(find, params, tail, self.log.warning))
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any
+    ) -> int:
+        """Print the list, or each row as it comes."""
+        if not parsed_args.follow:
+            return super().produce_output(parsed_args, column_names, data)
+        from vmmonitor.client import stream
+
+        names, selector = self._generate_columns_and_selector(parsed_args, column_names)
+        if selector:
+            data = (tuple(self._compress_iterable(row, selector)) for row in data)
+        try:
+            stream.FORMATS[parsed_args.formatter](names, data, self.app.stdout)
+        except KeyboardInterrupt:
+            self.app.stdout.flush()
+        return 0
+
+
+class ShowEvent(base.Show):
+    """Show one event."""
+
+    NOUN = "events"

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``recovery list`` and ``recovery show``."""
+
+from vmmonitor.client import base
+
+
+class ListRecovery(base.List):
+    """List attempts to bring instances back, newest first."""
+
+    NOUN = "recoveries"
+    COLUMNS = (
+        "recovery_id",
+        "created_at",
+        "host",
+        "instance_uuid",
+        "driver",
+        "attempt",
+        "state",
+        "message",
+    )
+    LONG = (
+        "incident_id",
+        "policy",
+        "step",
+        "not_before",
+        "lease_owner",
+        "lease_until",
+        "wait_until",
+        "called_at",
+        "finished_at",
+    )
+    FILTERS = (
+        ("--state", {"help": "only in this state; may be repeated"}),
+        ("--driver", {"help": "only by this driver; may be repeated"}),
+        base.INSTANCE,
+        base.HOST,
+        base.INCIDENT,
+    )
+
+
+class ShowRecovery(base.Show):
+    """Show one attempt to bring an instance back."""
+
+    NOUN = "recoveries"

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``vmmonitor`` command, for a place without openstackclient or without OpenStack.
+
+Imports are few and late: most of a short command's time is Python's imports.
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import os
+import sys
+import urllib.parse
+from typing import TYPE_CHECKING
+
+from cliff import app, commandmanager
+
+if TYPE_CHECKING:
+    from vmmonitor.client import http
+
+ENDPOINT = "http://127.0.0.1:15869"
+ENDPOINT_VARIABLE = "VMMONITOR_ENDPOINT"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_BROKEN_PIPE = 141
+
+
+class Clients:
+    """Has the clients that commands ask for, under the names that openstackclient gives them."""
+
+    def __init__(self, endpoint: str):
+        """Keep the URL; connect to nothing yet.
+
+        :param endpoint: URL of the vmmonitor API.
+        """
+        self._endpoint = endpoint
+
+    @functools.cached_property
+    def vmmonitor(self) -> "http.Client":
+        """The vmmonitor API, called without authentication (keystone's place is here)."""
+        import requests
+        from keystoneauth1 import noauth, session
+
+        from vmmonitor.client import http
+
+        connections = requests.Session()
+        # A proxy of the environment cannot reach our own loopback interface.
+        host = urllib.parse.urlsplit(self._endpoint).hostname
+        connections.trust_env = host not in _LOOPBACK
+        auth = noauth.NoAuth(endpoint=self._endpoint.rstrip("/"))
+        return http.Client(session.Session(auth=auth, session=connections, timeout=60))
+
+
+class Shell(app.App):
+    """The ``vmmonitor`` command."""
+
+    NAME = "vmmonitor"
+    client_manager: Clients
+
+    def build_option_parser(
+        self, description: str | None, version: str | None, argparse_kwargs: dict | None = None
+    ) -> argparse.ArgumentParser:
+        """Add our own global options to cliff's."""
+        parser = super().build_option_parser(description, version, argparse_kwargs)
+        parser.add_argument(
+            "--endpoint",
+            metavar="<url>",
+            default=os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT,
+            help=f"URL of the vmmonitor API (Env: {ENDPOINT_VARIABLE}; default: {ENDPOINT})",
+        )
+        return parser
+
+    def initialize_app(self, argv: list[str]) -> None:
+        """Make ready what commands ask for."""
+        self.client_manager = Clients(self.options.endpoint)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    :param argv: the command line without the program's name.
+    :returns: the exit code: 0, 1 for an error, 2 for a wrong command line.
+    """
+    shell = Shell(
+        description="Reads what vmmonitor knows of instances, incidents and recoveries.",
+        version=importlib.metadata.version("vmmonitor"),
+        command_manager=commandmanager.CommandManager("vmmonitor.cli"),
+    )
+    code = shell.run((sys.argv[1:] if argv is None else argv) or ["--help"])
+    if code == _BROKEN_PIPE:
+        # Whoever read our output is gone: let the interpreter's last flush find no pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

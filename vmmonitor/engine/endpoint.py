@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes what agents send."""
+
+from collections.abc import Sequence
+
+from vmmonitor.db import agents
+from vmmonitor.db.session import Database
+from vmmonitor.engine.pipeline import Ingest
+from vmmonitor.model.agent import AgentReport
+from vmmonitor.model.instance import Seen
+from vmmonitor.rpc import wire
+from vmmonitor.rpc.engine_api import EngineEndpoint
+
+
+class Endpoint(EngineEndpoint):
+    """Answers EngineAPI."""
+
+    def __init__(self, database: Database, ingest: Ingest, store_timeout: float):
+        """Keep the parts.
+
+        :param store_timeout: seconds that storing a batch may take.
+        """
+        self._database = database
+        self._ingest = ingest
+        self._store_timeout = store_timeout
+
+    def store_events(self, batch: wire.Batch) -> list[wire.Receipt]:
+        """Store a batch; returns after the commit.
+
+        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        """
+        return self._ingest.store(batch, self._store_timeout)
+
+    def store_report(self, report: AgentReport) -> str:
+        """Store an agent's report; returns the digest of the inventory that is stored.
+
+        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        """
+        return self._database.run(agents.report, report, self._database.now())
+
+    def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
+        """Replace a host's inventory.
+
+        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        """
+        self._database.run(agents.replace_inventory, host, digest, seen, self._database.now())

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How events become incidents, and the one door through which an incident's state changes.
+
+Whoever comes here holds the lock of the incident's row (``db.incidents.open_for`` or ``lock``),
+and takes the lock of a recovery's row only after it.
+"""
+
+import dataclasses
+import uuid
+from typing import Any
+
+from vmmonitor.db import incidents, recoveries
+from vmmonitor.db.incidents import KEEP
+from vmmonitor.db.session import Transaction
+from vmmonitor.model import event as events
+from vmmonitor.model import states
+from vmmonitor.model.event import Event
+from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.recovery import Recovery
+from vmmonitor.rpc.wire import Delivery
+from vmmonitor.rules.policies import Policies, Policy
+
+SECOND = 1_000_000
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Case:
+    """An open incident, and what the events of this transaction add to it.
+
+    :param running_at: as for ``db.incidents.attach``.
+    """
+
+    incident: Incident
+    is_new: bool
+    count: int = 0
+    running_at: Any = KEEP
+
+
+class Sorting:
+    """Sorts the events of one transaction into incidents."""
+
+    def __init__(
+        self,
+        tx: Transaction,
+        open_incidents: dict[str, Incident],
+        policies: Policies,
+        now: int,
+    ):
+        """Start from the incidents that are open.
+
+        :param open_incidents: instance uuid -> incident, for every instance that has events here.
+        :param now: microseconds since the epoch, engines' clock.
+        """
+        self._tx = tx
+        self._policies = policies
+        self._now = now
+        self._cases = {
+            instance_uuid: Case(incident=incident, is_new=False)
+            for instance_uuid, incident in open_incidents.items()
+        }
+        self._steps: list[Step] = []
+
+    def place(self, delivery: Delivery) -> str | None:
+        """Return the id of the incident that the event belongs to; None if to none.
+
+        While an incident is open all events of its instance belong to it. Otherwise one is
+        opened by an event that the rules want recovered.
+        """
+        event = delivery.event
+        case = self._cases.get(event.instance.uuid)
+        if case is None:
+            if delivery.decision.action != events.RECOVER:
+                return None
+            return self._open(delivery)
+        case.count += 1
+        if event.type in events.RUNNING_AGAIN:
+            self._runs_again(case, event)
+        elif delivery.decision.action == events.RECOVER:
+            case.running_at = None
+            self._hasten(case, event)
+        return case.incident.incident_id
+
+    def write(self) -> None:
+        """Write what was decided, except the events themselves."""
+        incidents.insert(self._tx, [case.incident for case in self._cases.values() if case.is_new])
+        for case in self._cases.values():
+            case.is_new = False
+            self._attach(case)
+        self._write_notes()
+
+    # -- opening -------------------------------------------------------------------------------
+    def _open(self, delivery: Delivery) -> str:
+        event = delivery.event
+        policy = self._policies.choose(event)
+        hold = policy.hold if policy else 0.0
+        incident = Incident(
+            incident_id=str(uuid.uuid4()),
+            instance=event.instance,
+            host=event.host,
+            cause=event.cause,
+            severity=delivery.decision.severity,
+            state=states.PENDING,
+            reason=f"held for {hold:g} s" if hold else "to be judged",
+            policy=policy.name if policy else "",
+            opened_at=event.occurred_at,
+            hold_until=self._now + round(hold * SECOND),
+            updated_at=self._now,
+        )
+        self._cases[event.instance.uuid] = Case(incident=incident, is_new=True)
+        self._note(
+            incident,
+            "decision",
+            f"opened by {event.cause}: rule {delivery.decision.rule} says recover",
+            event_id=event.event_id,
+            rule=delivery.decision.rule,
+        )
+        self._note(incident, "hold", _hold_message(policy), hold=hold)
+        return incident.incident_id
+
+    def _hasten(self, case: Case, event: Event) -> None:
+        """Let a graver event end the hold that a milder one began."""
+        if case.incident.state != states.PENDING:
+            return
+        policy = self._policies.choose(event)
+        if policy is None:
+            return
+        hold_until = self._now + round(policy.hold * SECOND)
+        if hold_until >= case.incident.hold_until:
+            return
+        self._insert_first(case)
+        case.incident = incidents.reschedule(
+            self._tx,
+            case.incident,
+            hold_until,
+            f"{event.cause} followed: policy {policy.name}",
+            self._now,
+            policy=policy.name,
+        )
+        self._note(
+            case.incident,
+            "hold",
+            f"{event.cause} followed: {_hold_message(policy)}",
+            hold=policy.hold,
+        )
+
+    # -- the instance runs again ---------------------------------------------------------------
+    def _runs_again(self, case: Case, event: Event) -> None:
+        case.running_at = event.occurred_at
+        self._insert_first(case)
+        self._attach(case)
+        incident = dataclasses.replace(case.incident, running_at=event.occurred_at)
+        case.incident = incident
+        word = f"the instance runs again: {event.cause}"
+        if incident.state == states.RECOVERING and not self._end_recovery(incident, word):
+            return
+        move(self._tx, incident, "run", word, self._now)
+        del self._cases[incident.instance.uuid]
+
+    def _end_recovery(self, incident: Incident, word: str) -> bool:
+        """End the incident's recovery; False while its driver is still at work."""
+        recovery = recoveries.active_for(self._tx, incident.incident_id)
+        if recovery is None:
+            return True
+        if recovery.state == states.RUNNING:
+            return False
+        ending = "succeed" if recovery.state == states.WAITING else "cancel"
+        move_recovery(self._tx, recovery, ending, word, self._now)
+        return True
+
+    # -- writing -------------------------------------------------------------------------------
+    def _insert_first(self, case: Case) -> None:
+        """A new incident must be a row, with its beginning told, before anything changes it."""
+        if case.is_new:
+            incidents.insert(self._tx, [case.incident])
+            case.is_new = False
+        self._write_notes()
+
+    def _attach(self, case: Case) -> None:
+        if case.count or case.running_at is not KEEP:
+            incidents.attach(
+                *(self._tx, case.incident.incident_id, case.count, case.running_at, self._now)
+            )
+            case.count, case.running_at = 0, KEEP
+
+    def _write_notes(self) -> None:
+        incidents.add_steps(self._tx, self._steps)
+        self._steps = []
+
+    def _note(self, incident: Incident, kind: str, message: str, **data: Any) -> None:
+        self._steps.append(
+            Step(
+                incident_id=incident.incident_id,
+                at=self._now,
+                kind=kind,
+                message=message,
+                data=data,
+            )
+        )
+
+
+def _hold_message(policy: Policy | None) -> str:
+    if policy is None:
+        return "no policy matches: nothing will act"
+    if not policy.hold:
+        return f"policy {policy.name}: no hold"
+    return f"policy {policy.name}: held for {policy.hold:g} s"
+
+
+def move(
+    tx: Transaction, incident: Incident, name: str, reason: str, now: int, **changes: Any
+) -> Incident:
+    """Take an incident to another state and say so in its time line. The only door.
+
+    :param name: a move of ``states.INCIDENT``.
+    :param reason: one sentence for a person.
+    :param now: microseconds since the epoch, engines' clock.
+    :param changes: as for ``db.incidents.move``.
+    :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
+    """
+    moved = incidents.move(tx, incident, name, reason=reason, now=now, **changes)
+    note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}")
+    return moved
+
+
+def move_recovery(
+    tx: Transaction, recovery: Recovery, name: str, message: str, now: int, **changes: Any
+) -> Recovery:
+    """Take a recovery to another state and say so in its incident's time line.
+
+    :param name: a move of ``states.RECOVERY``.
+    :param message: one sentence for a person.
+    :param now: microseconds since the epoch, engines' clock.
+    :param changes: as for ``db.recoveries.move``.
+    :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
+    """
+    moved = recoveries.move(tx, recovery, name, now=now, message=message, **changes)
+    incidents.add_steps(
+        tx,
+        [
+            Step(
+                incident_id=recovery.incident_id,
+                at=now,
+                kind="recovery",
+                message=f"{recovery.driver}, attempt {recovery.attempt}: {message}",
+                data={"recovery_id": recovery.recovery_id, "state": moved.state},
+            )
+        ],
+    )
+    return moved
+
+
+def note(
+    tx: Transaction, incident: Incident, now: int, kind: str, message: str, **data: Any
+) -> None:
+    """Add a line to an incident's time line.
+
+    :param now: microseconds since the epoch, engines' clock.
+    """
+    step = Step(incident_id=incident.incident_id, at=now, kind=kind, message=message, data=data)
+    incidents.add_steps(tx, [step])

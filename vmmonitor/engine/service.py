@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds an engine from its parts, starts them in the right order, and stops them in reverse."""
+
+from collections.abc import Callable
+
+from oslo_config import cfg
+from oslo_log import log
+
+from vmmonitor.db.session import Database
+from vmmonitor.engine import drivers
+from vmmonitor.engine.endpoint import Endpoint
+from vmmonitor.engine.housekeeping import Housekeeping
+from vmmonitor.engine.pipeline import Ingest
+from vmmonitor.engine.recovery import Recoveries
+from vmmonitor.model.errors import InvalidRules
+from vmmonitor.native_threads import service
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc.agent_api import AgentAPI
+
+LOG = log.getLogger(__name__)
+
+#: Seconds that each part has to end at a stop.
+STOP_TIMEOUT = 10
+
+
+def check(conf: cfg.ConfigOpts, policy_file: str) -> None:
+    """Check what ``EngineService.start`` needs, where nobody would see its error.
+
+    :raises vmmonitor.model.errors.VmmonitorError: the policies are broken, or something is not
+        installed.
+    """
+    drivers.Drivers(conf, AgentAPI(transports.new(conf)).recover_instance).load_policies(
+        policy_file
+    )
+    drivers.expectation(conf)
+
+
+class EngineService(service.Service):
+    """One engine process."""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        new_transport: Callable[[], transports.Transport],
+        policy_file: Callable[[], str],
+    ):
+        """Keep what is needed. The parts are built in ``start``, which is after the fork.
+
+        :param new_transport: returns the transport to use.
+        :param policy_file: tells the path of the file of policies; asked again at a reload.
+        """
+        super().__init__()
+        self._conf = conf
+        self._new_transport = new_transport
+        self._policy_file = policy_file
+
+    def start(self) -> None:
+        """Build the parts, and start what takes before what gives.
+
+        :raises vmmonitor.model.errors.VmmonitorError: the policies are broken, or name what is
+            not installed.
+        """
+        conf = self._conf
+        transport = self._new_transport()
+        self._database = Database(conf)
+        self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
+        policies = self._drivers.load_policies(self._policy_file())
+        self.recoveries = Recoveries(
+            conf, self._database, policies, drivers.expectation(conf), self._drivers
+        )
+        self._ingest = Ingest(
+            self._database, policies, conf.engine.commit_events, self.recoveries.wake
+        )
+        self._housekeeping = Housekeeping(conf, self._database)
+        endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
+        self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
+        self.recoveries.start()
+        self._ingest.start()
+        self._housekeeping.start()
+        self._server.start()
+        LOG.info("An engine works on host %s", conf.host)
+
+    def stop(self, graceful: bool = False) -> None:
+        """Stop what gives before what takes."""
+        self._server.stop()
+        self._server.wait()
+        self._ingest.stop(STOP_TIMEOUT)
+        self._housekeeping.stop(STOP_TIMEOUT)
+        self.recoveries.stop(STOP_TIMEOUT)
+        self._database.dispose()
+        super().stop(graceful)
+
+    def reset(self) -> None:
+        """Read the policies again; if the file is broken, those in force stay."""
+        try:
+            policies = self._drivers.load_policies(self._policy_file())
+        except InvalidRules as error:
+            LOG.error("The new policies are refused, the old ones stay in force: %s", error)
+            return
+        self.recoveries.policies = self._ingest.policies = policies
+        LOG.info("The policies of %s are in force, checksum %s", policies.path, policies.checksum)

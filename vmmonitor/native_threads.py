@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""oslo.service on native threads. Whoever needs oslo.service takes ``service`` from here.
+
+The backend must be chosen before anything else of oslo.service is imported, which oslo.messaging
+does too; otherwise that picks eventlet.
+"""
+
+from oslo_service import backend
+
+backend.init_backend(backend.BackendType.THREADING)
+
+from oslo_service import service  # noqa: E402  only now
+
+__all__ = ("service",)

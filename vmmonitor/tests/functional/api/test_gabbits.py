@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the HTTP tests in gabbits/, one file per resource, against the sample's story."""
+
+import pathlib
+import sys
+import unittest
+from typing import ClassVar
+
+from gabbi import driver, fixture
+
+from vmmonitor.tests.fixtures import api
+
+GABBITS = pathlib.Path(__file__).with_name("gabbits")
+
+
+class Sample(fixture.GabbiFixture):
+    """The API over the sample's story, for one file of requests."""
+
+    current: ClassVar[api.Api]
+
+    def start_fixture(self) -> None:
+        Sample.current = api.Api()
+        Sample.current.setUp()
+
+    def stop_fixture(self) -> None:
+        Sample.current.cleanUp()
+
+
+def application(environ, start_response):
+    """Answer with the API of the suite that runs; gabbi wants one before any is started."""
+    return Sample.current.application(environ, start_response)
+
+
+def load_tests(
+    loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None
+) -> unittest.TestSuite:
+    """Make a test of each request in each file."""
+    return driver.build_tests(
+        str(GABBITS),
+        loader,
+        intercept=lambda: application,
+        fixture_module=sys.modules[__name__],
+        test_loader_name=__name__,
+    )

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every database must do with incidents."""
+
+import dataclasses
+from typing import Any
+
+from vmmonitor.db import incidents, recoveries
+from vmmonitor.db.session import Database
+from vmmonitor.model import errors, states
+from vmmonitor.model.incident import Incident, Step
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.race import race
+from vmmonitor.tests.functional.db.samples import NOON, SECOND
+
+
+class IncidentsContract:
+    database: Database
+
+    def test_an_incident_comes_back_as_it_was(self: Any) -> None:
+        incident = samples.incident(running_at=NOON, event_count=3, reason="x" * 100_000)
+        self.database.run(incidents.insert, [incident])
+        self.assertEqual(incident, self._get(incident))
+        with self.database.reader() as tx:
+            found = incidents.open_for(tx, [incident.instance.uuid, samples.new_id()])
+        self.assertEqual({incident.instance.uuid: incident}, found)
+
+    def test_no_such_incident(self: Any) -> None:
+        with self.database.reader() as tx, self.assertRaises(errors.NotFound):
+            incidents.get(tx, "nothing")
+
+    def test_of_engines_that_open_one_for_an_instance_one_does(self: Any) -> None:
+        shared = samples.instance()
+        databases = [self.another() for _ in range(4)]
+
+        def open_one(number: int) -> Incident:
+            others = [samples.incident() for _ in range(5)]
+            incident = samples.incident(instance=shared)
+            databases[number].run(incidents.insert, [*others, incident])
+            return incident
+
+        results = race(4, open_one)
+        won = [result for result in results if isinstance(result, Incident)]
+        lost = [result for result in results if isinstance(result, errors.Conflict)]
+        self.assertEqual((1, 3), (len(won), len(lost)), results)
+        with self.database.reader() as tx:
+            self.assertEqual({shared.uuid: won[0]}, incidents.open_for(tx, [shared.uuid]))
+
+    def test_who_lost_sees_the_winner(self: Any) -> None:
+        shared = samples.instance()
+        winner = samples.incident(instance=shared)
+        with self.assertRaises(errors.Conflict), self.database.writer() as tx:
+            self.assertEqual({}, incidents.open_for(tx, [shared.uuid]))
+            if self.database.engine.dialect.name == "sqlite":
+                incidents.insert(tx, [winner])
+            else:
+                self.another().run(incidents.insert, [winner])
+            incidents.insert(tx, [samples.incident(instance=shared)])
+        if self.database.engine.dialect.name == "sqlite":
+            self.database.run(incidents.insert, [winner])
+        with self.database.writer() as tx:
+            self.assertEqual({shared.uuid: winner}, incidents.open_for(tx, [shared.uuid]))
+
+    def test_a_move_writes_state_reason_time_and_changes(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        moved = self.database.run(
+            incidents.move, incident, "hold", reason="no verdict", now=NOON + 5, policy="careful"
+        )
+        expected = dataclasses.replace(
+            incident, state=states.HELD, reason="no verdict", updated_at=NOON + 5, policy="careful"
+        )
+        self.assertEqual(expected, moved)
+        self.assertEqual(expected, self._get(incident))
+        released = self.database.run(
+            incidents.move, moved, "release", reason="", now=NOON + 6, hold_until=NOON + 9
+        )
+        self.assertEqual((states.PENDING, NOON + 9), (released.state, released.hold_until))
+
+    def test_what_is_over_is_closed_and_makes_room(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        over = self.database.run(incidents.move, incident, "plan", reason="stopped", now=NOON + 5)
+        self.assertEqual((states.IGNORED, NOON + 5), (over.state, over.closed_at))
+        with self.database.reader() as tx:
+            self.assertEqual({}, incidents.open_for(tx, [incident.instance.uuid]))
+        self.database.run(incidents.insert, [samples.incident(instance=incident.instance)])
+
+    def test_a_move_from_a_stale_state_is_a_conflict(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        self.database.run(incidents.move, incident, "confirm", reason="failed", now=NOON)
+        with self.assertRaises(errors.Conflict):
+            self.database.run(incidents.move, incident, "plan", reason="stopped", now=NOON)
+        self.assertEqual(states.RECOVERING, self._get(incident).state)
+
+    def test_an_illegal_move_changes_nothing(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        with self.assertRaises(errors.IllegalMove):
+            self.database.run(incidents.move, incident, "give_up", reason="", now=NOON)
+        self.assertEqual(incident, self._get(incident))
+
+    def test_of_engines_that_make_one_move_one_does(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        databases = [self.another() for _ in range(4)]
+
+        def confirm(number: int) -> str:
+            reason = f"engine {number}"
+            databases[number].run(incidents.move, incident, "confirm", reason=reason, now=NOON)
+            return reason
+
+        results = race(4, confirm)
+        won = [result for result in results if isinstance(result, str)]
+        self.assertEqual(1, len(won), results)
+        self.assertEqual(won[0], self._get(incident).reason)
+
+    def test_a_newer_failure_takes_back_that_it_runs(self: Any) -> None:
+        incident = samples.incident(running_at=NOON)
+        self.database.run(incidents.insert, [incident])
+        self.database.run(incidents.attach, incident.incident_id, 1, None, NOON + 1)
+        with self.assertRaises(errors.Conflict):
+            self.database.run(incidents.move, incident, "run", reason="it runs", now=NOON + 2)
+        self.assertEqual(states.PENDING, self._get(incident).state)
+
+    def test_attach_counts_and_sets_keeps_or_clears_running_at(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        seen = []
+        for running_at in (NOON, incidents.KEEP, None):
+            self.database.run(incidents.attach, incident.incident_id, 2, running_at, NOON + 7)
+            found = self._get(incident)
+            seen.append((found.event_count, found.running_at, found.updated_at))
+        self.assertEqual([(3, NOON, NOON + 7), (5, NOON, NOON + 7), (7, None, NOON + 7)], seen)
+
+    def test_nothing_is_attached_to_what_is_over(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        self.database.run(incidents.move, incident, "run", reason="runs", now=NOON)
+        with self.assertRaises(errors.Conflict):
+            self.database.run(incidents.attach, incident.incident_id, 1, None, NOON)
+
+    def test_concurrent_attaches_all_count(self: Any) -> None:
+        crowd = [samples.incident() for _ in range(4)]
+        self.database.run(incidents.insert, crowd)
+        databases = [self.another() for _ in range(4)]
+
+        def attach_all(tx: Any, number: int) -> None:
+            for incident in crowd[number:] + crowd[:number]:
+                incidents.attach(tx, incident.incident_id, 1, incidents.KEEP, NOON)
+
+        self.assertEqual([None] * 4, race(4, lambda n: databases[n].run(attach_all, n)))
+        self.assertEqual([5] * 4, [self._get(incident).event_count for incident in crowd])
+
+    def test_due_are_those_whose_hold_is_over(self: Any) -> None:
+        crowd = [samples.incident(hold_until=NOON + late) for late in (3, 1, 2, 99)]
+        moved = samples.incident(hold_until=NOON)
+        self.database.run(incidents.insert, [*crowd, moved])
+        self.database.run(incidents.move, moved, "confirm", reason="failed", now=NOON)
+        with self.database.reader() as tx:
+            self.assertEqual([crowd[1], crowd[2], crowd[0]], incidents.due(tx, NOON + 3, 10))
+            self.assertEqual([crowd[1]], incidents.due(tx, NOON + 3, 1))
+            self.assertEqual(NOON + 1, incidents.next_due(tx))
+
+    def test_nothing_is_due_without_incidents(self: Any) -> None:
+        with self.database.reader() as tx:
+            self.assertEqual(([], None), (incidents.due(tx, NOON, 9), incidents.next_due(tx)))
+
+    def test_postpone_happens_once(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        later = NOON + SECOND
+        found = self.database.run(incidents.postpone, incident, later, "nova is away", NOON)
+        self.assertEqual((states.PENDING, later), (found.state, found.hold_until))
+        self.assertEqual(found, self._get(incident))
+        with self.assertRaises(errors.Conflict):
+            self.database.run(incidents.postpone, incident, later + 1, "again", NOON)
+
+    def test_steps_come_back_in_order(self: Any) -> None:
+        incident_id = samples.new_id()
+        steps = [
+            Step(incident_id=incident_id, at=at, kind="state", message=f"{at} ä", data={"n": [at]})
+            for at in (NOON, NOON, NOON + 1)
+        ]
+        self.database.run(incidents.add_steps, steps[2:])
+        self.database.run(incidents.add_steps, steps[:2])
+        self.database.run(incidents.add_steps, [])
+        with self.database.reader() as tx:
+            self.assertEqual(steps, incidents.steps(tx, incident_id))
+            self.assertEqual([], incidents.steps(tx, samples.new_id()))
+
+    def test_purge_takes_what_is_over_with_all_of_it(self: Any) -> None:
+        open_one, over = samples.incident(), samples.incident()
+        for incident in (open_one, over):
+            self.database.run(incidents.insert, [incident])
+            step = Step(incident_id=incident.incident_id, at=NOON, kind="state", message="m")
+            self.database.run(incidents.add_steps, [step])
+            recovery = samples.recovery(incident_id=incident.incident_id)
+            self.database.run(recoveries.insert, recovery)
+        self.database.run(incidents.move, over, "run", reason="runs", now=NOON)
+        self.assertEqual(0, self.database.run(incidents.purge, NOON, 10))
+        self.assertEqual(1, self.database.run(incidents.purge, NOON + 1, 10))
+        with self.database.reader() as tx:
+            self.assertEqual([], incidents.steps(tx, over.incident_id))
+            self.assertEqual([], recoveries.of_incident(tx, over.incident_id))
+            self.assertEqual(1, len(incidents.steps(tx, open_one.incident_id)))
+            self.assertEqual(1, len(recoveries.of_incident(tx, open_one.incident_id)))
+        self.assertEqual(open_one, self._get(open_one))
+
+    def _get(self: Any, incident: Incident) -> Incident:
+        with self.database.reader() as tx:
+            return incidents.get(tx, incident.incident_id)

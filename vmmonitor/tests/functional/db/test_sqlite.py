@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The db room on SQLite."""
+
+import os
+
+import fixtures
+import testtools
+
+from vmmonitor.db import events, schema, session
+from vmmonitor.tests.fixtures import database
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.contract.agents import AgentsContract
+from vmmonitor.tests.functional.db.contract.events import EventsContract
+from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.pages import PagesContract
+from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
+from vmmonitor.tests.functional.db.contract.schema import SchemaContract
+from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.race import race
+
+
+class OnSQLite(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.fixture = self.useFixture(database.SQLite())
+        self.database = self.fixture.database
+
+    def another(self) -> session.Database:
+        made = session.Database(self.fixture.conf)
+        self.addCleanup(made.dispose)
+        return made
+
+
+class TestEvents(EventsContract, OnSQLite):
+    pass
+
+
+class TestIncidents(IncidentsContract, OnSQLite):
+    pass
+
+
+class TestRecoveries(RecoveriesContract, OnSQLite):
+    pass
+
+
+class TestAgents(AgentsContract, OnSQLite):
+    pass
+
+
+class TestPages(PagesContract, OnSQLite):
+    pass
+
+
+class TestSession(SessionContract, OnSQLite):
+    pass
+
+
+class TestSchema(SchemaContract, testtools.TestCase):
+    def blank(self) -> session.Database:
+        directory = self.useFixture(fixtures.TempDir()).path
+        return self._database("sqlite:///" + os.path.join(directory, "blank.sqlite"))
+
+    def same(self, one: session.Database) -> session.Database:
+        return self._database(one.engine.url.render_as_string(hide_password=False))
+
+    def _database(self, url: str) -> session.Database:
+        made = session.Database(database.conf(url))
+        self.addCleanup(made.dispose)
+        return made
+
+
+class TestInMemory(testtools.TestCase):
+    def test_threads_share_one_database_in_memory(self) -> None:
+        made = session.Database(database.conf("sqlite://"))
+        self.addCleanup(made.dispose)
+        schema.sync(made)
+
+        def store(number: int) -> None:
+            for _ in range(5):
+                made.run(events.insert, [samples.stored()])
+
+        self.assertEqual([None] * 8, race(8, store))
+        with made.reader() as tx:
+            self.assertEqual(40, len(events.page(tx, events.Page(limit=100))))

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bringing instances back, on libvirt's test driver; real guests are in tests/live."""
+
+import dataclasses
+import threading
+import uuid
+from unittest import mock
+
+import libvirt
+
+from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.sources.libvirt import actions, connection, domain
+from vmmonitor.tests.functional.sources import base
+
+
+class ActionsTest(base.LibvirtTest):
+    def setUp(self):
+        super().setUp()
+        self.connection = self.admin()
+        self.actions = actions.Actions(base.new_conf())
+        self.addCleanup(self.actions.stop)
+
+    def recover(self, instance_uuid, last=None, timeout=base.TIMEOUT_S):
+        """Recover, and check what holds for every result."""
+        result = self.actions.recover(instance_uuid, last, timeout)
+        self.assertNotEqual("", result.message)
+        if result.ok:
+            self.assertEqual("running", result.state)
+            self.assertFalse(result.retry)
+        return result
+
+    def in_state(self, *numbers):
+        """Have every domain be in a state, as far as libvirt says."""
+        return mock.patch.object(libvirt.virDomain, "state", lambda *_: list(numbers))
+
+    def test_stopped_one_is_started_once(self):
+        one = self.new_domain(self.connection, persistent=True)
+        self.connection.lookupByUUIDString(one).destroy()
+        self.assertEqual(("started", True), self.said(self.recover(one)))
+        self.assertEqual(("none", True), self.said(self.recover(one)))
+
+    def said(self, result):
+        """What was done, and whether it runs."""
+        return result.action, result.ok
+
+    def test_vanished_one_is_created_as_it_was(self):
+        one = self.new_domain(self.connection)
+        last = domain.look(self.connection.lookupByUUIDString(one))
+        self.connection.lookupByUUIDString(one).destroy()
+        self.assertEqual(("created", True), self.said(self.recover(one, last)))
+        again = domain.look(self.connection.lookupByUUIDString(one))
+        self.assertEqual((last.instance, False), (again.instance, again.persistent))
+        self.assertEqual(("none", True), self.said(self.recover(one, last)))
+
+    def test_at_once(self):
+        one = self.new_domain(self.connection)
+        last = domain.look(self.connection.lookupByUUIDString(one))
+        self.connection.lookupByUUIDString(one).destroy()
+        results = []
+        both = [
+            threading.Thread(target=lambda: results.append(self.recover(one, last)))
+            for _ in range(8)
+        ]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        self.assertEqual(["created"] + ["none"] * 7, sorted(each.action for each in results))
+        self.assertTrue(all(each.ok for each in results))
+
+    def test_somebody_else_was_faster(self):
+        one = self.new_domain(self.connection, persistent=True)
+        self.connection.lookupByUUIDString(one).destroy()
+        real = libvirt.virDomain.create
+
+        def create(found):
+            real(found)
+            raise libvirt.libvirtError("domain is already running")
+
+        with mock.patch.object(libvirt.virDomain, "create", create):
+            self.assertEqual(("none", True), self.said(self.recover(one)))
+
+    def test_what_is_not_created(self):
+        one = self.new_domain(self.connection)
+        last = domain.look(self.connection.lookupByUUIDString(one))
+        self.connection.lookupByUUIDString(one).destroy()
+        other = base.xml("other", uuid.uuid4())
+        for remembered, word in (
+            (None, "nothing is remembered"),
+            (dataclasses.replace(last, definition=""), "nothing is remembered"),
+            (dataclasses.replace(last, definition=other), "another instance's"),
+            (dataclasses.replace(last, definition="<domain>"), "another instance's"),
+            (dataclasses.replace(last, persistent=True), "told to forget"),
+            (dataclasses.replace(last, state="shutoff", reason="migrated"), "moved"),
+        ):
+            result = self.recover(one, remembered)
+            self.assertEqual(("refused", False), self.said(result))
+            self.assertEqual(("absent", False), (result.state, result.retry))
+            self.assertIn(word, result.message)
+
+    def test_what_is_left_alone(self):
+        one = self.new_domain(self.connection)
+        for numbers, words in (
+            ((libvirt.VIR_DOMAIN_PAUSED, 1), ("paused", "user")),
+            ((libvirt.VIR_DOMAIN_PAUSED, 2), ("paused", "migration")),
+            ((libvirt.VIR_DOMAIN_PAUSED, 3), ("paused", "save")),
+            ((libvirt.VIR_DOMAIN_PAUSED, 9), ("paused", "snapshot")),
+            ((libvirt.VIR_DOMAIN_PAUSED, 0), ("paused", "unknown")),
+            ((libvirt.VIR_DOMAIN_PMSUSPENDED, 0), ("pmsuspended", "unknown")),
+            ((libvirt.VIR_DOMAIN_SHUTDOWN, 1), ("running", "shutting_down")),
+            ((libvirt.VIR_DOMAIN_SHUTOFF, 4), ("shutoff", "migrated")),
+            ((99, 1), ("unknown-99", "unknown-1")),
+        ):
+            with self.in_state(*numbers):
+                result = self.recover(one)
+            self.assertEqual(("refused", False), self.said(result))
+            self.assertEqual((*words, False), (result.state, result.reason, result.retry))
+
+    def test_storage_error_that_is_not_over(self):
+        one = self.new_domain(self.connection)
+        self.connection.lookupByUUIDString(one).suspend()
+        with self.in_state(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+            result = self.recover(one)
+        self.assertEqual(("resumed", False), self.said(result))
+        self.assertEqual("the storage error is not over", result.message)
+        self.assertTrue(result.retry)
+
+    def test_libvirt_is_away(self):
+        away = actions.Actions(base.new_conf(uri="qemu+unix:///session?socket=/none"))
+        result = away.recover(str(uuid.uuid4()), None, base.TIMEOUT_S)
+        self.assertEqual(
+            (False, "none", "", True), (result.ok, result.action, result.state, result.retry)
+        )
+        self.assertIn("/none", result.message)
+
+    def test_definition_that_libvirt_refuses(self):
+        one = str(uuid.uuid4())
+        definition = f"<domain type='test'><name>x</name><uuid>{one}</uuid></domain>"
+        last = Seen(
+            instance=Instance(uuid=one), state="running", definition=definition, persistent=False
+        )
+        result = self.recover(one, last)
+        self.assertEqual(("none", False, False), (*self.said(result), result.retry))
+
+    def test_a_uuid_that_is_none(self):
+        result = self.recover("nonsense")
+        self.assertEqual(("none", False, False), (*self.said(result), result.retry))
+
+    def test_libvirt_that_hangs_does_not_hang_its_caller(self):
+        one = self.new_domain(self.connection)
+        answer = threading.Event()
+        self.addCleanup(answer.set)
+        real = connection.connect
+        with mock.patch.object(actions, "connect", lambda *args: answer.wait() and real(*args)):
+            result = self.recover(one, timeout=0.1)
+            self.assertIn("within 0.1 s", result.message)
+            self.assertTrue(result.retry)
+            result = self.recover(one, timeout=0.1)
+            self.assertIn("still running", result.message)
+            self.assertTrue(result.retry)
+            answer.set()
+            self.assertEqual(("none", True), self.said(self.recover(one)))
+        self.wait(lambda: not base.threads("libvirt-action"), "ended")
+
+    def test_a_bug_is_a_failure(self):
+        with mock.patch.object(actions, "connect", side_effect=RuntimeError("a bug")):
+            result = self.recover(str(uuid.uuid4()))
+        self.assertEqual("RuntimeError: a bug", result.message)
+        self.assertTrue(result.retry)
+
+    def test_stopped(self):
+        self.actions.stop()
+        result = self.recover(self.new_domain(self.connection))
+        self.assertEqual(("none", False, True), (*self.said(result), result.retry))
+        self.assertIn("stopping", result.message)
+
+    def test_locks_do_not_pile_up(self):
+        for _ in range(5):
+            self.recover(self.new_domain(self.connection))
+        self.wait(lambda: not base.threads("libvirt-action"), "ended")
+        self.assertEqual(0, len(self.actions._locks))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The db room on MariaDB and PostgreSQL: the same contract as on SQLite, and what only a server
+can do: vanish."""
+
+import functools
+import time
+from typing import ClassVar
+
+import testtools
+
+from vmmonitor.db import events, schema, session
+from vmmonitor.model import errors
+from vmmonitor.tests.fixtures import database
+from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
+from vmmonitor.tests.fixtures.shared import shared
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.contract.agents import AgentsContract
+from vmmonitor.tests.functional.db.contract.events import EventsContract
+from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.pages import PagesContract
+from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
+from vmmonitor.tests.functional.db.contract.schema import SchemaContract
+from vmmonitor.tests.functional.db.contract.session import SessionContract
+
+
+@functools.cache
+def current(server: type[Database]) -> session.Database:
+    """The one database with current tables on the shared server of a kind."""
+    made = session.Database(database.conf(shared(server).create()))
+    schema.sync(made)
+    return made
+
+
+class OnServer(testtools.TestCase):
+    server: ClassVar[type[Database]]
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.database = current(self.server)
+        database.empty(self.database)
+
+    def another(self) -> session.Database:
+        return self.same(self.database)
+
+    def blank(self) -> session.Database:
+        return self._database(shared(self.server).create())
+
+    def same(self, one: session.Database) -> session.Database:
+        return self._database(one.engine.url.render_as_string(hide_password=False))
+
+    def _database(self, url: str) -> session.Database:
+        made = session.Database(database.conf(url))
+        self.addCleanup(made.dispose)
+        return made
+
+
+class OnMariaDB(OnServer):
+    server = MariaDB
+
+
+class OnPostgreSQL(OnServer):
+    server = PostgreSQL
+
+
+class ServerContract:
+    """What happens when the server goes away; it is not the shared one."""
+
+    def test_a_server_that_was_killed_comes_back(self) -> None:
+        server = self.useFixture(self.server())
+        found = self._database(server.url)
+        schema.sync(found)
+        found.run(events.insert, [samples.stored()])
+        before = found.now()
+        server.kill()
+        started = time.monotonic()
+        with self.assertRaisesRegex(errors.Retriable, "The database "):
+            found.run(events.insert, [samples.stored()])
+        self.assertLess(time.monotonic() - started, 15)
+        with self.assertRaises(errors.Retriable), found.reader():
+            pass
+        self.assertGreater(found.now(), before)
+        server.restart()
+        found.run(events.insert, [samples.stored()])
+        with found.reader() as tx:
+            self.assertEqual(2, len(events.page(tx, events.Page(limit=9))))
+
+    def test_a_connection_lost_while_idle_costs_nothing(self) -> None:
+        server = self.useFixture(self.server())
+        found = self._database(server.url)
+        schema.sync(found)
+        with found.reader():
+            pass
+        server.restart()
+        with found.reader() as tx:
+            self.assertEqual([], events.page(tx, events.Page(limit=9)))
+
+    def test_a_lock_that_is_not_had_is_given_up(self) -> None:
+        event = samples.stored()
+        with self.database.writer() as tx:
+            events.insert(tx, [event])
+            started = time.monotonic()
+            with self.assertRaises(errors.Retriable), self.another().writer() as other:
+                events.insert(other, [event])
+            self.assertTrue(3 < time.monotonic() - started < 9)
+
+
+class TestMariaDBEvents(EventsContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBIncidents(IncidentsContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBRecoveries(RecoveriesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBAgents(AgentsContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBPages(PagesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBSession(SessionContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBSchema(SchemaContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBServer(ServerContract, OnMariaDB):
+    pass
+
+
+class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLIncidents(IncidentsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLRecoveries(RecoveriesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLPages(PagesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLSession(SessionContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLSchema(SchemaContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLServer(ServerContract, OnPostgreSQL):
+    pass

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What libvirt tells of real faults of real guests, and what brings them back."""
+
+import dataclasses
+import itertools
+import os
+import signal
+import socket
+import time
+
+import fixtures
+import libvirt
+
+from vmmonitor.model.event import Listing, RawEvent, Reachability
+from vmmonitor.sources.libvirt import actions, domain
+from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
+from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.fixtures.shared import shared
+from vmmonitor.tests.functional.sources import base
+
+#: Seconds in which nothing more must come.
+QUIET_S = 0.3
+STARTED = "lifecycle.started/booted"
+IO_PAUSE = ["io_error/pause", "io_error_reason/pause", "lifecycle.suspended/ioerror"]
+
+
+def without_repeats(causes):
+    """The same, where several of the same in a row count as one: libvirt may say it twice."""
+    return [cause for cause, _ in itertools.groupby(causes)]
+
+
+class LiveTest(base.LibvirtTest):
+    def hypervisor(self):
+        return shared(Hypervisor)
+
+    def watch(self, hypervisor, **options):
+        """Watch a hypervisor; returns the source and what it tells."""
+        source, observed = self.source(uri=hypervisor.uri, **options)
+        self.wait(lambda: observed.reachable() == [True], "reachable")
+        return source, observed
+
+    def guest(self, **kwargs):
+        return self.useFixture(Guest(self.hypervisor(), **kwargs))
+
+    def domain(self, guest, do):
+        """Do something with a guest's domain, on a connection of its own."""
+        with guest.hypervisor.connection() as opened:
+            return do(opened.lookupByUUIDString(guest.uuid))
+
+
+class EventsTest(LiveTest):
+    """One test per row of the table of faults; the events are exactly these, in this order."""
+
+    def setUp(self):
+        super().setUp()
+        _, self.observed = self.watch(self.hypervisor())
+
+    def tells(self, expected, do, state, besides=(), **kwargs):
+        """Check what is told of a new guest after ``do(guest)``; returns these events.
+
+        :param besides: what may come too, or not.
+        """
+        guest = self.guest(**kwargs)
+        self.wait(lambda: STARTED in self.observed.causes(guest.uuid), "started")
+        before = len(self.observed.causes(guest.uuid))
+
+        def causes():
+            told = self.observed.causes(guest.uuid)[before:]
+            return without_repeats(cause for cause in told if cause not in besides)
+
+        do(guest)
+        self.wait(lambda: len(causes()) >= len(expected), expected)
+        time.sleep(QUIET_S)
+        self.assertEqual(expected, causes())
+        self.assertEqual(state, guest.state())
+        return [e for e in self.observed.of(RawEvent) if e.instance.uuid == guest.uuid][before:]
+
+    def test_start(self):
+        nova = NovaMetadata(name="web-1")
+        guest = self.guest(nova=nova)
+        self.wait(lambda: STARTED in self.observed.causes(guest.uuid), "started")
+        self.assertEqual(["lifecycle.resumed/unpaused", STARTED], self.observed.causes(guest.uuid))
+        started = self.observed.of(RawEvent)[-1]
+        self.assertEqual(("web-1", guest.name), self.names(started.instance))
+        self.assertEqual(nova.project_id, started.instance.project_id)
+        self.assertEqual(nova.user_id, started.instance.user_id)
+        self.assertEqual(nova.flavor, started.instance.flavor)
+        self.assertEqual(("running", False), (started.seen.state, started.seen.persistent))
+
+    def names(self, instance):
+        return instance.name, instance.hypervisor_name
+
+    def test_killed(self):
+        for number in (signal.SIGKILL, signal.SIGSEGV):
+            for defined, state in ((False, "absent"), (True, "shutoff")):
+                self.tells(
+                    ["lifecycle.stopped/failed"],
+                    lambda guest, number=number: guest.kill(number),
+                    state,
+                    defined=defined,
+                )
+
+    def test_terminated(self):
+        expected = ["lifecycle.shutdown/host", "lifecycle.stopped/shutdown"]
+        self.tells(expected, lambda guest: guest.kill(signal.SIGTERM), "absent")
+
+    def test_power_off(self):
+        expected = ["lifecycle.shutdown/guest", "lifecycle.stopped/shutdown"]
+        self.tells(expected, lambda guest: guest.order("S"), "absent")
+
+    def test_destroyed(self):
+        expected = ["lifecycle.shutdown/host", "lifecycle.stopped/destroyed"]
+        self.tells(expected, lambda guest: self.domain(guest, lambda d: d.destroy()), "absent")
+
+    def test_reset(self):
+        self.tells(["reboot"], lambda guest: guest.order("B"), "running")
+        self.tells(["reboot"], lambda guest: self.domain(guest, lambda d: d.reset()), "running")
+
+    def test_suspended_and_resumed(self):
+        self.tells(
+            ["lifecycle.suspended/paused", "lifecycle.resumed/unpaused"],
+            lambda guest: self.domain(guest, lambda d: (d.suspend(), d.resume())),
+            "running",
+        )
+
+    def test_saved(self):
+        events = self.tells(
+            [
+                "lifecycle.suspended/paused",
+                "migration_iteration",
+                "job_completed/save",
+                "lifecycle.stopped/saved",
+            ],
+            lambda guest: self.domain(guest, lambda d: d.save(f"{guest.serial}.saved")),
+            "absent",
+        )
+        self.assertEqual({"iteration": 1}, events[1].attributes)
+        self.assertIn("time_elapsed", events[-2].attributes)
+
+    def test_panicked(self):
+        for on_crash, more, state in (
+            ("preserve", [], "crashed"),
+            ("destroy", ["lifecycle.stopped/crashed"], "absent"),
+            ("restart", ["reboot", "lifecycle.resumed/unpaused", "reboot"], "running"),
+        ):
+            self.tells(
+                ["lifecycle.crashed/panicked", *more],
+                lambda guest: guest.order("P"),
+                state,
+                besides=["lifecycle.suspended/paused"],
+                on_crash=on_crash,
+            )
+
+    def test_crash_kernel_loaded(self):
+        self.tells(["lifecycle.crashed/crashloaded"], lambda guest: guest.order("L"), "running")
+
+    def test_watchdog(self):
+        for action, more, state in (
+            ("reset", ["reboot"], "running"),
+            ("poweroff", ["lifecycle.stopped/failed"], "absent"),
+            ("shutdown", [], "running"),
+            ("none", [], "running"),
+            ("inject-nmi", [], "running"),
+            ("pause", ["lifecycle.suspended/watchdog"], "paused"),
+        ):
+            self.tells(
+                [f"watchdog/{action}", *more],
+                lambda guest: guest.order("W"),
+                state,
+                watchdog=action,
+            )
+
+    def test_disk_is_full(self):
+        for policy in (None, "stop"):
+            full = self.useFixture(FullDisk(self.hypervisor()))
+            events = self.tells(IO_PAUSE, fill, "paused", disks=[full.disk(policy)])
+            disk = {"path": full.disk().path, "device": "ide0-0-1"}
+            self.assertEqual(disk, events[0].attributes)
+            self.assertEqual({**disk, "reason": "enospc"}, events[1].attributes)
+
+    def test_disk_error_that_stops_the_guest(self):
+        faulty = self.useFixture(FaultyDisk(self.hypervisor()))
+        events = self.tells(
+            IO_PAUSE, lambda guest: write(guest, faulty), "paused", disks=[faulty.disk("stop")]
+        )
+        self.assertEqual({"path": "disk", "device": "ide0-0-1"}, events[0].attributes)
+
+    def test_disk_error_that_the_guest_gets(self):
+        faulty = self.useFixture(FaultyDisk(self.hypervisor()))
+        events = self.tells(
+            ["io_error/report", "io_error_reason/report"],
+            lambda guest: write(guest, faulty),
+            "running",
+            disks=[faulty.disk("report")],
+        )
+        self.assertEqual("ide0-0-1", events[0].attributes["device"])
+
+    def test_disk_error_of_a_disk_without_a_name(self):
+        faulty = self.useFixture(FaultyDisk(self.hypervisor()))
+        self.tells(
+            ["lifecycle.suspended/ioerror"],
+            lambda guest: write(guest, faulty),
+            "paused",
+            disks=[faulty.disk("stop", name=None)],
+        )
+
+    def test_silence(self):
+        self.tells([], lambda guest: guest.order("H"), "running")
+        self.tells([], lambda guest: guest.order("J"), "running")
+
+
+def fill(guest):
+    """Write until the disk is full."""
+    while guest.order("D", timeout=1) == "o":
+        continue
+
+
+def write(guest, faulty):
+    """Write to a disk that fails."""
+    faulty.fail()
+    guest.order("D", timeout=1)
+
+
+class MigrationTest(LiveTest):
+    def test_both_hosts_tell(self):
+        target = self.useFixture(Hypervisor())
+        _, here = self.watch(self.hypervisor())
+        _, there = self.watch(target)
+        guest = self.guest(nova=NovaMetadata())
+        self.wait(lambda: STARTED in here.causes(guest.uuid), "started")
+        before = len(here.causes(guest.uuid))
+        self.domain(guest, lambda found: migrate(found, target))
+        self.wait(lambda: "job_completed/migration_out" in here.causes(guest.uuid), "away")
+        left = [cause for cause in here.causes(guest.uuid)[before:] if cause[:4] == "life"]
+        self.assertEqual(["lifecycle.suspended/migrated", "lifecycle.stopped/migrated"], left)
+        self.wait(lambda: "lifecycle.resumed/migrated" in there.causes(guest.uuid), "arrived")
+        arrived = without_repeats(there.causes(guest.uuid))
+        self.assertEqual(["lifecycle.started/migrated", "lifecycle.resumed/migrated"], arrived)
+        resumed = there.of(RawEvent)[-1]
+        self.assertEqual(("running", guest.uuid), (resumed.seen.state, resumed.instance.uuid))
+        self.assertEqual("server-1", resumed.instance.name)
+
+
+def migrate(found, target):
+    """Move a running domain to another host."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE
+    with target.connection() as there:
+        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://127.0.0.1:{port}"}
+        found.migrate3(there, parameters, flags)
+
+
+class ReachabilityTest(LiveTest):
+    """libvirtd dies, restarts and hangs; the guests live on."""
+
+    def setUp(self):
+        super().setUp()
+        self.own = self.useFixture(Hypervisor())
+
+    def hypervisor(self):
+        return self.own
+
+    def test_libvirtd_is_killed_and_comes_back(self):
+        guests = [self.guest(), self.guest(), self.guest(defined=True)]
+        _, observed = self.watch(self.own)
+        self.own.kill()
+        self.wait(lambda: observed.reachable() == [True, False], "not reachable")
+        self.assertEqual("libvirt closed the connection", observed[-1].reason)
+        guests[1].kill()
+        guests[2].kill()
+        self.own.start()
+        self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
+        self.assertEqual(["start", "reconnect"], observed.listings())
+        listing, reachable = observed[-2:]
+        self.assertIsInstance(listing, Listing)
+        self.assertIsInstance(reachable, Reachability)
+        seen = {one.instance.uuid: one for one in listing.seen}
+        self.assertEqual({guests[0].uuid, guests[2].uuid}, set(seen))
+        self.assertEqual("running", seen[guests[0].uuid].state)
+        self.assertEqual("shutoff", seen[guests[2].uuid].state)
+        first = {one.instance.uuid: one for one in observed.of(Listing)[0].seen}
+        before, after = first[guests[0].uuid], seen[guests[0].uuid]
+        # libvirtd writes a default of its XML differently after it has read it again.
+        self.assertEqual(
+            dataclasses.replace(before, definition=""), dataclasses.replace(after, definition="")
+        )
+        guests[0].kill()
+        self.wait(
+            lambda: observed.causes(guests[0].uuid) == ["lifecycle.stopped/failed"], "stopped"
+        )
+
+    def test_nothing_is_left_of_an_old_connection(self):
+        _, observed = self.watch(self.own)
+        before = len(os.listdir("/proc/self/fd"))
+        for count in range(1, 5):
+            self.own.kill()
+            self.own.start()
+            self.wait(lambda count=count: observed.reachable().count(True) == count + 1, "again")
+        guest = self.guest()
+        self.wait(lambda: STARTED in observed.causes(guest.uuid), "started")
+        self.assertEqual(1, observed.causes(guest.uuid).count(STARTED))
+        self.wait(lambda: len(os.listdir("/proc/self/fd")) <= before, "closed")
+
+    def test_libvirtd_hangs(self):
+        guest = self.guest()
+        _, observed = self.watch(self.own, keepalive_interval=1, keepalive_count=1)
+        os.kill(self.own.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, self.own.pid, signal.SIGCONT)
+        self.wait(lambda: observed.reachable() == [True, False], "not reachable")
+        self.assertEqual("libvirt stopped answering", observed[-1].reason)
+        guest.kill()
+        os.kill(self.own.pid, signal.SIGCONT)
+        self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
+
+    def test_libvirtd_hangs_from_the_start(self):
+        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.JOIN_TIMEOUT", 0.5))
+        os.kill(self.own.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, self.own.pid, signal.SIGCONT)
+        source, observed = self.source(uri=self.own.uri, keepalive_interval=1, keepalive_count=1)
+        self.wait(lambda: observed.reachable() == [False], "not reachable")
+        self.assertIn("has not answered", observed[0].reason)
+        source.stop()
+        os.kill(self.own.pid, signal.SIGCONT)
+        self.wait(lambda: "libvirt-source" not in base.threads(), "ended")
+
+    def test_read_only(self):
+        # A session daemon has no read-only socket, so the connection says what it refuses.
+        opened = libvirt.openReadOnly(self.own.uri)
+        self.addCleanup(opened.close)
+        guest = self.guest(nova=NovaMetadata())
+        seen = domain.look(opened.lookupByUUIDString(guest.uuid))
+        self.assertEqual("server-1", seen.instance.name)
+        self.assertIn(guest.uuid, seen.definition)
+
+
+class ActionsTest(LiveTest):
+    """Each way to bring an instance back, on a guest that must answer afterwards."""
+
+    def setUp(self):
+        super().setUp()
+        self.actions = self.new_actions(self.hypervisor())
+
+    def new_actions(self, hypervisor):
+        made = actions.Actions(base.new_conf(uri=hypervisor.uri, resume_probe=0.5))
+        self.addCleanup(made.stop)
+        return made
+
+    def down(self, guest, state):
+        self.wait(lambda: guest.state() == state, state)
+
+    def brings_back(self, action, guest, last=None):
+        """Recover twice: the guest answers, and the second time nothing is done."""
+        for expected in (action, "none"):
+            result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
+            self.assertEqual(
+                (True, expected, "running", False),
+                (result.ok, result.action, result.state, result.retry),
+                result.message,
+            )
+        self.assertTrue(guest.ping(10))
+
+    def test_killed_and_defined(self):
+        guest = self.guest(defined=True)
+        guest.kill()
+        self.down(guest, "shutoff")
+        self.brings_back("started", guest)
+
+    def test_killed_and_transient(self):
+        guest = self.guest(nova=NovaMetadata())
+        last = self.domain(guest, domain.look)
+        guest.kill()
+        self.down(guest, "absent")
+        self.brings_back("created", guest, last)
+        again = self.domain(guest, domain.look)
+        self.assertEqual((last.instance, False), (again.instance, again.persistent))
+        self.assertNotEqual(last.run_id, again.run_id)
+
+    def test_panicked(self):
+        guest = self.guest(on_crash="preserve")
+        guest.order("P")
+        self.down(guest, "crashed")
+        self.brings_back("reset", guest)
+
+    def test_paused_by_its_watchdog(self):
+        guest = self.guest(watchdog="pause")
+        guest.order("W")
+        self.down(guest, "paused")
+        self.brings_back("reset", guest)
+
+    def test_disk_is_full_and_then_is_not(self):
+        full = self.useFixture(FullDisk(self.hypervisor()))
+        guest = self.guest(disks=[full.disk()])
+        fill(guest)
+        self.down(guest, "paused")
+        result = self.actions.recover(guest.uuid, None, base.TIMEOUT_S)
+        self.assertEqual(
+            (False, "resumed", "paused", "ioerror", True),
+            (result.ok, result.action, result.state, result.reason, result.retry),
+        )
+        self.assertEqual("the storage error is not over", result.message)
+        full.grow()
+        self.brings_back("resumed", guest)
+        self.assertEqual("o", guest.order("D"))
+
+    def test_paused_on_purpose(self):
+        guest = self.guest()
+        self.domain(guest, lambda d: d.suspend())
+        result = self.actions.recover(guest.uuid, None, base.TIMEOUT_S)
+        self.assertEqual((False, "refused", False), (result.ok, result.action, result.retry))
+        self.assertEqual("paused", guest.state())
+
+    def test_deleted_on_purpose(self):
+        guest = self.guest(defined=True)
+        last = self.domain(guest, domain.look)
+        self.domain(guest, lambda d: (d.destroy(), d.undefine()))
+        result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
+        self.assertEqual((False, "refused", "absent"), (result.ok, result.action, result.state))
+        self.assertEqual("absent", guest.state())
+
+    def test_libvirtd_is_away_or_hangs(self):
+        own = self.useFixture(Hypervisor())
+        made = self.new_actions(own)
+        guest = self.useFixture(Guest(own))
+        os.kill(own.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        result = made.recover(guest.uuid, None, 0.5)
+        self.assertLess(time.monotonic() - started, 2)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
+        os.kill(own.pid, signal.SIGCONT)
+        self.wait(lambda: not base.threads("libvirt-action"), "ended")
+        own.kill()
+        result = made.recover(guest.uuid, None, base.TIMEOUT_S)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is let in without authentication."""
+
+import unittest
+
+import webob
+
+from vmmonitor.api import auth
+from vmmonitor.conf import api as options
+
+
+class TestIsLoopback(unittest.TestCase):
+    def test_this_machine(self):
+        for address in ("127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"):
+            with self.subTest(address):
+                self.assertTrue(auth.is_loopback(address))
+
+    def test_anybody_else(self):
+        for address in ("10.0.0.1", "0.0.0.0", "::", "::ffff:10.0.0.1", "localhost", "", None):
+            with self.subTest(address):
+                self.assertFalse(auth.is_loopback(address))
+
+
+class TestNoAuth(unittest.TestCase):
+    def ask(self, **environ) -> int:
+        request = webob.Request.blank("/v1", environ)
+        return request.get_response(auth.NoAuth(webob.Response(), None)).status_int
+
+    def test_this_machine(self):
+        self.assertEqual(200, self.ask(REMOTE_ADDR="127.0.0.1"))
+
+    def test_another_machine(self):
+        self.assertEqual(403, self.ask(REMOTE_ADDR="192.0.2.1"))
+
+    def test_a_unix_socket(self):
+        self.assertEqual(403, self.ask())
+        self.assertEqual(403, self.ask(REMOTE_ADDR=""))
+
+    def test_a_proxy_on_this_machine(self):
+        for name in ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"):
+            with self.subTest(name):
+                self.assertEqual(403, self.ask(REMOTE_ADDR="127.0.0.1", **{name: "192.0.2.1"}))
+
+    def test_every_strategy_that_can_be_configured_exists(self):
+        choices = options.OPTS[0].type.choices
+        self.assertEqual(set(choices), set(auth.STRATEGIES))

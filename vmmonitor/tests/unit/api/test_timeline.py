@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The time line: one list of what three tables tell."""
+
+import dataclasses
+import unittest
+
+from vmmonitor.api import timeline
+from vmmonitor.model import states
+from vmmonitor.model.incident import Step
+from vmmonitor.tests.fixtures import sample
+
+EVENTS = [one for one in sample.EVENTS if one.incident_id == sample.CRASH.incident_id]
+
+
+def merged(events=EVENTS, steps=sample.STEPS, recoveries=(sample.RESTART,)):
+    """Return the time line of the sample's crash."""
+    return timeline.merge(sample.CRASH, events, steps, recoveries)
+
+
+class TestMerge(unittest.TestCase):
+    def test_order_and_milliseconds(self):
+        self.assertEqual(
+            [
+                (0.0, "event"),
+                (9.8, "decision"),
+                (9.8, "hold"),
+                (5002.0, "question"),
+                (5003.0, "state"),
+                (5011.5, "recovery"),
+                (5900.4, "event"),
+                (5912.0, "state"),
+                (5912.0, "recovery"),
+            ],
+            [(line["ms"], line["kind"]) for line in merged()],
+        )
+
+    def test_an_event_tells_its_way(self):
+        first = merged()[0]
+        self.assertEqual("2026-11-22T13:15:39.000123Z", first["at"])
+        self.assertIn("lifecycle.stopped/failed on compute-1", first["message"])
+        self.assertEqual("crash", first["data"]["rule"])
+        self.assertEqual(
+            {"spooled": 2.1, "sent": 2.9, "received": 5.4, "stored": 9.8},
+            first["data"]["stops_ms"],
+        )
+
+    def test_a_recovery_tells_its_call_and_its_end(self):
+        called, ended = merged(events=(), steps=())
+        self.assertEqual("attempt 1 of step 1, driver libvirt: called", called["message"])
+        self.assertIn("succeeded: the instance runs again", ended["message"])
+        self.assertEqual({"recovery_id": sample.RESTART.recovery_id}, ended["data"])
+
+    def test_a_recovery_that_waits_tells_nothing_yet(self):
+        waits = dataclasses.replace(
+            sample.RESTART, state=states.REQUESTED, called_at=None, finished_at=None
+        )
+        self.assertEqual([], merged(events=(), steps=(), recoveries=[waits]))
+
+    def test_a_step_of_the_recovery_at_the_same_time_says_it_instead(self):
+        step = Step(
+            incident_id=sample.CRASH.incident_id,
+            at=sample.RESTART.called_at,
+            kind="recovery",
+            message="libvirt starts it",
+            data={"recovery_id": sample.RESTART.recovery_id},
+        )
+        lines = merged(events=(), steps=[step])
+        self.assertEqual(
+            ["libvirt starts it", "attempt 1 of step 1, driver libvirt: succeeded: "
+             "the instance runs again"],
+            [line["message"] for line in lines],
+        )  # fmt: skip
+
+    def test_clocks_that_are_apart(self):
+        early = dataclasses.replace(sample.STEPS[0], at=sample.BEGIN - 1_500)
+        line = merged(steps=[early])[0]
+        self.assertEqual((-1.5, "decision"), (line["ms"], line["kind"]))
+
+    def test_at_equal_times_events_come_first_and_steps_keep_their_order(self):
+        steps = [
+            dataclasses.replace(sample.STEPS[0], at=sample.BEGIN, message=str(number))
+            for number in range(5)
+        ]
+        lines = merged(events=EVENTS[:1], steps=steps, recoveries=())
+        self.assertEqual(["event"] + ["decision"] * 5, [line["kind"] for line in lines])
+        self.assertEqual(list("01234"), [line["message"] for line in lines[1:]])
