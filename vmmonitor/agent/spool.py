@@ -363,9 +363,11 @@ def _broken(error: Exception) -> bool:
 
 
 def _salvage(path: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
-    """Read as many whole rows of a broken spool as can be read."""
+    """Read as many whole rows of a broken spool as can be read: from both ends to the damage."""
+    query = "SELECT sequence, event_id, action, body FROM event ORDER BY sequence "
+    found = {row[0]: row[1:] for end in ("ASC", "DESC") for row in _readable(path, query + end)}
     return (
-        _readable(path, "SELECT event_id, action, body FROM event ORDER BY sequence"),
+        [found[sequence] for sequence in sorted(found)],
         _readable(path, "SELECT uuid, body FROM known"),
     )
 

@@ -143,7 +143,7 @@ class SpoolTest(testtools.TestCase):
             self.assertTrue(file.read().startswith("this is not"))
 
     def test_what_can_be_read_of_a_damaged_file_is_taken_over(self):
-        spool = self.open()
+        spool = self.open(max_events=5000)
         spool.append([delivery(str(number), size=500) for number in range(2000)], {"u": {"n": 1}})
         spool.close()
         with open(self.path, "r+b") as file:
@@ -155,7 +155,9 @@ class SpoolTest(testtools.TestCase):
         again.append([delivery("new")], {})
         kept = self.ids(again)
         self.assertEqual("new", kept[-1])
-        self.assertEqual(kept[:-1], [str(number) for number in range(len(kept) - 1)])
+        numbers = [int(event_id) for event_id in kept[:-1]]
+        self.assertEqual(sorted(set(numbers)), numbers)
+        self.assertEqual((0, 1999), (numbers[0], numbers[-1]), "read from one end only")
 
     def test_a_torn_log_loses_nothing_that_was_committed_before(self):
         spool = self.open()
