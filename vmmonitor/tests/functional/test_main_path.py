@@ -167,6 +167,7 @@ class MainPathTest(testtools.TestCase):
         self.engine()
         agent = self.agent()
         self.domain.destroy()
+        eventually(lambda: self.stored("lifecycle.stopped/destroyed"))
         self.fail(agent, "lifecycle.stopped/failed")
         (incident,) = eventually(lambda: self.incidents("failed"))
         self.assertIn("allow_recovery is off", incident.reason)
