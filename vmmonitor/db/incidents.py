@@ -60,9 +60,10 @@ def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Inci
     that says "it runs" and the recovery that waits for it cannot miss each other.
     """
     found = {}
-    for chunk in rows.chunks(instance_uuids):
-        query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(sorted(chunk)))
-        query = query.order_by(INCIDENTS.c.id).with_for_update()
+    # In one order, so that two engines wait for each other instead of deadlocking.
+    for chunk in rows.chunks(sorted(instance_uuids)):
+        query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(chunk))
+        query = query.order_by(INCIDENTS.c.open_key).with_for_update()
         for row in tx.execute(query):
             incident = _incident(row)
             found[incident.instance.uuid] = incident
