@@ -5,7 +5,13 @@ The backend must be chosen before anything else of oslo.service is imported, whi
 does too; otherwise that picks eventlet.
 """
 
-from oslo_service import backend
+import warnings
+
+# futurist imports eventlet where it is installed, which oslo.service still sees to; nothing here
+# uses it, so its farewell would only puzzle an operator.
+warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+
+from oslo_service import backend  # noqa: E402  only now
 
 backend.init_backend(backend.BackendType.THREADING)
 

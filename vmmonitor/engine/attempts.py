@@ -22,6 +22,10 @@ from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep
 
+#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
+SETTLE = 2.0
+RUNS_AGAIN = "the instance runs again"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
@@ -100,11 +104,7 @@ class Attempts:
         incident = incidents.lock(tx, recovery.incident_id)
         policy = self.policies.get(recovery.policy)
         if recovery.state == states.WAITING:
-            step = _step(policy, recovery)
-            waited = f"{step.wait:g} s" if step else "its time"
-            message = f"the instance was not seen running within {waited}"
-            recovery = move_recovery(tx, recovery, "fail", message, now)
-            self._after_failure(tx, incident, recovery, True, now)
+            self._waited(tx, incident, recovery, now)
             return None
         step = _step(policy, recovery)
         if step is None:
@@ -113,6 +113,16 @@ class Attempts:
         if recovery.state == states.REQUESTED:
             return self._claim(tx, incident, recovery, step, now)
         return self._claim(tx, incident, recovery, step, now, taken_over=True)
+
+    def _waited(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
+        """End a recovery that has waited for as long as it may."""
+        if incident.running_at is not None:
+            move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
+            move(tx, incident, "run", RUNS_AGAIN, now)
+            return
+        message = "the instance was not seen running in time"
+        recovery = move_recovery(tx, recovery, "fail", message, now)
+        self._after_failure(tx, incident, recovery, True, now)
 
     def _without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
@@ -186,21 +196,29 @@ class Attempts:
         now = self._now()
         incident = incidents.lock(tx, claim.incident.incident_id)
         runs = incident.running_at is not None
+        is_over = incident.state != states.RECOVERING
         wants_to_see = claim.step.wait_for == policies.RUNNING
         if outcome.move == "wait" and wants_to_see and not runs:
             until = now + round(claim.step.wait * SECOND)
             move_recovery(tx, claim.recovery, "wait", outcome.message, now, wait_until=until)
             return
+        if runs and outcome.move == "fail" and outcome.retry and not is_over:
+            # One of the two words is late: a guest that was resumed and paused again at once
+            # was told to run, and the driver's answer may outrun what says that it does not.
+            message = f"{outcome.message}, but it was seen running: what comes next tells"
+            until = now + round(SETTLE * SECOND)
+            move_recovery(tx, claim.recovery, "wait", message, now, wait_until=until)
+            return
         ending = "succeed" if outcome.move == "wait" else outcome.move
         recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now)
-        if incident.state != states.RECOVERING:
+        if is_over:
             return
         if ending == "fail":
             self._after_failure(tx, incident, recovery, outcome.retry, now)
         elif ending == "skip":
             move(tx, incident, "plan", outcome.message, now)
         elif runs:
-            move(tx, incident, "run", "the instance runs again", now)
+            move(tx, incident, "run", RUNS_AGAIN, now)
         else:
             move(tx, incident, "leave", f"{recovery.driver} has done its part", now)
 
@@ -211,7 +229,7 @@ class Attempts:
         if incident.state != states.RECOVERING:
             return
         if incident.running_at is not None:
-            move(tx, incident, "run", "the instance runs again", now)
+            move(tx, incident, "run", RUNS_AGAIN, now)
             return
         policy = self.policies.get(failed.policy)
         step = _step(policy, failed)
