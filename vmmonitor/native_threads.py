@@ -5,7 +5,13 @@ The backend must be chosen before anything else of oslo.service is imported, whi
 does too; otherwise that picks eventlet.
 """
 
-from oslo_service import backend
+import warnings
+
+# futurist imports eventlet where it is installed, only to see whether it is, and eventlet warns
+# whoever imports it.
+warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
+
+from oslo_service import backend  # noqa: E402  only now
 
 backend.init_backend(backend.BackendType.THREADING)
 
