@@ -23,12 +23,15 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-import fixtures
-import libvirt
+# Ctrl-C while Python still reads the rest just ends: there is nothing to clean up yet.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from vmmonitor.rules import defaults
-from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+import fixtures  # noqa: E402
+import libvirt  # noqa: E402
+
+from vmmonitor.rules import defaults  # noqa: E402
+from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata  # noqa: E402
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor  # noqa: E402
 
 START_S = 60.0
 BACK_S = 60.0
@@ -342,7 +345,7 @@ def run_and_leave(say: Progress, as_json: bool, kept: Kept) -> int:
     if child := os.fork():
         os.close(tell_shown)
         for number in STOPS:
-            signal.signal(number, lambda _number, _frame: os.kill(child, signal.SIGTERM))
+            signal.signal(number, lambda number, _frame: os.kill(child, number))
         return 0 if os.read(shown, 1) else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.setsid()
     if not kept.take():
