@@ -132,10 +132,10 @@ prepare_machine() {
 # prepare_venv EXTRAS [FILE...]: vmmonitor from this checkout with these extras and the
 # packages of these requirements files. Does nothing if the same was installed before.
 prepare_venv() {
-    local extras=$1 stamp=$VENV/.vmmonitor-installed file
+    local extras=$1 stamp want file
+    stamp=$VENV/.vmmonitor-installed-$(cksum <<<"$*" | cut -d ' ' -f 1)
     shift
     make_venv
-    local want
     want=$(cd "$CHECKOUT" && { echo "$CHECKOUT $extras $*"; cat pyproject.toml requirements.txt "$@"; } | sha256sum)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
         say "installing vmmonitor[$extras] into $VENV (a minute or two)"

@@ -195,6 +195,10 @@ class Recoveries:
             taken_over=claim.taken_over,
             timeout=claim.step.timeout,
         )
+        LOG.debug(
+            "Recovery %s of instance %s: driver %s is called",
+            *(claim.recovery.recovery_id, claim.recovery.instance_uuid, claim.recovery.driver),
+        )
         try:
             return self._drivers.get(claim.recovery.driver).recover(request)
         except Exception as error:

@@ -156,6 +156,11 @@ class ListingTest(unittest.TestCase):
             inventory = knowing(seen(state, reason))
             self.assertEqual([], inventory.compare(listing(seen(state, reason))))
 
+    def test_one_that_could_not_be_looked_at_is_as_it_was(self):
+        inventory = knowing(seen())
+        self.assertEqual([], inventory.compare(listing(seen("unknown-0", "error"))))
+        self.assertEqual("running", inventory.get(UUID).state)
+
     def test_a_pause_that_was_told_by_its_event_is_not_told_again(self):
         for cause, reason in (
             ("lifecycle.suspended/paused", "user"),
