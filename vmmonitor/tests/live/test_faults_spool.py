@@ -49,6 +49,9 @@ class TestFullDisk(WholeTest):
             self.assertEqual(1, len(self.states(guest)))
 
     def test_reserve_lasts(self):
+        """Also in an agent that was started again."""
+        self.agent.stop()
+        self.watched(self.agent)
         guests = self.guests(4, defined=True)
         self.fill()
         for guest in guests:
