@@ -6,12 +6,7 @@ transaction, so that after any death both are there or neither is: nothing is to
 is left out. An append is on the disk (fsync) when it returns; forgetting what the engine has
 acknowledged is not worth an fsync, because a batch that is sent again is stored once.
 
-A new file is made with ``RESERVE`` bytes of free pages in itself and in its write-ahead log, so
-that a full disk does not stop the agent: SQLite uses these again and again.
-
-Format of the file (``PRAGMA user_version``):
-
-1. first form.
+How the file is opened, and what is done about one that is damaged, stands in ``spool_file.py``.
 """
 
 import json
@@ -25,42 +20,15 @@ from typing import Any
 
 from oslo_log import log
 
-from vmmonitor.model.errors import Retriable, VmmonitorError
+from vmmonitor.agent import spool_file
+from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RECOVER
 
 LOG = log.getLogger(__name__)
 
-FORMAT = 1
-RESERVE = 4 * 1024 * 1024
-
-SCHEMA = """
-CREATE TABLE event (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id TEXT NOT NULL,
-    action TEXT NOT NULL,
-    body TEXT NOT NULL
-);
-CREATE INDEX event_action ON event (action, sequence);
-CREATE TABLE refused (
-    sequence INTEGER PRIMARY KEY,
-    event_id TEXT NOT NULL,
-    body TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    refused_at INTEGER NOT NULL
-);
-CREATE TABLE known (
-    uuid TEXT PRIMARY KEY,
-    body TEXT NOT NULL
-);
-"""
-
 
 class SpoolUnavailable(Retriable):
     """The spool cannot be written"""
-
-
-class WrongFormat(VmmonitorError):
-    """The spool was written by a newer vmmonitor"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +61,7 @@ class Spool:
         :param max_bytes: bound of the size of the file, in bytes.
         :param read_only: only look; a broken one stays where it is.
         :raises SpoolUnavailable: there is no way to write there.
-        :raises WrongFormat: a newer vmmonitor wrote it.
+        :raises vmmonitor.agent.spool_file.WrongFormat: a newer vmmonitor wrote it.
         """
         self.path = path
         #: How many events were given up because the spool was full.
@@ -124,11 +92,11 @@ class Spool:
             try:
                 self._append(deliveries, known)
             except sqlite3.DatabaseError as error:
-                if not _broken(error):
+                if not spool_file.is_broken(error):
                     raise SpoolUnavailable(f"the spool cannot be written: {error}") from error
                 self._db.close()
                 self._db = self._replace(error)
-                self._depth = self._count("event")
+                self._depth, self._refused = self._count("event"), self._count("refused")
                 self._append(deliveries, known)
 
     def _append(self, deliveries, known) -> None:
@@ -209,16 +177,16 @@ class Spool:
         :param now: microseconds since the epoch.
         :raises SpoolUnavailable: it was not written; the events will be sent again.
         """
-        sequences = [(entry.sequence,) for entry in entries]
         with self._lock:
             try:
                 self._db.execute("PRAGMA synchronous = NORMAL")
-                self._settle(sequences, refused, now)
-                self._db.execute("PRAGMA synchronous = FULL")
+                self._settle(entries, refused, now)
             except sqlite3.DatabaseError as error:
                 raise SpoolUnavailable(f"the spool cannot be written: {error}") from error
+            finally:
+                self._db.execute("PRAGMA synchronous = FULL")
 
-    def _settle(self, sequences: Sequence[tuple[int]], refused: Mapping[int, str], now: int):
+    def _settle(self, entries: Iterable[Entry], refused: Mapping[int, str], now: int) -> None:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
@@ -226,7 +194,11 @@ class Spool:
                 " SELECT sequence, event_id, body, ?, ? FROM event WHERE sequence = ?",
                 [(reason, now, sequence) for sequence, reason in refused.items()],
             )
-            gone = self._db.executemany("DELETE FROM event WHERE sequence = ?", sequences)
+            # By both: a spool that has taken the place of a broken one counts anew.
+            gone = self._db.executemany(
+                "DELETE FROM event WHERE sequence = ? AND event_id = ?",
+                [(entry.sequence, entry.body["event_id"]) for entry in entries],
+            )
         self._depth -= gone.rowcount
         self._refused += len(refused)
 
@@ -285,9 +257,9 @@ class Spool:
     def _open_or_replace(self) -> sqlite3.Connection:
         try:
             os.makedirs(os.path.dirname(self.path) or ".", mode=0o750, exist_ok=True)
-            return _open(self.path)
+            return spool_file.open_file(self.path)
         except sqlite3.DatabaseError as error:
-            if not _broken(error):
+            if not spool_file.is_broken(error):
                 raise SpoolUnavailable(
                     f"the spool {self.path} cannot be opened: {error}"
                 ) from error
@@ -302,86 +274,15 @@ class Spool:
             if os.path.exists(self.path + ending):
                 os.replace(self.path + ending, aside + ending)
         self.set_aside.append(aside)
-        events, known = _salvage(aside)
+        events, known = spool_file.salvage(aside)
         LOG.error(
             "The spool %s is broken (%s) and is set aside as %s; %d events and %d instances of it"
             " could still be read and are taken over",
             *(self.path, error, aside, len(events), len(known)),
         )
-        db = _open(self.path)
+        db = spool_file.open_file(self.path)
         with db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO event (event_id, action, body) VALUES (?, ?, ?)", events)
             db.executemany("INSERT INTO known (uuid, body) VALUES (?, ?)", known)
         return db
-
-
-def _open(path: str) -> sqlite3.Connection:
-    """Open a spool, or make one.
-
-    :raises sqlite3.DatabaseError: it is broken, or cannot be opened.
-    :raises WrongFormat: a newer vmmonitor wrote it.
-    """
-    # SQLite gives its other files the rights of this one: definitions of instances are nobody
-    # else's business.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("file is not a database: quick_check failed")
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > FORMAT:
-            raise WrongFormat(found=found, known=FORMAT, path=path)
-        if found == 0:
-            _create(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _create(db: sqlite3.Connection) -> None:
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
-            db.execute(statement)
-        db.execute("INSERT INTO known (uuid, body) VALUES ('', zeroblob(?))", (RESERVE,))
-    db.execute("PRAGMA wal_checkpoint(FULL)")
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("DELETE FROM known WHERE uuid = ''")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-
-
-def _broken(error: Exception) -> bool:
-    """Tell a broken file from one that cannot be used just now."""
-    return not isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError) or any(
-        word in str(error) for word in ("malformed", "not a database", "no such table")
-    )
-
-
-def _salvage(path: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
-    """Read as many whole rows of a broken spool as can be read: from both ends to the damage."""
-    query = "SELECT sequence, event_id, action, body FROM event ORDER BY sequence "
-    found = {row[0]: row[1:] for end in ("ASC", "DESC") for row in _readable(path, query + end)}
-    return (
-        [found[sequence] for sequence in sorted(found)],
-        _readable(path, "SELECT uuid, body FROM known"),
-    )
-
-
-def _readable(path: str, query: str) -> list[tuple]:
-    rows = []
-    try:
-        db = sqlite3.connect(path, isolation_level=None)
-        try:
-            for row in db.execute(query):
-                json.loads(row[-1])
-                rows.append(row)
-        finally:
-            db.close()
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        LOG.warning("Reading the broken spool ended after %d rows: %s", len(rows), error)
-    return rows
