@@ -10,6 +10,7 @@ sys.path.insert(0, str(HERE / "_ext"))
 project = "vmmonitor"
 copyright = "the vmmonitor authors"
 extensions = [
+    "cliff.sphinxext",
     "openstackdocstheme",
     "oslo_config.sphinxconfiggen",
     "oslo_config.sphinxext",

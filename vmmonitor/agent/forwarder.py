@@ -84,7 +84,7 @@ class Forwarder:
         )
 
     def _tell(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception()
+        error = state.outcome.exception() if state.outcome else None
         expected = isinstance(error, Retriable | InvalidMessage)
         self._in_trouble(str(error) if expected else f"{type(error).__name__}: {error}")
 

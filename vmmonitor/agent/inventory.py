@@ -33,6 +33,8 @@ MISSED_TYPE = {
     states.CRASHED: "lifecycle.crashed",
     states.PMSUSPENDED: "lifecycle.pmsuspended",
 }
+#: A listing may hold an instance that could not be looked at: it is there, and that is all.
+LEGIBLE = frozenset(MISSED_TYPE)
 #: Detail of the stop of an instance of which its host keeps no trace.
 VANISHED = "vanished"
 
@@ -172,7 +174,7 @@ class Inventory:
     def _difference(self, seen: Seen, listing: Listing) -> list[RawEvent]:
         uuid = seen.instance.uuid
         known = self._known.get(uuid)
-        if known and known.changed_at >= listing.started_at:
+        if seen.state not in LEGIBLE or (known and known.changed_at >= listing.started_at):
             return []
         if known and not seen.definition:
             seen = dataclasses.replace(seen, definition=known.seen.definition)

@@ -4,18 +4,17 @@
 import time
 from collections.abc import Callable
 
-import stevedore
-import stevedore.exception
 from oslo_config import cfg
 from oslo_log import log
 
+from vmmonitor import plugins
 from vmmonitor.agent.endpoint import Endpoint
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.inventory import Inventory, read_known
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reporter import Reporter
 from vmmonitor.agent.spool import Spool
-from vmmonitor.model.errors import InvalidRules, VmmonitorError
+from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
@@ -26,10 +25,6 @@ LOG = log.getLogger(__name__)
 
 #: Seconds that each part has to end at a stop.
 STOP_TIMEOUT = 10
-
-
-class UnknownSource(VmmonitorError):
-    """[agent] sources names a source that is not installed"""
 
 
 def now() -> int:
@@ -50,14 +45,14 @@ class AgentService(service.Service):
 
         :param filter_file: tells the path of the filter file; asked again at a reload.
         :raises vmmonitor.model.errors.InvalidRules: the filter file is broken.
-        :raises UnknownSource: there is no such source.
+        :raises vmmonitor.plugins.NotInstalled: there is no such source.
         :raises vmmonitor.agent.spool.SpoolUnavailable: the spool cannot be opened.
         """
         super().__init__()
         self._conf = conf
         self._filter_file = filter_file
         rules = filters.load(filter_file())
-        classes = [_source_class(name) for name in conf.agent.sources]
+        classes = [plugins.load("vmmonitor.sources", name) for name in conf.agent.sources]
         self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
         known = {uuid: read_known(form) for uuid, form in self.spool.known().items()}
         self.inventory = Inventory(known)
@@ -120,19 +115,6 @@ class AgentService(service.Service):
         self.pipeline.filters = rules
         self.reporter.wake()
         LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)
-
-
-def _source_class(name: str) -> type[Source]:
-    try:
-        return stevedore.DriverManager(
-            "vmmonitor.sources", name, on_load_failure_callback=_refuse
-        ).driver
-    except stevedore.exception.NoMatches as error:
-        raise UnknownSource(source=name) from error
-
-
-def _refuse(_loader, entry_point, error: BaseException) -> None:
-    raise UnknownSource(f"Source {entry_point.name!r} cannot be loaded: {error}") from error
 
 
 def _actions(conf: cfg.ConfigOpts):

@@ -100,6 +100,7 @@ class Spool:
         self.overflowed = 0
         #: Where broken files were put, since the start.
         self.set_aside: list[str] = []
+        self._full = False
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -161,13 +162,16 @@ class Spool:
         if self._used_bytes() > self._max_bytes:
             excess = max(excess, added, self._depth // 100)
         if excess <= 0:
+            self._full = False
             return 0
         cursor = self._db.execute(
             "DELETE FROM event WHERE sequence IN"
             " (SELECT sequence FROM event ORDER BY action = ?, sequence LIMIT ?)",
             (RECOVER, excess),
         )
-        LOG.error("The spool is full: %d events, the oldest, are given up", cursor.rowcount)
+        if not self._full:
+            LOG.error("The spool is full: the oldest events are given up until there is room")
+        self._full = True
         return cursor.rowcount
 
     def _used_bytes(self) -> int:
@@ -188,7 +192,7 @@ class Spool:
             rows = self._db.execute(
                 "SELECT sequence, body FROM event ORDER BY sequence LIMIT ?", (limit,)
             ).fetchall()
-        entries = []
+        entries: list[Entry] = []
         for sequence, body in rows:
             max_bytes -= len(body)
             if entries and max_bytes < 0:
@@ -359,9 +363,11 @@ def _broken(error: Exception) -> bool:
 
 
 def _salvage(path: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
-    """Read as many whole rows of a broken spool as can be read."""
+    """Read as many whole rows of a broken spool as can be read: from both ends to the damage."""
+    query = "SELECT sequence, event_id, action, body FROM event ORDER BY sequence "
+    found = {row[0]: row[1:] for end in ("ASC", "DESC") for row in _readable(path, query + end)}
     return (
-        _readable(path, "SELECT event_id, action, body FROM event ORDER BY sequence"),
+        [found[sequence] for sequence in sorted(found)],
         _readable(path, "SELECT uuid, body FROM known"),
     )
 

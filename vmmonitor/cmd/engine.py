@@ -25,7 +25,7 @@ class Worker(cotyledon.Service):
 
     name = "vmmonitor-engine"
 
-    def __init__(self, worker_id: int, conf: cfg.ConfigOpts):
+    def __init__(self, worker_id: cotyledon.types.WorkerId, conf: cfg.ConfigOpts):
         """Build everything anew: this is after the fork."""
         super().__init__(worker_id)
         self._service = new(conf)

@@ -5,6 +5,7 @@ Leases that ran out are not its business: the recovery workers look for them all
 """
 
 import threading
+from collections.abc import Callable
 
 from oslo_config import cfg
 from oslo_log import log
@@ -73,7 +74,7 @@ class Housekeeping:
         self._repeat("incidents", incidents.purge, before)
         self._repeat("events", events.purge, before, keep)
 
-    def _repeat(self, what: str, purge, *args: int) -> None:
+    def _repeat(self, what: str, purge: Callable[..., int], *args: int) -> None:
         total = 0
         while not self._stopping.is_set():
             deleted = self._database.run(purge, *args, CHUNK)

@@ -97,5 +97,6 @@ class EngineService(service.Service):
         except InvalidRules as error:
             LOG.error("The new policies are refused, the old ones stay in force: %s", error)
             return
-        self.recoveries.policies = self._ingest.policies = policies
+        self._ingest.policies = policies
+        self.recoveries.use(policies)
         LOG.info("The policies of %s are in force, checksum %s", policies.path, policies.checksum)

@@ -115,8 +115,8 @@ class PagesContract:
     def test_what_is_not_offered_is_refused_by_name(self: Any) -> None:
         sideways: Any = [("stored_at", "up")]
         refused: list[tuple[Page, str]] = [
-            (Page(limit=1, filters={"colour": "x"}), "'colour', only by: host, incident_id"),
-            (Page(limit=1, sort=[("rule", "asc")]), "'rule', only by: occurred_at, stored_at"),
+            (Page(limit=1, filters={"colour": "x"}), "'colour', only by: action, detail, host"),
+            (Page(limit=1, sort=[("rule", "asc")]), "'rule', only by: id, occurred_at, stored_at"),
             (Page(limit=1, sort=sideways), "'up' is neither"),
             (Page(limit=0), "at least 1"),
         ]

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transactions of a recovery: what is decided, claimed, and made of an outcome.
+
+Each is one database transaction that first locks the incident's row; nothing here calls out,
+waits, or has a thread.
+"""
+
+import dataclasses
+import random
+import uuid
+from collections.abc import Callable
+
+from oslo_config import cfg
+
+from vmmonitor.db import incidents, recoveries
+from vmmonitor.db.session import Transaction
+from vmmonitor.engine.incidents import SECOND, move, move_recovery, note
+from vmmonitor.model import incident as verdicts
+from vmmonitor.model import states
+from vmmonitor.model.incident import Incident, Verdict
+from vmmonitor.model.recovery import Outcome, Recovery
+from vmmonitor.rules import policies
+from vmmonitor.rules.policies import Policies, Policy, PolicyStep
+
+#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
+SETTLE = 2.0
+RUNS_AGAIN = "the instance runs again"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A recovery that this engine has claimed, and what its driver needs to know.
+
+    :param step: the step of the policy that it belongs to.
+    """
+
+    recovery: Recovery
+    incident: Incident
+    step: PolicyStep
+    taken_over: bool = False
+
+
+class Attempts:
+    """Decides about attempts, by the policies in force."""
+
+    def __init__(self, conf: cfg.ConfigOpts, policies: Policies, now: Callable[[], int]):
+        """Keep the parts.
+
+        :param now: the engines' common clock, in microseconds since the epoch.
+        """
+        self.policies = policies
+        self._conf = conf
+        self._now = now
+
+    # -- a hold is over ------------------------------------------------------------------------
+    def decide(self, tx: Transaction, incident_id: str, verdict: Verdict) -> Claim | None:
+        """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
+
+        :returns: what to call now; None if nothing, or if another engine was faster.
+        :raises vmmonitor.model.errors.Conflict: another engine was faster.
+        """
+        now = self._now()
+        incident = incidents.lock(tx, incident_id)
+        if incident.state not in incidents.WAITING or incident.hold_until > now:
+            return None
+        if verdict.word == verdicts.UNKNOWN:
+            self._hold(tx, incident, verdict, now)
+            return None
+        note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
+        if verdict.word in (verdicts.PLANNED, verdicts.GONE):
+            move(tx, incident, "plan", verdict.reason, now)
+            return None
+        policy = self.policies.get(incident.policy)
+        index = _next_step(policy, -1)
+        if policy is None or index is None:
+            reason = (
+                "no policy acts on it" if policy is None else f"policy {policy.name} has no step"
+            )
+            move(tx, incident, "leave", reason, now)
+            return None
+        incident = move(tx, incident, "confirm", verdict.reason, now, running_at=None)
+        recovery = self._request(tx, incident, policy, index, 1, now, now)
+        return self._claim(tx, incident, recovery, policy.steps[index], now)
+
+    def _hold(self, tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
+        """Nobody knows: never act blindly, ask again later."""
+        again = now + round(self._conf.recovery.ask_again * SECOND)
+        if incident.state == states.PENDING:
+            note(tx, incident, now, "question", f"unknown: {verdict.reason}")
+            move(tx, incident, "hold", verdict.reason, now, hold_until=again)
+            return
+        if incident.reason != verdict.reason:
+            note(tx, incident, now, "question", f"still unknown: {verdict.reason}")
+        incidents.reschedule(tx, incident, again, verdict.reason, now)
+
+    # -- a recovery is due ---------------------------------------------------------------------
+    def take_up(self, tx: Transaction, recovery: Recovery) -> Claim | None:
+        """Claim a recovery that is due, or end one that waited in vain.
+
+        :returns: what to call now; None if nothing.
+        :raises vmmonitor.model.errors.Conflict: another engine was faster.
+        """
+        now = self._now()
+        incident = incidents.lock(tx, recovery.incident_id)
+        policy = self.policies.get(recovery.policy)
+        if recovery.state == states.WAITING:
+            self._waited(tx, incident, recovery, now)
+            return None
+        step = _step(policy, recovery)
+        if step is None:
+            self._without_policy(tx, incident, recovery, now)
+            return None
+        if recovery.state == states.REQUESTED:
+            return self._claim(tx, incident, recovery, step, now)
+        return self._claim(tx, incident, recovery, step, now, taken_over=True)
+
+    def _waited(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
+        """End a recovery that has waited for as long as it may."""
+        if incident.running_at is not None:
+            move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
+            move(tx, incident, "run", RUNS_AGAIN, now)
+            return
+        message = "the instance was not seen running in time"
+        recovery = move_recovery(tx, recovery, "fail", message, now)
+        self._after_failure(tx, incident, recovery, True, now)
+
+    def _without_policy(
+        self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
+    ) -> None:
+        message = f"policy {recovery.policy} is not in force any more"
+        if recovery.state == states.REQUESTED:
+            move_recovery(tx, recovery, "cancel", message, now)
+        else:
+            recovery = move_recovery(
+                tx, recovery, "take_over", message, now, lease_owner=str(uuid.uuid4())
+            )
+            move_recovery(tx, recovery, "fail", message, now)
+        move(tx, incident, "give_up", message, now)
+
+    # -- claiming ------------------------------------------------------------------------------
+    def _request(
+        self,
+        tx: Transaction,
+        incident: Incident,
+        policy: Policy,
+        index: int,
+        attempt: int,
+        not_before: int,
+        now: int,
+    ) -> Recovery:
+        recovery = Recovery(
+            recovery_id=str(uuid.uuid4()),
+            incident_id=incident.incident_id,
+            instance_uuid=incident.instance.uuid,
+            host=incident.host,
+            policy=policy.name,
+            driver=policy.steps[index].driver,
+            step=index,
+            attempt=attempt,
+            state=states.REQUESTED,
+            not_before=not_before,
+            created_at=now,
+        )
+        recoveries.insert(tx, recovery)
+        return recovery
+
+    def _claim(
+        self,
+        tx: Transaction,
+        incident: Incident,
+        recovery: Recovery,
+        step: PolicyStep,
+        now: int,
+        taken_over: bool = False,
+    ) -> Claim:
+        claimed = move_recovery(
+            tx,
+            recovery,
+            "take_over" if taken_over else "claim",
+            "taken over: its engine is gone" if taken_over else "calling the driver",
+            now,
+            # NOTE: a name of its own for each claim, so that a driver that comes back after its
+            # recovery was taken over, be it by the same engine, finds its lease gone.
+            lease_owner=str(uuid.uuid4()),
+            lease_until=now + round(self._conf.recovery.lease * SECOND),
+            called_at=now,
+        )
+        return Claim(recovery=claimed, incident=incident, step=step, taken_over=taken_over)
+
+    # -- what came of it -----------------------------------------------------------------------
+    def finish(self, tx: Transaction, claim: Claim, outcome: Outcome) -> None:
+        """Write down what came of an attempt, and what follows from it.
+
+        :raises vmmonitor.model.errors.Conflict: the recovery was taken over meanwhile.
+        """
+        now = self._now()
+        incident = incidents.lock(tx, claim.incident.incident_id)
+        runs = incident.running_at is not None
+        is_over = incident.state != states.RECOVERING
+        wants_to_see = claim.step.wait_for == policies.RUNNING
+        if outcome.move == "wait" and wants_to_see and not runs:
+            until = now + round(claim.step.wait * SECOND)
+            move_recovery(tx, claim.recovery, "wait", outcome.message, now, wait_until=until)
+            return
+        if runs and outcome.move == "fail" and outcome.retry and not is_over:
+            # One of the two words is late: a guest that was resumed and paused again at once
+            # was told to run, and the driver's answer may outrun what says that it does not.
+            message = f"{outcome.message}, but it was seen running: what comes next tells"
+            until = now + round(SETTLE * SECOND)
+            move_recovery(tx, claim.recovery, "wait", message, now, wait_until=until)
+            return
+        ending = "succeed" if outcome.move == "wait" else outcome.move
+        recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now)
+        if is_over:
+            return
+        if ending == "fail":
+            self._after_failure(tx, incident, recovery, outcome.retry, now)
+        elif ending == "skip":
+            move(tx, incident, "plan", outcome.message, now)
+        elif runs:
+            move(tx, incident, "run", RUNS_AGAIN, now)
+        else:
+            move(tx, incident, "leave", f"{recovery.driver} has done its part", now)
+
+    def _after_failure(
+        self, tx: Transaction, incident: Incident, failed: Recovery, retry: bool, now: int
+    ) -> None:
+        """Ask for the next attempt, or the next step, or give up."""
+        if incident.state != states.RECOVERING:
+            return
+        if incident.running_at is not None:
+            move(tx, incident, "run", RUNS_AGAIN, now)
+            return
+        policy = self.policies.get(failed.policy)
+        step = _step(policy, failed)
+        if policy is None or step is None:
+            move(tx, incident, "give_up", f"policy {failed.policy} is not in force any more", now)
+            return
+        if retry and (step.attempts == policies.WITHOUT_LIMIT or failed.attempt < step.attempts):
+            delay = step.backoff.delay(failed.attempt, random.random())
+            not_before = now + round(delay * SECOND)
+            self._request(tx, incident, policy, failed.step, failed.attempt + 1, not_before, now)
+            note(tx, incident, now, "recovery", f"attempt {failed.attempt + 1} in {delay:.1f} s")
+            return
+        index = _next_step(policy, failed.step)
+        if index is None:
+            move(tx, incident, "give_up", f"every step failed, at last: {failed.message}", now)
+            return
+        self._request(tx, incident, policy, index, 1, now, now)
+        note(tx, incident, now, "recovery", f"next step: {policy.steps[index].driver}")
+
+
+def _step(policy: Policy | None, recovery: Recovery) -> PolicyStep | None:
+    """Return the step that a recovery belongs to; None if the policy has changed since."""
+    if policy is None or recovery.step >= len(policy.steps):
+        return None
+    step = policy.steps[recovery.step]
+    return step if step.driver == recovery.driver else None
+
+
+def _next_step(policy: Policy | None, index: int) -> int | None:
+    """Return the index of the next step that is not skipped; None if there is none."""
+    if policy is None:
+        return None
+    later = range(index + 1, len(policy.steps))
+    return next((i for i in later if policy.steps[i].attempts != 0), None)

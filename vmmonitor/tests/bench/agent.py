@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent's process costs while nothing happens."""
+
+import contextlib
+import pathlib
+import time
+import uuid
+from typing import Any
+
+from vmmonitor.tests.bench.deployment import Deployment, Program
+from vmmonitor.tests.bench.figures import cpu_seconds, memory_mib, say
+from vmmonitor.tests.fixtures.guest import Guest
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.fixtures.processes import wait_until
+
+#: Numbers of real guests, and of domains of libvirt's test driver, which lives in the agent's
+#: own process and adds its own memory.
+GUESTS = (1, 10, 50)
+TEST_DOMAINS = 1000
+SETTLE_S = 12.0
+IDLE_S = 30.0
+BOOT_S = 120.0
+
+DOMAIN = """<domain type='test'>
+  <name>instance-{number:08x}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>512</memory>
+  <vcpu>1</vcpu>
+  <os><type>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <source file='/var/lib/nova/instances/{uuid}/disk'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>"""
+
+
+def measure() -> dict[str, Any]:
+    """Measure an agent anew for each number of domains, and return the figures."""
+    figures: dict[str, Any] = {"rss_mib": {}, "idle_cpu_percent": {}}
+
+    def keep(count: int, uri: str) -> None:
+        rss, cpu = _idle(deployment, count, uri)
+        figures["rss_mib"][str(count)] = round(rss, 1)
+        figures["idle_cpu_percent"][str(count)] = round(cpu, 2)
+
+    with Deployment() as deployment, Hypervisor() as hypervisor, contextlib.ExitStack() as stack:
+        stack.enter_context(Program("vmmonitor-engine", deployment.configure("engine")))
+        guests: list[Guest] = []
+        for count in GUESTS:
+            say(f"agent: booting guests, up to {count}")
+            while len(guests) < count:
+                guests.append(stack.enter_context(Guest(hypervisor, started=False)))
+                guests[-1].start(wait=False)
+            wait_until(lambda: all(one.ping(5) for one in guests), BOOT_S, "no answer")
+            keep(count, hypervisor.uri)
+        node = pathlib.Path(hypervisor.path) / "node.xml"
+        node.write_text(_node(TEST_DOMAINS))
+        keep(TEST_DOMAINS, f"test://{node}")
+    return figures
+
+
+def _node(count: int) -> str:
+    domains = [DOMAIN.format(number=number, uuid=uuid.uuid4()) for number in range(count)]
+    return f"<node>{''.join(domains)}</node>"
+
+
+def _idle(deployment: Deployment, count: int, uri: str) -> tuple[float, float]:
+    """Return an agent's RSS in MiB and its use of a core in percent, with nothing to do."""
+    sections = {"libvirt": {"uri": uri, "read_only": False}}
+    with Program("vmmonitor-agent", deployment.configure(f"node-{count}", sections)) as agent:
+        time.sleep(SETTLE_S)
+        cpu, began = cpu_seconds(agent.pid), time.monotonic()
+        time.sleep(IDLE_S)
+        percent = 100 * (cpu_seconds(agent.pid) - cpu) / (time.monotonic() - began)
+        memory = memory_mib(agent.pid)
+    say(
+        f"agent: {count} domains: {percent:.2f} % of a core;"
+        f" MiB: {memory['rss']:.1f} resident, {memory['pss']:.1f} its share of it,"
+        f" {memory['private']:.1f} its alone"
+    )
+    return memory["rss"], percent

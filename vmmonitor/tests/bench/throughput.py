@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many events per second one engine process stores, beside what the parts could do alone."""
+
+import dataclasses
+from typing import Any
+
+import sqlalchemy
+
+from vmmonitor.tests.bench import raw
+from vmmonitor.tests.bench.deployment import Deployment, Program
+from vmmonitor.tests.bench.figures import say
+from vmmonitor.tests.bench.senders import Senders
+
+AGENTS = 8
+#: The batch of the figures that are reported: the shipped ``[forwarder] batch_size``.
+BATCH = 500
+#: Events in a call -> events that each agent sends.
+RUNS = {BATCH: 5000, 50: 2000, 1: 150}
+#: A policy that does nothing: what is measured is the way to the incident.
+POLICIES = """
+version: 1
+policies:
+- name: watch only
+  match: {type: lifecycle.stopped}
+  hold: 0
+  steps: []
+"""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """What one size of batches gave; each per second."""
+
+    calls: float = 0.0
+    events: float = 0.0
+    rows: float = 0.0
+
+    def told(self, batch: int) -> str:
+        """Return it in words, with the share of what both parts in a row could do."""
+        ceiling = 1 / (1 / (self.calls * batch) + 1 / self.rows)
+        return (
+            f"batches of {batch}: {self.events:.0f} events/s; raw: {self.calls:.1f} calls/s"
+            f" ({self.calls * batch:.0f} events/s), {self.rows:.0f} rows inserted/s, one after"
+            f" the other {ceiling:.0f}/s, of which {100 * self.events / ceiling:.0f} %"
+        )
+
+
+def measure() -> dict[str, Any]:
+    """Run everything and return the figures."""
+    runs = {batch: Run() for batch in RUNS}
+    with Deployment() as deployment:
+        with raw.Server(deployment.transport_url):
+            for batch, run in runs.items():
+                say(f"throughput: bare calls with {batch} events each")
+                run.calls = _send(deployment, "raw", batch) / batch
+        conf = deployment.configure("engine")
+        policies = conf.with_name("policies.yaml")
+        policies.write_text(POLICIES)
+        conf = deployment.configure("engine", {"recovery": {"policy_file": policies}})
+        with Program("vmmonitor-engine", conf):
+            for batch, run in runs.items():
+                say(f"throughput: {AGENTS} agents, batches of {batch}")
+                run.events = _send(deployment, f"real-{batch}", batch, again=True)
+        lost, duplicates, columns, rows = _stored(deployment)
+        for batch, run in runs.items():
+            say(f"throughput: bare inserts, a commit after {batch}")
+            some = rows[: RUNS[batch] * AGENTS]
+            run.rows = raw.insert(deployment.new_database(), columns, some, batch)
+    for batch, run in runs.items():
+        say(f"throughput: {run.told(batch)}")
+    say(f"throughput: {lost} lost, {duplicates} stored twice")
+    best = runs[BATCH]
+    return {
+        "events_per_s": round(best.events),
+        "raw_rpc_calls_per_s": round(best.calls, 1),
+        "raw_insert_rows_per_s": round(best.rows),
+        "lost": lost,
+        "duplicates": duplicates,
+    }
+
+
+def _send(deployment: Deployment, prefix: str, batch: int, again: bool = False) -> float:
+    senders = Senders(
+        url=deployment.transport_url, prefix=prefix, agents=AGENTS, events=RUNS[batch], batch=batch
+    )
+    return AGENTS * RUNS[batch] / senders.run(again)
+
+
+def _stored(deployment: Deployment) -> tuple[int, int, list[str], list[tuple[Any, ...]]]:
+    """Return how many events are lost and how many are there twice, and all rows."""
+    database = sqlalchemy.create_engine(deployment.connection)
+    with database.connect() as tx:
+        found = tx.execute(sqlalchemy.text("SELECT * FROM events ORDER BY id"))
+        columns = list(found.keys())[1:]
+        rows = [tuple(row)[1:] for row in found]
+    database.dispose()
+    distinct = len({row[columns.index("event_id")] for row in rows})
+    return AGENTS * sum(RUNS.values()) - distinct, len(rows) - distinct, columns, rows
