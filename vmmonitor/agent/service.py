@@ -75,7 +75,7 @@ class AgentService(service.Service):
         ]
         self._actions = _actions(conf)
         endpoint = Endpoint(self._actions, self.inventory, self.pipeline, now)
-        self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
+        self._server = transports.Server(transport, transports.AGENT_TOPIC, conf.host, endpoint)
 
     def _changed(self) -> None:
         self.reporter.wake()

@@ -2,19 +2,25 @@
 """The message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_log import log
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
-from oslo_messaging.rpc import server as rpc_server
 
 from vmmonitor.model.errors import Retriable
+
+LOG = log.getLogger(__name__)
 
 ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
+
+#: Seconds that a start waits for the broker.
+START_TIMEOUT = 2.0
 
 Transport = oslo_messaging.Transport
 
@@ -36,15 +42,46 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     return transport
 
 
-def serve(
-    transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object
-) -> rpc_server.RPCServer:
-    """Return a server that answers calls on ``topic``; start() and stop() are the caller's.
+class Server:
+    """Answers calls on a topic, as soon as there is a broker.
 
-    :param endpoint: has a ``target`` and the methods that may be called.
+    The library's own start waits for the broker without end, and its stop for the start: a
+    program that does so itself can neither work nor stop while the broker is away.
     """
-    target = oslo_messaging.Target(topic=topic, server=host)
-    return oslo_messaging.get_rpc_server(transport, target, [endpoint])
+
+    def __init__(
+        self, transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object
+    ):
+        """Connect to nothing yet.
+
+        :param endpoint: has a ``target`` and the methods that may be called.
+        """
+        target = oslo_messaging.Target(topic=topic, server=host)
+        self._server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
+        self._listens = False
+        self._starting = threading.Thread(target=self._start, name="rpc-start", daemon=True)
+
+    def start(self) -> None:
+        """Take calls; returns when that has begun, or the broker is away."""
+        self._starting.start()
+        self._starting.join(START_TIMEOUT)
+
+    def _start(self) -> None:
+        try:
+            self._server.start()
+            self._listens = True
+        except Exception:
+            LOG.exception("No calls can be taken")
+
+    def stop(self) -> None:
+        """Take no more calls."""
+        if self._listens:
+            self._server.stop()
+
+    def wait(self) -> None:
+        """Wait, after a stop, for the calls that are under way."""
+        if self._listens:
+            self._server.wait()
 
 
 @contextlib.contextmanager
