@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of the spool: its form, how it is opened, and what can be had of a damaged one.
+"""The file of a spool: its form, and what can still be read of a broken one.
 
 When it is opened it gets ``RESERVE`` bytes of free pages in itself and in its write-ahead log, so
 that a full disk does not stop the agent: SQLite uses these again and again.
@@ -12,7 +12,7 @@ Format of the file (``PRAGMA user_version``):
 import json
 import os
 import sqlite3
-import time
+from typing import Any
 
 from oslo_log import log
 
@@ -22,6 +22,8 @@ LOG = log.getLogger(__name__)
 
 FORMAT = 1
 RESERVE = 4 * 1024 * 1024
+#: SQLite keeps a spool in files of these endings.
+ENDINGS = ("", "-wal", "-shm")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
@@ -43,19 +45,19 @@ CREATE TABLE IF NOT EXISTS known (
     body TEXT NOT NULL
 );
 """
-
-#: Condition of a row whose body is not the JSON, all in ASCII, that was written.
-UNREADABLE = """
-CASE typeof(body) WHEN 'text'
-THEN body GLOB '*[^' || char(1) || '-~]*' OR NOT json_valid(body) ELSE 1 END
-"""
+#: Table -> its columns; the last one holds JSON.
+COLUMNS = {
+    "event": "sequence, event_id, action, body",
+    "refused": "sequence, event_id, reason, refused_at, body",
+    "known": "uuid, body",
+}
 
 
 class WrongFormat(VmmonitorError):
     """The spool was written by a newer vmmonitor"""
 
 
-def open_file(path: str) -> sqlite3.Connection:
+def open_(path: str) -> sqlite3.Connection:
     """Open a spool, or make one.
 
     :raises sqlite3.DatabaseError: it is broken, or cannot be opened.
@@ -76,7 +78,6 @@ def open_file(path: str) -> sqlite3.Connection:
         if found == 0:
             _create(db)
         _reserve(db)
-        _set_unreadable_aside(db)
     except BaseException:
         db.close()
         raise
@@ -101,52 +102,56 @@ def _reserve(db: sqlite3.Connection) -> None:
         LOG.warning("The spool has no reserve for a full disk: %s", error)
 
 
-def _set_unreadable_aside(db: sqlite3.Connection) -> None:
-    """Take rows out of the way whose bodies were damaged while the file as such is whole."""
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        found = db.execute(
-            "INSERT OR REPLACE INTO refused (sequence, event_id, body, reason, refused_at)"
-            " SELECT sequence, event_id, json_object('unreadable', hex(body)), ?, ?"
-            f" FROM event WHERE {UNREADABLE}",
-            ("its row in the spool cannot be read", time.time_ns() // 1000),
-        ).rowcount
-        db.execute(f"DELETE FROM event WHERE {UNREADABLE}")
-        forgotten = db.execute(f"DELETE FROM known WHERE {UNREADABLE}").rowcount
-    if found or forgotten:
-        LOG.error(
-            "The spool is damaged: %d events are set aside in it, %d instances are forgotten",
-            *(found, forgotten),
-        )
-
-
 def is_broken(error: Exception) -> bool:
     """Tell a broken file from one that cannot be used just now."""
-    return not isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError) or any(
+    return type(error) is sqlite3.DatabaseError or any(
         word in str(error) for word in ("malformed", "not a database", "no such table")
     )
 
 
-def salvage(path: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
-    """Read as many whole rows of a broken spool as can be read: from both ends to the damage."""
-    query = "SELECT sequence, event_id, action, body FROM event ORDER BY sequence "
-    found = {row[0]: row[1:] for end in ("ASC", "DESC") for row in _readable(path, query + end)}
-    return (
-        [found[sequence] for sequence in sorted(found)],
-        _readable(path, "SELECT uuid, body FROM known"),
-    )
+def readable(path: str) -> dict[str, list[tuple]]:
+    """Return the whole rows of a broken spool: of each table, from both ends to the damage.
+
+    :returns: table -> rows as in COLUMNS, by their first column.
+    """
+    found = {}
+    for table, columns in COLUMNS.items():
+        rows = {
+            row[0]: row
+            for end in ("ASC", "DESC")
+            for row in _rows(path, f"SELECT {columns} FROM {table} ORDER BY 1 {end}")
+        }
+        found[table] = [rows[key] for key in sorted(rows)]
+    return found
 
 
-def _readable(path: str, query: str) -> list[tuple]:
-    rows = []
+def write(db: sqlite3.Connection, found: dict[str, list[tuple]]) -> None:
+    """Put the rows into a new spool, in one transaction."""
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        for table, rows in found.items():
+            columns = COLUMNS[table]
+            marks = ", ".join("?" for _ in columns.split(", "))
+            db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+
+
+def _rows(path: str, query: str) -> list[tuple]:
+    rows: list[tuple] = []
     try:
         db = sqlite3.connect(path, isolation_level=None)
         try:
-            for row in db.execute(query):
-                json.loads(row[-1])
-                rows.append(row)
+            db.text_factory = lambda text: text.decode(errors="replace")
+            rows += (row for row in db.execute(query) if _is_json(row[-1]))
         finally:
             db.close()
-    except (sqlite3.Error, ValueError, TypeError) as error:
+    except sqlite3.Error as error:
         LOG.warning("Reading the broken spool ended after %d rows: %s", len(rows), error)
     return rows
+
+
+def _is_json(body: Any) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, TypeError):
+        return False
+    return True
