@@ -24,7 +24,7 @@ from vmmonitor.sources import Source
 LOG = log.getLogger(__name__)
 
 #: Seconds that each part has to end at a stop.
-STOP_TIMEOUT = 10
+STOP_TIMEOUT = 5
 
 
 def now() -> int:
