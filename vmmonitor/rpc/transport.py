@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
 
+import concurrent.futures
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_log import log
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
 from oslo_messaging.rpc import server as rpc_server
 
 from vmmonitor.model.errors import Retriable
 
+LOG = log.getLogger(__name__)
+
 ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
+#: Seconds for which a start waits until calls are answered; later they are all the same.
+START_TIMEOUT = 5
 
 Transport = oslo_messaging.Transport
 
@@ -36,29 +43,75 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     return transport
 
 
-def serve(
-    transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object
-) -> rpc_server.RPCServer:
+class Server:
+    """Answers calls.
+
+    oslo.messaging waits for a broker that is away, for ever, at the start and at the stop;
+    whoever starts and stops here waits for a bounded time.
+    """
+
+    def __init__(self, server: rpc_server.RPCServer):
+        """Keep it; start nothing."""
+        self._server = server
+        self._listening: concurrent.futures.Future[None] | None = None
+
+    def start(self) -> None:
+        """Answer calls from now on, or from when the broker is there."""
+        self._listening = _begin(self._server.start)
+        try:
+            self._listening.result(START_TIMEOUT)
+        except concurrent.futures.TimeoutError:
+            LOG.warning("No calls are answered before the message broker can be reached")
+
+    def stop(self, timeout: float) -> None:
+        """Take no more calls, and end those that are under way; at most ``timeout`` seconds."""
+        if self._listening is None or not self._listening.done():
+            return
+        try:
+            _begin(self._stop).result(timeout)
+        except concurrent.futures.TimeoutError:
+            LOG.warning("The last calls did not end within %g s", timeout)
+
+    def _stop(self) -> None:
+        self._server.stop()
+        self._server.wait()
+
+
+def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
+    """Make a call that may hang, in a thread that nobody need wait for."""
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rpc-server", daemon=True).start()
+    return future
+
+
+def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object) -> Server:
     """Return a server that answers calls on ``topic``; start() and stop() are the caller's.
 
     :param endpoint: has a ``target`` and the methods that may be called.
     """
     target = oslo_messaging.Target(topic=topic, server=host)
-    return oslo_messaging.get_rpc_server(transport, target, [endpoint])
+    return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]))
 
 
 @contextlib.contextmanager
 def retriable() -> Iterator[None]:
     """Turn whatever keeps a call from being answered into ``errors.Retriable``.
 
-    Also an error that the other side raised: its cause (a database that is away, a version that
-    is not there yet) may be gone the next time, and a caller here must never lose an event over
-    an answer that it did not understand.
+    Also an error that the other side raised, which comes as itself on the in-process bus: its
+    cause (a database that is away, a version that is not there yet) may be gone the next time,
+    and a caller here must never lose an event over an answer that it did not understand.
     """
     try:
         yield
     except oslo_messaging.MessagingTimeout as error:
         raise Retriable("no answer in time") from error
-    except (oslo_messaging.MessagingException, oslo_messaging.RemoteError, OSError) as error:
+    except Exception as error:
         text = str(error).strip().splitlines()
         raise Retriable(text[0] if text else type(error).__name__) from error
