@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of a spool: its form, and what can still be read of a broken one.
+"""The file of the spool: its form, how it is opened, and what can be had of a damaged one.
+
+When it is opened it gets ``RESERVE`` bytes of free pages in itself and in its write-ahead log, so
+that a full disk does not stop the agent: SQLite uses these again and again.
 
 Format of the file (``PRAGMA user_version``):
 
@@ -9,6 +12,7 @@ Format of the file (``PRAGMA user_version``):
 import json
 import os
 import sqlite3
+import time
 
 from oslo_log import log
 
@@ -18,29 +22,31 @@ LOG = log.getLogger(__name__)
 
 FORMAT = 1
 RESERVE = 4 * 1024 * 1024
-#: SQLite keeps a spool in files of these endings.
-ENDINGS = ("", "-wal", "-shm")
 
 SCHEMA = """
-CREATE TABLE event (
+CREATE TABLE IF NOT EXISTS event (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL,
     action TEXT NOT NULL,
     body TEXT NOT NULL
 );
-CREATE INDEX event_action ON event (action, sequence);
-CREATE TABLE refused (
+CREATE INDEX IF NOT EXISTS event_action ON event (action, sequence);
+CREATE TABLE IF NOT EXISTS refused (
     sequence INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL,
     body TEXT NOT NULL,
     reason TEXT NOT NULL,
     refused_at INTEGER NOT NULL
 );
-CREATE TABLE known (
+CREATE TABLE IF NOT EXISTS known (
     uuid TEXT PRIMARY KEY,
     body TEXT NOT NULL
 );
 """
+
+#: SQLite keeps a spool in files of these endings.
+ENDINGS = ("", "-wal", "-shm")
+
 #: Table -> its columns; the last one holds JSON.
 COLUMNS = {
     "event": "sequence, event_id, action, body",
@@ -48,12 +54,18 @@ COLUMNS = {
     "known": "uuid, body",
 }
 
+#: Condition of a row whose body is not the JSON, all in ASCII, that was written.
+UNREADABLE = """
+CASE typeof(body) WHEN 'text'
+THEN body GLOB '*[^' || char(1) || '-~]*' OR NOT json_valid(body) ELSE 1 END
+"""
+
 
 class WrongFormat(VmmonitorError):
     """The spool was written by a newer vmmonitor"""
 
 
-def open_(path: str) -> sqlite3.Connection:
+def open_file(path: str) -> sqlite3.Connection:
     """Open a spool, or make one.
 
     :raises sqlite3.DatabaseError: it is broken, or cannot be opened.
@@ -73,6 +85,8 @@ def open_(path: str) -> sqlite3.Connection:
             raise WrongFormat(found=found, known=FORMAT, path=path)
         if found == 0:
             _create(db)
+        _reserve(db)
+        _set_unreadable_aside(db)
     except BaseException:
         db.close()
         raise
@@ -84,12 +98,36 @@ def _create(db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         for statement in SCHEMA.split(";"):
             db.execute(statement)
-        db.execute("INSERT INTO known (uuid, body) VALUES ('', zeroblob(?))", (RESERVE,))
-    db.execute("PRAGMA wal_checkpoint(FULL)")
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def _reserve(db: sqlite3.Connection) -> None:
+    """Take room for ``RESERVE`` bytes; the write-ahead log of an earlier life is gone."""
+    try:
+        db.execute("REPLACE INTO known (uuid, body) VALUES ('', zeroblob(?))", (RESERVE,))
+        db.execute("PRAGMA wal_checkpoint(FULL)")
+        db.execute("DELETE FROM known WHERE uuid = ''")
+    except sqlite3.OperationalError as error:
+        LOG.warning("The spool has no reserve for a full disk: %s", error)
+
+
+def _set_unreadable_aside(db: sqlite3.Connection) -> None:
+    """Take rows out of the way whose bodies were damaged while the file as such is whole."""
     with db:
         db.execute("BEGIN IMMEDIATE")
-        db.execute("DELETE FROM known WHERE uuid = ''")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
+        found = db.execute(
+            "INSERT OR REPLACE INTO refused (sequence, event_id, body, reason, refused_at)"
+            " SELECT sequence, event_id, json_object('unreadable', hex(body)), ?, ?"
+            f" FROM event WHERE {UNREADABLE}",
+            ("its row in the spool cannot be read", time.time_ns() // 1000),
+        ).rowcount
+        db.execute(f"DELETE FROM event WHERE {UNREADABLE}")
+        forgotten = db.execute(f"DELETE FROM known WHERE {UNREADABLE}").rowcount
+    if found or forgotten:
+        LOG.error(
+            "The spool is damaged: %d events are set aside in it, %d instances are forgotten",
+            *(found, forgotten),
+        )
 
 
 def is_broken(error: Exception) -> bool:

@@ -25,6 +25,7 @@ from vmmonitor.rules.policies import Policies, Policy, PolicyStep
 #: Seconds in which a host tells what became of an instance, beyond the driver's answer.
 SETTLE = 2.0
 RUNS_AGAIN = "the instance runs again"
+TAKEN_OVER = "taken over: its engine is gone"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,8 +104,13 @@ class Attempts:
         now = self._now()
         incident = incidents.lock(tx, recovery.incident_id)
         policy = self.policies.get(recovery.policy)
+        if incident.running_at is not None and incident.state == states.RECOVERING:
+            self._runs(tx, incident, recovery, now)
+            return None
         if recovery.state == states.WAITING:
-            self._waited(tx, incident, recovery, now)
+            message = "the instance was not seen running in time"
+            recovery = move_recovery(tx, recovery, "fail", message, now)
+            self._after_failure(tx, incident, recovery, True, now)
             return None
         step = _step(policy, recovery)
         if step is None:
@@ -114,15 +120,12 @@ class Attempts:
             return self._claim(tx, incident, recovery, step, now)
         return self._claim(tx, incident, recovery, step, now, taken_over=True)
 
-    def _waited(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
-        """End a recovery that has waited for as long as it may."""
-        if incident.running_at is not None:
-            move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
-            move(tx, incident, "run", RUNS_AGAIN, now)
-            return
-        message = "the instance was not seen running in time"
-        recovery = move_recovery(tx, recovery, "fail", message, now)
-        self._after_failure(tx, incident, recovery, True, now)
+    def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
+        """End a recovery whose instance was seen running since its driver was called."""
+        if recovery.state == states.RUNNING:
+            recovery = self._take_over(tx, recovery, now)
+        move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
+        move(tx, incident, "run", RUNS_AGAIN, now)
 
     def _without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
@@ -131,11 +134,15 @@ class Attempts:
         if recovery.state == states.REQUESTED:
             move_recovery(tx, recovery, "cancel", message, now)
         else:
-            recovery = move_recovery(
-                tx, recovery, "take_over", message, now, lease_owner=str(uuid.uuid4())
-            )
+            recovery = self._take_over(tx, recovery, now)
             move_recovery(tx, recovery, "fail", message, now)
         move(tx, incident, "give_up", message, now)
+
+    def _take_over(self, tx: Transaction, recovery: Recovery, now: int) -> Recovery:
+        """Take a recovery from an engine that is gone, to end it."""
+        return move_recovery(
+            tx, recovery, "take_over", TAKEN_OVER, now, lease_owner=str(uuid.uuid4())
+        )
 
     # -- claiming ------------------------------------------------------------------------------
     def _request(
@@ -177,7 +184,7 @@ class Attempts:
             tx,
             recovery,
             "take_over" if taken_over else "claim",
-            "taken over: its engine is gone" if taken_over else "calling the driver",
+            TAKEN_OVER if taken_over else "calling the driver",
             now,
             # NOTE: a name of its own for each claim, so that a driver that comes back after its
             # recovery was taken over, be it by the same engine, finds its lease gone.

@@ -4,7 +4,7 @@
     RPC threads --store()--> queue --> refuse / duplicate? -> sort into incidents -> insert
          ^                             `--------- one transaction, thread "ingest" -------'
          `---------------------- receipts, after the commit ------------------'
-                                                              then: wake the recovery workers
+                                             then: incidents with their holds, to recovery.py
 
 All calls that wait when a commit ends share the next one. Nothing is recovered here: an event
 that asks for it opens an incident, which ``recovery.py`` takes up when its hold is over.
@@ -24,6 +24,7 @@ from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.incidents import Sorting
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import StoredEvent
+from vmmonitor.model.incident import Incident
 from vmmonitor.rpc import wire
 from vmmonitor.rules.policies import Policies
 
@@ -53,19 +54,18 @@ class Ingest:
         database: Database,
         policies: Policies,
         commit_events: int,
-        opened: Callable[[], None],
+        held: Callable[[Sequence[Incident]], None],
     ):
         """Keep the parts; start nothing.
 
         :param commit_events: greatest number of events in one transaction, unless a single batch
             has more.
-        :param opened: called after a commit that may have given the recovery workers something
-            to do.
+        :param held: called after a commit with the incidents whose hold it set.
         """
         self.policies = policies
         self._database = database
         self._commit_events = commit_events
-        self._opened = opened
+        self._held = held
         self._queue: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -122,7 +122,7 @@ class Ingest:
         if not parcels:
             return
         try:
-            answers = self._commit(parcels)
+            answers, held = self._commit(parcels)
         except Retriable as error:
             for parcel in parcels:
                 parcel.receipts.set_exception(error)
@@ -131,7 +131,8 @@ class Ingest:
         else:
             for parcel, receipts in zip(parcels, answers, strict=True):
                 parcel.receipts.set_result(receipts)
-            self._opened()
+            if held:
+                self._held(held)
 
     def _store_apart(self, parcels: Sequence[Parcel], error: Exception) -> None:
         """Find what the database cannot take, and refuse no more than that."""
@@ -164,7 +165,9 @@ class Ingest:
         else:
             parcel.receipts.set_result([one.receipts.result()[0] for one in singles])
 
-    def _commit(self, parcels: Sequence[Parcel]) -> list[list[wire.Receipt]]:
+    def _commit(
+        self, parcels: Sequence[Parcel]
+    ) -> tuple[list[list[wire.Receipt]], list[Incident]]:
         """Store parcels in one transaction; again, if another engine was faster."""
         known: set[str] = set()
         for _ in range(RACES):
@@ -180,7 +183,7 @@ class Ingest:
     # -- the transaction -----------------------------------------------------------------------
     def _absorb(
         self, tx: Transaction, parcels: Sequence[Parcel], known: set[str]
-    ) -> list[list[wire.Receipt]]:
+    ) -> tuple[list[list[wire.Receipt]], list[Incident]]:
         now = self._database.now()
         seen = set(known)
         sorting = Sorting(tx, incidents.open_for(tx, _instances(parcels)), self.policies, now)
@@ -197,7 +200,7 @@ class Ingest:
             answers.append(receipts)
         sorting.write()
         events.insert(tx, stored)
-        return answers
+        return answers, sorting.held()
 
 
 STORED = wire.Receipt(word=wire.STORED)

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a hold that is over to an instance that runs: the recovery workers.
 
-One thread, "recovery-dispatch", looks for what is due: incidents whose hold is over, recoveries
-that are to be started, whose engine died, or that waited in vain. Each goes to a worker thread,
-which claims it in one transaction, commits, calls out, and writes down what came of it in
-another. Every engine looks at everything; the guarded UPDATEs in the database decide who acts.
+What ingest has just opened, without a hold, goes straight to a worker thread. For all else one
+thread, "recovery-dispatch", looks: incidents whose hold is over, recoveries that are to be
+started, whose engine died, or that waited in vain. A worker claims what it gets in one
+transaction, commits, calls out, and writes down what came of it in another. Every engine looks
+at everything; the guarded UPDATEs in the database decide who acts.
 """
 
 import concurrent.futures
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
@@ -32,6 +34,8 @@ LOG = log.getLogger(__name__)
 
 #: Seconds beyond its time that a driver may take before its recovery may be taken over.
 GRACE = 10.0
+#: Incidents that a worker has in hand or before it, at most.
+AHEAD = 8
 
 
 class Recoveries:
@@ -56,6 +60,8 @@ class Recoveries:
         self._guard = threading.Lock()
         #: Incidents that a worker of this engine has in hand.
         self._busy: set[str] = set()
+        #: Something had to be left for a later look.
+        self._crowded = False
         #: recovery_id -> (owner of its lease, monotonic time until which it is renewed)
         self._leases: dict[str, tuple[str, float]] = {}
         self._pool = concurrent.futures.ThreadPoolExecutor(
@@ -75,9 +81,14 @@ class Recoveries:
         for thread in self._threads:
             thread.start()
 
-    def wake(self) -> None:
-        """Look now: something may be due."""
-        self._wake.set()
+    def held(self, held: Sequence[Incident]) -> None:
+        """Take up incidents whose hold has just been set: those without one at once."""
+        now = self._database.now()
+        for incident in held:
+            if incident.hold_until <= now:
+                self._hand_out(incident.incident_id, self._examine, incident)
+            else:
+                self._wake.set()
 
     def stop(self, timeout: float) -> None:
         """Start nothing more and wait for what runs; what does not end is taken over elsewhere.
@@ -87,7 +98,7 @@ class Recoveries:
         self._stopping.set()
         self._wake.set()
         self._threads[0].join(timeout)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
         deadline = time.monotonic() + timeout
         while self._busy and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -110,7 +121,7 @@ class Recoveries:
     def _look(self) -> float:
         """Hand out what is due; returns the seconds until the next look."""
         now = self._database.now()
-        limit = self._conf.recovery.workers + len(self._busy)
+        limit = self._conf.recovery.workers * AHEAD
         with self._database.reader() as tx:
             due_incidents = incidents.due(tx, now, limit)
             due_recoveries = recoveries.due(tx, now, limit)
@@ -122,37 +133,45 @@ class Recoveries:
         next_due = [(moment - now) / SECOND for moment in moments if moment and moment > now]
         return min([self._conf.recovery.poll_interval, *next_due])
 
-    def _hand_out(self, incident_id: str, work, subject) -> None:
+    def _hand_out(self, incident_id: str, work: Callable[[Any], bool], subject: Any) -> None:
         with self._guard:
-            full = len(self._busy) >= self._conf.recovery.workers
-            if full or incident_id in self._busy or self._stopping.is_set():
+            self._crowded = len(self._busy) >= self._conf.recovery.workers * AHEAD
+            if self._crowded or incident_id in self._busy or self._stopping.is_set():
                 return
             self._busy.add(incident_id)
         self._pool.submit(self._do, incident_id, work, subject)
 
-    def _do(self, incident_id: str, work, subject) -> None:
+    def _do(self, incident_id: str, work: Callable[[Any], bool], subject: Any) -> None:
+        more = False
         try:
-            work(subject)
+            if not self._stopping.is_set():
+                more = work(subject)
         except Conflict as error:
             LOG.debug("Another engine was faster with incident %s: %s", incident_id, error)
         except Retriable as error:
             LOG.warning("Incident %s is looked at again later: %s", incident_id, error)
         except Exception:
             LOG.exception("Working on incident %s failed", incident_id)
-        finally:
-            with self._guard:
-                self._busy.discard(incident_id)
+        with self._guard:
+            self._busy.discard(incident_id)
+            room = self._crowded and len(self._busy) < self._conf.recovery.workers
+        # A look costs as much as examining an incident: none without a reason.
+        if more or room:
             self._wake.set()
 
     # -- a hold is over ------------------------------------------------------------------------
-    def _examine(self, incident: Incident) -> None:
-        """Ask what the instance should be doing, then act on the answer."""
+    def _examine(self, incident: Incident) -> bool:
+        """Ask what the instance should be doing, then act on the answer.
+
+        :returns: whether something else may be due now.
+        """
         with self._database.reader() as tx:
             told = [stored.event for stored in events.of_incident(tx, incident.incident_id)]
         verdict = self._judge(incident, told)
         claim = self._database.run(self._attempts.decide, incident.incident_id, verdict)
         if claim:
             self._call(claim, told)
+        return claim is not None
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
         try:
@@ -162,13 +181,13 @@ class Recoveries:
             return Verdict(word=verdicts.UNKNOWN, reason=f"{type(error).__name__}: {error}")
 
     # -- a recovery is due ---------------------------------------------------------------------
-    def _go_on(self, recovery: Recovery) -> None:
+    def _go_on(self, recovery: Recovery) -> bool:
         claim = self._database.run(self._attempts.take_up, recovery)
-        if claim is None:
-            return
-        with self._database.reader() as tx:
-            told = [stored.event for stored in events.of_incident(tx, recovery.incident_id)]
-        self._call(claim, told)
+        if claim:
+            with self._database.reader() as tx:
+                told = [stored.event for stored in events.of_incident(tx, recovery.incident_id)]
+            self._call(claim, told)
+        return True
 
     # -- calling -------------------------------------------------------------------------------
     def _call(self, claim: Claim, told: Sequence[Event]) -> None:

@@ -83,7 +83,8 @@ def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
 
     def run() -> None:
         try:
-            future.set_result(call())
+            call()
+            future.set_result(None)
         except Exception as error:
             future.set_exception(error)
 

@@ -11,7 +11,7 @@ import fixtures
 import testtools
 
 from vmmonitor.agent.spool import Spool, SpoolUnavailable
-from vmmonitor.agent.spool_file import WrongFormat
+from vmmonitor.agent.spool_file import RESERVE, WrongFormat
 
 #: Appends for ever, and says so after each event that is on the disk.
 WRITER = """
@@ -215,28 +215,60 @@ class SpoolTest(testtools.TestCase):
         spool.settle(first, {}, now=1)
         self.assertEqual(["b", "c"], self.ids(spool), "another event was taken for this one")
 
-    def test_a_receipt_from_before_the_damage_forgets_no_other_event(self):
+    def test_a_receipt_for_what_was_read_before_the_damage_takes_nothing_else(self):
         spool = self.open()
-        spool.append([delivery("a"), delivery("b"), delivery("c")], {})
-        sent = spool.read(1)
-        self.lose(spool)
-        spool.append([delivery("d")], {})
-        self.assertEqual(1, spool.read(1)[0].sequence)
-        spool.settle(sent, {1: "no"}, now=1)
-        self.assertEqual((["d"], 0), (self.ids(spool), spool.refused_count))
+        spool.append([delivery("a"), delivery("b")], {})
+        spool.settle(spool.read(1), {}, now=1)
+        read = spool.read(9)
+        with open(self.path, "r+b") as file:
+            os.ftruncate(file.fileno(), 0)
+        spool._db.close()
+        spool._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        for number in range(3):
+            spool.append([delivery(str(number))], {})
+        spool.settle(read, {}, now=1)
+        self.assertEqual(["0", "1", "2"], self.ids(spool)[-3:])
 
-    def test_what_is_spooled_after_a_failed_receipt_is_on_the_disk(self):
+    def test_a_row_that_cannot_be_read_is_kept_for_people_and_stops_nothing(self):
+        spool = self.open()
+        spool.append([delivery("a"), delivery("b"), delivery("c")], {"u": {"n": 1}, "v": {"n": 2}})
+        with sqlite3.connect(self.path) as db:
+            db.execute("UPDATE event SET body = substr(body, 5) WHERE event_id = 'a'")
+            db.execute("UPDATE event SET body = x'ff00' WHERE event_id = 'c'")
+            db.execute("UPDATE known SET body = substr(body, 1, 4) WHERE uuid = 'u'")
+        spool.close()
+        spool = self.open()
+        self.assertEqual({"v": {"n": 2}}, spool.known())
+        self.assertEqual(["b"], self.ids(spool))
+        self.assertEqual((1, 2), (spool.depth, spool.refused_count))
+        broken = spool.refused()
+        self.assertEqual(["a", "c"], [one.event_id for one in broken])
+        self.assertIn("cannot be read", broken[0].reason)
+
+    def test_after_a_failed_receipt_appends_are_still_on_the_disk(self):
         spool = self.open()
         spool.append([delivery("a")], {})
-        entries = spool.read(1)
+        spool._db.execute(
+            "CREATE TRIGGER no BEFORE DELETE ON event BEGIN SELECT 1/0, raise(FAIL, 'x'); END"
+        )
+        self.assertRaises(SpoolUnavailable, spool.settle, spool.read(1), {}, 1)
+        self.assertEqual((2,), spool._db.execute("PRAGMA synchronous").fetchone())
+
+    def test_one_that_was_half_made_is_finished(self):
+        self.open().close()
         with sqlite3.connect(self.path) as db:
-            db.execute(
-                "CREATE TRIGGER no BEFORE DELETE ON event BEGIN SELECT RAISE(FAIL, 'no'); END"
-            )
-        self.assertRaises(SpoolUnavailable, spool.settle, entries, {}, 1)
-        (level,) = spool._db.execute("PRAGMA synchronous").fetchone()
-        self.assertEqual(2, level, "not FULL")
-        self.assertEqual((["a"], 1), (self.ids(spool), spool.depth))
+            db.execute("PRAGMA user_version = 0")
+        spool = self.open()
+        spool.append([delivery("a")], {})
+        self.assertEqual(["a"], self.ids(spool))
+        self.assertEqual([], spool.set_aside)
+
+    def test_it_has_its_reserve_after_a_restart_too(self):
+        self.open().close()
+        spool = self.open()
+        self.assertGreater(os.path.getsize(self.path), RESERVE)
+        self.assertGreater(os.path.getsize(self.path + "-wal"), RESERVE)
+        self.assertEqual({}, spool.known())
 
     def test_a_newer_format_is_left_alone(self):
         self.open().close()
