@@ -73,7 +73,7 @@ class EngineService(service.Service):
         )
         self._housekeeping = Housekeeping(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
-        self._server = transports.Server(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
+        self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()
@@ -82,8 +82,7 @@ class EngineService(service.Service):
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes."""
-        self._server.stop()
-        self._server.wait()
+        self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
         self.recoveries.stop(STOP_TIMEOUT)

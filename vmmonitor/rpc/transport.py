@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
 
+import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
+from oslo_messaging.rpc import server as rpc_server
 
 from vmmonitor.model.errors import Retriable
 
@@ -18,9 +20,8 @@ LOG = log.getLogger(__name__)
 ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
-
-#: Seconds that a start waits for the broker.
-START_TIMEOUT = 2.0
+#: Seconds for which a start waits until calls are answered; later they are all the same.
+START_TIMEOUT = 5
 
 Transport = oslo_messaging.Transport
 
@@ -43,59 +44,75 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
 
 
 class Server:
-    """Answers calls on a topic, as soon as there is a broker.
+    """Answers calls.
 
-    The library's own start waits for the broker without end, and its stop for the start: a
-    program that does so itself can neither work nor stop while the broker is away.
+    oslo.messaging waits for a broker that is away, for ever, at the start and at the stop;
+    whoever starts and stops here waits for a bounded time.
     """
 
-    def __init__(
-        self, transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object
-    ):
-        """Connect to nothing yet.
-
-        :param endpoint: has a ``target`` and the methods that may be called.
-        """
-        target = oslo_messaging.Target(topic=topic, server=host)
-        self._server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
-        self._listens = False
-        self._starting = threading.Thread(target=self._start, name="rpc-start", daemon=True)
+    def __init__(self, server: rpc_server.RPCServer):
+        """Keep it; start nothing."""
+        self._server = server
+        self._listening: concurrent.futures.Future[None] | None = None
 
     def start(self) -> None:
-        """Take calls; returns when that has begun, or the broker is away."""
-        self._starting.start()
-        self._starting.join(START_TIMEOUT)
-
-    def _start(self) -> None:
+        """Answer calls from now on, or from when the broker is there."""
+        self._listening = _begin(self._server.start)
         try:
-            self._server.start()
-            self._listens = True
-        except Exception:
-            LOG.exception("No calls can be taken")
+            self._listening.result(START_TIMEOUT)
+        except concurrent.futures.TimeoutError:
+            LOG.warning("No calls are answered before the message broker can be reached")
 
-    def stop(self) -> None:
-        """Take no more calls."""
-        if self._listens:
-            self._server.stop()
+    def stop(self, timeout: float) -> None:
+        """Take no more calls, and end those that are under way; at most ``timeout`` seconds."""
+        if self._listening is None or not self._listening.done():
+            return
+        try:
+            _begin(self._stop).result(timeout)
+        except concurrent.futures.TimeoutError:
+            LOG.warning("The last calls did not end within %g s", timeout)
 
-    def wait(self) -> None:
-        """Wait, after a stop, for the calls that are under way."""
-        if self._listens:
-            self._server.wait()
+    def _stop(self) -> None:
+        self._server.stop()
+        self._server.wait()
+
+
+def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
+    """Make a call that may hang, in a thread that nobody need wait for."""
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rpc-server", daemon=True).start()
+    return future
+
+
+def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object) -> Server:
+    """Return a server that answers calls on ``topic``; start() and stop() are the caller's.
+
+    :param endpoint: has a ``target`` and the methods that may be called.
+    """
+    target = oslo_messaging.Target(topic=topic, server=host)
+    return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]))
 
 
 @contextlib.contextmanager
 def retriable() -> Iterator[None]:
     """Turn whatever keeps a call from being answered into ``errors.Retriable``.
 
-    Also an error that the other side raised: its cause (a database that is away, a version that
-    is not there yet) may be gone the next time, and a caller here must never lose an event over
-    an answer that it did not understand.
+    Also an error that the other side raised, which comes as itself on the in-process bus: its
+    cause (a database that is away, a version that is not there yet) may be gone the next time,
+    and a caller here must never lose an event over an answer that it did not understand.
     """
     try:
         yield
     except oslo_messaging.MessagingTimeout as error:
         raise Retriable("no answer in time") from error
-    except (oslo_messaging.MessagingException, oslo_messaging.RemoteError, OSError) as error:
+    except Exception as error:
         text = str(error).strip().splitlines()
         raise Retriable(text[0] if text else type(error).__name__) from error

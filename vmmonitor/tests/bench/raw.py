@@ -54,7 +54,7 @@ class Server:
 def serve(url: str) -> None:
     """Answer until SIGTERM."""
     transport = transports.new(configuration.new([], files=[]), url)
-    transports.Server(transport, transports.ENGINE_TOPIC, "raw", Endpoint()).start()
+    transports.serve(transport, transports.ENGINE_TOPIC, "raw", Endpoint()).start()
     print("ready", flush=True)
     signal.pause()
 
