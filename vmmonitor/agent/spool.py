@@ -5,8 +5,6 @@ One SQLite file in WAL mode. An event and what it changes in the agent's knowled
 transaction, so that after any death both are there or neither is: nothing is told twice, nothing
 is left out. An append is on the disk (fsync) when it returns; forgetting what the engine has
 acknowledged is not worth an fsync, because a batch that is sent again is stored once.
-
-How the file is made, and what is had of one that is damaged, stands in ``spool_file.py``.
 """
 
 import contextlib
@@ -64,7 +62,7 @@ class Spool:
         :param max_bytes: bound of the size of the file, in bytes.
         :param read_only: only look; a broken one stays where it is.
         :raises SpoolUnavailable: there is no way to write there.
-        :raises WrongFormat: a newer vmmonitor wrote it.
+        :raises vmmonitor.agent.spool_file.WrongFormat: a newer vmmonitor wrote it.
         """
         self.path = path
         #: How many events were given up because the spool was full.
@@ -283,7 +281,7 @@ class Spool:
     def _open_or_replace(self) -> sqlite3.Connection:
         try:
             os.makedirs(os.path.dirname(self.path) or ".", mode=0o750, exist_ok=True)
-            return spool_file.open_(self.path)
+            return spool_file.open_file(self.path)
         except sqlite3.DatabaseError as error:
             if not spool_file.is_broken(error):
                 raise SpoolUnavailable(
@@ -309,7 +307,7 @@ class Spool:
         for ending in spool_file.ENDINGS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new + ending)
-        db = spool_file.open_(new)
+        db = spool_file.open_file(new)
         try:
             spool_file.write(db, found)
         finally:
@@ -325,7 +323,7 @@ class Spool:
             " could still be read and are taken over",
             *(self.path, error, aside, len(found["event"]), len(found["known"])),
         )
-        return spool_file.open_(self.path)
+        return spool_file.open_file(self.path)
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 """``vmmonitor-manage spool ...``: what waits on this host."""
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -31,13 +32,21 @@ def show(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         print(f"vmmonitor-manage: there is no spool at {path}", file=sys.stderr)
         return 1
     try:
-        spool = Spool(path, conf.spool.max_events, conf.spool.max_bytes, read_only=True)
+        with contextlib.closing(
+            Spool(path, conf.spool.max_events, conf.spool.max_bytes, read_only=True)
+        ) as spool:
+            found = _found(spool)
     except VmmonitorError as error:
         print(f"vmmonitor-manage: {error}", file=sys.stderr)
         return 1
+    print(json.dumps(found, indent=2) if args.json else _text(found))
+    return 0
+
+
+def _found(spool: Spool) -> dict[str, Any]:
     oldest = spool.read(1)
-    found = {
-        "path": path,
+    return {
+        "path": spool.path,
         "depth": spool.depth,
         "oldest": _time(oldest[0].body["occurred_at"]) if oldest else None,
         "known_instances": len(spool.known()),
@@ -52,9 +61,6 @@ def show(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
             for one in spool.refused()
         ],
     }
-    spool.close()
-    print(json.dumps(found, indent=2) if args.json else _text(found))
-    return 0
 
 
 def _text(found: dict[str, Any]) -> str:

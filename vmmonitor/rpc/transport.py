@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
 
+import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import oslo_messaging
 from oslo_config import cfg
@@ -14,14 +15,13 @@ from oslo_messaging.rpc import server as rpc_server
 
 from vmmonitor.model.errors import Retriable, VmmonitorError
 
+LOG = log.getLogger(__name__)
+
 ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
-
-#: Seconds that a start waits for the broker.
-BROKER_S = 1.0
-
-LOG = log.getLogger(__name__)
+#: Seconds for which a start waits until calls are answered; later they are all the same.
+START_TIMEOUT = 5
 
 Transport = oslo_messaging.Transport
 
@@ -48,43 +48,59 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
 
 
 class Server:
-    """Answers calls, from when the broker is reached.
+    """Answers calls.
 
-    NOTE: oslo.messaging's own server blocks its ``start`` until then, and would keep a process
-    from hearing that it is to stop.
+    oslo.messaging waits for a broker that is away, for ever, at the start and at the stop;
+    whoever starts and stops here waits for a bounded time.
     """
 
-    def __init__(self, server: rpc_server.RPCServer, topic: str):
-        """Start nothing yet."""
+    def __init__(self, server: rpc_server.RPCServer):
+        """Keep it; start nothing."""
         self._server = server
-        self._topic = topic
-        self._starting = threading.Thread(target=self._start, name=f"rpc-{topic}", daemon=True)
+        self._listening: concurrent.futures.Future[None] | None = None
 
     def start(self) -> None:
-        """Begin; returns when calls are answered, or after a second without a broker."""
-        self._starting.start()
-        self._starting.join(BROKER_S)
-        if self._starting.is_alive():
+        """Answer calls from now on, or from when the broker is there."""
+        self._listening = _begin(self._server.start)
+        try:
+            self._listening.result(START_TIMEOUT)
+        except concurrent.futures.TimeoutError:
             LOG.warning(
                 "No broker answers yet, of: %s; they are tried again for ever", self._brokers()
             )
 
-    def stop(self) -> None:
-        """Finish the calls that are under way, and take no more."""
-        if not self._starting.is_alive():
-            self._server.stop()
-            self._server.wait()
+    def stop(self, timeout: float) -> None:
+        """Take no more calls, and end those that are under way; at most ``timeout`` seconds."""
+        if self._listening is None or not self._listening.done():
+            return
+        try:
+            _begin(self._stop).result(timeout)
+        except concurrent.futures.TimeoutError:
+            LOG.warning("The last calls did not end within %g s", timeout)
+
+    def _stop(self) -> None:
+        self._server.stop()
+        self._server.wait()
 
     def _brokers(self) -> str:
         hosts = oslo_messaging.TransportURL.parse(self._server.conf).hosts
         places = [f"{host.hostname}:{host.port or 5672}" for host in hosts]
         return ", ".join(places) or "localhost:5672"
 
-    def _start(self) -> None:
+
+def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
+    """Make a call that may hang, in a thread that nobody need wait for."""
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
         try:
-            self._server.start()
-        except Exception:
-            LOG.exception("Nothing answers calls on %s", self._topic)
+            call()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rpc-server", daemon=True).start()
+    return future
 
 
 def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object) -> Server:
@@ -93,21 +109,21 @@ def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: 
     :param endpoint: has a ``target`` and the methods that may be called.
     """
     target = oslo_messaging.Target(topic=topic, server=host)
-    return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]), topic)
+    return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]))
 
 
 @contextlib.contextmanager
 def retriable() -> Iterator[None]:
     """Turn whatever keeps a call from being answered into ``errors.Retriable``.
 
-    Also an error that the other side raised: its cause (a database that is away, a version that
-    is not there yet) may be gone the next time, and a caller here must never lose an event over
-    an answer that it did not understand.
+    Also an error that the other side raised, which comes as itself on the in-process bus: its
+    cause (a database that is away, a version that is not there yet) may be gone the next time,
+    and a caller here must never lose an event over an answer that it did not understand.
     """
     try:
         yield
     except oslo_messaging.MessagingTimeout as error:
         raise Retriable("no answer in time") from error
-    except (oslo_messaging.MessagingException, oslo_messaging.RemoteError, OSError) as error:
+    except Exception as error:
         text = str(error).strip().splitlines()
         raise Retriable(text[0] if text else type(error).__name__) from error
