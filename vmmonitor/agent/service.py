@@ -23,8 +23,10 @@ from vmmonitor.sources import Source
 
 LOG = log.getLogger(__name__)
 
-#: Seconds that each part has to end at a stop.
+#: Seconds that the pipeline has at a stop to write what it has seen.
 STOP_TIMEOUT = 10
+#: Seconds that a call which is under way has at a stop. Its events stay in the spool.
+CALL_TIMEOUT = 3
 
 
 def now() -> int:
@@ -89,7 +91,8 @@ class AgentService(service.Service):
         self.reporter.start()
         self._server.start()
         LOG.info(
-            "The agent of host %s watches with: %s", self._conf.host, self._conf.agent.sources
+            "The agent of host %s watches with: %s",
+            *(self._conf.host, ", ".join(self._conf.agent.sources)),
         )
 
     def stop(self, graceful: bool = False) -> None:
@@ -100,8 +103,8 @@ class AgentService(service.Service):
         for source in self.sources:
             source.stop()
         self.pipeline.stop(STOP_TIMEOUT)
-        self.forwarder.stop(STOP_TIMEOUT)
-        self.reporter.stop(STOP_TIMEOUT)
+        self.forwarder.stop(CALL_TIMEOUT)
+        self.reporter.stop(CALL_TIMEOUT)
         self.spool.close()
         super().stop(graceful)
 

@@ -2,19 +2,26 @@
 """The message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_log import log
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
 from oslo_messaging.rpc import server as rpc_server
 
-from vmmonitor.model.errors import Retriable
+from vmmonitor.model.errors import Retriable, VmmonitorError
 
 ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
+
+#: Seconds that a start waits for the broker.
+BROKER_S = 1.0
+
+LOG = log.getLogger(__name__)
 
 Transport = oslo_messaging.Transport
 
@@ -23,28 +30,70 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     """Return a transport; it connects when it is first used.
 
     :param url: instead of the configured ``transport_url``.
+    :raises vmmonitor.model.errors.VmmonitorError: the URL is not one of a broker.
     """
     oslo_messaging.set_transport_defaults(EXCHANGE)
     # NOTE: oslo.messaging reads these two groups from every configuration, but registers them
     # on the global one only, and lists them nowhere.
     conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
     conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
-    transport = oslo_messaging.get_rpc_transport(conf, url=url)
+    try:
+        transport = oslo_messaging.get_rpc_transport(conf, url=url)
+    except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
+        raise VmmonitorError(f"transport_url is not the address of a broker: {error}") from error
     if "oslo_messaging_rabbit" in conf:
         # Its own default waits up to 30 s before it looks for a broker that is back.
         conf.set_default("rabbit_interval_max", 5, group="oslo_messaging_rabbit")
     return transport
 
 
-def serve(
-    transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object
-) -> rpc_server.RPCServer:
+class Server:
+    """Answers calls, from when the broker is reached.
+
+    NOTE: oslo.messaging's own server blocks its ``start`` until then, and would keep a process
+    from hearing that it is to stop.
+    """
+
+    def __init__(self, server: rpc_server.RPCServer, topic: str):
+        """Start nothing yet."""
+        self._server = server
+        self._topic = topic
+        self._starting = threading.Thread(target=self._start, name=f"rpc-{topic}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns when calls are answered, or after a second without a broker."""
+        self._starting.start()
+        self._starting.join(BROKER_S)
+        if self._starting.is_alive():
+            LOG.warning(
+                "No broker answers yet, of: %s; they are tried again for ever", self._brokers()
+            )
+
+    def stop(self) -> None:
+        """Finish the calls that are under way, and take no more."""
+        if not self._starting.is_alive():
+            self._server.stop()
+            self._server.wait()
+
+    def _brokers(self) -> str:
+        hosts = oslo_messaging.TransportURL.parse(self._server.conf).hosts
+        places = [f"{host.hostname}:{host.port or 5672}" for host in hosts]
+        return ", ".join(places) or "localhost:5672"
+
+    def _start(self) -> None:
+        try:
+            self._server.start()
+        except Exception:
+            LOG.exception("Nothing answers calls on %s", self._topic)
+
+
+def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object) -> Server:
     """Return a server that answers calls on ``topic``; start() and stop() are the caller's.
 
     :param endpoint: has a ``target`` and the methods that may be called.
     """
     target = oslo_messaging.Target(topic=topic, server=host)
-    return oslo_messaging.get_rpc_server(transport, target, [endpoint])
+    return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]), topic)
 
 
 @contextlib.contextmanager
