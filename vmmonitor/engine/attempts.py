@@ -17,6 +17,7 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.engine.incidents import SECOND, move, move_recovery, note
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
+from vmmonitor.model.errors import Conflict
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
@@ -27,6 +28,16 @@ SETTLE = 2.0
 #: Seconds after its hold at which an instance that never falls silent is decided on all the same.
 UNDECIDED = 10.0
 RUNS_AGAIN = "the instance runs again"
+TAKEN_OVER = "taken over: its engine is gone"
+
+
+class Outdated(Conflict):
+    """Events came in since, which may tell that all of this was planned"""
+
+    def __init__(self, incident: Incident):
+        """Keep the incident as it is now."""
+        super().__init__()
+        self.incident = incident
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,10 +69,9 @@ class Attempts:
     def decide(self, tx: Transaction, judged: Incident, verdict: Verdict) -> Claim | None:
         """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
 
-        :param judged: the incident as it was before the verdict on it was asked for. If events
-            have come in since, which may tell that all of this was planned, nothing is decided,
-            and it is to be judged again.
+        :param judged: the incident as it was before the verdict on it was asked for.
         :returns: what to call now; None if nothing, or if another engine was faster.
+        :raises Outdated: the verdict is to be asked for again.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
         incident = incidents.lock(tx, judged.incident_id)
@@ -70,7 +80,7 @@ class Attempts:
             return None
         overdue = now - incident.hold_until > UNDECIDED * SECOND
         if incident.event_count != judged.event_count and not overdue:
-            return None
+            raise Outdated(incident)
         if verdict.word == verdicts.UNKNOWN:
             self._hold(tx, incident, verdict, now)
             return None
@@ -111,8 +121,14 @@ class Attempts:
         incident = incidents.lock(tx, recovery.incident_id)
         now = self._now()
         policy = self.policies.get(recovery.policy)
+        was_called = recovery.state != states.REQUESTED
+        if was_called and incident.running_at is not None and incident.state == states.RECOVERING:
+            self._runs(tx, incident, recovery, now)
+            return None
         if recovery.state == states.WAITING:
-            self._waited(tx, incident, recovery, now)
+            message = "the instance was not seen running in time"
+            recovery = move_recovery(tx, recovery, "fail", message, now)
+            self._after_failure(tx, incident, recovery, True, now)
             return None
         step = _step(policy, recovery)
         if step is None:
@@ -122,15 +138,12 @@ class Attempts:
             return self._claim(tx, incident, recovery, step, now)
         return self._claim(tx, incident, recovery, step, now, taken_over=True)
 
-    def _waited(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
-        """End a recovery that has waited for as long as it may."""
-        if incident.running_at is not None:
-            move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
-            move(tx, incident, "run", RUNS_AGAIN, now)
-            return
-        message = "the instance was not seen running in time"
-        recovery = move_recovery(tx, recovery, "fail", message, now)
-        self._after_failure(tx, incident, recovery, True, now)
+    def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
+        """End a recovery whose instance was seen running since its driver was called."""
+        if recovery.state == states.RUNNING:
+            recovery = self._take_over(tx, recovery, now)
+        move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
+        move(tx, incident, "run", RUNS_AGAIN, now)
 
     def _without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
@@ -139,14 +152,15 @@ class Attempts:
         if recovery.state == states.REQUESTED:
             move_recovery(tx, recovery, "cancel", message, now)
         else:
-            recovery = move_recovery(
-                tx, recovery, "take_over", message, now, lease_owner=str(uuid.uuid4())
-            )
+            recovery = self._take_over(tx, recovery, now)
             move_recovery(tx, recovery, "fail", message, now)
-        if incident.running_at is not None:
-            move(tx, incident, "run", RUNS_AGAIN, now)
-        else:
-            move(tx, incident, "give_up", message, now)
+        move(tx, incident, "give_up", message, now)
+
+    def _take_over(self, tx: Transaction, recovery: Recovery, now: int) -> Recovery:
+        """Take a recovery from an engine that is gone, to end it."""
+        return move_recovery(
+            tx, recovery, "take_over", TAKEN_OVER, now, lease_owner=str(uuid.uuid4())
+        )
 
     # -- claiming ------------------------------------------------------------------------------
     def _request(
@@ -188,7 +202,7 @@ class Attempts:
             tx,
             recovery,
             "take_over" if taken_over else "claim",
-            "taken over: its engine is gone" if taken_over else "calling the driver",
+            TAKEN_OVER if taken_over else "calling the driver",
             now,
             # NOTE: a name of its own for each claim, so that a driver that comes back after its
             # recovery was taken over, be it by the same engine, finds its lease gone.

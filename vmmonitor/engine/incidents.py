@@ -29,11 +29,13 @@ SAME_FAILURE = 60.0
 class Case:
     """An open incident, and what the events of this transaction add to it.
 
+    :param held: its hold was set here.
     :param running_at: as for ``db.incidents.attach``.
     """
 
     incident: Incident
     is_new: bool
+    held: bool = False
     count: int = 0
     running_at: Any = KEEP
 
@@ -83,6 +85,10 @@ class Sorting:
             self._fail_again(case, event)
         return case.incident.incident_id
 
+    def held(self) -> list[Incident]:
+        """Return the incidents whose hold begins, or was changed, here."""
+        return [case.incident for case in self._cases.values() if case.held]
+
     def write(self) -> None:
         """Write what was decided, except the events themselves."""
         incidents.insert(self._tx, [case.incident for case in self._cases.values() if case.is_new])
@@ -109,7 +115,7 @@ class Sorting:
             hold_until=self._now + round(hold * SECOND),
             updated_at=self._now,
         )
-        self._cases[event.instance.uuid] = Case(incident=incident, is_new=True)
+        self._cases[event.instance.uuid] = Case(incident=incident, is_new=True, held=True)
         self._note(
             incident,
             "decision",
@@ -140,6 +146,7 @@ class Sorting:
             )
         else:
             return
+        case.held = True
         message = f"{event.cause} followed: {_hold_message(policy)}"
         self._note(case.incident, "hold", message, hold=policy.hold)
 

@@ -4,7 +4,7 @@
     RPC threads --store()--> queue --> refuse / duplicate? -> sort into incidents -> insert
          ^                             `--------- one transaction, thread "ingest" -------'
          `---------------------- receipts, after the commit ------------------'
-                                                              then: wake the recovery workers
+                                             then: incidents with their holds, to recovery.py
 
 All calls that wait when a commit ends share the next one. Nothing is recovered here: an event
 that asks for it opens an incident, which ``recovery.py`` takes up when its hold is over.
@@ -25,6 +25,7 @@ from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.incidents import Sorting
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import INFO, RECOVER, Decision, Event, StoredEvent
+from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import wire
 from vmmonitor.rules.policies import Policies
@@ -55,19 +56,18 @@ class Ingest:
         database: Database,
         policies: Policies,
         commit_events: int,
-        opened: Callable[[], None],
+        held: Callable[[Sequence[Incident]], None],
     ):
         """Keep the parts; start nothing.
 
         :param commit_events: number of events with which a transaction takes no further batch;
             a batch is never parted.
-        :param opened: called after a commit that may have given the recovery workers something
-            to do.
+        :param held: called after a commit with the incidents whose hold it set.
         """
         self.policies = policies
         self._database = database
         self._commit_events = commit_events
-        self._opened = opened
+        self._held = held
         self._queue: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -103,9 +103,12 @@ class Ingest:
         going = True
         while going:
             parcels, going = self._take()
-            self._store_all(
-                [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
-            )
+            waited_for = [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
+            try:
+                self._store_all(waited_for)
+            except Exception:
+                # Whoever has no receipt yet sends again; without this thread nobody would get any.
+                LOG.exception("The thread of ingest goes on after an error")
 
     def _take(self) -> tuple[list[Parcel], bool]:
         """Return what waits, and whether to go on."""
@@ -124,7 +127,7 @@ class Ingest:
         if not parcels:
             return
         try:
-            answers = self._commit(parcels)
+            answers, held = self._commit(parcels)
         except Retriable as error:
             for parcel in parcels:
                 parcel.receipts.set_exception(error)
@@ -133,7 +136,8 @@ class Ingest:
         else:
             for parcel, receipts in zip(parcels, answers, strict=True):
                 parcel.receipts.set_result(receipts)
-            self._opened()
+            if held:
+                self._held(held)
 
     def _store_apart(self, parcels: Sequence[Parcel], error: Exception) -> None:
         """Find, by halves, what the database cannot take, and refuse no more than that."""
@@ -182,7 +186,9 @@ class Ingest:
             LOG.debug("Another event cannot be stored either: %s", error)
             return False
 
-    def _commit(self, parcels: Sequence[Parcel]) -> list[list[wire.Receipt]]:
+    def _commit(
+        self, parcels: Sequence[Parcel]
+    ) -> tuple[list[list[wire.Receipt]], list[Incident]]:
         """Store parcels in one transaction; again, if another engine was faster."""
         known: set[str] = set()
         for _ in range(RACES):
@@ -198,7 +204,7 @@ class Ingest:
     # -- the transaction -----------------------------------------------------------------------
     def _absorb(
         self, tx: Transaction, parcels: Sequence[Parcel], known: set[str]
-    ) -> list[list[wire.Receipt]]:
+    ) -> tuple[list[list[wire.Receipt]], list[Incident]]:
         open_incidents = incidents.open_for(tx, _instances(parcels))
         # Not before their rows are locked, so that their time lines are in order.
         now = self._database.now()
@@ -217,7 +223,7 @@ class Ingest:
             answers.append(receipts)
         sorting.write()
         events.insert(tx, stored)
-        return answers
+        return answers, sorting.held()
 
 
 STORED = wire.Receipt(word=wire.STORED)

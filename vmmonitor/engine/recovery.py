@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a hold that is over to an instance that runs: the recovery workers.
 
-One thread, "recovery-dispatch", looks for what is due: incidents whose hold is over, recoveries
-that are to be started, whose engine died, or that waited in vain. Each goes to a worker thread,
-which claims it in one transaction, commits, calls out, and writes down what came of it in
-another. Every engine looks at everything; the guarded UPDATEs in the database decide who acts.
+What ingest has just opened, without a hold, goes straight to a worker thread. For all else one
+thread, "recovery-dispatch", looks: incidents whose hold is over, recoveries that are to be
+started, whose engine died, or that waited in vain. A worker claims what it gets in one
+transaction, commits, calls out, and writes down what came of it in another. Every engine looks
+at everything; the guarded UPDATEs in the database decide who acts.
 """
 
 import functools
@@ -17,14 +18,14 @@ from oslo_log import log
 
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
-from vmmonitor.engine.attempts import Attempts, Claim
+from vmmonitor.engine.attempts import Attempts, Claim, Outdated
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.incidents import SECOND
-from vmmonitor.engine.workers import Workers
+from vmmonitor.engine.workers import AHEAD, Workers
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
-from vmmonitor.model.errors import Conflict, Retriable
+from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery, Request
@@ -57,7 +58,7 @@ class Recoveries:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._workers = Workers(
-            conf.recovery.workers, conf.recovery.poll_interval, freed=self._wake.set
+            conf.recovery.workers, conf.recovery.poll_interval, look=self._wake.set
         )
         #: Owner of a lease -> (what it is for, monotonic time until which it is renewed).
         self._calls: dict[str, tuple[Claim, float]] = {}
@@ -75,9 +76,14 @@ class Recoveries:
         for thread in self._threads:
             thread.start()
 
-    def wake(self) -> None:
-        """Look now: something may be due."""
-        self._wake.set()
+    def held(self, held: Sequence[Incident]) -> None:
+        """Take up incidents whose hold has just been set: those without one at once."""
+        now = self._database.now()
+        for incident in held:
+            if incident.hold_until <= now:
+                self._take_up(incident)
+            else:
+                self._wake.set()
 
     def stop(self, timeout: float) -> None:
         """Start nothing more and wait for what runs; what does not end is taken over elsewhere.
@@ -112,7 +118,7 @@ class Recoveries:
     def _look(self) -> float:
         """Hand out what is due, the longest due first; returns the seconds to the next look."""
         now = self._database.now()
-        limit = self._conf.recovery.workers + len(self._workers)
+        limit = self._conf.recovery.workers * AHEAD + len(self._workers)
         with self._database.reader() as tx:
             work: list[Incident | Recovery] = [
                 *incidents.due(tx, now, limit),
@@ -120,33 +126,35 @@ class Recoveries:
             ]
             moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
         for subject in sorted(work, key=_due_since):
-            self._workers.take(subject.incident_id, functools.partial(self._do, subject))
+            self._take_up(subject)
         next_due = [(moment - now) / SECOND for moment in moments if moment]
         return min([self._conf.recovery.poll_interval, *next_due])
 
-    def _do(self, subject: Incident | Recovery) -> bool:
-        try:
-            if isinstance(subject, Incident):
-                self._examine(subject)
-            else:
-                self._go_on(subject)
-            return True
-        except Conflict as error:
-            LOG.debug("Another was faster with incident %s: %s", subject.incident_id, error)
-        except Retriable as error:
-            LOG.warning("Incident %s is looked at again later: %s", subject.incident_id, error)
-        except Exception:
-            LOG.exception("Working on incident %s failed", subject.incident_id)
-        return False
+    def _take_up(self, subject: Incident | Recovery) -> None:
+        work = (
+            functools.partial(self._examine, subject)
+            if isinstance(subject, Incident)
+            else functools.partial(self._go_on, subject)
+        )
+        self._workers.take(subject.incident_id, work)
 
     # -- a hold is over ------------------------------------------------------------------------
-    def _examine(self, incident: Incident) -> None:
-        """Ask what the instance should be doing, then act on the answer."""
-        told = self._told(incident.incident_id)
-        verdict = self._judge(incident, told)
-        claim = self._database.run(self._attempts.decide, incident, verdict)
+    def _examine(self, incident: Incident) -> bool:
+        """Ask what the instance should be doing, then act on the answer.
+
+        :returns: whether something else may be due now.
+        """
+        while True:
+            told = self._told(incident.incident_id)
+            verdict = self._judge(incident, told)
+            try:
+                claim = self._database.run(self._attempts.decide, incident, verdict)
+                break
+            except Outdated as error:
+                incident = error.incident
         if claim:
             self._call(claim, told)
+        return claim is not None
 
     def _told(self, incident_id: str) -> list[Event]:
         with self._database.reader() as tx:
@@ -160,12 +168,13 @@ class Recoveries:
             return Verdict(word=verdicts.UNKNOWN, reason=f"{type(error).__name__}: {error}")
 
     # -- a recovery is due ---------------------------------------------------------------------
-    def _go_on(self, recovery: Recovery) -> None:
+    def _go_on(self, recovery: Recovery) -> bool:
         # First, so that nothing can go wrong between the claim and the call.
         told = self._told(recovery.incident_id)
         claim = self._database.run(self._attempts.take_up, recovery)
         if claim:
             self._call(claim, told)
+        return True
 
     # -- calling -------------------------------------------------------------------------------
     def _call(self, claim: Claim, told: Sequence[Event]) -> None:

@@ -107,7 +107,7 @@ class EngineRaces:
 
         self.driver.answer = answer
         engines = [self.recoveries(), self.recoveries(self.another())]
-        ingest = self.ingest(opened=lambda: [engine.wake() for engine in engines])
+        ingest = self.ingest(held=lambda held: [engine.held(held) for engine in engines])
         for start in range(0, self.crowd, 50):
             ingest.store(batch(*sent[start : start + 50]), 30)
 

@@ -36,6 +36,10 @@ class HousekeepingCase(base.EngineCase):
     def events_of(self, count: int, at: int = NOON) -> None:
         self.database.run(events.insert, [samples.stored(at) for _ in range(count)])
 
+    def state(self, host: str) -> str:
+        with self.database.reader() as tx:
+            return agents.get(tx, host).state
+
 
 class PurgeTest(HousekeepingCase):
     def test_what_is_too_old_goes(self):
@@ -89,10 +93,6 @@ class LateTest(HousekeepingCase):
         said = samples.report(host=host, interval=10.0, **fields)
         self.database.run(agents.report, said, self.clock)
 
-    def state(self, host: str) -> str:
-        with self.database.reader() as tx:
-            return agents.get(tx, host).state
-
     def test_who_is_silent_is_late_until_it_reports_again(self):
         self.report("a")
         self.later(30)
@@ -129,8 +129,7 @@ class ThreadsTest(HousekeepingCase):
         self.started()
         self.clock += 2 * DAY
         eventually(lambda: not self.events())
-        with self.database.reader() as tx:
-            eventually(lambda: agents.get(tx, "compute-1").state == "late")
+        eventually(lambda: self.state("compute-1") == "late")
 
     def test_nothing_ends_them(self):
         real = self.database.run
