@@ -17,6 +17,7 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.engine.incidents import SECOND, move, move_recovery, note
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
+from vmmonitor.model.errors import Conflict
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
@@ -28,6 +29,15 @@ SETTLE = 2.0
 UNDECIDED = 10.0
 RUNS_AGAIN = "the instance runs again"
 TAKEN_OVER = "taken over: its engine is gone"
+
+
+class Outdated(Conflict):
+    """Events came in since, which may tell that all of this was planned"""
+
+    def __init__(self, incident: Incident):
+        """Keep the incident as it is now."""
+        super().__init__()
+        self.incident = incident
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +69,9 @@ class Attempts:
     def decide(self, tx: Transaction, judged: Incident, verdict: Verdict) -> Claim | None:
         """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
 
-        :param judged: the incident as it was before the verdict on it was asked for. If events
-            have come in since, which may tell that all of this was planned, nothing is decided,
-            and it is to be judged again.
+        :param judged: the incident as it was before the verdict on it was asked for.
         :returns: what to call now; None if nothing, or if another engine was faster.
+        :raises Outdated: the verdict is to be asked for again.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
         incident = incidents.lock(tx, judged.incident_id)
@@ -71,7 +80,7 @@ class Attempts:
             return None
         overdue = now - incident.hold_until > UNDECIDED * SECOND
         if incident.event_count != judged.event_count and not overdue:
-            return None
+            raise Outdated(incident)
         if verdict.word == verdicts.UNKNOWN:
             self._hold(tx, incident, verdict, now)
             return None
@@ -112,7 +121,8 @@ class Attempts:
         incident = incidents.lock(tx, recovery.incident_id)
         now = self._now()
         policy = self.policies.get(recovery.policy)
-        if incident.running_at is not None and incident.state == states.RECOVERING:
+        was_called = recovery.state != states.REQUESTED
+        if was_called and incident.running_at is not None and incident.state == states.RECOVERING:
             self._runs(tx, incident, recovery, now)
             return None
         if recovery.state == states.WAITING:
@@ -144,10 +154,7 @@ class Attempts:
         else:
             recovery = self._take_over(tx, recovery, now)
             move_recovery(tx, recovery, "fail", message, now)
-        if incident.running_at is not None:
-            move(tx, incident, "run", RUNS_AGAIN, now)
-        else:
-            move(tx, incident, "give_up", message, now)
+        move(tx, incident, "give_up", message, now)
 
     def _take_over(self, tx: Transaction, recovery: Recovery, now: int) -> Recovery:
         """Take a recovery from an engine that is gone, to end it."""

@@ -103,9 +103,12 @@ class Ingest:
         going = True
         while going:
             parcels, going = self._take()
-            self._store_all(
-                [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
-            )
+            waited_for = [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
+            try:
+                self._store_all(waited_for)
+            except Exception:
+                # Whoever has no receipt yet sends again; without this thread nobody would get any.
+                LOG.exception("The thread of ingest goes on after an error")
 
     def _take(self) -> tuple[list[Parcel], bool]:
         """Return what waits, and whether to go on."""

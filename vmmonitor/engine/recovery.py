@@ -18,14 +18,14 @@ from oslo_log import log
 
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
-from vmmonitor.engine.attempts import Attempts, Claim
+from vmmonitor.engine.attempts import Attempts, Claim, Outdated
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.incidents import SECOND
-from vmmonitor.engine.workers import Workers
+from vmmonitor.engine.workers import AHEAD, Workers
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
-from vmmonitor.model.errors import Conflict, Retriable
+from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery, Request
@@ -58,7 +58,7 @@ class Recoveries:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._workers = Workers(
-            conf.recovery.workers, conf.recovery.poll_interval, freed=self._wake.set
+            conf.recovery.workers, conf.recovery.poll_interval, look=self._wake.set
         )
         #: Owner of a lease -> (what it is for, monotonic time until which it is renewed).
         self._calls: dict[str, tuple[Claim, float]] = {}
@@ -81,7 +81,7 @@ class Recoveries:
         now = self._database.now()
         for incident in held:
             if incident.hold_until <= now:
-                self._take(incident)
+                self._take_up(incident)
             else:
                 self._wake.set()
 
@@ -118,7 +118,7 @@ class Recoveries:
     def _look(self) -> float:
         """Hand out what is due, the longest due first; returns the seconds to the next look."""
         now = self._database.now()
-        limit = self._conf.recovery.workers + len(self._workers)
+        limit = self._conf.recovery.workers * AHEAD + len(self._workers)
         with self._database.reader() as tx:
             work: list[Incident | Recovery] = [
                 *incidents.due(tx, now, limit),
@@ -126,40 +126,32 @@ class Recoveries:
             ]
             moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
         for subject in sorted(work, key=_due_since):
-            self._take(subject)
+            self._take_up(subject)
         next_due = [(moment - now) / SECOND for moment in moments if moment]
         return min([self._conf.recovery.poll_interval, *next_due])
 
-    def _take(self, subject: Incident | Recovery) -> None:
-        self._workers.take(subject.incident_id, functools.partial(self._do, subject))
-
-    def _do(self, subject: Incident | Recovery) -> bool:
-        try:
-            if isinstance(subject, Incident):
-                more = self._examine(subject)
-            else:
-                more = self._go_on(subject)
-            # A look costs as much as examining an incident: none without a reason.
-            if more:
-                self._wake.set()
-            return True
-        except Conflict as error:
-            LOG.debug("Another was faster with incident %s: %s", subject.incident_id, error)
-        except Retriable as error:
-            LOG.warning("Incident %s is looked at again later: %s", subject.incident_id, error)
-        except Exception:
-            LOG.exception("Working on incident %s failed", subject.incident_id)
-        return False
+    def _take_up(self, subject: Incident | Recovery) -> None:
+        work = (
+            functools.partial(self._examine, subject)
+            if isinstance(subject, Incident)
+            else functools.partial(self._go_on, subject)
+        )
+        self._workers.take(subject.incident_id, work)
 
     # -- a hold is over ------------------------------------------------------------------------
     def _examine(self, incident: Incident) -> bool:
         """Ask what the instance should be doing, then act on the answer.
 
-        :returns: whether something else may be due soon.
+        :returns: whether something else may be due now.
         """
-        told = self._told(incident.incident_id)
-        verdict = self._judge(incident, told)
-        claim = self._database.run(self._attempts.decide, incident, verdict)
+        while True:
+            told = self._told(incident.incident_id)
+            verdict = self._judge(incident, told)
+            try:
+                claim = self._database.run(self._attempts.decide, incident, verdict)
+                break
+            except Outdated as error:
+                incident = error.incident
         if claim:
             self._call(claim, told)
         return claim is not None

@@ -144,7 +144,7 @@ class EngineCase(testtools.TestCase):
         return rules.load(path)
 
     def ingest(self, database: Any = None, **changes: Any) -> Ingest:
-        given = {"commit_events": 2000, "held": lambda _: None, **changes}
+        given = {"commit_events": 2000, "held": lambda held: None, **changes}
         made = Ingest(database or self.database, self.policies, **given)
         made.start()
         self.addCleanup(made.stop, 10)

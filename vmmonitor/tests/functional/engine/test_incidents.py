@@ -2,6 +2,7 @@
 """How events become incidents, and what ends a hold."""
 
 from vmmonitor.db import incidents
+from vmmonitor.engine.attempts import Outdated
 from vmmonitor.model.event import RECORD, RECOVER
 from vmmonitor.model.incident import GONE, PLANNED, UNKNOWN, Verdict
 from vmmonitor.tests.functional.db import samples
@@ -280,7 +281,8 @@ class VerdictTest(base.EngineCase):
         judged = self.incident()
         self.store(delivery("lifecycle.stopped/destroyed"))
         decide = self.attempts().decide
-        self.assertIsNone(self.database.run(decide, judged, base.IT_FAILED))
+        with self.assertRaises(Outdated):
+            self.database.run(decide, judged, base.IT_FAILED)
         self.assertEqual("pending", self.incident().state)
         self.assertIsNotNone(self.database.run(decide, self.incident(), base.IT_FAILED))
 
