@@ -25,7 +25,7 @@ from vmmonitor.sources import Source
 LOG = log.getLogger(__name__)
 
 #: Seconds that each part has to end at a stop.
-STOP_TIMEOUT = 10
+STOP_TIMEOUT = 5
 
 
 def now() -> int:
@@ -95,7 +95,8 @@ class AgentService(service.Service):
         self.reporter.start()
         self._server.start()
         LOG.info(
-            "The agent of host %s watches with: %s", self._conf.host, self._conf.agent.sources
+            "The agent of host %s watches with: %s",
+            *(self._conf.host, ", ".join(self._conf.agent.sources)),
         )
 
     def _watch(self, name: str, source: Source) -> None:

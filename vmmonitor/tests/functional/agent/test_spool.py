@@ -229,7 +229,7 @@ class SpoolTest(testtools.TestCase):
         spool.settle(read, {}, now=1)
         self.assertEqual(["0", "1", "2"], self.ids(spool)[-3:])
 
-    def test_a_row_that_cannot_be_read_is_kept_for_people_and_stops_nothing(self):
+    def test_rows_that_cannot_be_read_cost_no_other_row(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b"), delivery("c")], {"u": {"n": 1}, "v": {"n": 2}})
         with sqlite3.connect(self.path) as db:
@@ -240,10 +240,7 @@ class SpoolTest(testtools.TestCase):
         spool = self.open()
         self.assertEqual({"v": {"n": 2}}, spool.known())
         self.assertEqual(["b"], self.ids(spool))
-        self.assertEqual((1, 2), (spool.depth, spool.refused_count))
-        broken = spool.refused()
-        self.assertEqual(["a", "c"], [one.event_id for one in broken])
-        self.assertIn("cannot be read", broken[0].reason)
+        self.assertEqual((1, 1), (spool.depth, len(spool.set_aside)))
 
     def test_after_a_failed_receipt_appends_are_still_on_the_disk(self):
         spool = self.open()
