@@ -12,7 +12,7 @@ Format of the file (``PRAGMA user_version``):
 import json
 import os
 import sqlite3
-import time
+from typing import Any
 
 from oslo_log import log
 
@@ -54,12 +54,6 @@ COLUMNS = {
     "known": "uuid, body",
 }
 
-#: Condition of a row whose body is not the JSON, all in ASCII, that was written.
-UNREADABLE = """
-CASE typeof(body) WHEN 'text'
-THEN body GLOB '*[^' || char(1) || '-~]*' OR NOT json_valid(body) ELSE 1 END
-"""
-
 
 class WrongFormat(VmmonitorError):
     """The spool was written by a newer vmmonitor"""
@@ -86,7 +80,6 @@ def open_file(path: str) -> sqlite3.Connection:
         if found == 0:
             _create(db)
         _reserve(db)
-        _set_unreadable_aside(db)
     except BaseException:
         db.close()
         raise
@@ -111,25 +104,6 @@ def _reserve(db: sqlite3.Connection) -> None:
         LOG.warning("The spool has no reserve for a full disk: %s", error)
 
 
-def _set_unreadable_aside(db: sqlite3.Connection) -> None:
-    """Take rows out of the way whose bodies were damaged while the file as such is whole."""
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        found = db.execute(
-            "INSERT OR REPLACE INTO refused (sequence, event_id, body, reason, refused_at)"
-            " SELECT sequence, event_id, json_object('unreadable', hex(body)), ?, ?"
-            f" FROM event WHERE {UNREADABLE}",
-            ("its row in the spool cannot be read", time.time_ns() // 1000),
-        ).rowcount
-        db.execute(f"DELETE FROM event WHERE {UNREADABLE}")
-        forgotten = db.execute(f"DELETE FROM known WHERE {UNREADABLE}").rowcount
-    if found or forgotten:
-        LOG.error(
-            "The spool is damaged: %d events are set aside in it, %d instances are forgotten",
-            *(found, forgotten),
-        )
-
-
 def is_broken(error: Exception) -> bool:
     """Tell a broken file from one that cannot be used just now."""
     return type(error) is sqlite3.DatabaseError or any(
@@ -138,7 +112,8 @@ def is_broken(error: Exception) -> bool:
 
 
 def readable(path: str) -> dict[str, list[tuple]]:
-    """Return the whole rows of a broken spool: of each table, from both ends to the damage.
+    """Return the whole rows of a broken spool: of each table, from both ends to where SQLite
+    cannot read on.
 
     :returns: table -> rows as in COLUMNS, by their first column.
     """
@@ -169,10 +144,18 @@ def _rows(path: str, query: str) -> list[tuple]:
         db = sqlite3.connect(path, isolation_level=None)
         try:
             for row in db.execute(query):
-                json.loads(row[-1])
-                rows.append(row)
+                if _is_json(row[-1]):
+                    rows.append(row)
         finally:
             db.close()
-    except (sqlite3.Error, ValueError, TypeError) as error:
+    except sqlite3.Error as error:
         LOG.warning("Reading the broken spool ended after %d rows: %s", len(rows), error)
     return rows
+
+
+def _is_json(body: Any) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, TypeError):
+        return False
+    return True
