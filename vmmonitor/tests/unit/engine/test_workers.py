@@ -40,6 +40,7 @@ class WorkersTest(unittest.TestCase):
     def test_an_incident_is_in_one_hand(self) -> None:
         made = self.workers()
         made.take("a", self.hang)
+        eventually(lambda: self.done)
         made.take("a", self.note("again"))
         self.assertEqual(1, len(made))
         self.go_on.set()
