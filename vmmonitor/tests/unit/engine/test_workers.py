@@ -42,6 +42,7 @@ class WorkersTest(unittest.TestCase):
         made.take("a", self.hang)
         made.take("a", self.note("again"))
         self.assertEqual(1, len(made))
+        eventually(lambda: self.done)
         self.go_on.set()
         self.assertTrue(made.stop(time.monotonic() + SOON))
         self.assertEqual(["began"], self.done)
