@@ -283,7 +283,7 @@ class Spool:
     def _open_or_replace(self) -> sqlite3.Connection:
         try:
             os.makedirs(os.path.dirname(self.path) or ".", mode=0o750, exist_ok=True)
-            return spool_file.open_(self.path)
+            return spool_file.open_file(self.path)
         except sqlite3.DatabaseError as error:
             if not spool_file.is_broken(error):
                 raise SpoolUnavailable(
@@ -309,7 +309,7 @@ class Spool:
         for ending in spool_file.ENDINGS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new + ending)
-        db = spool_file.open_(new)
+        db = spool_file.open_file(new)
         try:
             spool_file.write(db, found)
         finally:
@@ -325,7 +325,7 @@ class Spool:
             " could still be read and are taken over",
             *(self.path, error, aside, len(found["event"]), len(found["known"])),
         )
-        return spool_file.open_(self.path)
+        return spool_file.open_file(self.path)
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class WrongFormat(VmmonitorError):
     """The spool was written by a newer vmmonitor"""
 
 
-def open_(path: str) -> sqlite3.Connection:
+def open_file(path: str) -> sqlite3.Connection:
     """Open a spool, or make one.
 
     :raises sqlite3.DatabaseError: it is broken, or cannot be opened.
