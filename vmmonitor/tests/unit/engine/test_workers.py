@@ -43,6 +43,7 @@ class WorkersTest(unittest.TestCase):
         eventually(lambda: self.done)
         made.take("a", self.note("again"))
         self.assertEqual(1, len(made))
+        eventually(lambda: self.done)
         self.go_on.set()
         self.assertTrue(made.stop(time.monotonic() + SOON))
         self.assertEqual(["began"], self.done)
