@@ -189,10 +189,12 @@ class Pipeline:
         before = self.reachability.get(word.source)
         self.reachability[word.source] = word
         if before is None or before.reachable != word.reachable:
-            LOG.info(
-                "Source %s %s its host %s",
-                *(word.source, "sees" if word.reachable else "does not see", word.reason),
-            )
+            if word.reachable:
+                LOG.info("Source %s sees its host", word.source)
+            else:
+                LOG.warning(
+                    "Source %s is blind, and tries again for ever: %s", word.source, word.reason
+                )
             self._changed()
 
     def _deliveries(self, raw: RawEvent) -> list[dict[str, Any]]:

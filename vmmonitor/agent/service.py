@@ -95,7 +95,8 @@ class AgentService(service.Service):
         self.reporter.start()
         self._server.start()
         LOG.info(
-            "The agent of host %s watches with: %s", self._conf.host, self._conf.agent.sources
+            "The agent of host %s watches with: %s",
+            *(self._conf.host, ", ".join(self._conf.agent.sources)),
         )
 
     def _watch(self, name: str, source: Source) -> None:

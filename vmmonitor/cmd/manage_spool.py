@@ -17,11 +17,14 @@ from vmmonitor.model.errors import VmmonitorError
 
 def register(subparsers: Any) -> None:
     """Add ``spool`` to the sub-commands of an argparse parser."""
-    verbs = subparsers.add_parser("spool", help="the agent's outbox on this host").add_subparsers(
-        dest="verb", required=True
+    what = "the agent's outbox on this host"
+    group = subparsers.add_parser("spool", help=what, description=what)
+    verbs = group.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    what = "tell how much waits, since when, and what was refused"
+    parser = verbs.add_parser("show", help=what, description=what)
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object, with all that was refused"
     )
-    parser = verbs.add_parser("show", help="how much waits, since when, and what was refused")
-    parser.add_argument("--json", action="store_true", help="one JSON object, with all refused")
     parser.set_defaults(run=show)
 
 

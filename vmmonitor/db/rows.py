@@ -53,16 +53,16 @@ def insert(
         return
     columns = [table.c[name] for name in names]
     kinds = [column.type.dialect_impl(tx.dialect) for column in columns]
-    bind = [(i, kind.bind_processor(tx.dialect)) for i, kind in enumerate(kinds)]
-    rows = [list(row) for row in values]
-    for i, processor in bind:
-        if processor is not None:
-            for row in rows:
-                row[i] = processor(row[i])
+    binders = [kind.bind_processor(tx.dialect) for kind in kinds]
+    # Column by column, which keeps the work per value out of Python where there is none.
+    bound = [
+        map(binder, column) if binder else column
+        for binder, column in zip(binders, zip(*values, strict=True), strict=True)
+    ]
     quoted = ", ".join(map(tx.dialect.identifier_preparer.format_column, columns))
     marks = ", ".join(["?" if tx.dialect.paramstyle == "qmark" else "%s"] * len(columns))
     statement = f"INSERT INTO {table.name} ({quoted}) VALUES ({marks})"
-    tx.exec_driver_sql(statement, [tuple(row) for row in rows])
+    tx.exec_driver_sql(statement, list(zip(*bound, strict=True)))
 
 
 def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transactions of a recovery: what is decided, claimed, and made of an outcome.
 
-Each is one database transaction that first locks the incident's row; nothing here calls out,
-waits, or has a thread.
+Each is one database transaction that first locks the incident's row, and only then reads the
+clock, so that time lines are in order; nothing here calls out, waits, or has a thread.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.engine.incidents import SECOND, move, move_recovery, note
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
+from vmmonitor.model.errors import Conflict
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
@@ -24,8 +25,19 @@ from vmmonitor.rules.policies import Policies, Policy, PolicyStep
 
 #: Seconds in which a host tells what became of an instance, beyond the driver's answer.
 SETTLE = 2.0
+#: Seconds after its hold at which an instance that never falls silent is decided on all the same.
+UNDECIDED = 10.0
 RUNS_AGAIN = "the instance runs again"
 TAKEN_OVER = "taken over: its engine is gone"
+
+
+class Outdated(Conflict):
+    """Events came in since, which may tell that all of this was planned"""
+
+    def __init__(self, incident: Incident):
+        """Keep the incident as it is now."""
+        super().__init__()
+        self.incident = incident
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,16 +66,21 @@ class Attempts:
         self._now = now
 
     # -- a hold is over ------------------------------------------------------------------------
-    def decide(self, tx: Transaction, incident_id: str, verdict: Verdict) -> Claim | None:
+    def decide(self, tx: Transaction, judged: Incident, verdict: Verdict) -> Claim | None:
         """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
 
+        :param judged: the incident as it was before the verdict on it was asked for.
         :returns: what to call now; None if nothing, or if another engine was faster.
+        :raises Outdated: the verdict is to be asked for again.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
+        incident = incidents.lock(tx, judged.incident_id)
         now = self._now()
-        incident = incidents.lock(tx, incident_id)
         if incident.state not in incidents.WAITING or incident.hold_until > now:
             return None
+        overdue = now - incident.hold_until > UNDECIDED * SECOND
+        if incident.event_count != judged.event_count and not overdue:
+            raise Outdated(incident)
         if verdict.word == verdicts.UNKNOWN:
             self._hold(tx, incident, verdict, now)
             return None
@@ -101,10 +118,11 @@ class Attempts:
         :returns: what to call now; None if nothing.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
-        now = self._now()
         incident = incidents.lock(tx, recovery.incident_id)
+        now = self._now()
         policy = self.policies.get(recovery.policy)
-        if incident.running_at is not None and incident.state == states.RECOVERING:
+        was_called = recovery.state != states.REQUESTED
+        if was_called and incident.running_at is not None and incident.state == states.RECOVERING:
             self._runs(tx, incident, recovery, now)
             return None
         if recovery.state == states.WAITING:
@@ -200,8 +218,8 @@ class Attempts:
 
         :raises vmmonitor.model.errors.Conflict: the recovery was taken over meanwhile.
         """
-        now = self._now()
         incident = incidents.lock(tx, claim.incident.incident_id)
+        now = self._now()
         runs = incident.running_at is not None
         is_over = incident.state != states.RECOVERING
         wants_to_see = claim.step.wait_for == policies.RUNNING

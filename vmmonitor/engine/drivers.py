@@ -34,14 +34,16 @@ class Drivers:
         """Read a file of policies, and build every driver that it names.
 
         :raises vmmonitor.model.errors.InvalidRules: the file is broken, or names a driver that
-            is not installed.
+            is not installed or cannot be built.
         """
         loaded = policies.load(path)
         for row in loaded.rows:
             for step in row.value.steps:
                 try:
                     self.get(step.driver)
-                except plugins.NotInstalled as error:
+                except Exception as error:
+                    # Also what a driver of somebody's package raises when it is built: at a
+                    # reload the policies in force must stay so.
                     raise InvalidRules(f"{path}: policy {row.name}: {error}") from error
         return loaded
 

@@ -13,7 +13,7 @@ from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
 from oslo_messaging.rpc import server as rpc_server
 
-from vmmonitor.model.errors import Retriable
+from vmmonitor.model.errors import Retriable, VmmonitorError
 
 LOG = log.getLogger(__name__)
 
@@ -30,13 +30,17 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     """Return a transport; it connects when it is first used.
 
     :param url: instead of the configured ``transport_url``.
+    :raises vmmonitor.model.errors.VmmonitorError: the URL is not one of a broker.
     """
     oslo_messaging.set_transport_defaults(EXCHANGE)
     # NOTE: oslo.messaging reads these two groups from every configuration, but registers them
     # on the global one only, and lists them nowhere.
     conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
     conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
-    transport = oslo_messaging.get_rpc_transport(conf, url=url)
+    try:
+        transport = oslo_messaging.get_rpc_transport(conf, url=url)
+    except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
+        raise VmmonitorError(f"transport_url is not the address of a broker: {error}") from error
     if "oslo_messaging_rabbit" in conf:
         # Its own default waits up to 30 s before it looks for a broker that is back.
         conf.set_default("rabbit_interval_max", 5, group="oslo_messaging_rabbit")
@@ -61,7 +65,9 @@ class Server:
         try:
             self._listening.result(START_TIMEOUT)
         except concurrent.futures.TimeoutError:
-            LOG.warning("No calls are answered before the message broker can be reached")
+            LOG.warning(
+                "No broker answers yet, of: %s; they are tried again for ever", self._brokers()
+            )
 
     def stop(self, timeout: float) -> None:
         """Take no more calls, and end those that are under way; at most ``timeout`` seconds."""
@@ -75,6 +81,11 @@ class Server:
     def _stop(self) -> None:
         self._server.stop()
         self._server.wait()
+
+    def _brokers(self) -> str:
+        hosts = oslo_messaging.TransportURL.parse(self._server.conf).hosts
+        places = [f"{host.hostname}:{host.port or 5672}" for host in hosts]
+        return ", ".join(places) or "localhost:5672"
 
 
 def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":

@@ -2,6 +2,7 @@
 """What the tests of the libvirt source share; test:///default is libvirt's test driver."""
 
 import contextlib
+import logging
 import threading
 import uuid
 
@@ -78,7 +79,7 @@ class LibvirtTest(testtools.TestCase):
         self.useFixture(
             fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.LIST_AGAIN", self.list_again)
         )
-        self.log = self.useFixture(fixtures.FakeLogger())
+        self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         # A connection that is opened before libvirt has an event loop has no events.
         EVENT_LOOP.start()
         self.addCleanup(EVENT_LOOP.stop)
