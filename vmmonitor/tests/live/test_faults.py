@@ -32,7 +32,7 @@ policies:
   match: {}
   hold: 0
   steps:
-  - {driver: webhook, attempts: 3, timeout: 20, wait_for: nothing}
+  - {driver: webhook, attempts: 3, timeout: 60, wait_for: nothing}
 """
 HELD = RESTART.replace("hold: 0", "hold: 1").replace("timeout: 5", "timeout: 20")
 
@@ -203,7 +203,7 @@ class TestTwoEngines(WholeTest):
     def setUp(self):
         super().setUp()
         self.receiver = self.useFixture(Receiver())
-        self.deploy(options={"webhook": {"url": self.receiver.url}})
+        self.deploy(options={"webhook": {"url": self.receiver.url, "timeout": 60}})
         options = self.policies(CALL)
         options["recovery"]["lease"] = LEASE_S
         self.engines = [
@@ -292,11 +292,11 @@ class TestTwoEngines(WholeTest):
         (failure,) = self.events(1)
         self.send(first, [failure])
         self.wait(lambda: self.receiver.received, "not called")
-        first.kill()
         self.start(second)
         started = failure | {"event_id": str(uuid.uuid4()), "type": "lifecycle.started"}
         started["decision"] = failure["decision"] | {"action": RECORD}
         self.send(second, [started])
+        first.kill()
         instance = failure["instance"]["uuid"]
         self.wait(
             lambda: (
