@@ -21,6 +21,9 @@ PATIENCE_S = 60.0
 QUIET_S = 1.0
 AGENT_WATCHES = r"The agent of host \S+ watches with"
 ENGINE_WORKS = "An engine works on host"
+#: What libvirt says of a killed guest: in its event, or to the agent that looks at that moment.
+DIED = ("lifecycle.stopped/failed", "lifecycle.stopped/crashed")
+DIED_LOGGED = r"lifecycle.stopped/(failed|crashed) of instance"
 #: Everything that fails is told, and nobody acts.
 LOG_ONLY = """
 version: 1

@@ -17,7 +17,7 @@ from vmmonitor.tests.fixtures import nouns, reaper
 from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.receiver import Receiver
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
-from vmmonitor.tests.live.base import LOG_ONLY, PATIENCE_S, RESTART, WholeTest
+from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, PATIENCE_S, RESTART, WholeTest
 
 GUESTS = 6
 #: Seconds between two deaths of guests, and for which a part is away at least.
@@ -86,7 +86,7 @@ class TestAgent(Deaths):
         self.check_told([*guests, transient])
         self.assertEqual(["lifecycle.stopped/vanished"], self.stops(transient))
         for guest in guests:
-            self.assertIn(self.stops(guest)[0][-7:], ("/failed", "crashed"))
+            self.assertIn(self.stops(guest)[0], DIED)
 
     def test_killed_guest_is_recovered_after_the_start(self):
         self.deploy()
@@ -146,7 +146,7 @@ class TestRabbitMQ(Deaths):
         agent.start("Source libvirt sees its host")
         (guest,) = self.guests(1, defined=True)
         guest.kill()
-        agent.wait_for("lifecycle.stopped/failed of instance")
+        agent.wait_for(DIED_LOGGED)
         for program in (agent, engine):
             self.assertEqual(0, program.stop(), program.name)
         engine.start()

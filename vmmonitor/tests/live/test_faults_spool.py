@@ -7,7 +7,7 @@ import subprocess
 
 import libvirt
 
-from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
+from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, WholeTest
 
 #: Enough for an agent's spool with its reserve; bytes.
 DISK_BYTES = 12 * 1024 * 1024
@@ -45,7 +45,8 @@ class TestFullDisk(WholeTest):
             self.wait(lambda g=guest: self.stops(g), f"the end of {guest.name} is not stored")
         self.quiet()
         for guest in guests:
-            self.assertEqual(["lifecycle.stopped/failed"], self.stops(guest))
+            (cause,) = self.stops(guest)
+            self.assertIn(cause, DIED)
             self.assertEqual(1, len(self.states(guest)))
 
     def test_reserve_lasts(self):
@@ -97,7 +98,7 @@ class TestSpoiltSpool(WholeTest):
         self.agent = self.watched()
         self.waiting, self.next = self.guests(2, defined=True)
         self.waiting.kill()
-        self.agent.wait_for("lifecycle.stopped/failed of instance")
+        self.agent.wait_for(DIED_LOGGED)
         self.spool = os.path.join(self.deployment.path, "node-1", "spool.db")
 
     def restart(self):
