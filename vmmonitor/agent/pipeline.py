@@ -7,7 +7,8 @@
 A source only queues. One thread takes what is queued, in order: the inventory completes each
 event (and turns a listing into the events that were missed), the filter decides, and everything
 that was taken is spooled in one transaction together with what it changed in the inventory.
-Only what is on the disk leaves the queue's order for the forwarder.
+Only what is on the disk leaves the queue's order for the forwarder. Then the sources are told what
+the others observed.
 """
 
 import collections
@@ -55,12 +56,14 @@ class Pipeline:
         spool: Spool,
         spooled: Callable[[], None],
         changed: Callable[[], None],
+        taken: Callable[[Observation], None],
         now: Callable[[], int],
     ):
         """Keep the parts; start nothing.
 
         :param spooled: called when there is something new in the spool.
         :param changed: called when a source's reachability, or the spool's, has changed.
+        :param taken: called with every observation that was taken in, in order.
         :param now: microseconds since the epoch.
         """
         self.filters = filters
@@ -76,6 +79,7 @@ class Pipeline:
         self._spool = spool
         self._spooled = spooled
         self._changed = changed
+        self._taken = taken
         self._now = now
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -116,6 +120,11 @@ class Pipeline:
         While the spool cannot be written they wait here, and everything after them in the
         queue; a stop of the agent ends the wait.
         """
+        self._keep(observations)
+        for observation in observations:
+            self._taken(observation)
+
+    def _keep(self, observations: list[Observation]) -> None:
         deliveries = [
             wire.write_delivery(event, decision, self._now())
             for observation in observations

@@ -15,6 +15,7 @@ from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reporter import Reporter
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.errors import InvalidRules
+from vmmonitor.model.event import Observation
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
@@ -52,7 +53,7 @@ class AgentService(service.Service):
         self._conf = conf
         self._filter_file = filter_file
         rules = filters.load(filter_file())
-        classes = [plugins.load("vmmonitor.sources", name) for name in conf.agent.sources]
+        classes = {name: plugins.load("vmmonitor.sources", name) for name in conf.agent.sources}
         self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
         known = {uuid: read_known(form) for uuid, form in self.spool.known().items()}
         self.inventory = Inventory(known)
@@ -65,14 +66,16 @@ class AgentService(service.Service):
             spool=self.spool,
             spooled=self.forwarder.wake,
             changed=self._changed,
+            taken=self._taken,
             now=now,
         )
         self.reporter = Reporter(
             *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
         )
-        self.sources: list[Source] = [
-            source_class(conf, self.pipeline.observe) for source_class in classes
-        ]
+        self.sources: dict[str, Source] = {
+            name: source_class(conf, self.pipeline.observe)
+            for name, source_class in classes.items()
+        }
         self._actions = _actions(conf)
         endpoint = Endpoint(self._actions, self.inventory, self.pipeline, now)
         self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
@@ -80,11 +83,23 @@ class AgentService(service.Service):
     def _changed(self) -> None:
         self.reporter.wake()
 
+    def _taken(self, observation: Observation) -> None:
+        """Tell the other sources what one of them observed."""
+        by = observation.source
+        for name, source in self.sources.items():
+            if name == by:
+                continue
+            try:
+                source.follow(observation)
+            except Exception:
+                # Somebody's source must not stop everybody's events.
+                LOG.exception("Source %s failed to follow source %s", name, by)
+
     def start(self) -> None:
         """Start what takes before what gives."""
         self.forwarder.start()
         self.pipeline.start()
-        for source in self.sources:
+        for source in self.sources.values():
             source.start()
         self.reporter.start()
         self._server.start()
@@ -97,7 +112,7 @@ class AgentService(service.Service):
         if self._actions:
             self._actions.stop()
         self._server.stop()
-        for source in self.sources:
+        for source in self.sources.values():
             source.stop()
         self.pipeline.stop(STOP_TIMEOUT)
         self.forwarder.stop(STOP_TIMEOUT)
