@@ -90,6 +90,8 @@ class ProcessSource(sources.Source):
 
     def stop(self) -> None:
         """Stop watching. Stopping twice does nothing."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._bell.ring()
         if self._thread.ident is not None:

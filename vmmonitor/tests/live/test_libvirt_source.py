@@ -307,7 +307,9 @@ class ReachabilityTest(LiveTest):
         self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
 
     def test_libvirtd_hangs_from_the_start(self):
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.5))
+        self.useFixture(
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.5)
+        )
         os.kill(self.own.pid, signal.SIGSTOP)
         self.addCleanup(os.kill, self.own.pid, signal.SIGCONT)
         source, observed = self.source(uri=self.own.uri, keepalive_interval=1, keepalive_count=1)

@@ -181,7 +181,9 @@ class ReachabilityTest(base.LibvirtTest):
                 lambda *args: answer.wait() and real(*args),
             )
         )
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.1))
+        self.useFixture(
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.1)
+        )
         made, observed = self.source(keepalive_interval=1, keepalive_count=1)
         self.wait(lambda: observed, "not reachable")
         self.assertEqual([False], observed.reachable())
