@@ -56,15 +56,15 @@ class Pipeline:
         spool: Spool,
         spooled: Callable[[], None],
         changed: Callable[[], None],
-        taken: Callable[[Observation], None],
         now: Callable[[], int],
+        taken: Callable[[Observation], None] = lambda _: None,
     ):
         """Keep the parts; start nothing.
 
         :param spooled: called when there is something new in the spool.
         :param changed: called when a source's reachability, or the spool's, has changed.
-        :param taken: called with every observation that was taken in, in order.
         :param now: microseconds since the epoch.
+        :param taken: called with every observation that was taken in, in order.
         """
         self.filters = filters
         #: source -> its last word on whether it sees its host.
@@ -79,8 +79,8 @@ class Pipeline:
         self._spool = spool
         self._spooled = spooled
         self._changed = changed
-        self._taken = taken
         self._now = now
+        self._taken = taken
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)

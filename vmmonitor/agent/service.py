@@ -66,8 +66,8 @@ class AgentService(service.Service):
             spool=self.spool,
             spooled=self.forwarder.wake,
             changed=self._changed,
-            taken=self._taken,
             now=now,
+            taken=self._taken,
         )
         self.reporter = Reporter(
             *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
