@@ -134,10 +134,10 @@ class Standalone(fixtures.Fixture):
         further = pathlib.Path(path, "conf.d")
         further.mkdir()
         # It goes even if this process is killed and can clean up nothing.
-        command = ["setpriv", "--pdeathsig", "TERM", self._scripts / "vmmonitor-standalone"]
+        command = ["setpriv", "--pdeathsig", "TERM", str(self._scripts / "vmmonitor-standalone")]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--config-file", config, "--config-dir", further],
+                [*command, "--config-file", str(config), "--config-dir", str(further)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -178,7 +178,7 @@ class Standalone(fixtures.Fixture):
         :raises Failed: the command did not succeed.
         """
         command = self.command(*arguments, "-f", "json")
-        asked = subprocess.run(command, capture_output=True, text=True)
+        asked = subprocess.run(command, capture_output=True, text=True, start_new_session=True)
         if asked.returncode != 0:
             raise Failed(f"vmmonitor {shlex.join(arguments)}: {asked.stderr}{self.last_lines()}")
         return json.loads(asked.stdout)
@@ -305,7 +305,8 @@ def show(standalone: Standalone, incident_id: str) -> None:
     ):
         print(f"\n$ vmmonitor {shlex.join(words)}", flush=True)
         # In a session of its own: Ctrl-C is ours.
-        subprocess.run(standalone.command(*words), check=True, start_new_session=True)
+        command = standalone.command(*words)
+        subprocess.run(command, check=True, stderr=sys.stderr, start_new_session=True)
 
 
 def run(say: Progress, as_json: bool, keep: Callable[[str], None] | None = None) -> None:
@@ -352,12 +353,17 @@ def run_and_leave(say: Progress, as_json: bool, kept: Kept) -> int:
         pid, usage = kept.told()
         raise Failed(f"process {pid} was left running already.\n{usage}")
 
+    # What is started here lives on; whoever reads our standard error would wait for its end.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(nowhere, 2)
+
     def stay(usage: str) -> None:
         kept.tell(usage)
-        os.write(tell_shown, b".")
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2, tell_shown):
+        for stream in (0, 1, sys.stderr.fileno()):
             os.dup2(nowhere, stream)
+        os.write(tell_shown, b".")
+        os.close(tell_shown)
         signal.pause()
 
     run(say, as_json, stay)

@@ -15,7 +15,7 @@ from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reporter import Reporter
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.errors import InvalidRules
-from vmmonitor.model.event import Observation
+from vmmonitor.model.event import Observation, Reachability
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
@@ -25,7 +25,7 @@ from vmmonitor.sources import Source
 LOG = log.getLogger(__name__)
 
 #: Seconds that each part has to end at a stop.
-STOP_TIMEOUT = 10
+STOP_TIMEOUT = 5
 
 
 def now() -> int:
@@ -64,7 +64,7 @@ class AgentService(service.Service):
             inventory=self.inventory,
             filters=rules,
             spool=self.spool,
-            spooled=self.forwarder.wake,
+            spooled=self._spooled,
             changed=self._changed,
             now=now,
             taken=self._taken,
@@ -81,7 +81,11 @@ class AgentService(service.Service):
         self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
 
     def _changed(self) -> None:
-        self.reporter.wake()
+        self.reporter.look()
+
+    def _spooled(self) -> None:
+        self.forwarder.wake()
+        self.reporter.look()
 
     def _taken(self, observation: Observation) -> None:
         """Tell the other sources what one of them observed."""
@@ -99,21 +103,38 @@ class AgentService(service.Service):
         """Start what takes before what gives."""
         self.forwarder.start()
         self.pipeline.start()
-        for source in self.sources.values():
-            source.start()
+        for name, source in self.sources.items():
+            self._watch(name, source)
         self.reporter.start()
         self._server.start()
         LOG.info(
-            "The agent of host %s watches with: %s", self._conf.host, self._conf.agent.sources
+            "The agent of host %s watches with: %s",
+            *(self._conf.host, ", ".join(self._conf.agent.sources)),
         )
+
+    def _watch(self, name: str, source: Source) -> None:
+        """Start a source; one that cannot start leaves the others alone, and is told."""
+        try:
+            source.start()
+        except Exception as error:
+            LOG.exception("Source %s does not start", name)
+            self.pipeline.observe(
+                Reachability(
+                    source=name, reachable=False, at=now(), reason=f"it does not start: {error}"
+                )
+            )
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes; what is not sent by then stays in the spool."""
         if self._actions:
             self._actions.stop()
-        self._server.stop()
-        for source in self.sources.values():
-            source.stop()
+        self._server.stop(STOP_TIMEOUT)
+        for name, source in self.sources.items():
+            try:
+                source.stop()
+            except Exception:
+                # What was seen until now still has to get to the disk.
+                LOG.exception("Source %s does not stop", name)
         self.pipeline.stop(STOP_TIMEOUT)
         self.forwarder.stop(STOP_TIMEOUT)
         self.reporter.stop(STOP_TIMEOUT)

@@ -2,6 +2,7 @@
 """``vmmonitor-engine``: takes, stores and acts on what the agents send."""
 
 import functools
+import gc
 import sys
 
 import cotyledon
@@ -13,6 +14,9 @@ from vmmonitor.db import schema
 from vmmonitor.db.session import Database
 from vmmonitor.engine.service import EngineService, check
 from vmmonitor.rpc import transport as transports
+
+#: Objects that may be made, beyond those that are freed, before a look for garbage in cycles.
+GARBAGE = 50_000
 
 
 class Worker(cotyledon.Service):
@@ -33,6 +37,10 @@ class Worker(cotyledon.Service):
     def run(self) -> None:
         """Start; cotyledon then waits for signals."""
         self._service.start()
+        # Batches are thousands of objects without a cycle. Python would look for cycles in them
+        # all the time, and each time in everything that was imported too.
+        gc.freeze()
+        gc.set_threshold(GARBAGE)
 
     def terminate(self) -> None:
         """Stop in order."""

@@ -35,6 +35,9 @@ LISTING = Listing(
     default=[("occurred_at", "desc")],
 )
 
+#: What ``_values`` gives, in the table's order.
+COLUMNS = [column.name for column in EVENTS.columns][1:]
+
 
 def insert(tx: Transaction, stored: Sequence[StoredEvent]) -> None:
     """Store events, all or none.
@@ -48,7 +51,7 @@ def insert(tx: Transaction, stored: Sequence[StoredEvent]) -> None:
     # deadlocking), and on each host the order in which things happened.
     ordered = sorted(stored, key=lambda each: (each.event.host, each.event.sequence))
     with unique("An event is stored already"):
-        tx.execute(sa.insert(EVENTS), [_columns(each) for each in ordered])
+        rows.insert(tx, EVENTS, COLUMNS, [_values(each) for each in ordered])
 
 
 def known(tx: Transaction, event_ids: Collection[str]) -> set[str]:
@@ -131,27 +134,28 @@ def _surplus(tx: Transaction, keep: int) -> int | None:
     return tx.execute(query).scalar()
 
 
-def _columns(stored: StoredEvent) -> dict[str, Any]:
+def _values(stored: StoredEvent) -> tuple[Any, ...]:
+    """Return the values of COLUMNS."""
     event, decision = stored.event, stored.decision
-    return {
-        "event_id": event.event_id,
-        "host": event.host,
-        **rows.of_instance(event.instance),
-        "source": event.source,
-        "type": event.type,
-        "detail": event.detail,
-        "occurred_at": event.occurred_at,
-        "attributes": event.attributes,
-        "sequence": event.sequence,
-        "action": decision.action,
-        "severity": decision.severity,
-        "rule": decision.rule,
-        "incident_id": stored.incident_id,
-        "spooled_at": stored.spooled_at,
-        "sent_at": stored.sent_at,
-        "received_at": stored.received_at,
-        "stored_at": stored.stored_at,
-    }
+    return (
+        event.event_id,
+        event.host,
+        *rows.instance_values(event.instance),
+        event.source,
+        event.type,
+        event.detail,
+        event.occurred_at,
+        event.attributes,
+        event.sequence,
+        decision.action,
+        decision.severity,
+        decision.rule,
+        stored.incident_id,
+        stored.spooled_at,
+        stored.sent_at,
+        stored.received_at,
+        stored.stored_at,
+    )
 
 
 def _stored(row: sa.Row[Any]) -> StoredEvent:

@@ -173,10 +173,14 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     return [_incident(row) for row in tx.execute(query)]
 
 
-def next_due(tx: Transaction) -> int | None:
-    """Return when the next hold is over, which may be past; None if nothing waits for that."""
+def next_due(tx: Transaction, now: int) -> int | None:
+    """Return when the next hold will be over; None if nothing waits for that.
+
+    :param now: microseconds since the epoch; what is due already, ``due`` returns.
+    """
     query = sa.select(sa.func.min(INCIDENTS.c.hold_until))
-    return tx.execute(query.where(INCIDENTS.c.state.in_(WAITING))).scalar()
+    later = query.where(INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until > now)
+    return tx.execute(later).scalar()
 
 
 def get(tx: Transaction, incident_id: str) -> Incident:

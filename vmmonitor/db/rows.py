@@ -3,11 +3,13 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from vmmonitor.db.session import Transaction
 from vmmonitor.model.instance import Instance
 
 Item = TypeVar("Item")
@@ -18,10 +20,13 @@ INSTANCE = {
     for field in dataclasses.fields(Instance)
 }
 
+#: The values of these columns, in their order.
+instance_values = operator.attrgetter(*INSTANCE)
+
 
 def of_instance(instance: Instance) -> dict[str, str]:
     """Return the columns of who an instance is."""
-    return {column: getattr(instance, field) for field, column in INSTANCE.items()}
+    return dict(zip(INSTANCE.values(), instance_values(instance), strict=True))
 
 
 def instance(row: sa.RowMapping) -> Instance:
@@ -32,6 +37,32 @@ def instance(row: sa.RowMapping) -> Instance:
 def fields(noun: type, row: sa.RowMapping) -> dict[str, Any]:
     """Return those fields of a dataclass that the row has a column for."""
     return {field.name: row[field.name] for field in dataclasses.fields(noun) if field.name in row}
+
+
+def insert(
+    tx: Transaction, table: sa.Table, names: Sequence[str], values: Sequence[Sequence[Any]]
+) -> None:
+    """Insert many rows by the driver's own ``executemany``, past what SQLAlchemy does for each.
+
+    :param names: of the columns.
+    :param values: of each row, in the order of ``names``.
+    """
+    if tx.dialect.name == "postgresql":
+        # psycopg2's would send row after row; SQLAlchemy makes few statements of them.
+        tx.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in values])
+        return
+    columns = [table.c[name] for name in names]
+    kinds = [column.type.dialect_impl(tx.dialect) for column in columns]
+    binders = [kind.bind_processor(tx.dialect) for kind in kinds]
+    # Column by column, which keeps the work per value out of Python where there is none.
+    bound = [
+        map(binder, column) if binder else column
+        for binder, column in zip(binders, zip(*values, strict=True), strict=True)
+    ]
+    quoted = ", ".join(map(tx.dialect.identifier_preparer.format_column, columns))
+    marks = ", ".join(["?" if tx.dialect.paramstyle == "qmark" else "%s"] * len(columns))
+    statement = f"INSERT INTO {table.name} ({quoted}) VALUES ({marks})"
+    tx.exec_driver_sql(statement, list(zip(*bound, strict=True)))
 
 
 def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:

@@ -31,7 +31,9 @@ def storable(text: str) -> str:
 
 
 def _storable_or_null(text: str | None) -> str | None:
-    return None if text is None else storable(text)
+    if text is None or text.isascii() and "\x00" not in text:
+        return text
+    return storable(text)
 
 
 #: NUL as JSON writes it, after an even number of backslashes.

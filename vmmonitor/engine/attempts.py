@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transactions of a recovery: what is decided, claimed, and made of an outcome.
 
-Each is one database transaction that first locks the incident's row; nothing here calls out,
-waits, or has a thread.
+Each is one database transaction that first locks the incident's row, and only then reads the
+clock, so that time lines are in order; nothing here calls out, waits, or has a thread.
 """
 
 import dataclasses
@@ -24,7 +24,10 @@ from vmmonitor.rules.policies import Policies, Policy, PolicyStep
 
 #: Seconds in which a host tells what became of an instance, beyond the driver's answer.
 SETTLE = 2.0
+#: Seconds after its hold at which an instance that never falls silent is decided on all the same.
+UNDECIDED = 10.0
 RUNS_AGAIN = "the instance runs again"
+TAKEN_OVER = "taken over: its engine is gone"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,15 +56,21 @@ class Attempts:
         self._now = now
 
     # -- a hold is over ------------------------------------------------------------------------
-    def decide(self, tx: Transaction, incident_id: str, verdict: Verdict) -> Claim | None:
+    def decide(self, tx: Transaction, judged: Incident, verdict: Verdict) -> Claim | None:
         """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
 
+        :param judged: the incident as it was before the verdict on it was asked for. If events
+            have come in since, which may tell that all of this was planned, nothing is decided,
+            and it is to be judged again.
         :returns: what to call now; None if nothing, or if another engine was faster.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
+        incident = incidents.lock(tx, judged.incident_id)
         now = self._now()
-        incident = incidents.lock(tx, incident_id)
         if incident.state not in incidents.WAITING or incident.hold_until > now:
+            return None
+        overdue = now - incident.hold_until > UNDECIDED * SECOND
+        if incident.event_count != judged.event_count and not overdue:
             return None
         if verdict.word == verdicts.UNKNOWN:
             self._hold(tx, incident, verdict, now)
@@ -100,11 +109,16 @@ class Attempts:
         :returns: what to call now; None if nothing.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
-        now = self._now()
         incident = incidents.lock(tx, recovery.incident_id)
+        now = self._now()
         policy = self.policies.get(recovery.policy)
+        if incident.running_at is not None and incident.state == states.RECOVERING:
+            self._runs(tx, incident, recovery, now)
+            return None
         if recovery.state == states.WAITING:
-            self._waited(tx, incident, recovery, now)
+            message = "the instance was not seen running in time"
+            recovery = move_recovery(tx, recovery, "fail", message, now)
+            self._after_failure(tx, incident, recovery, True, now)
             return None
         step = _step(policy, recovery)
         if step is None:
@@ -114,15 +128,12 @@ class Attempts:
             return self._claim(tx, incident, recovery, step, now)
         return self._claim(tx, incident, recovery, step, now, taken_over=True)
 
-    def _waited(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
-        """End a recovery that has waited for as long as it may."""
-        if incident.running_at is not None:
-            move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
-            move(tx, incident, "run", RUNS_AGAIN, now)
-            return
-        message = "the instance was not seen running in time"
-        recovery = move_recovery(tx, recovery, "fail", message, now)
-        self._after_failure(tx, incident, recovery, True, now)
+    def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
+        """End a recovery whose instance was seen running since its driver was called."""
+        if recovery.state == states.RUNNING:
+            recovery = self._take_over(tx, recovery, now)
+        move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
+        move(tx, incident, "run", RUNS_AGAIN, now)
 
     def _without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
@@ -131,11 +142,18 @@ class Attempts:
         if recovery.state == states.REQUESTED:
             move_recovery(tx, recovery, "cancel", message, now)
         else:
-            recovery = move_recovery(
-                tx, recovery, "take_over", message, now, lease_owner=str(uuid.uuid4())
-            )
+            recovery = self._take_over(tx, recovery, now)
             move_recovery(tx, recovery, "fail", message, now)
-        move(tx, incident, "give_up", message, now)
+        if incident.running_at is not None:
+            move(tx, incident, "run", RUNS_AGAIN, now)
+        else:
+            move(tx, incident, "give_up", message, now)
+
+    def _take_over(self, tx: Transaction, recovery: Recovery, now: int) -> Recovery:
+        """Take a recovery from an engine that is gone, to end it."""
+        return move_recovery(
+            tx, recovery, "take_over", TAKEN_OVER, now, lease_owner=str(uuid.uuid4())
+        )
 
     # -- claiming ------------------------------------------------------------------------------
     def _request(
@@ -177,7 +195,7 @@ class Attempts:
             tx,
             recovery,
             "take_over" if taken_over else "claim",
-            "taken over: its engine is gone" if taken_over else "calling the driver",
+            TAKEN_OVER if taken_over else "calling the driver",
             now,
             # NOTE: a name of its own for each claim, so that a driver that comes back after its
             # recovery was taken over, be it by the same engine, finds its lease gone.
@@ -193,8 +211,8 @@ class Attempts:
 
         :raises vmmonitor.model.errors.Conflict: the recovery was taken over meanwhile.
         """
-        now = self._now()
         incident = incidents.lock(tx, claim.incident.incident_id)
+        now = self._now()
         runs = incident.running_at is not None
         is_over = incident.state != states.RECOVERING
         wants_to_see = claim.step.wait_for == policies.RUNNING

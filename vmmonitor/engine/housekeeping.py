@@ -5,6 +5,7 @@ Leases that ran out are not its business: the recovery workers look for them all
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 from oslo_config import cfg
@@ -41,9 +42,10 @@ class Housekeeping:
 
     def stop(self, timeout: float) -> None:
         """End after the transaction that is under way; at most ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _tidy_up(self) -> None:
         while not self._stopping.wait(self._conf.housekeeping.interval):

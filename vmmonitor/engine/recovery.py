@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a hold that is over to an instance that runs: the recovery workers.
 
-One thread, "recovery-dispatch", looks for what is due: incidents whose hold is over, recoveries
-that are to be started, whose engine died, or that waited in vain. Each goes to a worker thread,
-which claims it in one transaction, commits, calls out, and writes down what came of it in
-another. Every engine looks at everything; the guarded UPDATEs in the database decide who acts.
+What ingest has just opened, without a hold, goes straight to a worker thread. For all else one
+thread, "recovery-dispatch", looks: incidents whose hold is over, recoveries that are to be
+started, whose engine died, or that waited in vain. A worker claims what it gets in one
+transaction, commits, calls out, and writes down what came of it in another. Every engine looks
+at everything; the guarded UPDATEs in the database decide who acts.
 """
 
-import concurrent.futures
+import functools
 import threading
 import time
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ from vmmonitor.db.session import Database
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.incidents import SECOND
+from vmmonitor.engine.workers import Workers
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import incident as verdicts
+from vmmonitor.model import states
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict
@@ -53,14 +56,12 @@ class Recoveries:
         self._drivers = drivers
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._guard = threading.Lock()
-        #: Incidents that a worker of this engine has in hand.
-        self._busy: set[str] = set()
-        #: recovery_id -> (owner of its lease, monotonic time until which it is renewed)
-        self._leases: dict[str, tuple[str, float]] = {}
-        self._pool = concurrent.futures.ThreadPoolExecutor(
-            conf.recovery.workers, thread_name_prefix="recovery"
+        self._ended = threading.Event()
+        self._workers = Workers(
+            conf.recovery.workers, conf.recovery.poll_interval, freed=self._wake.set
         )
+        #: Owner of a lease -> (what it is for, monotonic time until which it is renewed).
+        self._calls: dict[str, tuple[Claim, float]] = {}
         self._threads = [
             threading.Thread(target=self._dispatch, name="recovery-dispatch", daemon=True),
             threading.Thread(target=self._renew, name="recovery-leases", daemon=True),
@@ -75,28 +76,35 @@ class Recoveries:
         for thread in self._threads:
             thread.start()
 
-    def wake(self) -> None:
-        """Look now: something may be due."""
-        self._wake.set()
+    def held(self, held: Sequence[Incident]) -> None:
+        """Take up incidents whose hold has just been set: those without one at once."""
+        now = self._database.now()
+        for incident in held:
+            if incident.hold_until <= now:
+                self._take(incident)
+            else:
+                self._wake.set()
 
     def stop(self, timeout: float) -> None:
         """Start nothing more and wait for what runs; what does not end is taken over elsewhere.
 
         :param timeout: seconds.
         """
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         self._wake.set()
-        self._threads[0].join(timeout)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        deadline = time.monotonic() + timeout
-        while self._busy and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self._threads[1].join(1)
+        if not self._workers.stop(deadline):
+            LOG.warning("Some recoveries are still under way, another engine takes them over")
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- dispatching ---------------------------------------------------------------------------
     def _dispatch(self) -> None:
-        while not self._stopping.is_set():
+        while True:
             self._wake.clear()
+            if self._stopping.is_set():
+                return
             try:
                 pause = self._look()
             except Retriable as error:
@@ -108,51 +116,57 @@ class Recoveries:
             self._wake.wait(pause)
 
     def _look(self) -> float:
-        """Hand out what is due; returns the seconds until the next look."""
+        """Hand out what is due, the longest due first; returns the seconds to the next look."""
         now = self._database.now()
-        limit = self._conf.recovery.workers + len(self._busy)
+        limit = self._conf.recovery.workers + len(self._workers)
         with self._database.reader() as tx:
-            due_incidents = incidents.due(tx, now, limit)
-            due_recoveries = recoveries.due(tx, now, limit)
-            moments = (incidents.next_due(tx), recoveries.next_due(tx))
-        for recovery in due_recoveries:
-            self._hand_out(recovery.incident_id, self._go_on, recovery)
-        for incident in due_incidents:
-            self._hand_out(incident.incident_id, self._examine, incident)
-        next_due = [(moment - now) / SECOND for moment in moments if moment and moment > now]
+            work: list[Incident | Recovery] = [
+                *incidents.due(tx, now, limit),
+                *recoveries.due(tx, now, limit),
+            ]
+            moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
+        for subject in sorted(work, key=_due_since):
+            self._take(subject)
+        next_due = [(moment - now) / SECOND for moment in moments if moment]
         return min([self._conf.recovery.poll_interval, *next_due])
 
-    def _hand_out(self, incident_id: str, work, subject) -> None:
-        with self._guard:
-            full = len(self._busy) >= self._conf.recovery.workers
-            if full or incident_id in self._busy or self._stopping.is_set():
-                return
-            self._busy.add(incident_id)
-        self._pool.submit(self._do, incident_id, work, subject)
+    def _take(self, subject: Incident | Recovery) -> None:
+        self._workers.take(subject.incident_id, functools.partial(self._do, subject))
 
-    def _do(self, incident_id: str, work, subject) -> None:
+    def _do(self, subject: Incident | Recovery) -> bool:
         try:
-            work(subject)
+            if isinstance(subject, Incident):
+                more = self._examine(subject)
+            else:
+                more = self._go_on(subject)
+            # A look costs as much as examining an incident: none without a reason.
+            if more:
+                self._wake.set()
+            return True
         except Conflict as error:
-            LOG.debug("Another engine was faster with incident %s: %s", incident_id, error)
+            LOG.debug("Another was faster with incident %s: %s", subject.incident_id, error)
         except Retriable as error:
-            LOG.warning("Incident %s is looked at again later: %s", incident_id, error)
+            LOG.warning("Incident %s is looked at again later: %s", subject.incident_id, error)
         except Exception:
-            LOG.exception("Working on incident %s failed", incident_id)
-        finally:
-            with self._guard:
-                self._busy.discard(incident_id)
-            self._wake.set()
+            LOG.exception("Working on incident %s failed", subject.incident_id)
+        return False
 
     # -- a hold is over ------------------------------------------------------------------------
-    def _examine(self, incident: Incident) -> None:
-        """Ask what the instance should be doing, then act on the answer."""
-        with self._database.reader() as tx:
-            told = [stored.event for stored in events.of_incident(tx, incident.incident_id)]
+    def _examine(self, incident: Incident) -> bool:
+        """Ask what the instance should be doing, then act on the answer.
+
+        :returns: whether something else may be due soon.
+        """
+        told = self._told(incident.incident_id)
         verdict = self._judge(incident, told)
-        claim = self._database.run(self._attempts.decide, incident.incident_id, verdict)
+        claim = self._database.run(self._attempts.decide, incident, verdict)
         if claim:
             self._call(claim, told)
+        return claim is not None
+
+    def _told(self, incident_id: str) -> list[Event]:
+        with self._database.reader() as tx:
+            return [stored.event for stored in events.of_incident(tx, incident_id)]
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
         try:
@@ -162,20 +176,20 @@ class Recoveries:
             return Verdict(word=verdicts.UNKNOWN, reason=f"{type(error).__name__}: {error}")
 
     # -- a recovery is due ---------------------------------------------------------------------
-    def _go_on(self, recovery: Recovery) -> None:
+    def _go_on(self, recovery: Recovery) -> bool:
+        # First, so that nothing can go wrong between the claim and the call.
+        told = self._told(recovery.incident_id)
         claim = self._database.run(self._attempts.take_up, recovery)
-        if claim is None:
-            return
-        with self._database.reader() as tx:
-            told = [stored.event for stored in events.of_incident(tx, recovery.incident_id)]
-        self._call(claim, told)
+        if claim:
+            self._call(claim, told)
+        return True
 
     # -- calling -------------------------------------------------------------------------------
     def _call(self, claim: Claim, told: Sequence[Event]) -> None:
         """Call the driver; the claim is committed, its lease is renewed meanwhile."""
         recovery = claim.recovery
         until = time.monotonic() + claim.step.timeout + GRACE
-        self._leases[recovery.recovery_id] = (recovery.lease_owner, until)
+        self._calls[recovery.lease_owner] = (claim, until)
         try:
             outcome = self._outcome(claim, told)
             LOG.info(
@@ -185,7 +199,7 @@ class Recoveries:
             )
             self._write_down(claim, outcome)
         finally:
-            self._leases.pop(recovery.recovery_id, None)
+            self._calls.pop(recovery.lease_owner, None)
 
     def _outcome(self, claim: Claim, told: Sequence[Event]) -> Outcome:
         request = Request(
@@ -200,7 +214,10 @@ class Recoveries:
             *(claim.recovery.recovery_id, claim.recovery.instance_uuid, claim.recovery.driver),
         )
         try:
-            return self._drivers.get(claim.recovery.driver).recover(request)
+            outcome = self._drivers.get(claim.recovery.driver).recover(request)
+            if not isinstance(outcome, Outcome):
+                raise TypeError(f"the driver returned {outcome!r:.100}, which is no Outcome")
+            return outcome
         except Exception as error:
             LOG.exception("Driver %s failed", claim.recovery.driver)
             return Outcome(move="fail", message=f"{type(error).__name__}: {error}", retry=True)
@@ -218,14 +235,39 @@ class Recoveries:
 
     # -- leases --------------------------------------------------------------------------------
     def _renew(self) -> None:
-        while not self._stopping.wait(self._conf.recovery.lease / 3) or self._busy:
-            for recovery_id, (owner, until) in list(self._leases.items()):
-                if time.monotonic() < until:
-                    self._renew_one(recovery_id, owner)
+        """Keep the leases of the calls that are under way, until the last one has ended."""
+        while not self._ended.wait(self._conf.recovery.lease / 3):
+            for owner, (claim, until) in list(self._calls.items()):
+                try:
+                    if time.monotonic() < until:
+                        self._renew_one(claim.recovery)
+                    elif self._calls.pop(owner, None):
+                        self._give_up(claim)
+                except Retriable as error:
+                    LOG.warning("A lease is not renewed: %s", error)
+                except Exception:
+                    LOG.exception("Renewing a lease failed")
 
-    def _renew_one(self, recovery_id: str, owner: str) -> None:
+    def _renew_one(self, recovery: Recovery) -> None:
         lease_until = self._database.now() + round(self._conf.recovery.lease * SECOND)
-        try:
-            self._database.run(recoveries.renew, owner, [recovery_id], lease_until)
-        except Retriable as error:
-            LOG.warning("The lease of recovery %s is not renewed: %s", recovery_id, error)
+        owner, recovery_ids = recovery.lease_owner, [recovery.recovery_id]
+        self._database.run(recoveries.renew, owner, recovery_ids, lease_until)
+
+    def _give_up(self, claim: Claim) -> None:
+        """Let any engine take the recovery over when its lease runs out, this one too."""
+        LOG.error(
+            "Driver %s does not return from recovery %s, which is to be taken over",
+            *(claim.recovery.driver, claim.recovery.recovery_id),
+        )
+        self._workers.let_go(claim.incident.incident_id)
+
+
+def _due_since(subject: Incident | Recovery) -> int:
+    if isinstance(subject, Incident):
+        return subject.hold_until
+    moments = {
+        states.REQUESTED: subject.not_before,
+        states.RUNNING: subject.lease_until,
+        states.WAITING: subject.wait_until,
+    }
+    return moments[subject.state]

@@ -69,7 +69,7 @@ class EngineService(service.Service):
             conf, self._database, policies, drivers.expectation(conf), self._drivers
         )
         self._ingest = Ingest(
-            self._database, policies, conf.engine.commit_events, self.recoveries.wake
+            self._database, policies, conf.engine.commit_events, self.recoveries.held
         )
         self._housekeeping = Housekeeping(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
@@ -82,8 +82,7 @@ class EngineService(service.Service):
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes."""
-        self._server.stop()
-        self._server.wait()
+        self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
         self.recoveries.stop(STOP_TIMEOUT)

@@ -168,14 +168,15 @@ class ProcessSource(sources.Source):
         if not unwatched or self._obstacle:
             return
         found = procfs.find(unwatched)
-        room = _room(len(self._selector.get_map()), len(found))
-        for process in list(found.values())[:room]:
+        new = [process for process in found.values() if self._is_new(process)]
+        room = _room(len(self._selector.get_map()), len(new))
+        for process in new[:room]:
             self._watch(process)
-        if room < len(found):
+        if room < len(new):
             LOG.error(
                 "%d more QEMU processes cannot be watched: too few files may be open "
                 "(LimitNOFILE of the agent's systemd unit, or ulimit -n)",
-                len(found) - room,
+                len(new) - room,
             )
         unseen = unwatched - set(found) - set(self._watched)
         if unseen:
@@ -184,17 +185,17 @@ class ProcessSource(sources.Source):
                 *(len(unseen), min(unseen)),
             )
 
+    def _is_new(self, process: Process) -> bool:
+        known = self._watched.get(process.instance_uuid)
+        return known is None or known.started < process.started
+
     def _watch(self, process: Process) -> None:
-        uuid = process.instance_uuid
-        known = self._watched.get(uuid)
-        if known and known.started >= process.started:
-            return
         pidfd = procfs.opened(process)
         if pidfd is None:
             return
         self._selector.register(pidfd, selectors.EVENT_READ, process)
-        self._watched[uuid] = process
-        LOG.debug("Watching process %d of instance %s", process.pid, uuid)
+        self._watched[process.instance_uuid] = process
+        LOG.debug("Watching process %d of instance %s", process.pid, process.instance_uuid)
 
     def _reach(self) -> None:
         """Tell whether processes can be watched here, if that is new."""

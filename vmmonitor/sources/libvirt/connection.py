@@ -220,7 +220,7 @@ class DomainEvents(Connection):
                 raise
             if event_id not in self._noted:
                 self._noted.add(event_id)
-                LOG.info("This libvirt has no event %s", tables.KINDS[event_id].name)
+                LOG.debug("This libvirt has no event %s", tables.KINDS[event_id].name)
 
     def _give_back(self, callback: int) -> None:
         self.libvirt.domainEventDeregisterAny(callback)

@@ -9,6 +9,7 @@ event (which is after the commit) and when the engine called the driver.
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import random
@@ -32,12 +33,16 @@ from vmmonitor.tests.fixtures.processes import wait_until
 WARM_UP = 3
 GUESTS = 4
 PATIENCE_S = 60.0
+#: Stops of an event that its row tells; ``spooled_at`` is before the spool's write to the disk,
+#: ``stored_at`` before the commit.
+STOPS = ("occurred_at", "spooled_at", "sent_at", "received_at", "stored_at")
 
 RECEIPT = re.compile(r"Event (\S+) is stored, (\S+) ms after its callback")
 CALL = re.compile(r"^(\S+) .*Recovery \S+ of instance (\S+): driver \S+ is called", re.MULTILINE)
-STOPS = sqlalchemy.text(
-    "SELECT event_id, occurred_at, incident_id FROM events WHERE instance_uuid = :uuid"
-    " AND occurred_at >= :since AND type = 'lifecycle.stopped' AND detail = 'failed'"
+STOPPED = sqlalchemy.text(
+    "SELECT event_id, occurred_at, spooled_at, sent_at, received_at, stored_at"
+    " FROM events WHERE instance_uuid = :uuid AND occurred_at >= :since"
+    " AND type = 'lifecycle.stopped' AND detail = 'failed'"
     " ORDER BY occurred_at"
 )
 OVER = sqlalchemy.text(
@@ -130,15 +135,23 @@ def _figures(
     receipts = {found[1]: float(found[2]) for found in RECEIPT.finditer(agent_log.read_text())}
     calls = [(float(at) * 1e6, uuid) for at, uuid in CALL.findall(engine_log.read_text())]
     bare, callback, stored, recovery = [], [], [], []
+    way: dict[str, list[float]] = {f"{a} -> {b}": [] for a, b in itertools.pairwise(STOPS)}
+    way |= {"stored_at -> receipt": [], "receipt -> driver called": []}
     for kill in kills:
         with database.connect() as tx:
-            stop = tx.execute(STOPS, {"uuid": kill.uuid, "since": kill.killed_at}).first()
+            stop = tx.execute(STOPPED, {"uuid": kill.uuid, "since": kill.killed_at}).first()
         bare.append((kill.told_at - kill.killed_at) / 1000)
         callback.append((stop.occurred_at - kill.killed_at) / 1000)
         stored.append(receipts[stop.event_id])
         called_at = min(at for at, uuid in calls if uuid == kill.uuid and at > stop.occurred_at)
         recovery.append((called_at - stop.occurred_at) / 1000)
+        moments = [getattr(stop, name) / 1000 for name in STOPS]
+        moments += [stop.occurred_at / 1000 + stored[-1], called_at / 1000]
+        for steps, (before, after) in zip(way.values(), itertools.pairwise(moments), strict=True):
+            steps.append(after - before)
     say(f"latency: kill -> bare libvirt callback, ms: {spread(bare)}")
+    for name, steps in way.items():
+        say(f"latency: {name}, ms: {spread(steps)}")
     figures = {
         "kills": len(kills),
         "kill_to_callback_ms": spread(callback),

@@ -10,7 +10,7 @@ import uuid
 import oslo_messaging
 
 from vmmonitor.model import states
-from vmmonitor.model.event import CRITICAL, RECOVER, Decision
+from vmmonitor.model.event import CRITICAL, RECORD, RECOVER, Decision
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import engine_api, transport, wire
 from vmmonitor.tests.fixtures import nouns, reaper
@@ -135,6 +135,25 @@ class TestRabbitMQ(Deaths):
         self.kill_all(guests, rabbitmq.kill, rabbitmq.restart)
         self.check_recovered(guests)
 
+    def test_away_at_the_start(self):
+        """What a host does first after an outage of everything."""
+        rabbitmq = self.useFixture(RabbitMQ())
+        self.deploy(bus=rabbitmq.url)
+        rabbitmq.kill()
+        engine = self.deployment.engine(options=self.policies(RESTART))
+        engine.start()
+        agent = self.deployment.agent(self.hypervisor())
+        agent.start("Source libvirt sees its host")
+        (guest,) = self.guests(1, defined=True)
+        guest.kill()
+        agent.wait_for("lifecycle.stopped/failed of instance")
+        for program in (agent, engine):
+            self.assertEqual(0, program.stop(), program.name)
+        engine.start()
+        agent.start()
+        rabbitmq.restart()
+        self.check_recovered([guest])
+
 
 class TestMariaDB(Deaths):
     def test_killed(self):
@@ -145,6 +164,16 @@ class TestMariaDB(Deaths):
         guests = self.guests(GUESTS, defined=True)
         self.kill_all(guests, mariadb.kill, mariadb.restart)
         self.check_recovered(guests)
+
+    def test_away_at_the_start(self):
+        mariadb = self.useFixture(MariaDB())
+        self.deploy(connection=mariadb.create())
+        mariadb.kill()
+        engine = self.deployment.engine()
+        engine.start()
+        self.assertEqual(1, engine.ended(60))
+        (line,) = engine.output().splitlines()
+        self.assertIn("vmmonitor-engine: The database cannot be reached", line)
 
 
 class TestLibvirtd(Deaths):
@@ -255,6 +284,29 @@ class TestTwoEngines(WholeTest):
         self.assertTrue(self.is_done(incident))
         told = [step.message for step in self.deployment.steps(incident.incident_id)]
         self.assertEqual(1, sum("taken over" in message for message in told), told)
+
+    def test_what_runs_again_is_not_called_for_again(self):
+        self.receiver.answer = lambda _: self.receiver.over.wait(PATIENCE_S)
+        first, second = self.engines
+        self.start(first)
+        (failure,) = self.events(1)
+        self.send(first, [failure])
+        self.wait(lambda: self.receiver.received, "not called")
+        first.kill()
+        self.start(second)
+        started = failure | {"event_id": str(uuid.uuid4()), "type": "lifecycle.started"}
+        started["decision"] = failure["decision"] | {"action": RECORD}
+        self.send(second, [started])
+        instance = failure["instance"]["uuid"]
+        self.wait(
+            lambda: (
+                [one.state for one in self.deployment.incidents(instance)] == [states.RESOLVED]
+            ),
+            "not resolved",
+        )
+        (incident,) = self.deployment.incidents(instance)
+        self.assertTrue(self.is_done(incident))
+        self.assertEqual(1, len(self.receiver.received))
 
 
 class TestTakeOver(Deaths):

@@ -10,7 +10,8 @@ import sys
 import fixtures
 import testtools
 
-from vmmonitor.agent.spool import Spool, SpoolUnavailable, WrongFormat
+from vmmonitor.agent.spool import Spool, SpoolUnavailable
+from vmmonitor.agent.spool_file import RESERVE, WrongFormat
 
 #: Appends for ever, and says so after each event that is on the disk.
 WRITER = """
@@ -178,14 +179,93 @@ class SpoolTest(testtools.TestCase):
     def test_damage_that_shows_later_is_met_the_same_way(self):
         spool = self.open()
         spool.append([delivery("a")], {})
+        self.lose(spool)
+        spool.append([delivery("b")], {})
+        self.assertEqual(["b"], self.ids(spool))
+        self.assertEqual(1, len(spool.set_aside))
+
+    def lose(self, spool: Spool) -> None:
+        """Put an empty file where the spool was."""
         spool._db.close()
         for ending in ("", "-wal", "-shm"):
             if os.path.exists(self.path + ending):
                 os.unlink(self.path + ending)
         spool._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        spool.append([delivery("b")], {})
+
+    def test_one_row_that_cannot_be_read_holds_up_nothing(self):
+        spool = self.open()
+        spool.append([delivery(name) for name in "abc"], {})
+        with sqlite3.connect(self.path) as db:
+            db.execute("UPDATE event SET body = 'torn' WHERE sequence = 2")
+        self.assertEqual(["a", "c"], self.ids(spool))
+        self.assertEqual((2, 1), (spool.depth, len(spool.set_aside)))
+
+    def test_a_broken_file_that_cannot_be_replaced_yet_is_tried_again(self):
+        spool = self.open()
+        spool.append([delivery("a"), delivery("b")], {})
+        first = spool.read(1)
+        with sqlite3.connect(self.path) as db:
+            db.execute("UPDATE event SET body = 'torn' WHERE sequence = 1")
+        os.mkdir(self.path + ".new")
+        for _ in range(2):
+            self.assertRaises(SpoolUnavailable, spool.read, 9)
+        os.rmdir(self.path + ".new")
+        spool.append([delivery("c")], {})
+        self.assertEqual(["b", "c"], self.ids(spool))
+        spool.settle(first, {}, now=1)
+        self.assertEqual(["b", "c"], self.ids(spool), "another event was taken for this one")
+
+    def test_a_receipt_for_what_was_read_before_the_damage_takes_nothing_else(self):
+        spool = self.open()
+        spool.append([delivery("a"), delivery("b")], {})
+        spool.settle(spool.read(1), {}, now=1)
+        read = spool.read(9)
+        with open(self.path, "r+b") as file:
+            os.ftruncate(file.fileno(), 0)
+        spool._db.close()
+        spool._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        for number in range(3):
+            spool.append([delivery(str(number))], {})
+        spool.settle(read, {}, now=1)
+        self.assertEqual(["0", "1", "2"], self.ids(spool)[-3:])
+
+    def test_rows_that_cannot_be_read_cost_no_other_row(self):
+        spool = self.open()
+        spool.append([delivery("a"), delivery("b"), delivery("c")], {"u": {"n": 1}, "v": {"n": 2}})
+        with sqlite3.connect(self.path) as db:
+            db.execute("UPDATE event SET body = substr(body, 5) WHERE event_id = 'a'")
+            db.execute("UPDATE event SET body = x'ff00' WHERE event_id = 'c'")
+            db.execute("UPDATE known SET body = substr(body, 1, 4) WHERE uuid = 'u'")
+        spool.close()
+        spool = self.open()
+        self.assertEqual({"v": {"n": 2}}, spool.known())
         self.assertEqual(["b"], self.ids(spool))
-        self.assertEqual(1, len(spool.set_aside))
+        self.assertEqual((1, 1), (spool.depth, len(spool.set_aside)))
+
+    def test_after_a_failed_receipt_appends_are_still_on_the_disk(self):
+        spool = self.open()
+        spool.append([delivery("a")], {})
+        spool._db.execute(
+            "CREATE TRIGGER no BEFORE DELETE ON event BEGIN SELECT 1/0, raise(FAIL, 'x'); END"
+        )
+        self.assertRaises(SpoolUnavailable, spool.settle, spool.read(1), {}, 1)
+        self.assertEqual((2,), spool._db.execute("PRAGMA synchronous").fetchone())
+
+    def test_one_that_was_half_made_is_finished(self):
+        self.open().close()
+        with sqlite3.connect(self.path) as db:
+            db.execute("PRAGMA user_version = 0")
+        spool = self.open()
+        spool.append([delivery("a")], {})
+        self.assertEqual(["a"], self.ids(spool))
+        self.assertEqual([], spool.set_aside)
+
+    def test_it_has_its_reserve_after_a_restart_too(self):
+        self.open().close()
+        spool = self.open()
+        self.assertGreater(os.path.getsize(self.path), RESERVE)
+        self.assertGreater(os.path.getsize(self.path + "-wal"), RESERVE)
+        self.assertEqual({}, spool.known())
 
     def test_a_newer_format_is_left_alone(self):
         self.open().close()

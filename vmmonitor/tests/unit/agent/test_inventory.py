@@ -10,6 +10,7 @@ from vmmonitor.model.instance import Instance, Seen
 
 UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
 NAMED = Instance(uuid=UUID, name="web", hypervisor_name="instance-2a", project_id="p1")
+NOW = 1000
 
 
 def seen(state="running", reason="booted", run_id=1, **changes) -> Seen:
@@ -30,7 +31,7 @@ def listing(*instances: Seen, at: int = 100, why: str = "reconnect") -> Listing:
 
 def knowing(*instances: Seen, at: int = 10) -> Inventory:
     inventory = Inventory({})
-    inventory.compare(listing(*instances, at=at, why="start"))
+    inventory.compare(listing(*instances, at=at, why="start"), NOW)
     inventory.take_changes()
     return inventory
 
@@ -102,11 +103,11 @@ class EventTest(unittest.TestCase):
 class ListingTest(unittest.TestCase):
     def test_the_first_look_is_no_event(self):
         inventory = Inventory({})
-        self.assertEqual([], inventory.compare(listing(seen(), why="start")))
+        self.assertEqual([], inventory.compare(listing(seen(), why="start"), NOW))
         self.assertEqual("running", inventory.get(UUID).state)
 
     def test_the_first_look_tells_what_is_in_trouble(self):
-        events = Inventory({}).compare(listing(seen("paused", "ioerror"), why="start"))
+        events = Inventory({}).compare(listing(seen("paused", "ioerror"), why="start"), NOW)
         self.assertEqual(["lifecycle.suspended/ioerror"], causes(events))
 
     def test_what_was_missed_has_its_cause(self):
@@ -123,42 +124,42 @@ class ListingTest(unittest.TestCase):
             ("pmsuspended", "unknown", "lifecycle.pmsuspended/unknown"),
         ):
             inventory = knowing(seen())
-            (event,) = inventory.compare(listing(seen(state, reason, -1)))
+            (event,) = inventory.compare(listing(seen(state, reason, -1)), NOW)
             self.assertEqual([cause], causes([event]))
             self.assertEqual(NAMED, event.instance)
             self.assertEqual("reconnect", event.attributes["noticed"])
             self.assertEqual("running", event.attributes["was"])
-            again = inventory.compare(listing(seen(state, reason, -1), at=200))
+            again = inventory.compare(listing(seen(state, reason, -1), at=200), NOW)
             self.assertEqual([], again, "told twice")
 
     def test_one_that_vanished(self):
         inventory = knowing(seen(persistent=False))
-        self.assertEqual(["lifecycle.stopped/vanished"], causes(inventory.compare(listing())))
-        self.assertEqual([], inventory.compare(listing(at=200)), "told twice")
+        self.assertEqual(["lifecycle.stopped/vanished"], causes(inventory.compare(listing(), NOW)))
+        self.assertEqual([], inventory.compare(listing(at=200), NOW), "told twice")
 
     def test_a_shutdown_that_was_seen_to_begin(self):
         inventory = knowing(seen())
         inventory.learn(raw("lifecycle.shutdown/host"))
-        (event,) = inventory.compare(listing(seen("shutoff", "shutdown", -1)))
+        (event,) = inventory.compare(listing(seen("shutoff", "shutdown", -1)), NOW)
         self.assertEqual("host", event.attributes["shutdown_by"])
 
     def test_one_that_was_started(self):
         inventory = knowing(seen("shutoff", "destroyed", -1))
-        events = inventory.compare(listing(seen(run_id=7)))
+        events = inventory.compare(listing(seen(run_id=7)), NOW)
         self.assertEqual(["lifecycle.started/booted"], causes(events))
 
     def test_one_that_was_started_anew_meanwhile(self):
-        events = knowing(seen(run_id=1)).compare(listing(seen(run_id=2)))
+        events = knowing(seen(run_id=1)).compare(listing(seen(run_id=2)), NOW)
         self.assertEqual(["lifecycle.started/booted"], causes(events))
 
     def test_one_that_did_nothing(self):
         for state, reason in (("running", "booted"), ("paused", "user"), ("shutoff", "crashed")):
             inventory = knowing(seen(state, reason))
-            self.assertEqual([], inventory.compare(listing(seen(state, reason))))
+            self.assertEqual([], inventory.compare(listing(seen(state, reason)), NOW))
 
     def test_one_that_could_not_be_looked_at_is_as_it_was(self):
         inventory = knowing(seen())
-        self.assertEqual([], inventory.compare(listing(seen("unknown-0", "error"))))
+        self.assertEqual([], inventory.compare(listing(seen("unknown-0", "error")), NOW))
         self.assertEqual("running", inventory.get(UUID).state)
 
     def test_a_pause_that_was_told_by_its_event_is_not_told_again(self):
@@ -168,20 +169,20 @@ class ListingTest(unittest.TestCase):
         ):
             inventory = knowing(seen())
             inventory.learn(raw(cause))
-            self.assertEqual([], inventory.compare(listing(seen("paused", reason))))
+            self.assertEqual([], inventory.compare(listing(seen("paused", reason)), NOW))
 
     def test_an_event_during_the_listing_is_newer(self):
         inventory = knowing(seen())
         inventory.learn(raw("lifecycle.stopped/failed", at=150))
-        self.assertEqual([], inventory.compare(listing(seen(), at=100)))
+        self.assertEqual([], inventory.compare(listing(seen(), at=100), NOW))
         self.assertEqual("shutoff", inventory.get(UUID).state)
         inventory = knowing()
         inventory.learn(raw("lifecycle.started/booted", at=150, seen=seen()))
-        self.assertEqual([], inventory.compare(listing(at=100)))
+        self.assertEqual([], inventory.compare(listing(at=100), NOW))
 
     def test_the_event_of_what_a_listing_noticed_is_dropped_once(self):
         inventory = knowing(seen())
-        inventory.compare(listing(seen("shutoff", "crashed", -1)))
+        inventory.compare(listing(seen("shutoff", "crashed", -1)), NOW)
         self.assertIsNone(inventory.learn(raw("lifecycle.stopped/failed", at=120)))
         self.assertIsNotNone(inventory.learn(raw("lifecycle.started/booted", at=130)))
         self.assertIsNotNone(inventory.learn(raw("lifecycle.stopped/failed", at=140)))
@@ -191,7 +192,7 @@ class ListingTest(unittest.TestCase):
         before.learn(raw("lifecycle.shutdown/host"))
         kept = json.loads(json.dumps(before.take_changes()))
         after = Inventory({uuid: read_known(form) for uuid, form in kept.items()})
-        (event,) = after.compare(listing(seen("shutoff", "shutdown", -1), why="start"))
+        (event,) = after.compare(listing(seen("shutoff", "shutdown", -1), why="start"), NOW)
         self.assertEqual("host", event.attributes["shutdown_by"])
         self.assertEqual("<domain/>", after.get(UUID).definition)
 
@@ -213,7 +214,7 @@ class TidyTest(unittest.TestCase):
     def test_the_digest_changes_with_what_an_engine_is_told(self):
         inventory = knowing(seen())
         before = inventory.digest()
-        inventory.compare(listing(seen()))
+        inventory.compare(listing(seen()), NOW)
         self.assertEqual(before, inventory.digest())
         inventory.learn(raw("lifecycle.stopped/failed"))
         self.assertNotEqual(before, inventory.digest())

@@ -194,11 +194,14 @@ class IncidentsContract:
         with self.database.reader() as tx:
             self.assertEqual([crowd[1], crowd[2], crowd[0]], incidents.due(tx, NOON + 3, 10))
             self.assertEqual([crowd[1]], incidents.due(tx, NOON + 3, 1))
-            self.assertEqual(NOON + 1, incidents.next_due(tx))
+            told = [incidents.next_due(tx, NOON + late) for late in (0, 1, 99)]
+            self.assertEqual([NOON + 1, NOON + 2, None], told)
 
     def test_nothing_is_due_without_incidents(self: Any) -> None:
         with self.database.reader() as tx:
-            self.assertEqual(([], None), (incidents.due(tx, NOON, 9), incidents.next_due(tx)))
+            self.assertEqual(
+                ([], None), (incidents.due(tx, NOON, 9), incidents.next_due(tx, NOON))
+            )
 
     def test_reschedule_happens_once(self: Any) -> None:
         incident = samples.incident()
