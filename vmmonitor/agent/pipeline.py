@@ -138,9 +138,10 @@ class Pipeline:
         """
         self._keep(observations)
         for observation in observations:
-            self._taken(observation)
+            if isinstance(observation, Observation):
+                self._taken(observation)
 
-    def _keep(self, observations: list[Observation]) -> None:
+    def _keep(self, observations: list[Any]) -> None:
         deliveries = [
             delivery
             for observation in observations

@@ -5,6 +5,8 @@ One SQLite file in WAL mode. An event and what it changes in the agent's knowled
 transaction, so that after any death both are there or neither is: nothing is told twice, nothing
 is left out. An append is on the disk (fsync) when it returns; forgetting what the engine has
 acknowledged is not worth an fsync, because a batch that is sent again is stored once.
+
+How the file is made, and what is had of one that is damaged, stands in ``spool_file.py``.
 """
 
 import contextlib
@@ -62,7 +64,7 @@ class Spool:
         :param max_bytes: bound of the size of the file, in bytes.
         :param read_only: only look; a broken one stays where it is.
         :raises SpoolUnavailable: there is no way to write there.
-        :raises vmmonitor.agent.spool_file.WrongFormat: a newer vmmonitor wrote it.
+        :raises WrongFormat: a newer vmmonitor wrote it.
         """
         self.path = path
         #: How many events were given up because the spool was full.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of the spool: its form, how it is opened, and what can be had of a damaged one.
+"""The file of a spool: its form, and what can still be read of a broken one.
 
 When it is opened it gets ``RESERVE`` bytes of free pages in itself and in its write-ahead log, so
 that a full disk does not stop the agent: SQLite uses these again and again.
@@ -12,7 +12,7 @@ Format of the file (``PRAGMA user_version``):
 import json
 import os
 import sqlite3
-import time
+from typing import Any
 
 from oslo_log import log
 
@@ -22,6 +22,8 @@ LOG = log.getLogger(__name__)
 
 FORMAT = 1
 RESERVE = 4 * 1024 * 1024
+#: SQLite keeps a spool in files of these endings.
+ENDINGS = ("", "-wal", "-shm")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
@@ -43,22 +45,12 @@ CREATE TABLE IF NOT EXISTS known (
     body TEXT NOT NULL
 );
 """
-
-#: SQLite keeps a spool in files of these endings.
-ENDINGS = ("", "-wal", "-shm")
-
 #: Table -> its columns; the last one holds JSON.
 COLUMNS = {
     "event": "sequence, event_id, action, body",
     "refused": "sequence, event_id, reason, refused_at, body",
     "known": "uuid, body",
 }
-
-#: Condition of a row whose body is not the JSON, all in ASCII, that was written.
-UNREADABLE = """
-CASE typeof(body) WHEN 'text'
-THEN body GLOB '*[^' || char(1) || '-~]*' OR NOT json_valid(body) ELSE 1 END
-"""
 
 
 class WrongFormat(VmmonitorError):
@@ -86,7 +78,6 @@ def open_file(path: str) -> sqlite3.Connection:
         if found == 0:
             _create(db)
         _reserve(db)
-        _set_unreadable_aside(db)
     except BaseException:
         db.close()
         raise
@@ -109,25 +100,6 @@ def _reserve(db: sqlite3.Connection) -> None:
         db.execute("DELETE FROM known WHERE uuid = ''")
     except sqlite3.OperationalError as error:
         LOG.warning("The spool has no reserve for a full disk: %s", error)
-
-
-def _set_unreadable_aside(db: sqlite3.Connection) -> None:
-    """Take rows out of the way whose bodies were damaged while the file as such is whole."""
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        found = db.execute(
-            "INSERT OR REPLACE INTO refused (sequence, event_id, body, reason, refused_at)"
-            " SELECT sequence, event_id, json_object('unreadable', hex(body)), ?, ?"
-            f" FROM event WHERE {UNREADABLE}",
-            ("its row in the spool cannot be read", time.time_ns() // 1000),
-        ).rowcount
-        db.execute(f"DELETE FROM event WHERE {UNREADABLE}")
-        forgotten = db.execute(f"DELETE FROM known WHERE {UNREADABLE}").rowcount
-    if found or forgotten:
-        LOG.error(
-            "The spool is damaged: %d events are set aside in it, %d instances are forgotten",
-            *(found, forgotten),
-        )
 
 
 def is_broken(error: Exception) -> bool:
@@ -164,15 +136,22 @@ def write(db: sqlite3.Connection, found: dict[str, list[tuple]]) -> None:
 
 
 def _rows(path: str, query: str) -> list[tuple]:
-    rows = []
+    rows: list[tuple] = []
     try:
         db = sqlite3.connect(path, isolation_level=None)
         try:
-            for row in db.execute(query):
-                json.loads(row[-1])
-                rows.append(row)
+            db.text_factory = lambda text: text.decode(errors="replace")
+            rows += (row for row in db.execute(query) if _is_json(row[-1]))
         finally:
             db.close()
-    except (sqlite3.Error, ValueError, TypeError) as error:
+    except sqlite3.Error as error:
         LOG.warning("Reading the broken spool ended after %d rows: %s", len(rows), error)
     return rows
+
+
+def _is_json(body: Any) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, TypeError):
+        return False
+    return True

@@ -215,6 +215,29 @@ class SpoolTest(testtools.TestCase):
         spool.settle(first, {}, now=1)
         self.assertEqual(["b", "c"], self.ids(spool), "another event was taken for this one")
 
+    def test_a_receipt_from_before_the_damage_forgets_no_other_event(self):
+        spool = self.open()
+        spool.append([delivery("a"), delivery("b"), delivery("c")], {})
+        sent = spool.read(1)
+        self.lose(spool)
+        spool.append([delivery("d")], {})
+        self.assertEqual(1, spool.read(1)[0].sequence)
+        spool.settle(sent, {1: "no"}, now=1)
+        self.assertEqual((["d"], 0), (self.ids(spool), spool.refused_count))
+
+    def test_what_is_spooled_after_a_failed_receipt_is_on_the_disk(self):
+        spool = self.open()
+        spool.append([delivery("a")], {})
+        entries = spool.read(1)
+        with sqlite3.connect(self.path) as db:
+            db.execute(
+                "CREATE TRIGGER no BEFORE DELETE ON event BEGIN SELECT RAISE(FAIL, 'no'); END"
+            )
+        self.assertRaises(SpoolUnavailable, spool.settle, entries, {}, 1)
+        (level,) = spool._db.execute("PRAGMA synchronous").fetchone()
+        self.assertEqual(2, level, "not FULL")
+        self.assertEqual((["a"], 1), (self.ids(spool), spool.depth))
+
     def test_a_receipt_for_what_was_read_before_the_damage_takes_nothing_else(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b")], {})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """List, then follow, on libvirt's test driver, which lives in this process."""
 
+import logging
 import os
 import threading
 import time
@@ -223,11 +224,12 @@ class ReachabilityTest(base.LibvirtTest):
             fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connection.tables.KINDS", newer)
         )
         DomainEvents._noted.clear()
+        log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         for _ in range(2):
             made, observed = self.source()
             self.wait(lambda observed=observed: observed.reachable() == [True], "reachable")
             made.stop()
-        self.assertEqual(1, self.log.output.count("from_the_future"))
+        self.assertEqual(1, log.output.count("from_the_future"))
 
 
 class ListAgainTest(base.LibvirtTest):
