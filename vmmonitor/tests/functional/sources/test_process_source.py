@@ -53,8 +53,13 @@ class ProcessTest(testtools.TestCase):
 
     def new(self):
         """Start a process; returns its instance's uuid and its pid."""
-        one = str(uuid.uuid4())
-        return one, self.qemus.start(one)
+        [(one, pid)] = self.new_ones(1).items()
+        return one, pid
+
+    def new_ones(self, count):
+        """Start so many processes; returns their pids by their instances' uuids."""
+        uuids = [str(uuid.uuid4()) for _ in range(count)]
+        return dict(zip(uuids, self.qemus.start(*uuids), strict=True))
 
     def watched(self, count):
         """Wait until so many instances are watched."""
@@ -139,7 +144,7 @@ class WatchTest(ProcessTest):
         self.source.follow(listing(one))
         self.watched(1)
         self.qemus.kill(first)
-        second = self.qemus.start(one)
+        [second] = self.qemus.start(one)
         self.source.follow(lifecycle("started", one))
         eventually(lambda: self.source._watched.get(one, mock.Mock(pid=0)).pid == second)
         self.qemus.kill(second)
@@ -152,7 +157,7 @@ class WatchTest(ProcessTest):
         self.source.follow(listing(one))
         self.watched(1)
         time.sleep(3 / procfs.TICKS_PER_SECOND)
-        second = self.qemus.start(one)
+        [second] = self.qemus.start(one)
         self.source.follow(lifecycle("resumed", one))
         other, _ = self.new()
         self.source.follow(lifecycle("started", other))
@@ -179,7 +184,7 @@ class WatchTest(ProcessTest):
         self.assertEqual([(one, pid)], self.exited())
 
     def test_a_thousand_in_one_thread(self):
-        pids = dict(self.new() for _ in range(1000))
+        pids = self.new_ones(1000)
         before = threading.active_count()
         self.started()
         self.source.follow(listing(*pids))
@@ -236,7 +241,7 @@ class TroubleTest(ProcessTest):
                 "resource.getrlimit", lambda _: (process.SPARE_FILES + 3, process.SPARE_FILES + 3)
             )
         )
-        pids = dict(self.new() for _ in range(5))
+        pids = self.new_ones(5)
         self.started()
         self.source.follow(listing(*pids))
         eventually(lambda: "3 more QEMU processes cannot be watched" in self.log.output)
