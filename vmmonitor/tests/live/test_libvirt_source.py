@@ -5,18 +5,16 @@ import dataclasses
 import itertools
 import os
 import signal
-import socket
 import time
 
 import fixtures
-import libvirt
 
 from vmmonitor.model.event import Listing, RawEvent, Reachability
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
 from vmmonitor.tests.fixtures.guest import NovaMetadata
 from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.functional.sources import base
-from vmmonitor.tests.live.libvirt_base import LiveTest, fill
+from vmmonitor.tests.live.libvirt_base import LiveTest, fill, migrate
 
 #: Seconds in which nothing more must come.
 QUIET_S = 0.3
@@ -216,17 +214,6 @@ class MigrationTest(LiveTest):
         self.assertEqual("server-1", resumed.instance.name)
 
 
-def migrate(found, target):
-    """Move a running domain to another host."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE
-    with target.connection() as there:
-        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://127.0.0.1:{port}"}
-        found.migrate3(there, parameters, flags)
-
-
 class ReachabilityTest(LiveTest):
     """libvirtd dies, restarts and hangs; the guests live on."""
 
@@ -307,7 +294,9 @@ class ReachabilityTest(LiveTest):
         self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
 
     def test_libvirtd_hangs_from_the_start(self):
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.JOIN_TIMEOUT", 0.5))
+        self.useFixture(
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.5)
+        )
         os.kill(self.own.pid, signal.SIGSTOP)
         self.addCleanup(os.kill, self.own.pid, signal.SIGCONT)
         source, observed = self.source(uri=self.own.uri, keepalive_interval=1, keepalive_count=1)
