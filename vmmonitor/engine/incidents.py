@@ -21,6 +21,8 @@ from vmmonitor.rpc.wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
 
 SECOND = 1_000_000
+#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
+SETTLE = 2.0
 #: Seconds after its hold within which a failure of an open incident is the one that opened it.
 SAME_FAILURE = 60.0
 
@@ -171,15 +173,21 @@ class Sorting:
         del self._cases[incident.instance.uuid]
 
     def _end_recovery(self, incident: Incident, word: str) -> bool:
-        """End the incident's recovery; False while its driver is still at work."""
+        """End the incident's recovery; False where what comes next decides."""
         recovery = recoveries.active_for(self._tx, incident.incident_id)
         if recovery is None:
             return True
-        if recovery.state == states.RUNNING:
+        if recovery.state == states.RUNNING or self._has_just_failed(recovery):
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
         return True
+
+    def _has_just_failed(self, recovery: Recovery) -> bool:
+        """Tell whether an attempt failed so lately that the word may be of what it did: a guest
+        was resumed, and paused again. The next attempt finds out when it is due."""
+        is_next = recovery.state == states.REQUESTED
+        return is_next and self._now < recovery.created_at + round(SETTLE * SECOND)
 
     # -- writing -------------------------------------------------------------------------------
     def _insert_first(self, case: Case) -> None:

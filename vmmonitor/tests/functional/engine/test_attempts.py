@@ -174,11 +174,30 @@ class RetryTest(AttemptsCase):
 
     def test_an_instance_that_runs_during_the_backoff(self):
         self.attempt_and_fail()
+        self.later(3)
         self.store(delivery(RUNS))
         self.assertEqual(
             ("resolved", "cancelled"), (self.incident().state, self.attempted()[-1][-1])
         )
         self.assertIsNone(self.due_at())
+
+    def test_what_the_failed_attempt_caused_may_come_after_its_answer(self):
+        self.attempt_and_fail()
+        self.store(delivery(RUNS), delivery())
+        self.assertEqual("requested", self.attempted()[-1][-1])
+        self.assertEqual(3, self.incident().event_count)
+        self.later(4)
+        self.assertIsNotNone(self.take_up())
+
+    def test_one_that_runs_by_the_time_of_the_next_attempt(self):
+        self.attempt_and_fail()
+        self.store(delivery(RUNS))
+        self.assertEqual("recovering", self.incident().state)
+        self.later(4)
+        self.assertIsNone(self.take_up())
+        self.assertEqual(
+            ("resolved", "cancelled"), (self.incident().state, self.attempted()[-1][-1])
+        )
 
     def test_one_that_is_not_seen_in_time(self):
         self.finish(self.decide())
