@@ -153,7 +153,7 @@ class EventsTest(LiveTest):
         for policy in (None, "stop"):
             full = self.useFixture(FullDisk(self.hypervisor()))
             events = self.tells(IO_PAUSE, fill, "paused", disks=[full.disk(policy)])
-            disk = {"path": full.disk().path, "device": "virtio-disk0"}
+            disk = {"path": full.disk().path, "device": "virtio-disk1"}
             self.assertEqual(disk, events[0].attributes)
             self.assertEqual({**disk, "reason": "enospc"}, events[1].attributes)
 
@@ -162,7 +162,7 @@ class EventsTest(LiveTest):
         events = self.tells(
             IO_PAUSE, lambda guest: write(guest, faulty), "paused", disks=[faulty.disk("stop")]
         )
-        self.assertEqual({"path": "disk", "device": "virtio-disk0"}, events[0].attributes)
+        self.assertEqual({"path": "disk", "device": "virtio-disk1"}, events[0].attributes)
 
     def test_disk_error_that_the_guest_gets(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
@@ -172,7 +172,7 @@ class EventsTest(LiveTest):
             "running",
             disks=[faulty.disk("report")],
         )
-        self.assertEqual("virtio-disk0", events[0].attributes["device"])
+        self.assertEqual("virtio-disk1", events[0].attributes["device"])
 
     def test_disk_error_of_a_disk_without_a_name(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
