@@ -22,6 +22,8 @@ LOOK_AFTER_CAUSE = frozenset({("lifecycle.resumed", "migrated")})
 #: that dies meanwhile is shown as running, and then it is gone with a control_error or with no
 #: event at all.
 LIST_AGAIN = (2.0, 10.0)
+#: Seconds for which a listing waits for the events of what it has seen.
+LAST_WORDS = 0.1
 
 
 class LibvirtSource(ConnectedSource):
@@ -57,6 +59,8 @@ class LibvirtSource(ConnectedSource):
         self._list_at.pop(0)
         started_at = time.time_ns() // 1000
         seen = domain.look_at_all(connection)
+        # What the listing saw libvirt may be about to say, with a better word for its cause.
+        self._take(LAST_WORDS)
         self.observe(
             Listing(source=decode.SOURCE, started_at=started_at, why=self._why, seen=seen)
         )
