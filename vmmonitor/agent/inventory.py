@@ -35,6 +35,8 @@ MISSED_TYPE = {
 }
 #: A listing may hold an instance that could not be looked at: it is there, and that is all.
 LEGIBLE = frozenset(MISSED_TYPE)
+#: What comes but once in each run of an instance.
+TOLD_BY_LISTINGS = frozenset({"lifecycle.started", "lifecycle.stopped", "lifecycle.crashed"})
 #: Detail of the stop of an instance of which its host keeps no trace.
 VANISHED = "vanished"
 
@@ -194,8 +196,9 @@ class Inventory:
             noticed=True,
         )
         if known is None:
-            self._put(uuid, now)
-            return [self._missed(now, listing)] if _in_trouble(seen) else []
+            trouble = _in_trouble(seen)
+            self._put(uuid, dataclasses.replace(now, noticed=trouble))
+            return [self._missed(now, listing)] if trouble else []
         if _same(known.seen, seen):
             if known.seen != now.seen:
                 self._put(uuid, dataclasses.replace(now, noticed=known.noticed))
@@ -266,13 +269,11 @@ def merged(first: Instance, second: Instance | None) -> Instance:
 
 
 def _told_already(known: Known, raw: RawEvent) -> bool:
-    """The event of a stop or crash that a listing saw before the event came."""
-    return (
-        known.noticed
-        and raw.source != "agent"
-        and raw.type in ("lifecycle.stopped", "lifecycle.crashed")
-        and states.STATE_AFTER[raw.type] == known.seen.state
-    )
+    """The event of a stop, crash or start that a listing told of before the event came."""
+    if not known.noticed or raw.type not in TOLD_BY_LISTINGS:
+        return False
+    same_run = raw.seen is None or raw.seen.run_id == known.seen.run_id
+    return states.STATE_AFTER[raw.type] == known.seen.state and same_run
 
 
 def _in_trouble(seen: Seen) -> bool:

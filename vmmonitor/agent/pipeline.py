@@ -7,7 +7,8 @@
 A source only queues. One thread takes what is queued, in order: the inventory completes each
 event (and turns a listing into the events that were missed), the filter decides, and everything
 that was taken is spooled in one transaction together with what it changed in the inventory.
-Only what is on the disk leaves the queue's order for the forwarder.
+Only what is on the disk leaves the queue's order for the forwarder. Then the sources are told what
+the others observed.
 """
 
 import collections
@@ -60,12 +61,14 @@ class Pipeline:
         spooled: Callable[[], None],
         changed: Callable[[], None],
         now: Callable[[], int],
+        taken: Callable[[Observation], None] = lambda _: None,
     ):
         """Keep the parts; start nothing.
 
         :param spooled: called when there is something new in the spool.
         :param changed: called when a source's reachability, or the spool's, has changed.
         :param now: microseconds since the epoch.
+        :param taken: called with every observation that was taken in, in order.
         """
         self.filters = filters
         #: source -> its last word on whether it sees its host.
@@ -81,6 +84,7 @@ class Pipeline:
         self._spooled = spooled
         self._changed = changed
         self._now = now
+        self._taken = taken
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -132,6 +136,12 @@ class Pipeline:
         While the spool cannot be written they wait here, and everything after them in the
         queue; a stop of the agent ends the wait, after a last try.
         """
+        self._keep(observations)
+        for observation in observations:
+            if isinstance(observation, Observation):
+                self._taken(observation)
+
+    def _keep(self, observations: list[Any]) -> None:
         deliveries = [
             delivery
             for observation in observations

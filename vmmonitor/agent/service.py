@@ -15,7 +15,7 @@ from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reporter import Reporter
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.errors import InvalidRules
-from vmmonitor.model.event import Reachability
+from vmmonitor.model.event import Observation, Reachability
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
@@ -67,6 +67,7 @@ class AgentService(service.Service):
             spooled=self._spooled,
             changed=self._changed,
             now=now,
+            taken=self._taken,
         )
         self.reporter = Reporter(
             *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
@@ -85,6 +86,18 @@ class AgentService(service.Service):
     def _spooled(self) -> None:
         self.forwarder.wake()
         self.reporter.look()
+
+    def _taken(self, observation: Observation) -> None:
+        """Tell the other sources what one of them observed."""
+        by = observation.source
+        for name, source in self.sources.items():
+            if name == by:
+                continue
+            try:
+                source.follow(observation)
+            except Exception:
+                # Somebody's source must not stop everybody's events.
+                LOG.exception("Source %s failed to follow source %s", name, by)
 
     def start(self) -> None:
         """Start what takes before what gives."""

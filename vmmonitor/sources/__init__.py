@@ -39,3 +39,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def stop(self) -> None:
         """Stop watching; returns when every thread of the source has ended (at most 10 s)."""
+
+    def follow(self, observation: Observation) -> None:  # noqa: B027  most sources follow nobody
+        """Learn what another source observed, after the agent took it in.
+
+        Called in the order in which it was taken in, on the agent's thread: a source that
+        overrides this only queues. Not called for the source's own observations.
+        """

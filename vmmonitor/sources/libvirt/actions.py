@@ -36,6 +36,9 @@ PROBE_INTERVAL = 0.1
 BY_REASON = {
     (RUNNING, "shutting_down"): REFUSED,
     (SHUTOFF, "migrated"): REFUSED,  # it runs elsewhere; twice would ruin its disks
+    (SHUTOFF, "destroyed"): REFUSED,  # somebody wanted it to stop, whatever happened before
+    (SHUTOFF, "saved"): REFUSED,  # so here, and its memory waits in a file
+    (SHUTOFF, "from_snapshot"): REFUSED,
     (PAUSED, "crashed"): RESET,
     (PAUSED, "ioerror"): RESUMED,
     (PAUSED, "watchdog"): RESET,
@@ -45,6 +48,13 @@ BY_STATE = {
     RUNNING: NONE,
     SHUTOFF: STARTED,
     CRASHED: RESET,
+}
+
+#: Last reason of one that libvirt has forgotten -> why it is not created again.
+NOT_AGAIN = {
+    "migrated": "it was moved to another host",
+    "destroyed": "somebody destroyed it",
+    "saved": "it was saved to a file",
 }
 
 #: libvirt's errors that another try would meet again.
@@ -212,9 +222,7 @@ def _why_not(action: str, state: str, reason: str, instance_uuid: str, last: See
     # libvirt forgets a transient domain when it stops, but a persistent one only when told to.
     if last.persistent:
         return "libvirt was told to forget it: it was deleted, or moved to another host"
-    if last.reason == "migrated":
-        return "it was moved to another host"
-    return ""
+    return NOT_AGAIN.get(last.reason, "")
 
 
 def _do(

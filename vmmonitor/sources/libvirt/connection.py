@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection to libvirt with all its events, and the event loop that brings them.
+"""A connection to libvirt with its events, and the event loop that brings them.
 
 libvirt calls back on its own thread. What is called there copies values into a queue and
 returns: no log, no call to libvirt.
 """
 
+import abc
 import contextlib
 import dataclasses
 import threading
@@ -149,28 +150,26 @@ def supported() -> Iterator[None]:
             raise
 
 
-class Connection:
-    """One connection to libvirt, from its opening to its loss, bringing every event."""
+class Connection(abc.ABC):
+    """One connection to libvirt with its events, from its opening to its loss."""
 
-    #: Event ids that were already said to be missing.
-    _noted: set[int] = set()
-
-    def __init__(self, options: cfg.ConfigOpts.GroupAttr, put: Callable[[Arrival | Lost], None]):
-        """Connect and ask for every event; may block for as long as libvirtd does not answer.
+    def __init__(
+        self, options: cfg.ConfigOpts.GroupAttr, read_only: bool, put: Callable[[Any], None]
+    ):
+        """Connect and ask for events; may block for as long as libvirtd does not answer.
 
         :param options: the group ``[libvirt]``.
-        :param put: takes each Arrival, and one Lost; called on the event thread.
-        :raises libvirt.libvirtError: libvirt cannot be reached, or has no lifecycle events.
+        :param put: takes each arrival, and one Lost; called on the event thread.
+        :raises libvirt.libvirtError: libvirt cannot be reached, or lacks what is asked for.
         :raises ConnectionLost: it was reached, and gone at once.
         """
         self._put = put
         self._callbacks: list[int] = []
-        self.libvirt = connect(options, options.read_only)
+        self.libvirt = connect(options, read_only)
         try:
             with supported():
                 self.libvirt.registerCloseCallback(self._closed, None)
-            for event_id in range(len(tables.KINDS)):
-                self._ask_for(event_id)
+            self._ask()
             if not self.libvirt.isAlive():
                 raise ConnectionLost()
         except (libvirt.libvirtError, ConnectionLost):
@@ -182,11 +181,34 @@ class Connection:
         self._put = lambda _: None
         for callback in self._callbacks:
             with contextlib.suppress(libvirt.libvirtError):
-                self.libvirt.domainEventDeregisterAny(callback)
+                self._give_back(callback)
         with contextlib.suppress(libvirt.libvirtError):
             self.libvirt.unregisterCloseCallback()
         with contextlib.suppress(libvirt.libvirtError):
             self.libvirt.close()
+
+    @abc.abstractmethod
+    def _ask(self) -> None:
+        """Ask for events, and remember in ``_callbacks`` what was asked for."""
+
+    @abc.abstractmethod
+    def _give_back(self, callback: int) -> None:
+        """Ask for one of them no longer."""
+
+    def _closed(self, _conn: libvirt.virConnect, reason: int, _opaque: None) -> None:
+        known = 0 <= reason < len(tables.CLOSE_REASON)
+        self._put(Lost(self, tables.CLOSE_REASON[reason] if known else f"unknown-{reason}"))
+
+
+class DomainEvents(Connection):
+    """A connection that brings every event of every domain."""
+
+    #: Event ids that were already said to be missing.
+    _noted: set[int] = set()
+
+    def _ask(self) -> None:
+        for event_id in range(len(tables.KINDS)):
+            self._ask_for(event_id)
 
     def _ask_for(self, event_id: int) -> None:
         try:
@@ -200,11 +222,10 @@ class Connection:
                 self._noted.add(event_id)
                 LOG.debug("This libvirt has no event %s", tables.KINDS[event_id].name)
 
+    def _give_back(self, callback: int) -> None:
+        self.libvirt.domainEventDeregisterAny(callback)
+
     def _arrived(self, _conn: libvirt.virConnect, domain: libvirt.virDomain, *values: Any) -> None:
         *arguments, event_id = values
         now = time.time_ns() // 1000
         self._put(Arrival(event_id, domain.UUIDString(), domain.name(), tuple(arguments), now))
-
-    def _closed(self, _conn: libvirt.virConnect, reason: int, _opaque: None) -> None:
-        known = 0 <= reason < len(tables.CLOSE_REASON)
-        self._put(Lost(self, tables.CLOSE_REASON[reason] if known else f"unknown-{reason}"))

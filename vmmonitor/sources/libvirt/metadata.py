@@ -38,21 +38,12 @@ def instance(uuid: str, hypervisor_name: str, xml: str) -> Instance:
 
 def uuid_of(xml: str) -> str:
     """Return the UUID that a domain XML names, empty if there is none."""
-    root = _parse(xml)
+    root = parsed(xml)
     return "" if root is None else _text(root.find("uuid")).lower()
 
 
-def _nova(xml: str) -> ElementTree.Element | None:
-    root = _parse(xml)
-    if root is None:
-        return None
-    for child in root.iterfind("metadata/{*}instance"):
-        if child.tag.startswith(NOVA):
-            return child
-    return None
-
-
-def _parse(xml: str) -> ElementTree.Element | None:
+def parsed(xml: str) -> ElementTree.Element | None:
+    """Return the root of an XML, None if it cannot be read."""
     # Entities can only be defined in a DTD, and libvirt never writes one.
     if "<!DOCTYPE" in xml:
         return None
@@ -60,6 +51,16 @@ def _parse(xml: str) -> ElementTree.Element | None:
         return ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError):
         return None
+
+
+def _nova(xml: str) -> ElementTree.Element | None:
+    root = parsed(xml)
+    if root is None:
+        return None
+    for child in root.iterfind("metadata/{*}instance"):
+        if child.tag.startswith(NOVA):
+            return child
+    return None
 
 
 def _text(element: ElementTree.Element | None) -> str:

@@ -95,8 +95,8 @@ class MainPathTest(testtools.TestCase):
     def test_a_crashed_instance_runs_again_and_everything_is_told(self):
         self.engine()
         agent = self.agent()
-        self.domain.destroy()
-        eventually(lambda: self.stored("lifecycle.stopped/destroyed"))
+        self.domain.shutdown()
+        eventually(lambda: self.stored("lifecycle.stopped/shutdown"))
         self.assertEqual([], self.incidents(), "a planned stop opened an incident")
 
         self.fail(agent, "lifecycle.stopped/failed")

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the live tests of the libvirt source share."""
 
+import socket
+
+import libvirt
+
 from vmmonitor.tests.fixtures.guest import Guest
 from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.shared import shared
@@ -30,3 +34,14 @@ def fill(guest):
     """Write until the disk is full."""
     while guest.order("D", timeout=1) == "o":
         continue
+
+
+def migrate(found, target):
+    """Move a running domain to another host."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE
+    with target.connection() as there:
+        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://127.0.0.1:{port}"}
+        found.migrate3(there, parameters, flags)

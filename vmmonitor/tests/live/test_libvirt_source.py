@@ -5,18 +5,16 @@ import dataclasses
 import itertools
 import os
 import signal
-import socket
 import time
 
 import fixtures
-import libvirt
 
 from vmmonitor.model.event import Listing, RawEvent, Reachability
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
 from vmmonitor.tests.fixtures.guest import NovaMetadata
 from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.functional.sources import base
-from vmmonitor.tests.live.libvirt_base import LiveTest, fill
+from vmmonitor.tests.live.libvirt_base import LiveTest, fill, migrate
 
 #: Seconds in which nothing more must come.
 QUIET_S = 0.3
@@ -155,7 +153,7 @@ class EventsTest(LiveTest):
         for policy in (None, "stop"):
             full = self.useFixture(FullDisk(self.hypervisor()))
             events = self.tells(IO_PAUSE, fill, "paused", disks=[full.disk(policy)])
-            disk = {"path": full.disk().path, "device": "virtio-disk0"}
+            disk = {"path": full.disk().path, "device": "virtio-disk1"}
             self.assertEqual(disk, events[0].attributes)
             self.assertEqual({**disk, "reason": "enospc"}, events[1].attributes)
 
@@ -164,7 +162,7 @@ class EventsTest(LiveTest):
         events = self.tells(
             IO_PAUSE, lambda guest: write(guest, faulty), "paused", disks=[faulty.disk("stop")]
         )
-        self.assertEqual({"path": "disk", "device": "virtio-disk0"}, events[0].attributes)
+        self.assertEqual({"path": "disk", "device": "virtio-disk1"}, events[0].attributes)
 
     def test_disk_error_that_the_guest_gets(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
@@ -174,7 +172,7 @@ class EventsTest(LiveTest):
             "running",
             disks=[faulty.disk("report")],
         )
-        self.assertEqual("virtio-disk0", events[0].attributes["device"])
+        self.assertEqual("virtio-disk1", events[0].attributes["device"])
 
     def test_disk_error_of_a_disk_without_a_name(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
@@ -214,17 +212,6 @@ class MigrationTest(LiveTest):
         resumed = there.of(RawEvent)[-1]
         self.assertEqual(("running", guest.uuid), (resumed.seen.state, resumed.instance.uuid))
         self.assertEqual("server-1", resumed.instance.name)
-
-
-def migrate(found, target):
-    """Move a running domain to another host."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE
-    with target.connection() as there:
-        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://127.0.0.1:{port}"}
-        found.migrate3(there, parameters, flags)
 
 
 class ReachabilityTest(LiveTest):
@@ -307,7 +294,9 @@ class ReachabilityTest(LiveTest):
         self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
 
     def test_libvirtd_hangs_from_the_start(self):
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.JOIN_TIMEOUT", 0.5))
+        self.useFixture(
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.5)
+        )
         os.kill(self.own.pid, signal.SIGSTOP)
         self.addCleanup(os.kill, self.own.pid, signal.SIGCONT)
         source, observed = self.source(uri=self.own.uri, keepalive_interval=1, keepalive_count=1)

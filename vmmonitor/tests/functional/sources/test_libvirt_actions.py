@@ -35,7 +35,7 @@ class ActionsTest(base.LibvirtTest):
 
     def test_stopped_one_is_started_once(self):
         one = self.new_domain(self.connection, persistent=True)
-        self.connection.lookupByUUIDString(one).destroy()
+        self.connection.lookupByUUIDString(one).shutdown()
         self.assertEqual(("started", True), self.said(self.recover(one)))
         self.assertEqual(("none", True), self.said(self.recover(one)))
 
@@ -70,7 +70,7 @@ class ActionsTest(base.LibvirtTest):
 
     def test_somebody_else_was_faster(self):
         one = self.new_domain(self.connection, persistent=True)
-        self.connection.lookupByUUIDString(one).destroy()
+        self.connection.lookupByUUIDString(one).shutdown()
         real = libvirt.virDomain.create
 
         def create(found):
@@ -92,6 +92,8 @@ class ActionsTest(base.LibvirtTest):
             (dataclasses.replace(last, definition="<domain>"), "another instance's"),
             (dataclasses.replace(last, persistent=True), "told to forget"),
             (dataclasses.replace(last, state="shutoff", reason="migrated"), "moved"),
+            (dataclasses.replace(last, state="shutoff", reason="destroyed"), "destroyed"),
+            (dataclasses.replace(last, state="shutoff", reason="saved"), "saved"),
         ):
             result = self.recover(one, remembered)
             self.assertEqual(("refused", False), self.said(result))
@@ -108,7 +110,9 @@ class ActionsTest(base.LibvirtTest):
             ((libvirt.VIR_DOMAIN_PAUSED, 0), ("paused", "unknown")),
             ((libvirt.VIR_DOMAIN_PMSUSPENDED, 0), ("pmsuspended", "unknown")),
             ((libvirt.VIR_DOMAIN_SHUTDOWN, 1), ("running", "shutting_down")),
+            ((libvirt.VIR_DOMAIN_SHUTOFF, 2), ("shutoff", "destroyed")),
             ((libvirt.VIR_DOMAIN_SHUTOFF, 4), ("shutoff", "migrated")),
+            ((libvirt.VIR_DOMAIN_SHUTOFF, 5), ("shutoff", "saved")),
             ((99, 1), ("unknown-99", "unknown-1")),
         ):
             with self.in_state(*numbers):

@@ -12,8 +12,8 @@ import fixtures
 import libvirt
 
 from vmmonitor.model.event import Listing, RawEvent, Reachability
-from vmmonitor.sources.libvirt import connection, domain, source, tables
-from vmmonitor.sources.libvirt.connection import Connection
+from vmmonitor.sources.libvirt import connected, connection, domain, source, tables
+from vmmonitor.sources.libvirt.connection import Connection, DomainEvents
 from vmmonitor.tests.fixtures.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
 
@@ -182,7 +182,9 @@ class ReachabilityTest(base.LibvirtTest):
                 lambda *args: answer.wait() and real(*args),
             )
         )
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.JOIN_TIMEOUT", 0.1))
+        self.useFixture(
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.1)
+        )
         made, observed = self.source(keepalive_interval=1, keepalive_count=1)
         self.wait(lambda: observed, "not reachable")
         self.assertEqual([False], observed.reachable())
@@ -200,7 +202,7 @@ class ReachabilityTest(base.LibvirtTest):
                 mock.Mock(side_effect=[RuntimeError("a bug"), *[real] * 3]),
             )
         )
-        with mock.patch.object(source.LOG, "exception") as logged:
+        with mock.patch.object(connected.LOG, "exception") as logged:
             _, observed = self.source()
             self.wait(lambda: observed.reachable() == [True], "reachable")
         logged.assert_called_once()
@@ -221,7 +223,7 @@ class ReachabilityTest(base.LibvirtTest):
         self.useFixture(
             fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connection.tables.KINDS", newer)
         )
-        Connection._noted.clear()
+        DomainEvents._noted.clear()
         log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         for _ in range(2):
             made, observed = self.source()

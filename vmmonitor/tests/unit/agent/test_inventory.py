@@ -187,6 +187,20 @@ class ListingTest(unittest.TestCase):
         self.assertIsNotNone(inventory.learn(raw("lifecycle.started/booted", at=130)))
         self.assertIsNotNone(inventory.learn(raw("lifecycle.stopped/failed", at=140)))
 
+    def test_so_is_the_event_of_a_start(self):
+        inventory = knowing(seen("shutoff", "crashed", -1))
+        self.assertEqual(
+            ["lifecycle.started/booted"], causes(inventory.compare(listing(seen(run_id=7)), NOW))
+        )
+        started = raw("lifecycle.started/booted", at=120, seen=seen(run_id=7))
+        self.assertIsNone(inventory.learn(started))
+        self.assertIsNotNone(inventory.learn(started), "dropped twice")
+
+    def test_but_not_of_a_start_that_nothing_told_of(self):
+        inventory = knowing(seen(run_id=7))
+        started = raw("lifecycle.started/booted", at=120, seen=seen(run_id=7))
+        self.assertIsNotNone(inventory.learn(started))
+
     def test_it_is_as_it_was_after_a_restart(self):
         before = knowing(seen(definition="<domain/>"))
         before.learn(raw("lifecycle.shutdown/host"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the shipped files decide on the events that libvirt really sends."""
 
+import dataclasses
 import os
 
 from vmmonitor.model import event as events
@@ -115,6 +116,9 @@ class FiltersTest(base.RulesTest):
             ("control_error", ""),
             ("memory_failure", ""),
             ("block_threshold", ""),
+            ("block_io_error", "stop"),
+            ("block_io_error", "report"),
+            ("guest_panicked", "pause"),
             ("device_removal_failed", ""),
             ("block_job", "failed"),
             ("block_job_2", "failed"),
@@ -134,6 +138,7 @@ class FiltersTest(base.RulesTest):
             ("device_removed", ""),
             ("metadata_change", ""),
             ("block_job", "completed"),
+            ("process.exited", ""),
         ):
             self.assertEqual(("record", "info"), self.decision(type, detail), type)
             rule = self.filters.decide(base.event(type, detail)).rule
@@ -174,6 +179,10 @@ class FiltersTest(base.RulesTest):
         self.assertEqual(
             ("record", "info"), self.decision("lifecycle.stopped", "failed", source="agent")
         )
+
+    def test_the_end_of_a_process_is_a_fact_without_a_cause(self):
+        decided = self.filters.decide(base.event("process.exited", source="process", pid=7))
+        self.assertEqual(("record", "info", "process"), dataclasses.astuple(decided))
 
     def test_running_again_is_kept(self):
         for type in events.RUNNING_AGAIN:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose QEMU a process is, by its command line."""
+
+import os
+import subprocess
+import sys
+import unittest
+
+from vmmonitor.sources import procfs
+
+UUID = "7cbbfad7-b25b-4977-945f-310ada8fac56"
+
+
+def command(*words):
+    """A command line as /proc has it."""
+    return b"".join(word.encode() + b"\0" for word in words)
+
+
+class InstanceOfTest(unittest.TestCase):
+    def assert_is(self, expected, *words):
+        self.assertEqual(expected, procfs.instance_of(command(*words)))
+
+    def test_qemu_of_libvirt(self):
+        name = ("-name", "guest=web,debug-threads=on")
+        self.assert_is(UUID, "/usr/bin/qemu-system-x86_64", *name, "-S", "-uuid", UUID, "-smp")
+        self.assert_is(UUID, "/usr/libexec/qemu-kvm", *name, "-uuid", UUID.upper())
+
+    def test_anything_else(self):
+        self.assert_is("", "qemu-system-x86_64", "-uuid", UUID)
+        self.assert_is("", "qemu-system-x86_64", "-name", "web", "-uuid", UUID)
+        self.assert_is("", "qemu-system-x86_64", "-name", "guest=web")
+        self.assert_is("", "grep", "-uuid")
+        self.assert_is("", "-name", "guest=web", "-uuid")
+        self.assertEqual("", procfs.instance_of(b""))
+
+    def test_what_is_no_text(self):
+        odd = b"-name\0guest=\xff\0-uuid\0\xff\xfe\0"
+        self.assertIsInstance(procfs.instance_of(odd), str)
+
+
+class ProcTest(unittest.TestCase):
+    """On this very process."""
+
+    def test_nothing_is_in_the_way(self):
+        self.assertEqual("", procfs.obstacle())
+
+    def test_started(self):
+        own = procfs.Process(os.getpid(), UUID, procfs.started(os.getpid()))
+        self.assertGreater(own.started, 0)
+        self.assertTrue(0 <= own.age() < 86400, own.age())
+
+    def test_opened_is_exactly_that_process(self):
+        own = procfs.Process(os.getpid(), UUID, procfs.started(os.getpid()))
+        pidfd = procfs.opened(own)
+        self.addCleanup(os.close, pidfd)
+        before = len(os.listdir("/proc/self/fd"))
+        reused = procfs.Process(own.pid, UUID, own.started - 1)
+        self.assertIsNone(procfs.opened(reused))
+        self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+
+    def test_opened_when_it_has_ended(self):
+        with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
+            process = procfs.Process(child.pid, UUID, procfs.started(child.pid))
+        self.assertIsNone(procfs.opened(process))
