@@ -6,6 +6,7 @@ import json
 import logging
 from typing import Any
 
+import fixtures
 import testtools
 from cliff import commandmanager
 
@@ -20,6 +21,8 @@ class CommandTest(testtools.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # Whatever the terminal is that the tests run in.
+        self.useFixture(fixtures.EnvironmentVariable("COLUMNS", "100"))
         self.api = self.useFixture(api.Api(filled=self.filled))
         self.served = self.useFixture(api.Served(self.api.application))
         # cliff adds its own, which would go on writing to this test's output.

