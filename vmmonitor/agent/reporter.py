@@ -19,6 +19,9 @@ from vmmonitor.rpc.engine_api import EngineAPI
 
 LOG = log.getLogger(__name__)
 
+#: Seconds after which a report that nobody took is made again.
+AGAIN = 2.0
+
 
 class Reporter:
     """Reports the agent's state, and its inventory where the engine holds another one."""
@@ -78,13 +81,14 @@ class Reporter:
         self.tell()
 
     def tell(self) -> None:
-        """Report once; an engine that is away gets the next report."""
+        """Report once; an engine that was away gets another report soon."""
         try:
             self._interval = self._conf.agent.report_interval
             self._pipeline.forget(self._now() - self._conf.agent.forget_after * 1_000_000)
             self._report()
         except VmmonitorError as error:
             LOG.debug("No engine took the agent's report: %s", error)
+            self._interval = min(self._interval, AGAIN)
         except Exception:
             # Without this thread the host would seem unwatched for ever.
             LOG.exception("Reporting failed; it is tried again")
