@@ -14,7 +14,7 @@ from oslo_config import cfg
 
 from vmmonitor.db import incidents, recoveries
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine.incidents import SECOND, move, move_recovery, note
+from vmmonitor.engine.incidents import SECOND, SETTLE, move, move_recovery, note
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
 from vmmonitor.model.errors import Conflict
@@ -23,8 +23,6 @@ from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep
 
-#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
-SETTLE = 2.0
 #: Seconds after its hold at which an instance that never falls silent is decided on all the same.
 UNDECIDED = 10.0
 RUNS_AGAIN = "the instance runs again"
@@ -121,8 +119,7 @@ class Attempts:
         incident = incidents.lock(tx, recovery.incident_id)
         now = self._now()
         policy = self.policies.get(recovery.policy)
-        was_called = recovery.state != states.REQUESTED
-        if was_called and incident.running_at is not None and incident.state == states.RECOVERING:
+        if incident.running_at is not None and incident.state == states.RECOVERING:
             self._runs(tx, incident, recovery, now)
             return None
         if recovery.state == states.WAITING:
@@ -139,10 +136,11 @@ class Attempts:
         return self._claim(tx, incident, recovery, step, now, taken_over=True)
 
     def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
-        """End a recovery whose instance was seen running since its driver was called."""
+        """End a recovery whose instance was seen running since a driver was called."""
         if recovery.state == states.RUNNING:
             recovery = self._take_over(tx, recovery, now)
-        move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
+        ending = "cancel" if recovery.state == states.REQUESTED else "succeed"
+        move_recovery(tx, recovery, ending, RUNS_AGAIN, now)
         move(tx, incident, "run", RUNS_AGAIN, now)
 
     def _without_policy(

@@ -23,6 +23,8 @@ from vmmonitor.rules.policies import Policies, Policy
 SECOND = 1_000_000
 #: Seconds after its hold within which a failure of an open incident is the one that opened it.
 SAME_FAILURE = 60.0
+#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
+SETTLE = 2.0
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -171,11 +173,16 @@ class Sorting:
         del self._cases[incident.instance.uuid]
 
     def _end_recovery(self, incident: Incident, word: str) -> bool:
-        """End the incident's recovery; False while its driver is still at work."""
+        """End the incident's recovery; False while its driver is still at work, or only just
+        was: a guest that was resumed and paused again at once was told to run, and the driver's
+        answer that it failed may outrun that. The next attempt looks at what came after it."""
         recovery = recoveries.active_for(self._tx, incident.incident_id)
         if recovery is None:
             return True
-        if recovery.state == states.RUNNING:
+        just_failed = self._now - recovery.created_at < SETTLE * SECOND
+        if recovery.state == states.RUNNING or (
+            recovery.state == states.REQUESTED and just_failed
+        ):
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
