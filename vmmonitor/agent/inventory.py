@@ -37,6 +37,8 @@ MISSED_TYPE = {
 LEGIBLE = frozenset(MISSED_TYPE)
 #: What comes but once in each run of an instance.
 TOLD_BY_LISTINGS = frozenset({"lifecycle.started", "lifecycle.stopped", "lifecycle.crashed"})
+#: How a migration to this host begins. The instance runs here when it is resumed, not before.
+ARRIVING = ("lifecycle.started", "migrated")
 #: Detail of the stop of an instance of which its host keeps no trace.
 VANISHED = "vanished"
 
@@ -49,12 +51,14 @@ class Known:
     :param noticed: its state was learnt from a listing: its own event, should it still come,
         would tell the same thing twice.
     :param stopping: who asked for a shutdown that is under way (``host``, ``guest``).
+    :param arriving: it is being migrated to this host, and has not run here yet.
     """
 
     seen: Seen
     changed_at: int
     noticed: bool = False
     stopping: str = ""
+    arriving: bool = False
 
 
 def write_known(known: Known) -> dict[str, Any]:
@@ -113,7 +117,8 @@ class Inventory:
         """Take in an event and complete it with what is known of its instance.
 
         :returns: the event with every fact of the instance, and with ``shutdown_by`` where a
-            stop follows a shutdown; None if a listing has told the same thing already.
+            stop follows a shutdown, or ``was_arriving`` where it never ran here; None if a
+            listing has told the same thing already.
         """
         uuid = raw.instance.uuid
         known = self._known.get(uuid)
@@ -124,8 +129,8 @@ class Inventory:
         if raw.seen:
             instance = merged(raw.seen.instance, instance)
         attributes = dict(raw.attributes)
-        if raw.type == "lifecycle.stopped" and known and known.stopping:
-            attributes["shutdown_by"] = known.stopping
+        if raw.type == "lifecycle.stopped" and known:
+            attributes |= _before_its_stop(known)
         self._take_in(raw, instance, known)
         return dataclasses.replace(raw, instance=instance, attributes=attributes, seen=None)
 
@@ -153,7 +158,8 @@ class Inventory:
         )
         if state == states.SHUTOFF:
             seen = dataclasses.replace(seen, run_id=-1)
-        self._put(uuid, Known(seen=seen, changed_at=raw.occurred_at))
+        arriving = (raw.type, raw.detail) == ARRIVING if state else bool(known and known.arriving)
+        self._put(uuid, Known(seen=seen, changed_at=raw.occurred_at, arriving=arriving))
 
     # -- listings ------------------------------------------------------------------------------
     def compare(self, listing: Listing, now: int) -> list[RawEvent]:
@@ -194,6 +200,7 @@ class Inventory:
             ),
             changed_at=listing.started_at,
             noticed=True,
+            arriving=bool(known and known.arriving) and seen.state == states.PAUSED,
         )
         if known is None:
             trouble = _in_trouble(seen)
@@ -215,8 +222,8 @@ class Inventory:
         attributes: dict[str, Any] = {"noticed": listing.why}
         if before:
             attributes |= {"was": before.seen.state, "was_known_at": before.changed_at}
-            if before.stopping and event_type == "lifecycle.stopped":
-                attributes["shutdown_by"] = before.stopping
+            if event_type == "lifecycle.stopped":
+                attributes |= _before_its_stop(before)
         return RawEvent(
             source=listing.source,
             type=event_type,
@@ -266,6 +273,12 @@ def merged(first: Instance, second: Instance | None) -> Instance:
         # A source that has only the hypervisor's name gives that for both.
         facts["name"] = second.name
     return Instance(**facts)
+
+
+def _before_its_stop(known: Known) -> dict[str, Any]:
+    """What was under way, as attributes of the stop that follows."""
+    attributes: dict[str, Any] = {"shutdown_by": known.stopping} if known.stopping else {}
+    return attributes | ({"was_arriving": True} if known.arriving else {})
 
 
 def _told_already(known: Known, raw: RawEvent) -> bool:

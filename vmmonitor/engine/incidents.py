@@ -21,10 +21,10 @@ from vmmonitor.rpc.wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
 
 SECOND = 1_000_000
-#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
-SETTLE = 2.0
 #: Seconds after its hold within which a failure of an open incident is the one that opened it.
 SAME_FAILURE = 60.0
+#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
+SETTLE = 2.0
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

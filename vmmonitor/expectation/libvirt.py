@@ -9,6 +9,7 @@ from vmmonitor.model.event import RUNNING_AGAIN, Event
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
 BY_HOST = "lifecycle.stopped/shutdown by host"
+ARRIVING = "lifecycle.stopped before it ran here"
 
 #: What the newest word on an instance's state means. The newest decides: somebody who destroys
 #: an instance after its failure wants it stopped. A cause that is not here is UNKNOWN. The
@@ -24,6 +25,7 @@ MEANING = {
     "lifecycle.suspended/watchdog": (FAILED, "it was paused because its guest hangs"),
     "lifecycle.suspended/crashed": (FAILED, "it was paused because its guest crashed"),
     "lifecycle.suspended/api_error": (FAILED, "libvirt paused it and could not resume it"),
+    ARRIVING: (PLANNED, "its migration to this host failed, and it may run where it was"),
     "lifecycle.stopped/shutdown": (PLANNED, "its guest was shut down"),
     "lifecycle.stopped/destroyed": (PLANNED, "somebody had it stopped"),
     "lifecycle.stopped/saved": (PLANNED, "somebody had it saved"),
@@ -100,7 +102,10 @@ def _tells_state(event: Event) -> bool:
 
 
 def _cause(event: Event) -> str:
-    """Tell a guest that shut itself down from a process that the host's administrator ended."""
+    """Tell apart stops of one name: of a guest that shut itself down and of a process that the
+    host's administrator ended; of an instance that ran here and of one that never did."""
+    if event.attributes.get("was_arriving") and event.type == "lifecycle.stopped":
+        return ARRIVING
     by_host = event.attributes.get("shutdown_by") == "host"
     return BY_HOST if event.cause == "lifecycle.stopped/shutdown" and by_host else event.cause
 

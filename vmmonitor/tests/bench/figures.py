@@ -26,6 +26,7 @@ KEYS = {
         "duplicates",
     ),
     "agent": ("rss_mib", "idle_cpu_percent"),
+    "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
 }
 
 BEGAN = time.monotonic()

@@ -172,6 +172,24 @@ class RetryTest(AttemptsCase):
         self.assertEqual([("fake", 1, 1, "failed"), ("other", 3, 1, "failed")], self.attempted())
         self.assertEqual("failed", self.incident().state)
 
+    def test_the_word_of_a_failed_attempt_may_come_after_its_answer(self):
+        self.attempt_and_fail()
+        self.store(delivery("lifecycle.resumed/unpaused", action="record"))
+        self.store(delivery("io_error/pause"))
+        self.assertEqual(["recovering"], [one.state for one in self.incidents()])
+        self.later(4)
+        self.attempt_and_fail()
+        self.assertEqual(["failed", "failed", "requested"], [one[-1] for one in self.attempted()])
+
+    def test_one_that_was_seen_running_since_an_attempt_failed_is_left_alone(self):
+        self.attempt_and_fail()
+        self.store(delivery(RUNS))
+        self.later(4)
+        self.assertIsNone(self.take_up())
+        self.assertEqual(
+            ("resolved", "cancelled"), (self.incident().state, self.attempted()[-1][-1])
+        )
+
     def test_an_instance_that_runs_during_the_backoff(self):
         self.attempt_and_fail()
         self.later(3)

@@ -65,6 +65,22 @@ class EventTest(unittest.TestCase):
         learnt = inventory.learn(raw("lifecycle.stopped/shutdown", at=23))
         self.assertNotIn("shutdown_by", learnt.attributes)
 
+    def test_a_stop_tells_whether_it_was_still_arriving(self):
+        inventory = Inventory({})
+        inventory.learn(raw("lifecycle.started/migrated", at=20))
+        learnt = inventory.learn(raw("lifecycle.stopped/failed", at=21))
+        self.assertIs(True, learnt.attributes["was_arriving"])
+        learnt = inventory.learn(raw("lifecycle.stopped/failed", at=22))
+        self.assertNotIn("was_arriving", learnt.attributes)
+
+    def test_one_that_has_arrived_is_not_arriving(self):
+        for arrived in ("lifecycle.resumed/migrated", "lifecycle.resumed/postcopy"):
+            inventory = Inventory({})
+            inventory.learn(raw("lifecycle.started/migrated", at=20))
+            inventory.learn(raw(arrived, at=21))
+            learnt = inventory.learn(raw("lifecycle.stopped/failed", at=22))
+            self.assertNotIn("was_arriving", learnt.attributes)
+
     def test_states_follow_the_events(self):
         inventory = knowing(seen())
         for cause, state in (
@@ -142,6 +158,21 @@ class ListingTest(unittest.TestCase):
         inventory.learn(raw("lifecycle.shutdown/host"))
         (event,) = inventory.compare(listing(seen("shutoff", "shutdown", -1)), NOW)
         self.assertEqual("host", event.attributes["shutdown_by"])
+
+    def test_one_that_vanished_while_it_was_arriving(self):
+        inventory = Inventory({})
+        inventory.learn(raw("lifecycle.started/migrated", at=20))
+        inventory.compare(listing(seen(state="paused", reason="migration"), at=30), NOW)
+        [event] = inventory.compare(listing(at=40), NOW)
+        self.assertIs(True, event.attributes["was_arriving"])
+
+    def test_one_that_was_seen_running_is_not_arriving(self):
+        inventory = Inventory({})
+        inventory.learn(raw("lifecycle.started/migrated", at=20))
+        inventory.compare(listing(seen(state="paused", reason="migration"), at=30), NOW)
+        inventory.compare(listing(seen(reason="migrated"), at=35), NOW)
+        [event] = inventory.compare(listing(at=40), NOW)
+        self.assertNotIn("was_arriving", event.attributes)
 
     def test_one_that_was_started(self):
         inventory = knowing(seen("shutoff", "destroyed", -1))

@@ -132,6 +132,12 @@ class TestLibvirtExpectation(testtools.TestCase):
     def test_the_newest_word_decides(self):
         self.check(ORDERS)
 
+    def test_one_that_never_arrived_is_not_started_here(self):
+        died = nouns.event("lifecycle.stopped/failed", attributes={"was_arriving": True})
+        verdict = self.judge([died])
+        self.assertEqual(PLANNED, verdict.word)
+        self.assertIn("before it ran here", verdict.reason)
+
     def test_a_shutdown_by_the_guest_names_itself(self):
         by_guest = nouns.event("lifecycle.stopped/shutdown", attributes={"shutdown_by": "guest"})
         self.assertEqual(PLANNED, self.judge([by_guest]).word)

@@ -125,6 +125,11 @@ class FiltersTest(base.RulesTest):
         ):
             self.assertEqual(("record", "warning"), self.decision(type, detail), type)
 
+    def test_a_migration_that_failed_is_not_recovered_on_its_target(self):
+        for detail in ("failed", "vanished", "destroyed"):
+            decided = self.decision("lifecycle.stopped", detail, was_arriving=True)
+            self.assertEqual(("record", "warning"), decided)
+
     def test_wanted(self):
         for type, detail in (
             ("lifecycle.stopped", "from_snapshot"),

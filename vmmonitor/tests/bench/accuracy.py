@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many of the fault catalogue's scenarios are judged rightly.
+
+The same table and the same lab as in the live test of the fault catalogue.
+"""
+
+from vmmonitor.tests.bench.figures import say
+from vmmonitor.tests.catalogue import score
+from vmmonitor.tests.catalogue.lab import Lab
+from vmmonitor.tests.catalogue.planned import ROWS
+
+
+def measure() -> dict[str, int]:
+    """Play every scenario once and return the figures."""
+    with Lab(lambda line: say(f"accuracy: {line}")) as lab:
+        results = lab.run(ROWS)
+    for line in score.table(ROWS, results).splitlines():
+        say(f"accuracy: {line}")
+    for name, sentences in score.wrong_rows(ROWS, results).items():
+        say(f"accuracy: {name}: {'; '.join(sentences)}")
+    return score.figures(ROWS, results)
