@@ -47,10 +47,10 @@ apt_install() {
     command -v apt-get >/dev/null ||
         die "only apt is supported here; install these yourself and run it again: $*"
     say "installing $* (a few minutes)"
-    local log
-    log=$(mktemp)
+    local output
     # The file says what it is, so that one left behind by a killed run is known as ours.
-    if ! as_root sh -s "$@" >"$log" 2>&1 <<'ROOT'
+    if ! output=$(
+        as_root sh -s "$@" 2>&1 <<'ROOT'
 guard=/usr/sbin/policy-rc.d
 mark='# temporarily here for vmmonitor: no service is started'
 if [ ! -e $guard ] || grep -qF "$mark" $guard; then
@@ -63,12 +63,10 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -q update # may fail for a source that has nothing of ours
 apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
 ROOT
-    then
-        tail -n 30 "$log" >&2
-        rm -f "$log"
+    ); then
+        tail -n 30 <<<"$output" >&2
         die "apt-get could not install: $*"
     fi
-    rm -f "$log"
 }
 
 # find_python: the Python for the venv; installs the distribution's if there is none.
@@ -110,8 +108,11 @@ make_venv() {
 }
 
 pip_install() {
-    "$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@" ||
+    local output
+    if ! output=$("$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@" 2>&1); then
+        tail -n 30 <<<"$output" >&2
         die "pip could not install: $*"
+    fi
 }
 
 # prepare_machine PROFILE...: the OS packages of these profiles of bindep.txt.
@@ -132,10 +133,10 @@ prepare_machine() {
 # prepare_venv EXTRAS [FILE...]: vmmonitor from this checkout with these extras and the
 # packages of these requirements files. Does nothing if the same was installed before.
 prepare_venv() {
-    local extras=$1 stamp=$VENV/.vmmonitor-installed file
+    local extras=$1 stamp want file
+    stamp=$VENV/.vmmonitor-installed-$(cksum <<<"$*" | cut -d ' ' -f 1)
     shift
     make_venv
-    local want
     want=$(cd "$CHECKOUT" && { echo "$CHECKOUT $extras $*"; cat pyproject.toml requirements.txt "$@"; } | sha256sum)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
         say "installing vmmonitor[$extras] into $VENV (a minute or two)"

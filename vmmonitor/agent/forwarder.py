@@ -15,6 +15,9 @@ from vmmonitor.rpc.engine_api import EngineAPI
 
 LOG = log.getLogger(__name__)
 
+#: Seconds to wait after an error that nobody thought of.
+PAUSE = 1.0
+
 
 class Forwarder:
     """Sends what is spooled, for ever."""
@@ -29,7 +32,7 @@ class Forwarder:
     ):
         """Keep the parts; start nothing.
 
-        :param changed: called when the engine begins or ceases to answer.
+        :param changed: called after each try: what is reported of the agent may have changed.
         :param now: microseconds since the epoch.
         """
         #: Why the engine does not answer; empty if it does.
@@ -65,9 +68,16 @@ class Forwarder:
         while not self._stopping.is_set():
             self._wake.wait()
             self._wake.clear()
-            for attempt in self._attempts():
-                with attempt:
-                    self._empty()
+            try:
+                for attempt in self._attempts():
+                    with attempt:
+                        self._empty()
+            except Exception as error:
+                # Whatever it is: without this thread nothing leaves the host any more.
+                LOG.exception("Forwarding failed; it starts over")
+                self._in_trouble(f"{type(error).__name__}: {error}")
+                self._stopping.wait(PAUSE)
+                self._wake.set()
 
     def _attempts(self) -> tenacity.Retrying:
         """Try for ever, until the stop: exponentially rarer, with jitter."""
@@ -84,7 +94,7 @@ class Forwarder:
         )
 
     def _tell(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception()
+        error = state.outcome.exception() if state.outcome else None
         expected = isinstance(error, Retriable | InvalidMessage)
         self._in_trouble(str(error) if expected else f"{type(error).__name__}: {error}")
 
@@ -130,6 +140,5 @@ class Forwarder:
                 LOG.warning("Events wait in the spool: %s", trouble)
             else:
                 LOG.info("The engine answers again")
-            self.trouble = trouble
-            self._changed()
         self.trouble = trouble
+        self._changed()

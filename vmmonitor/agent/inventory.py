@@ -33,6 +33,8 @@ MISSED_TYPE = {
     states.CRASHED: "lifecycle.crashed",
     states.PMSUSPENDED: "lifecycle.pmsuspended",
 }
+#: A listing may hold an instance that could not be looked at: it is there, and that is all.
+LEGIBLE = frozenset(MISSED_TYPE)
 #: Detail of the stop of an instance of which its host keeps no trace.
 VANISHED = "vanished"
 
@@ -152,27 +154,35 @@ class Inventory:
         self._put(uuid, Known(seen=seen, changed_at=raw.occurred_at))
 
     # -- listings ------------------------------------------------------------------------------
-    def compare(self, listing: Listing) -> list[RawEvent]:
+    def compare(self, listing: Listing, now: int) -> list[RawEvent]:
         """Take in a listing; return one event per difference from what was known.
 
         An instance of which an event came after the listing began is left as the event says.
         An instance that is seen for the first time, and is not in trouble, is no event.
+
+        :param now: microseconds since the epoch. What is known from a later time is not newer
+            than the listing: the clock was put back since.
         """
         events = []
         listed = set()
         for seen in listing.seen:
             listed.add(seen.instance.uuid)
-            events += self._difference(seen, listing)
+            if not self._newer(seen.instance.uuid, listing, now):
+                events += self._difference(seen, listing)
         for uuid, known in list(self._known.items()):
             gone = uuid not in listed and known.seen.state in states.ALIVE
-            if gone and known.changed_at < listing.started_at:
+            if gone and not self._newer(uuid, listing, now):
                 events.append(self._vanished(known, listing))
         return events
+
+    def _newer(self, uuid: str, listing: Listing, now: int) -> bool:
+        known = self._known.get(uuid)
+        return known is not None and listing.started_at <= known.changed_at <= now
 
     def _difference(self, seen: Seen, listing: Listing) -> list[RawEvent]:
         uuid = seen.instance.uuid
         known = self._known.get(uuid)
-        if known and known.changed_at >= listing.started_at:
+        if seen.state not in LEGIBLE:
             return []
         if known and not seen.definition:
             seen = dataclasses.replace(seen, definition=known.seen.definition)

@@ -11,6 +11,8 @@ Only what is on the disk leaves the queue's order for the forwarder.
 """
 
 import collections
+import functools
+import logging
 import queue
 import threading
 import uuid
@@ -39,6 +41,8 @@ LOG = log.getLogger(__name__)
 CHUNK = 500
 #: Seconds between two tries to write a spool that cannot be written.
 RETRY = 0.5
+#: Kept for a person to look at: losing it might lose a failure.
+UNDECIDED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter-failed")
 #: What the agent itself did is kept whatever the filter file says: it ends incidents.
 OWN = Decision(action=events.RECORD, severity=events.INFO, rule="agent")
 STOP = object()
@@ -91,10 +95,22 @@ class Pipeline:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Spool what is queued by now, then end the thread; at most ``timeout`` seconds."""
+        """Spool what is queued by now, then end the thread; at most ``timeout`` seconds.
+
+        What cannot be spooled by then is lost, and logged.
+        """
         self._stopping.set()
         self._queue.put(STOP)
         self._thread.join(timeout)
+        if self._thread.is_alive():
+            LOG.error("%d observations could not be spooled in time", self._queue.qsize())
+
+    def forget(self, before: int) -> None:
+        """Queue the tidying of the inventory, which only this thread changes.
+
+        :param before: as in ``Inventory.forget``.
+        """
+        self._queue.put(functools.partial(self._inventory.forget, before))
 
     # -- the thread ----------------------------------------------------------------------------
     def _run(self) -> None:
@@ -110,50 +126,79 @@ class Pipeline:
             taken.append(self._queue.get())
         return taken
 
-    def process(self, observations: list[Observation]) -> None:
+    def process(self, observations: list[Any]) -> None:
         """Take observations to the spool; returns when they are on the disk.
 
         While the spool cannot be written they wait here, and everything after them in the
-        queue; a stop of the agent ends the wait.
+        queue; a stop of the agent ends the wait, after a last try.
         """
         deliveries = [
-            wire.write_delivery(event, decision, self._now())
+            delivery
             for observation in observations
-            for raw in self._raw_events(observation)
-            for event, decision in self._decide(raw)
+            for raw in self._surviving(self._raw_events, observation)
+            for delivery in self._surviving(self._deliveries, raw)
         ]
         known = self._inventory.take_changes()
         if not deliveries and not known:
             return
-        while not self._append(deliveries, known) and not self._stopping.wait(RETRY):
-            pass
+        while not self._append(deliveries, known):
+            if self._stopping.is_set():
+                self._give_up(deliveries)
+                return
+            self._stopping.wait(RETRY)
         if deliveries:
             self._spooled()
 
-    def _raw_events(self, observation: Observation) -> list[RawEvent]:
+    def _surviving(self, step: Callable[[Any], list[Any]], what: Any) -> list[Any]:
+        """Take a step; what it cannot take is counted and costs nothing else."""
+        try:
+            return step(what)
+        except Exception:
+            # Sources are anybody's: what one of them says must not end the thread.
+            self.dropped["unreadable"] += 1
+            LOG.exception("This cannot be read and is dropped: %.500r", what)
+            return []
+
+    def _give_up(self, deliveries: list[dict[str, Any]]) -> None:
+        for delivery in deliveries:
+            LOG.error(
+                "Lost, because the spool could not be written until the stop: %s/%s of instance"
+                " %s, event %s",
+                *(delivery["type"], delivery["detail"]),
+                *(delivery["instance"]["uuid"], delivery["event_id"]),
+            )
+
+    def _raw_events(self, observation: Any) -> list[RawEvent]:
         match observation:
+            case functools.partial():
+                observation()
             case RawEvent():
                 learnt = self._inventory.learn(observation)
                 if learnt is None:
                     self.dropped["noticed-already"] += 1
                 return [learnt] if learnt else []
             case Listing():
-                return self._inventory.compare(observation)
+                return self._inventory.compare(observation, self._now())
             case Reachability():
                 self._reached(observation)
+            case _:
+                raise TypeError(f"no observation: {type(observation).__name__}")
         return []
 
     def _reached(self, word: Reachability) -> None:
         before = self.reachability.get(word.source)
         self.reachability[word.source] = word
         if before is None or before.reachable != word.reachable:
-            LOG.info(
-                "Source %s %s its host %s",
-                *(word.source, "sees" if word.reachable else "does not see", word.reason),
-            )
+            if word.reachable:
+                LOG.info("Source %s sees its host", word.source)
+            else:
+                LOG.warning(
+                    "Source %s is blind, and tries again for ever: %s", word.source, word.reason
+                )
             self._changed()
 
-    def _decide(self, raw: RawEvent) -> list[tuple[Event, Decision]]:
+    def _deliveries(self, raw: RawEvent) -> list[dict[str, Any]]:
+        """Return the form of the event, or nothing if a rule ignores it."""
         event = Event(
             event_id=str(uuid.uuid4()),
             host=self._host,
@@ -164,19 +209,29 @@ class Pipeline:
             occurred_at=raw.occurred_at,
             attributes=raw.attributes,
         )
-        own = event.source == events.AGENT_SOURCE
-        decision = OWN if own else self.filters.decide(event)
+        decision = self._decide(event)
         self.last_event_at = raw.occurred_at
         if decision.action == events.IGNORE:
             self.dropped[decision.rule] += 1
             LOG.debug("Rule %s ignores %s of %s", decision.rule, event.cause, raw.instance.uuid)
             return []
-        LOG.info(
+        # There may be thousands of the others.
+        LOG.log(
+            logging.INFO if decision.action == events.RECOVER else logging.DEBUG,
             "%s of instance %s (%s): rule %s says %s; event %s",
             *(event.cause, raw.instance.uuid, raw.instance.name),
             *(decision.rule, decision.action, event.event_id),
         )
-        return [(event, decision)]
+        return [wire.write_delivery(event, decision, self._now())]
+
+    def _decide(self, event: Event) -> Decision:
+        if event.source == events.AGENT_SOURCE:
+            return OWN
+        try:
+            return self.filters.decide(event)
+        except Exception:
+            LOG.exception("The filter failed on %s; the event is recorded", event.cause)
+            return UNDECIDED
 
     def _append(
         self,
@@ -185,8 +240,9 @@ class Pipeline:
     ) -> bool:
         try:
             self._spool.append(deliveries, known)
-        except SpoolUnavailable as error:
-            self._in_trouble(str(error))
+        except Exception as error:
+            expected = isinstance(error, SpoolUnavailable)
+            self._in_trouble(str(error) if expected else f"{type(error).__name__}: {error}")
             return False
         self._in_trouble("")
         return True

@@ -45,6 +45,8 @@ class Reporter:
         self._engine = engine
         self._now = now
         self._started_at = now()
+        self._last_word = ("", "")
+        self._interval = conf.agent.report_interval
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -54,8 +56,13 @@ class Reporter:
         self._thread.start()
 
     def wake(self) -> None:
-        """Report now: something has changed."""
+        """Report now."""
         self._wake.set()
+
+    def look(self) -> None:
+        """Report now if the agent is not as it was last reported; more of the same can wait."""
+        if _word(*self.state()) != self._last_word:
+            self._wake.set()
 
     def stop(self, timeout: float) -> None:
         """Report that the agent was stopped on purpose, then end; at most ``timeout`` seconds."""
@@ -65,23 +72,32 @@ class Reporter:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._tell()
-            self._wake.wait(self._conf.agent.report_interval)
             self._wake.clear()
-        self._tell()
+            self.tell()
+            self._wake.wait(self._interval)
+        self.tell()
 
-    def _tell(self) -> None:
-        self._inventory.forget(self._now() - self._conf.agent.forget_after * 1_000_000)
-        timeout = self._conf.forwarder.reply_timeout
-        report = self.report()
+    def tell(self) -> None:
+        """Report once; an engine that is away gets the next report."""
         try:
-            held = self._engine.report_agent(report, timeout)
-            if held != report.inventory_digest:
-                self._engine.report_inventory(
-                    self._conf.host, report.inventory_digest, self._inventory.all(), timeout
-                )
+            self._interval = self._conf.agent.report_interval
+            self._pipeline.forget(self._now() - self._conf.agent.forget_after * 1_000_000)
+            self._report()
         except VmmonitorError as error:
             LOG.debug("No engine took the agent's report: %s", error)
+        except Exception:
+            # Without this thread the host would seem unwatched for ever.
+            LOG.exception("Reporting failed; it is tried again")
+
+    def _report(self) -> None:
+        timeout = self._conf.forwarder.reply_timeout
+        report = self.report()
+        self._last_word = _word(report.state, report.reason)
+        held = self._engine.report_agent(report, timeout)
+        if held != report.inventory_digest:
+            self._engine.report_inventory(
+                self._conf.host, report.inventory_digest, self._inventory.all(), timeout
+            )
 
     def report(self) -> AgentReport:
         """Return the agent's word of itself, as it is now."""
@@ -118,7 +134,13 @@ class Reporter:
             return states.BLIND, "no source has seen this host yet"
         if self._pipeline.trouble:
             return states.BEHIND, self._pipeline.trouble
-        if self._spool.depth > self._conf.agent.behind_mark:
-            trouble = self._forwarder.trouble or "the engine takes them slowly"
-            return states.BEHIND, f"{self._spool.depth} events are spooled: {trouble}"
+        depth, trouble = self._spool.depth, self._forwarder.trouble
+        if depth > self._conf.agent.behind_mark or (depth and trouble):
+            why = trouble or "the engine takes them slowly"
+            return states.BEHIND, f"{depth} events are spooled: {why}"
         return states.UP, ""
+
+
+def _word(state: str, reason: str) -> tuple[str, str]:
+    """Return what of an agent's state is news; how far it is behind changes all the time."""
+    return state, "" if state == states.BEHIND else reason

@@ -4,18 +4,18 @@
 import time
 from collections.abc import Callable
 
-import stevedore
-import stevedore.exception
 from oslo_config import cfg
 from oslo_log import log
 
+from vmmonitor import plugins
 from vmmonitor.agent.endpoint import Endpoint
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.inventory import Inventory, read_known
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reporter import Reporter
 from vmmonitor.agent.spool import Spool
-from vmmonitor.model.errors import InvalidRules, VmmonitorError
+from vmmonitor.model.errors import InvalidRules
+from vmmonitor.model.event import Reachability
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
@@ -25,11 +25,7 @@ from vmmonitor.sources import Source
 LOG = log.getLogger(__name__)
 
 #: Seconds that each part has to end at a stop.
-STOP_TIMEOUT = 10
-
-
-class UnknownSource(VmmonitorError):
-    """[agent] sources names a source that is not installed"""
+STOP_TIMEOUT = 5
 
 
 def now() -> int:
@@ -50,14 +46,14 @@ class AgentService(service.Service):
 
         :param filter_file: tells the path of the filter file; asked again at a reload.
         :raises vmmonitor.model.errors.InvalidRules: the filter file is broken.
-        :raises UnknownSource: there is no such source.
+        :raises vmmonitor.plugins.NotInstalled: there is no such source.
         :raises vmmonitor.agent.spool.SpoolUnavailable: the spool cannot be opened.
         """
         super().__init__()
         self._conf = conf
         self._filter_file = filter_file
         rules = filters.load(filter_file())
-        classes = [_source_class(name) for name in conf.agent.sources]
+        classes = {name: plugins.load("vmmonitor.sources", name) for name in conf.agent.sources}
         self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
         known = {uuid: read_known(form) for uuid, form in self.spool.known().items()}
         self.inventory = Inventory(known)
@@ -68,42 +64,64 @@ class AgentService(service.Service):
             inventory=self.inventory,
             filters=rules,
             spool=self.spool,
-            spooled=self.forwarder.wake,
+            spooled=self._spooled,
             changed=self._changed,
             now=now,
         )
         self.reporter = Reporter(
             *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
         )
-        self.sources: list[Source] = [
-            source_class(conf, self.pipeline.observe) for source_class in classes
-        ]
+        self.sources: dict[str, Source] = {
+            name: source_class(conf, self.pipeline.observe)
+            for name, source_class in classes.items()
+        }
         self._actions = _actions(conf)
         endpoint = Endpoint(self._actions, self.inventory, self.pipeline, now)
         self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
 
     def _changed(self) -> None:
-        self.reporter.wake()
+        self.reporter.look()
+
+    def _spooled(self) -> None:
+        self.forwarder.wake()
+        self.reporter.look()
 
     def start(self) -> None:
         """Start what takes before what gives."""
         self.forwarder.start()
         self.pipeline.start()
-        for source in self.sources:
-            source.start()
+        for name, source in self.sources.items():
+            self._watch(name, source)
         self.reporter.start()
         self._server.start()
         LOG.info(
-            "The agent of host %s watches with: %s", self._conf.host, self._conf.agent.sources
+            "The agent of host %s watches with: %s",
+            *(self._conf.host, ", ".join(self._conf.agent.sources)),
         )
+
+    def _watch(self, name: str, source: Source) -> None:
+        """Start a source; one that cannot start leaves the others alone, and is told."""
+        try:
+            source.start()
+        except Exception as error:
+            LOG.exception("Source %s does not start", name)
+            self.pipeline.observe(
+                Reachability(
+                    source=name, reachable=False, at=now(), reason=f"it does not start: {error}"
+                )
+            )
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes; what is not sent by then stays in the spool."""
         if self._actions:
             self._actions.stop()
-        self._server.stop()
-        for source in self.sources:
-            source.stop()
+        self._server.stop(STOP_TIMEOUT)
+        for name, source in self.sources.items():
+            try:
+                source.stop()
+            except Exception:
+                # What was seen until now still has to get to the disk.
+                LOG.exception("Source %s does not stop", name)
         self.pipeline.stop(STOP_TIMEOUT)
         self.forwarder.stop(STOP_TIMEOUT)
         self.reporter.stop(STOP_TIMEOUT)
@@ -120,19 +138,6 @@ class AgentService(service.Service):
         self.pipeline.filters = rules
         self.reporter.wake()
         LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)
-
-
-def _source_class(name: str) -> type[Source]:
-    try:
-        return stevedore.DriverManager(
-            "vmmonitor.sources", name, on_load_failure_callback=_refuse
-        ).driver
-    except stevedore.exception.NoMatches as error:
-        raise UnknownSource(source=name) from error
-
-
-def _refuse(_loader, entry_point, error: BaseException) -> None:
-    raise UnknownSource(f"Source {entry_point.name!r} cannot be loaded: {error}") from error
 
 
 def _actions(conf: cfg.ConfigOpts):

@@ -6,61 +6,32 @@ transaction, so that after any death both are there or neither is: nothing is to
 is left out. An append is on the disk (fsync) when it returns; forgetting what the engine has
 acknowledged is not worth an fsync, because a batch that is sent again is stored once.
 
-A new file is made with ``RESERVE`` bytes of free pages in itself and in its write-ahead log, so
-that a full disk does not stop the agent: SQLite uses these again and again.
-
-Format of the file (``PRAGMA user_version``):
-
-1. first form.
+How the file is made, and what is had of one that is damaged, stands in ``spool_file.py``.
 """
 
+import contextlib
 import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from oslo_log import log
 
-from vmmonitor.model.errors import Retriable, VmmonitorError
+from vmmonitor.agent import spool_file
+from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RECOVER
 
 LOG = log.getLogger(__name__)
 
-FORMAT = 1
-RESERVE = 4 * 1024 * 1024
-
-SCHEMA = """
-CREATE TABLE event (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id TEXT NOT NULL,
-    action TEXT NOT NULL,
-    body TEXT NOT NULL
-);
-CREATE INDEX event_action ON event (action, sequence);
-CREATE TABLE refused (
-    sequence INTEGER PRIMARY KEY,
-    event_id TEXT NOT NULL,
-    body TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    refused_at INTEGER NOT NULL
-);
-CREATE TABLE known (
-    uuid TEXT PRIMARY KEY,
-    body TEXT NOT NULL
-);
-"""
+Found = TypeVar("Found")
 
 
 class SpoolUnavailable(Retriable):
     """The spool cannot be written"""
-
-
-class WrongFormat(VmmonitorError):
-    """The spool was written by a newer vmmonitor"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,12 +71,14 @@ class Spool:
         self.overflowed = 0
         #: Where broken files were put, since the start.
         self.set_aside: list[str] = []
+        self._full = False
+        self._damage: Exception | None = None
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self._read_only = read_only
         self._db = self._open_to_look() if read_only else self._open_or_replace()
-        self._depth = self._count("event")
-        self._refused = self._count("refused")
+        self._depth, self._refused = self._locked(self._counts)
 
     # -- writing -------------------------------------------------------------------------------
     def append(
@@ -119,16 +92,29 @@ class Spool:
         :param known: uuid -> what is known of it now, or None to forget it.
         :raises SpoolUnavailable: it was not written (disk full, input/output error).
         """
+        self._locked(lambda: self._append(deliveries, known))
+
+    def _locked(self, use: Callable[[], Found]) -> Found:
+        """Use the file, alone; if it turns out to be broken, use what could be saved of it.
+
+        :raises SpoolUnavailable: it cannot be used now.
+        """
         with self._lock:
             try:
-                self._append(deliveries, known)
-            except sqlite3.DatabaseError as error:
-                if not _broken(error):
-                    raise SpoolUnavailable(f"the spool cannot be written: {error}") from error
-                self._db.close()
-                self._db = self._replace(error)
-                self._depth = self._count("event")
-                self._append(deliveries, known)
+                try:
+                    return use()
+                except sqlite3.DatabaseError as error:
+                    if spool_file.is_broken(error):
+                        self._damage = error
+                    if self._read_only or not self._damage:
+                        raise
+                    self._db.close()
+                    self._db = self._replace(self._damage)
+                    self._damage = None
+                    self._depth, self._refused = self._counts()
+                    return use()
+            except (sqlite3.Error, OSError) as error:
+                raise SpoolUnavailable(f"the spool {self.path} cannot be used: {error}") from error
 
     def _append(self, deliveries, known) -> None:
         with self._db:
@@ -161,13 +147,16 @@ class Spool:
         if self._used_bytes() > self._max_bytes:
             excess = max(excess, added, self._depth // 100)
         if excess <= 0:
+            self._full = False
             return 0
         cursor = self._db.execute(
             "DELETE FROM event WHERE sequence IN"
             " (SELECT sequence FROM event ORDER BY action = ?, sequence LIMIT ?)",
             (RECOVER, excess),
         )
-        LOG.error("The spool is full: %d events, the oldest, are given up", cursor.rowcount)
+        if not self._full:
+            LOG.error("The spool is full: the oldest events are given up until there is room")
+        self._full = True
         return cursor.rowcount
 
     def _used_bytes(self) -> int:
@@ -184,18 +173,17 @@ class Spool:
         :param limit: at most so many.
         :param max_bytes: and at most about so many bytes of bodies, but at least one event.
         """
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT sequence, body FROM event ORDER BY sequence LIMIT ?", (limit,)
-            ).fetchall()
-        entries = []
-        for sequence, body in rows:
+        return self._locked(lambda: self._read(limit, max_bytes))
+
+    def _read(self, limit: int, max_bytes: int) -> list[Entry]:
+        entries: list[Entry] = []
+        for sequence, body in self._db.execute(
+            "SELECT sequence, body FROM event ORDER BY sequence LIMIT ?", (limit,)
+        ):
             max_bytes -= len(body)
             if entries and max_bytes < 0:
                 break
-            entries.append(
-                Entry(sequence=sequence, body=json.loads(body) | {"sequence": sequence})
-            )
+            entries.append(Entry(sequence=sequence, body=_object(body) | {"sequence": sequence}))
         return entries
 
     def settle(self, entries: Iterable[Entry], refused: Mapping[int, str], now: int) -> None:
@@ -205,26 +193,33 @@ class Spool:
         :param now: microseconds since the epoch.
         :raises SpoolUnavailable: it was not written; the events will be sent again.
         """
-        sequences = [(entry.sequence,) for entry in entries]
-        with self._lock:
-            try:
-                self._db.execute("PRAGMA synchronous = NORMAL")
-                self._settle(sequences, refused, now)
-                self._db.execute("PRAGMA synchronous = FULL")
-            except sqlite3.DatabaseError as error:
-                raise SpoolUnavailable(f"the spool cannot be written: {error}") from error
+        # By both: where the file had to be replaced meanwhile, a number may mean another event.
+        settled = [(entry.sequence, entry.body["event_id"]) for entry in entries]
+        self._locked(lambda: self._settle(settled, refused, now))
 
-    def _settle(self, sequences: Sequence[tuple[int]], refused: Mapping[int, str], now: int):
-        with self._db:
+    def _settle(self, settled: Sequence[tuple[int, str]], refused: Mapping[int, str], now: int):
+        set_aside = [(refused[one[0]], now, *one) for one in settled if one[0] in refused]
+        with self._no_fsync(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
+            kept = self._db.executemany(
                 "INSERT OR REPLACE INTO refused (sequence, event_id, body, reason, refused_at)"
-                " SELECT sequence, event_id, body, ?, ? FROM event WHERE sequence = ?",
-                [(reason, now, sequence) for sequence, reason in refused.items()],
+                " SELECT sequence, event_id, body, ?, ? FROM event"
+                " WHERE sequence = ? AND event_id = ?",
+                set_aside,
             )
-            gone = self._db.executemany("DELETE FROM event WHERE sequence = ?", sequences)
+            gone = self._db.executemany(
+                "DELETE FROM event WHERE sequence = ? AND event_id = ?", settled
+            )
         self._depth -= gone.rowcount
-        self._refused += len(refused)
+        self._refused += kept.rowcount
+
+    @contextlib.contextmanager
+    def _no_fsync(self) -> Iterator[None]:
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
 
     @property
     def depth(self) -> int:
@@ -238,27 +233,31 @@ class Spool:
 
     def known(self) -> dict[str, dict[str, Any]]:
         """Return what the agent knew last: uuid -> form."""
-        with self._lock:
-            rows = self._db.execute("SELECT uuid, body FROM known").fetchall()
-        return {uuid: json.loads(body) for uuid, body in rows}
+        return self._locked(
+            lambda: {
+                uuid: _object(body)
+                for uuid, body in self._db.execute("SELECT uuid, body FROM known")
+            }
+        )
 
     def refused(self, limit: int = 1000) -> list[Refused]:
         """Return the events that were refused, oldest first."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT sequence, event_id, reason, refused_at, body FROM refused"
-                " ORDER BY sequence LIMIT ?",
-                (limit,),
-            ).fetchall()
+        return self._locked(lambda: self._read_refused(limit))
+
+    def _read_refused(self, limit: int) -> list[Refused]:
         return [
             Refused(
                 sequence=sequence,
                 event_id=event_id,
                 reason=reason,
                 refused_at=refused_at,
-                body=json.loads(body),
+                body=_object(body),
             )
-            for sequence, event_id, reason, refused_at, body in rows
+            for sequence, event_id, reason, refused_at, body in self._db.execute(
+                "SELECT sequence, event_id, reason, refused_at, body FROM refused"
+                " ORDER BY sequence LIMIT ?",
+                (limit,),
+            )
         ]
 
     def close(self) -> None:
@@ -267,8 +266,11 @@ class Spool:
             self._db.close()
 
     # -- opening -------------------------------------------------------------------------------
-    def _count(self, table: str) -> int:
-        return self._db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+    def _counts(self) -> tuple[int, int]:
+        """Return how many events wait, and how many are refused."""
+        return self._db.execute(
+            "SELECT (SELECT COUNT(*) FROM event), (SELECT COUNT(*) FROM refused)"
+        ).fetchone()
 
     def _open_to_look(self) -> sqlite3.Connection:
         try:
@@ -281,101 +283,53 @@ class Spool:
     def _open_or_replace(self) -> sqlite3.Connection:
         try:
             os.makedirs(os.path.dirname(self.path) or ".", mode=0o750, exist_ok=True)
-            return _open(self.path)
+            return spool_file.open_file(self.path)
         except sqlite3.DatabaseError as error:
-            if not _broken(error):
+            if not spool_file.is_broken(error):
                 raise SpoolUnavailable(
                     f"the spool {self.path} cannot be opened: {error}"
                 ) from error
-            return self._replace(error)
+            damage = error
         except OSError as error:
             raise SpoolUnavailable(f"the spool {self.path} cannot be opened: {error}") from error
+        try:
+            return self._replace(damage)
+        except (sqlite3.Error, OSError) as error:
+            raise SpoolUnavailable(
+                f"the broken spool {self.path} cannot be replaced: {error}"
+            ) from error
 
     def _replace(self, error: Exception) -> sqlite3.Connection:
-        """Set the broken file aside, start a new one, take over what can be read."""
+        """Write what can be read to a new file, and exchange the two.
+
+        If the disk is full, say, the broken file is still there to be tried again.
+        """
+        found = spool_file.readable(self.path)
+        new = f"{self.path}.new"
+        for ending in spool_file.ENDINGS:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new + ending)
+        db = spool_file.open_file(new)
+        try:
+            spool_file.write(db, found)
+        finally:
+            db.close()
         aside = f"{self.path}.broken-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        for ending in ("", "-wal", "-shm"):
+        for ending in spool_file.ENDINGS:
             if os.path.exists(self.path + ending):
                 os.replace(self.path + ending, aside + ending)
+        os.replace(new, self.path)
         self.set_aside.append(aside)
-        events, known = _salvage(aside)
         LOG.error(
             "The spool %s is broken (%s) and is set aside as %s; %d events and %d instances of it"
             " could still be read and are taken over",
-            *(self.path, error, aside, len(events), len(known)),
+            *(self.path, error, aside, len(found["event"]), len(found["known"])),
         )
-        db = _open(self.path)
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            db.executemany("INSERT INTO event (event_id, action, body) VALUES (?, ?, ?)", events)
-            db.executemany("INSERT INTO known (uuid, body) VALUES (?, ?)", known)
-        return db
+        return spool_file.open_file(self.path)
 
 
-def _open(path: str) -> sqlite3.Connection:
-    """Open a spool, or make one.
-
-    :raises sqlite3.DatabaseError: it is broken, or cannot be opened.
-    :raises WrongFormat: a newer vmmonitor wrote it.
-    """
-    # SQLite gives its other files the rights of this one: definitions of instances are nobody
-    # else's business.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+def _object(body: Any) -> dict[str, Any]:
     try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("file is not a database: quick_check failed")
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > FORMAT:
-            raise WrongFormat(found=found, known=FORMAT, path=path)
-        if found == 0:
-            _create(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _create(db: sqlite3.Connection) -> None:
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
-            db.execute(statement)
-        db.execute("INSERT INTO known (uuid, body) VALUES ('', zeroblob(?))", (RESERVE,))
-    db.execute("PRAGMA wal_checkpoint(FULL)")
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("DELETE FROM known WHERE uuid = ''")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-
-
-def _broken(error: Exception) -> bool:
-    """Tell a broken file from one that cannot be used just now."""
-    return not isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError) or any(
-        word in str(error) for word in ("malformed", "not a database", "no such table")
-    )
-
-
-def _salvage(path: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
-    """Read as many whole rows of a broken spool as can be read."""
-    return (
-        _readable(path, "SELECT event_id, action, body FROM event ORDER BY sequence"),
-        _readable(path, "SELECT uuid, body FROM known"),
-    )
-
-
-def _readable(path: str, query: str) -> list[tuple]:
-    rows = []
-    try:
-        db = sqlite3.connect(path, isolation_level=None)
-        try:
-            for row in db.execute(query):
-                json.loads(row[-1])
-                rows.append(row)
-        finally:
-            db.close()
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        LOG.warning("Reading the broken spool ended after %d rows: %s", len(rows), error)
-    return rows
+        return dict(json.loads(body))
+    except (ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"malformed row: {error}") from error

@@ -7,6 +7,7 @@ Imports are few and late: most of a short command's time is Python's imports.
 import argparse
 import functools
 import importlib.metadata
+import logging
 import os
 import sys
 import urllib.parse
@@ -67,6 +68,13 @@ class Shell(app.App):
             help=f"URL of the vmmonitor API (Env: {ENDPOINT_VARIABLE}; default: {ENDPOINT})",
         )
         return parser
+
+    def configure_logging(self) -> None:
+        """Let the HTTP libraries write down each answer only for who wants to read it."""
+        super().configure_logging()
+        if self.options.verbose_level <= self.DEFAULT_VERBOSE_LEVEL:
+            for name in ("keystoneauth", "urllib3"):
+                logging.getLogger(name).setLevel(logging.WARNING)
 
     def initialize_app(self, argv: list[str]) -> None:
         """Make ready what commands ask for."""

@@ -11,14 +11,19 @@ from vmmonitor import conf as options
 from vmmonitor import version
 from vmmonitor.cmd import manage_rules, manage_spool
 
+DESCRIPTION = "Checks the rule files, looks into the spool, and keeps the database."
+
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vmmonitor-manage", description=__doc__.split(": ")[1])
+    parser = argparse.ArgumentParser(prog="vmmonitor-manage", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=str(version.version_info))
     parser.add_argument(
-        "--config-file", action="append", metavar="FILE", help="instead of the usual places"
+        "--config-file",
+        action="append",
+        metavar="FILE",
+        help="read this configuration instead of the usual places",
     )
-    nouns = parser.add_subparsers(dest="noun", required=True)
+    nouns = parser.add_subparsers(dest="noun", metavar="COMMAND", required=True)
     manage_rules.register(nouns)
     manage_spool.register(nouns)
     # A compute host has no database, and no library for one.

@@ -27,7 +27,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     :param subparsers: those of ``vmmonitor-manage``.
     """
-    parser = subparsers.add_parser("db", help="make, upgrade and shorten the database")
+    what = "make, upgrade and shorten the database"
+    parser = subparsers.add_parser("db", help=what, description=what)
     commands = parser.add_subparsers(dest="db_command", metavar="COMMAND", required=True)
     sync_parser = _add(commands, "sync", "make or upgrade the tables; safe to run again", sync)
     sync_parser.add_argument(

@@ -38,14 +38,24 @@ def _add(
     checks: Callable[[cfg.ConfigOpts, argparse.Namespace], int],
     explains: Callable[[cfg.ConfigOpts, argparse.Namespace], int],
 ) -> None:
-    verbs = subparsers.add_parser(noun, help=what).add_subparsers(dest="verb", required=True)
-    parser = verbs.add_parser("check", help="tell whether a file is sound")
-    parser.add_argument("file", metavar="FILE")
+    group = subparsers.add_parser(noun, help=what, description=what)
+    verbs = group.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    parser = _verb(verbs, "check", "tell whether a file is sound; 1 if it is not")
+    parser.add_argument("file", metavar="FILE", help="the rule file")
     parser.set_defaults(run=checks)
-    parser = verbs.add_parser("explain", help="tell what would be decided on an event, and why")
-    parser.add_argument("event", metavar="EVENT.json", help="an event's JSON form; - is stdin")
-    parser.add_argument("--file", metavar="FILE", help="instead of the one that is in force")
+    parser = _verb(verbs, "explain", "tell what would be decided on an event, and why")
+    parser.add_argument(
+        "event", metavar="EVENT.json", help="file with an event as JSON; - is stdin"
+    )
+    parser.add_argument(
+        "--file", metavar="FILE", help="the rule file; the one in force if not given"
+    )
     parser.set_defaults(run=explains)
+
+
+def _verb(verbs: Any, name: str, what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
+    return parser
 
 
 def check_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 """``vmmonitor-manage spool ...``: what waits on this host."""
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -16,11 +17,14 @@ from vmmonitor.model.errors import VmmonitorError
 
 def register(subparsers: Any) -> None:
     """Add ``spool`` to the sub-commands of an argparse parser."""
-    verbs = subparsers.add_parser("spool", help="the agent's outbox on this host").add_subparsers(
-        dest="verb", required=True
+    what = "the agent's outbox on this host"
+    group = subparsers.add_parser("spool", help=what, description=what)
+    verbs = group.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    what = "tell how much waits, since when, and what was refused"
+    parser = verbs.add_parser("show", help=what, description=what)
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object, with all that was refused"
     )
-    parser = verbs.add_parser("show", help="how much waits, since when, and what was refused")
-    parser.add_argument("--json", action="store_true", help="one JSON object, with all refused")
     parser.set_defaults(run=show)
 
 
@@ -31,13 +35,21 @@ def show(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         print(f"vmmonitor-manage: there is no spool at {path}", file=sys.stderr)
         return 1
     try:
-        spool = Spool(path, conf.spool.max_events, conf.spool.max_bytes, read_only=True)
+        with contextlib.closing(
+            Spool(path, conf.spool.max_events, conf.spool.max_bytes, read_only=True)
+        ) as spool:
+            found = _found(spool)
     except VmmonitorError as error:
         print(f"vmmonitor-manage: {error}", file=sys.stderr)
         return 1
+    print(json.dumps(found, indent=2) if args.json else _text(found))
+    return 0
+
+
+def _found(spool: Spool) -> dict[str, Any]:
     oldest = spool.read(1)
-    found = {
-        "path": path,
+    return {
+        "path": spool.path,
         "depth": spool.depth,
         "oldest": _time(oldest[0].body["occurred_at"]) if oldest else None,
         "known_instances": len(spool.known()),
@@ -52,9 +64,6 @@ def show(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
             for one in spool.refused()
         ],
     }
-    spool.close()
-    print(json.dumps(found, indent=2) if args.json else _text(found))
-    return 0
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -37,9 +37,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 def set_defaults() -> None:
     """Give the libraries the defaults that suit this service, for the sample file too."""
-    log.set_defaults(
-        default_log_levels=[*log.get_default_log_levels(), "oslo.messaging=INFO", "amqp=WARN"]
-    )
+    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), "alembic=WARN"])
 
 
 def new(args: list[str], files: list[str] | None = None) -> cfg.ConfigOpts:

@@ -60,9 +60,10 @@ def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Inci
     that says "it runs" and the recovery that waits for it cannot miss each other.
     """
     found = {}
-    for chunk in rows.chunks(instance_uuids):
-        query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(sorted(chunk)))
-        query = query.order_by(INCIDENTS.c.id).with_for_update()
+    # In one order, so that two engines wait for each other instead of deadlocking.
+    for chunk in rows.chunks(sorted(instance_uuids)):
+        query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(chunk))
+        query = query.order_by(INCIDENTS.c.open_key).with_for_update()
         for row in tx.execute(query):
             incident = _incident(row)
             found[incident.instance.uuid] = incident
@@ -172,10 +173,14 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     return [_incident(row) for row in tx.execute(query)]
 
 
-def next_due(tx: Transaction) -> int | None:
-    """Return when the next hold is over, which may be past; None if nothing waits for that."""
+def next_due(tx: Transaction, now: int) -> int | None:
+    """Return when the next hold will be over; None if nothing waits for that.
+
+    :param now: microseconds since the epoch; what is due already, ``due`` returns.
+    """
     query = sa.select(sa.func.min(INCIDENTS.c.hold_until))
-    return tx.execute(query.where(INCIDENTS.c.state.in_(WAITING))).scalar()
+    later = query.where(INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until > now)
+    return tx.execute(later).scalar()
 
 
 def get(tx: Transaction, incident_id: str) -> Incident:

@@ -121,10 +121,15 @@ def due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
     return [_recovery(row) for row in found[:limit]]
 
 
-def next_due(tx: Transaction) -> int | None:
-    """Return when the next recovery needs an engine, which may be past; None if none is active."""
+def next_due(tx: Transaction, now: int) -> int | None:
+    """Return when the next recovery will need an engine; None if none will.
+
+    :param now: microseconds since the epoch; what is due already, ``due`` returns.
+    """
     moments = [
-        sa.select(sa.func.min(moment)).where(RECOVERIES.c.state == state).scalar_subquery()
+        sa.select(sa.func.min(moment))
+        .where(RECOVERIES.c.state == state, moment > now)
+        .scalar_subquery()
         for state, moment in DUE.items()
     ]
     known = [moment for moment in tx.execute(sa.select(*moments)).one() if moment is not None]

@@ -40,7 +40,7 @@ PASSING = (
 
 #: A transaction is tried this often, and not once more after so many seconds.
 TRIES = 8
-PATIENCE = 4.0
+PATIENCE = 6.0
 
 
 class Database:
@@ -57,7 +57,7 @@ class Database:
         self._repeat = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(errors.Retriable),
             stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(PATIENCE),
-            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
             reraise=True,
         )
         # SQLite has one writer at a time; its own waiting is a poll, up to 100 ms apart.

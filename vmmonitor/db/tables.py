@@ -57,20 +57,25 @@ class LongPlain(Plain):
     impl = LONG_TEXT
 
 
+def json_text(value: Any) -> str:
+    """Return a value as JSON, its strings made storable."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=dict)
+    return storable(JSON_NUL.sub("\\1\ufffd", text) if "\\u0000" in text else text)
+
+
 class Json(sa.types.TypeDecorator[Any]):
     """A value of JSON, as text, its strings made storable."""
 
     impl = LONG_TEXT
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
-        """Return what is stored for ``value``."""
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=dict)
-        return storable(JSON_NUL.sub("\\1\ufffd", text) if "\\u0000" in text else text)
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str]:
+        """Return what makes a value into text."""
+        return json_text
 
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
-        """Return the value of a stored text."""
-        return json.loads(value or "{}")
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str], Any]:
+        """Return what makes a text into its value."""
+        return json.loads
 
 
 METADATA = sa.MetaData(
@@ -158,6 +163,11 @@ EVENTS = _table(
     sa.Index(None, "host", "occurred_at"),
     sa.Index(None, "type", "occurred_at"),
     sa.Index(None, "incident_id", "occurred_at"),
+    sa.Index(None, "project_id", "occurred_at"),
+    sa.Index(None, "source", "occurred_at"),
+    sa.Index(None, "detail", "occurred_at"),
+    sa.Index(None, "severity", "occurred_at"),
+    sa.Index(None, "action", "occurred_at"),
     sa.Index(None, "occurred_at"),
     sa.Index(None, "stored_at"),
 )
@@ -185,6 +195,9 @@ INCIDENTS = _table(
     sa.Index(None, "instance_uuid", "opened_at"),
     sa.Index(None, "host", "opened_at"),
     sa.Index(None, "project_id", "opened_at"),
+    sa.Index(None, "cause", "opened_at"),
+    sa.Index(None, "severity", "opened_at"),
+    sa.Index(None, "policy", "opened_at"),
     sa.Index(None, "opened_at"),
     sa.Index(None, "updated_at"),
     sa.Index(None, "state", "hold_until"),
@@ -228,6 +241,7 @@ RECOVERIES = _table(
     sa.Index(None, "instance_uuid", "created_at"),
     sa.Index(None, "state", "created_at"),
     sa.Index(None, "driver", "created_at"),
+    sa.Index(None, "host", "created_at"),
     sa.Index(None, "created_at"),
     sa.Index(None, "state", "not_before"),
     sa.Index(None, "state", "lease_until"),

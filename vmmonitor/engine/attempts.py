@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transactions of a recovery: what is decided, claimed, and made of an outcome.
 
-Each is one database transaction that first locks the incident's row; nothing here calls out,
-waits, or has a thread.
+Each is one database transaction that first locks the incident's row, and only then reads the
+clock, so that time lines are in order; nothing here calls out, waits, or has a thread.
 """
 
 import dataclasses
@@ -17,10 +17,27 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.engine.incidents import SECOND, move, move_recovery, note
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
+from vmmonitor.model.errors import Conflict
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep
+
+#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
+SETTLE = 2.0
+#: Seconds after its hold at which an instance that never falls silent is decided on all the same.
+UNDECIDED = 10.0
+RUNS_AGAIN = "the instance runs again"
+TAKEN_OVER = "taken over: its engine is gone"
+
+
+class Outdated(Conflict):
+    """Events came in since, which may tell that all of this was planned"""
+
+    def __init__(self, incident: Incident):
+        """Keep the incident as it is now."""
+        super().__init__()
+        self.incident = incident
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,16 +66,21 @@ class Attempts:
         self._now = now
 
     # -- a hold is over ------------------------------------------------------------------------
-    def decide(self, tx: Transaction, incident_id: str, verdict: Verdict) -> Claim | None:
+    def decide(self, tx: Transaction, judged: Incident, verdict: Verdict) -> Claim | None:
         """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
 
+        :param judged: the incident as it was before the verdict on it was asked for.
         :returns: what to call now; None if nothing, or if another engine was faster.
+        :raises Outdated: the verdict is to be asked for again.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
+        incident = incidents.lock(tx, judged.incident_id)
         now = self._now()
-        incident = incidents.lock(tx, incident_id)
         if incident.state not in incidents.WAITING or incident.hold_until > now:
             return None
+        overdue = now - incident.hold_until > UNDECIDED * SECOND
+        if incident.event_count != judged.event_count and not overdue:
+            raise Outdated(incident)
         if verdict.word == verdicts.UNKNOWN:
             self._hold(tx, incident, verdict, now)
             return None
@@ -96,13 +118,15 @@ class Attempts:
         :returns: what to call now; None if nothing.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
-        now = self._now()
         incident = incidents.lock(tx, recovery.incident_id)
+        now = self._now()
         policy = self.policies.get(recovery.policy)
+        was_called = recovery.state != states.REQUESTED
+        if was_called and incident.running_at is not None and incident.state == states.RECOVERING:
+            self._runs(tx, incident, recovery, now)
+            return None
         if recovery.state == states.WAITING:
-            step = _step(policy, recovery)
-            waited = f"{step.wait:g} s" if step else "its time"
-            message = f"the instance was not seen running within {waited}"
+            message = "the instance was not seen running in time"
             recovery = move_recovery(tx, recovery, "fail", message, now)
             self._after_failure(tx, incident, recovery, True, now)
             return None
@@ -114,6 +138,13 @@ class Attempts:
             return self._claim(tx, incident, recovery, step, now)
         return self._claim(tx, incident, recovery, step, now, taken_over=True)
 
+    def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
+        """End a recovery whose instance was seen running since its driver was called."""
+        if recovery.state == states.RUNNING:
+            recovery = self._take_over(tx, recovery, now)
+        move_recovery(tx, recovery, "succeed", RUNS_AGAIN, now)
+        move(tx, incident, "run", RUNS_AGAIN, now)
+
     def _without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
     ) -> None:
@@ -121,11 +152,15 @@ class Attempts:
         if recovery.state == states.REQUESTED:
             move_recovery(tx, recovery, "cancel", message, now)
         else:
-            recovery = move_recovery(
-                tx, recovery, "take_over", message, now, lease_owner=str(uuid.uuid4())
-            )
+            recovery = self._take_over(tx, recovery, now)
             move_recovery(tx, recovery, "fail", message, now)
         move(tx, incident, "give_up", message, now)
+
+    def _take_over(self, tx: Transaction, recovery: Recovery, now: int) -> Recovery:
+        """Take a recovery from an engine that is gone, to end it."""
+        return move_recovery(
+            tx, recovery, "take_over", TAKEN_OVER, now, lease_owner=str(uuid.uuid4())
+        )
 
     # -- claiming ------------------------------------------------------------------------------
     def _request(
@@ -167,7 +202,7 @@ class Attempts:
             tx,
             recovery,
             "take_over" if taken_over else "claim",
-            "taken over: its engine is gone" if taken_over else "calling the driver",
+            TAKEN_OVER if taken_over else "calling the driver",
             now,
             # NOTE: a name of its own for each claim, so that a driver that comes back after its
             # recovery was taken over, be it by the same engine, finds its lease gone.
@@ -183,24 +218,32 @@ class Attempts:
 
         :raises vmmonitor.model.errors.Conflict: the recovery was taken over meanwhile.
         """
-        now = self._now()
         incident = incidents.lock(tx, claim.incident.incident_id)
+        now = self._now()
         runs = incident.running_at is not None
+        is_over = incident.state != states.RECOVERING
         wants_to_see = claim.step.wait_for == policies.RUNNING
         if outcome.move == "wait" and wants_to_see and not runs:
             until = now + round(claim.step.wait * SECOND)
             move_recovery(tx, claim.recovery, "wait", outcome.message, now, wait_until=until)
             return
+        if runs and outcome.move == "fail" and outcome.retry and not is_over:
+            # One of the two words is late: a guest that was resumed and paused again at once
+            # was told to run, and the driver's answer may outrun what says that it does not.
+            message = f"{outcome.message}, but it was seen running: what comes next tells"
+            until = now + round(SETTLE * SECOND)
+            move_recovery(tx, claim.recovery, "wait", message, now, wait_until=until)
+            return
         ending = "succeed" if outcome.move == "wait" else outcome.move
         recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now)
-        if incident.state != states.RECOVERING:
+        if is_over:
             return
         if ending == "fail":
             self._after_failure(tx, incident, recovery, outcome.retry, now)
         elif ending == "skip":
             move(tx, incident, "plan", outcome.message, now)
         elif runs:
-            move(tx, incident, "run", "the instance runs again", now)
+            move(tx, incident, "run", RUNS_AGAIN, now)
         else:
             move(tx, incident, "leave", f"{recovery.driver} has done its part", now)
 
@@ -211,7 +254,7 @@ class Attempts:
         if incident.state != states.RECOVERING:
             return
         if incident.running_at is not None:
-            move(tx, incident, "run", "the instance runs again", now)
+            move(tx, incident, "run", RUNS_AGAIN, now)
             return
         policy = self.policies.get(failed.policy)
         step = _step(policy, failed)

@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds recovery drivers and expectations by their entry points."""
 
-from typing import Any
-
-import stevedore
-import stevedore.exception
 from oslo_config import cfg
 
+from vmmonitor import plugins
 from vmmonitor.expectation import Expectation
-from vmmonitor.model.errors import InvalidRules, VmmonitorError
+from vmmonitor.model.errors import InvalidRules
 from vmmonitor.recovery import AskAgent, Driver
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies
-
-
-class NotInstalled(VmmonitorError):
-    """No such plug-in is installed"""
 
 
 class Drivers:
@@ -30,10 +23,10 @@ class Drivers:
     def get(self, name: str) -> Driver:
         """Return a driver.
 
-        :raises NotInstalled: there is none of this name.
+        :raises vmmonitor.plugins.NotInstalled: there is none of this name.
         """
         if name not in self._built:
-            driver_class = _load("vmmonitor.recovery", name)
+            driver_class = plugins.load("vmmonitor.recovery", name)
             self._built[name] = driver_class(self._conf, self._ask_agent)
         return self._built[name]
 
@@ -41,14 +34,16 @@ class Drivers:
         """Read a file of policies, and build every driver that it names.
 
         :raises vmmonitor.model.errors.InvalidRules: the file is broken, or names a driver that
-            is not installed.
+            is not installed or cannot be built.
         """
         loaded = policies.load(path)
         for row in loaded.rows:
             for step in row.value.steps:
                 try:
                     self.get(step.driver)
-                except NotInstalled as error:
+                except Exception as error:
+                    # Also what a driver of somebody's package raises when it is built: at a
+                    # reload the policies in force must stay so.
                     raise InvalidRules(f"{path}: policy {row.name}: {error}") from error
         return loaded
 
@@ -56,19 +51,6 @@ class Drivers:
 def expectation(conf: cfg.ConfigOpts) -> Expectation:
     """Return the expectation that ``[engine] expectation`` names.
 
-    :raises NotInstalled: there is none of this name.
+    :raises vmmonitor.plugins.NotInstalled: there is none of this name.
     """
-    return _load("vmmonitor.expectation", conf.engine.expectation)(conf)
-
-
-def _load(namespace: str, name: str) -> Any:
-    try:
-        return stevedore.DriverManager(
-            namespace, name, on_load_failure_callback=_refuse, warn_on_missing_entrypoint=False
-        ).driver
-    except stevedore.exception.NoMatches as error:
-        raise NotInstalled(namespace=namespace, name=name) from error
-
-
-def _refuse(_loader: Any, entry_point: Any, error: BaseException) -> None:
-    raise NotInstalled(f"{entry_point.name!r} cannot be loaded: {error}") from error
+    return plugins.load("vmmonitor.expectation", conf.engine.expectation)(conf)

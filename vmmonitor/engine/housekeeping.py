@@ -5,6 +5,8 @@ Leases that ran out are not its business: the recovery workers look for them all
 """
 
 import threading
+import time
+from collections.abc import Callable
 
 from oslo_config import cfg
 from oslo_log import log
@@ -40,9 +42,10 @@ class Housekeeping:
 
     def stop(self, timeout: float) -> None:
         """End after the transaction that is under way; at most ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _tidy_up(self) -> None:
         while not self._stopping.wait(self._conf.housekeeping.interval):
@@ -73,7 +76,7 @@ class Housekeeping:
         self._repeat("incidents", incidents.purge, before)
         self._repeat("events", events.purge, before, keep)
 
-    def _repeat(self, what: str, purge, *args: int) -> None:
+    def _repeat(self, what: str, purge: Callable[..., int], *args: int) -> None:
         total = 0
         while not self._stopping.is_set():
             deleted = self._database.run(purge, *args, CHUNK)

@@ -21,6 +21,8 @@ from vmmonitor.rpc.wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
 
 SECOND = 1_000_000
+#: Seconds after its hold within which a failure of an open incident is the one that opened it.
+SAME_FAILURE = 60.0
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -76,10 +78,11 @@ class Sorting:
             return self._open(delivery)
         case.count += 1
         if event.type in events.RUNNING_AGAIN:
-            self._runs_again(case, event)
+            if _is_evidence(case.incident, event):
+                self._runs_again(case, event)
         elif delivery.decision.action == events.RECOVER:
             case.running_at = None
-            self._hasten(case, event)
+            self._fail_again(case, event)
         return case.incident.incident_id
 
     def held(self) -> list[Incident]:
@@ -123,32 +126,36 @@ class Sorting:
         self._note(incident, "hold", _hold_message(policy), hold=hold)
         return incident.incident_id
 
-    def _hasten(self, case: Case, event: Event) -> None:
-        """Let a graver event end the hold that a milder one began."""
-        if case.incident.state != states.PENDING:
-            return
+    def _fail_again(self, case: Case, event: Event) -> None:
+        """Let a graver event end the hold that a milder one began, or one on which a policy acts
+        have an incident judged on which none did."""
         policy = self._policies.choose(event)
         if policy is None:
             return
+        incident = case.incident
         hold_until = self._now + round(policy.hold * SECOND)
-        if hold_until >= case.incident.hold_until:
+        word = f"{event.cause} followed: policy {policy.name}"
+        if incident.state == states.OPEN and self._is_worth_another_look(incident, policy):
+            changes = {"hold_until": hold_until, "policy": policy.name}
+            self._insert_first(case)
+            case.incident = move(self._tx, incident, "release", word, self._now, **changes)
+        elif _waits_in_vain(incident) or _hastens(incident, hold_until):
+            self._insert_first(case)
+            case.incident = incidents.reschedule(
+                self._tx, case.incident, hold_until, word, self._now, policy=policy.name
+            )
+        else:
             return
-        self._insert_first(case)
-        case.incident = incidents.reschedule(
-            self._tx,
-            case.incident,
-            hold_until,
-            f"{event.cause} followed: policy {policy.name}",
-            self._now,
-            policy=policy.name,
-        )
         case.held = True
-        self._note(
-            case.incident,
-            "hold",
-            f"{event.cause} followed: {_hold_message(policy)}",
-            hold=policy.hold,
-        )
+        message = f"{event.cause} followed: {_hold_message(policy)}"
+        self._note(case.incident, "hold", message, hold=policy.hold)
+
+    def _is_worth_another_look(self, incident: Incident, policy: Policy) -> bool:
+        """Tell whether a failure is not just one more event of the one that was acted upon."""
+        if not any(step.attempts for step in policy.steps):
+            return False
+        since = self._now - incident.hold_until
+        return policy.name != incident.policy or since > SAME_FAILURE * SECOND
 
     # -- the instance runs again ---------------------------------------------------------------
     def _runs_again(self, case: Case, event: Event) -> None:
@@ -203,6 +210,22 @@ class Sorting:
                 data=data,
             )
         )
+
+
+def _is_evidence(incident: Incident, event: Event) -> bool:
+    """Tell whether an event that says "it runs" was not already true before the incident.
+
+    A host's events come in their order; another host's may have waited for long in its spool.
+    """
+    return event.host == incident.host or event.occurred_at > incident.opened_at
+
+
+def _waits_in_vain(incident: Incident) -> bool:
+    return incident.state in incidents.WAITING and not incident.policy
+
+
+def _hastens(incident: Incident, hold_until: int) -> bool:
+    return incident.state == states.PENDING and hold_until < incident.hold_until
 
 
 def _hold_message(policy: Policy | None) -> str:

@@ -14,6 +14,7 @@ import concurrent.futures
 import dataclasses
 import queue
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,8 +24,9 @@ from vmmonitor.db import events, incidents
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.incidents import Sorting
 from vmmonitor.model.errors import Conflict, Retriable
-from vmmonitor.model.event import StoredEvent
+from vmmonitor.model.event import INFO, RECOVER, Decision, Event, StoredEvent
 from vmmonitor.model.incident import Incident
+from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import wire
 from vmmonitor.rules.policies import Policies
 
@@ -58,8 +60,8 @@ class Ingest:
     ):
         """Keep the parts; start nothing.
 
-        :param commit_events: greatest number of events in one transaction, unless a single batch
-            has more.
+        :param commit_events: number of events with which a transaction takes no further batch;
+            a batch is never parted.
         :param held: called after a commit with the incidents whose hold it set.
         """
         self.policies = policies
@@ -101,9 +103,12 @@ class Ingest:
         going = True
         while going:
             parcels, going = self._take()
-            self._store_all(
-                [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
-            )
+            waited_for = [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
+            try:
+                self._store_all(waited_for)
+            except Exception:
+                # Whoever has no receipt yet sends again; without this thread nobody would get any.
+                LOG.exception("The thread of ingest goes on after an error")
 
     def _take(self) -> tuple[list[Parcel], bool]:
         """Return what waits, and whether to go on."""
@@ -118,7 +123,7 @@ class Ingest:
         return parcels, True
 
     def _store_all(self, parcels: Sequence[Parcel]) -> None:
-        """Store parcels together; if that fails for a reason in one of them, one by one."""
+        """Store parcels together; if that fails for a reason in one of them, apart."""
         if not parcels:
             return
         try:
@@ -135,35 +140,51 @@ class Ingest:
                 self._held(held)
 
     def _store_apart(self, parcels: Sequence[Parcel], error: Exception) -> None:
-        """Find what the database cannot take, and refuse no more than that."""
+        """Find, by halves, what the database cannot take, and refuse no more than that."""
         if len(parcels) > 1:
-            for parcel in parcels:
-                self._store_all([parcel])
+            middle = len(parcels) // 2
+            self._store_all(parcels[:middle])
+            self._store_all(parcels[middle:])
             return
         (parcel,) = parcels
-        deliveries = parcel.batch.deliveries
-        if len(deliveries) == 1:
-            LOG.error("An event of host %s cannot be stored", parcel.batch.host, exc_info=error)
-            reason = f"the engine cannot store it: {type(error).__name__}: {error}"[:1000]
-            parcel.receipts.set_result([wire.Receipt(word=wire.REFUSED, reason=reason)])
+        if len(parcel.batch.deliveries) < 2:
+            self._refuse(parcel, error)
             return
-        singles = [
-            dataclasses.replace(
-                parcel,
-                batch=dataclasses.replace(parcel.batch, deliveries=[delivery]),
-                receipts=concurrent.futures.Future(),
-            )
-            for delivery in deliveries
-        ]
-        for single in singles:
-            self._store_all([single])
-        failed = next(
-            (one.receipts.exception() for one in singles if one.receipts.exception()), None
-        )
-        if failed:
-            parcel.receipts.set_exception(failed)
-        else:
-            parcel.receipts.set_result([one.receipts.result()[0] for one in singles])
+        receipts: list[wire.Receipt] = []
+        for half in _halves(parcel):
+            self._store_all([half])
+            if failed := half.receipts.exception():
+                parcel.receipts.set_exception(failed)
+                return
+            receipts += half.receipts.result()
+        parcel.receipts.set_result(receipts)
+
+    def _refuse(self, parcel: Parcel, error: Exception) -> None:
+        """Refuse an event, unless the database would not take any other one either.
+
+        A database that is read-only since a failover, or lacks a table or a right, does not
+        make an event a bad one, and what is refused does not come again.
+        """
+        if not self._takes_another(parcel):
+            LOG.error("No event can be stored", exc_info=error)
+            parcel.receipts.set_exception(Retriable(f"no event can be stored: {error}"))
+            return
+        LOG.error("An event of host %s cannot be stored", parcel.batch.host, exc_info=error)
+        reason = f"the engine cannot store it: {type(error).__name__}: {error}"[:1000]
+        refused = wire.Receipt(word=wire.REFUSED, reason=reason)
+        parcel.receipts.set_result([refused for _ in parcel.batch.deliveries])
+
+    def _takes_another(self, parcel: Parcel) -> bool:
+        """Tell whether a plain event, with an incident, could be stored. None is."""
+        try:
+            with self._database.writer() as tx:
+                self._absorb(tx, [_part(parcel, [_plain_delivery(parcel)])], set())
+                raise _Undo
+        except _Undo:
+            return True
+        except Exception as error:
+            LOG.debug("Another event cannot be stored either: %s", error)
+            return False
 
     def _commit(
         self, parcels: Sequence[Parcel]
@@ -184,9 +205,11 @@ class Ingest:
     def _absorb(
         self, tx: Transaction, parcels: Sequence[Parcel], known: set[str]
     ) -> tuple[list[list[wire.Receipt]], list[Incident]]:
+        open_incidents = incidents.open_for(tx, _instances(parcels))
+        # Not before their rows are locked, so that their time lines are in order.
         now = self._database.now()
         seen = set(known)
-        sorting = Sorting(tx, incidents.open_for(tx, _instances(parcels)), self.policies, now)
+        sorting = Sorting(tx, open_incidents, self.policies, now)
         stored: list[StoredEvent] = []
         answers = []
         for parcel in parcels:
@@ -225,6 +248,40 @@ def _stored(
         received_at=parcel.received_at,
         stored_at=now,
     )
+
+
+class _Undo(Exception):
+    """Has a transaction rolled back."""
+
+
+def _part(parcel: Parcel, deliveries: Sequence[wire.Delivery | str]) -> Parcel:
+    """Return a parcel with only these deliveries, and receipts of its own."""
+    return dataclasses.replace(
+        parcel,
+        batch=dataclasses.replace(parcel.batch, deliveries=deliveries),
+        receipts=concurrent.futures.Future(),
+    )
+
+
+def _halves(parcel: Parcel) -> list[Parcel]:
+    deliveries = parcel.batch.deliveries
+    middle = len(deliveries) // 2
+    return [_part(parcel, deliveries[:middle]), _part(parcel, deliveries[middle:])]
+
+
+def _plain_delivery(parcel: Parcel) -> wire.Delivery:
+    """Return what nothing can be wrong with."""
+    event = Event(
+        event_id=str(uuid.uuid4()),
+        host=parcel.batch.host,
+        instance=Instance(uuid=str(uuid.uuid4())),
+        source="engine",
+        type="probe",
+        detail="",
+        occurred_at=parcel.received_at,
+    )
+    decision = Decision(action=RECOVER, severity=INFO, rule="probe")
+    return wire.Delivery(event=event, decision=decision, spooled_at=parcel.received_at)
 
 
 def _readable(parcels: Sequence[Parcel]) -> list[Any]:

@@ -8,23 +8,24 @@ transaction, commits, calls out, and writes down what came of it in another. Eve
 at everything; the guarded UPDATEs in the database decide who acts.
 """
 
-import concurrent.futures
+import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
-from vmmonitor.engine.attempts import Attempts, Claim
+from vmmonitor.engine.attempts import Attempts, Claim, Outdated
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.incidents import SECOND
+from vmmonitor.engine.workers import AHEAD, Workers
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import incident as verdicts
-from vmmonitor.model.errors import Conflict, Retriable
+from vmmonitor.model import states
+from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery, Request
@@ -34,8 +35,6 @@ LOG = log.getLogger(__name__)
 
 #: Seconds beyond its time that a driver may take before its recovery may be taken over.
 GRACE = 10.0
-#: Incidents that a worker has in hand or before it, at most.
-AHEAD = 8
 
 
 class Recoveries:
@@ -57,16 +56,12 @@ class Recoveries:
         self._drivers = drivers
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._guard = threading.Lock()
-        #: Incidents that a worker of this engine has in hand.
-        self._busy: set[str] = set()
-        #: Something had to be left for a later look.
-        self._crowded = False
-        #: recovery_id -> (owner of its lease, monotonic time until which it is renewed)
-        self._leases: dict[str, tuple[str, float]] = {}
-        self._pool = concurrent.futures.ThreadPoolExecutor(
-            conf.recovery.workers, thread_name_prefix="recovery"
+        self._ended = threading.Event()
+        self._workers = Workers(
+            conf.recovery.workers, conf.recovery.poll_interval, look=self._wake.set
         )
+        #: Owner of a lease -> (what it is for, monotonic time until which it is renewed).
+        self._calls: dict[str, tuple[Claim, float]] = {}
         self._threads = [
             threading.Thread(target=self._dispatch, name="recovery-dispatch", daemon=True),
             threading.Thread(target=self._renew, name="recovery-leases", daemon=True),
@@ -86,7 +81,7 @@ class Recoveries:
         now = self._database.now()
         for incident in held:
             if incident.hold_until <= now:
-                self._hand_out(incident.incident_id, self._examine, incident)
+                self._take_up(incident)
             else:
                 self._wake.set()
 
@@ -95,19 +90,21 @@ class Recoveries:
 
         :param timeout: seconds.
         """
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         self._wake.set()
-        self._threads[0].join(timeout)
-        self._pool.shutdown(wait=False)
-        deadline = time.monotonic() + timeout
-        while self._busy and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self._threads[1].join(1)
+        if not self._workers.stop(deadline):
+            LOG.warning("Some recoveries are still under way, another engine takes them over")
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- dispatching ---------------------------------------------------------------------------
     def _dispatch(self) -> None:
-        while not self._stopping.is_set():
+        while True:
             self._wake.clear()
+            if self._stopping.is_set():
+                return
             try:
                 pause = self._look()
             except Retriable as error:
@@ -119,45 +116,27 @@ class Recoveries:
             self._wake.wait(pause)
 
     def _look(self) -> float:
-        """Hand out what is due; returns the seconds until the next look."""
+        """Hand out what is due, the longest due first; returns the seconds to the next look."""
         now = self._database.now()
-        limit = self._conf.recovery.workers * AHEAD
+        limit = self._conf.recovery.workers * AHEAD + len(self._workers)
         with self._database.reader() as tx:
-            due_incidents = incidents.due(tx, now, limit)
-            due_recoveries = recoveries.due(tx, now, limit)
-            moments = (incidents.next_due(tx), recoveries.next_due(tx))
-        for recovery in due_recoveries:
-            self._hand_out(recovery.incident_id, self._go_on, recovery)
-        for incident in due_incidents:
-            self._hand_out(incident.incident_id, self._examine, incident)
-        next_due = [(moment - now) / SECOND for moment in moments if moment and moment > now]
+            work: list[Incident | Recovery] = [
+                *incidents.due(tx, now, limit),
+                *recoveries.due(tx, now, limit),
+            ]
+            moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
+        for subject in sorted(work, key=_due_since):
+            self._take_up(subject)
+        next_due = [(moment - now) / SECOND for moment in moments if moment]
         return min([self._conf.recovery.poll_interval, *next_due])
 
-    def _hand_out(self, incident_id: str, work: Callable[[Any], bool], subject: Any) -> None:
-        with self._guard:
-            self._crowded = len(self._busy) >= self._conf.recovery.workers * AHEAD
-            if self._crowded or incident_id in self._busy or self._stopping.is_set():
-                return
-            self._busy.add(incident_id)
-        self._pool.submit(self._do, incident_id, work, subject)
-
-    def _do(self, incident_id: str, work: Callable[[Any], bool], subject: Any) -> None:
-        more = False
-        try:
-            if not self._stopping.is_set():
-                more = work(subject)
-        except Conflict as error:
-            LOG.debug("Another engine was faster with incident %s: %s", incident_id, error)
-        except Retriable as error:
-            LOG.warning("Incident %s is looked at again later: %s", incident_id, error)
-        except Exception:
-            LOG.exception("Working on incident %s failed", incident_id)
-        with self._guard:
-            self._busy.discard(incident_id)
-            room = self._crowded and len(self._busy) < self._conf.recovery.workers
-        # A look costs as much as examining an incident: none without a reason.
-        if more or room:
-            self._wake.set()
+    def _take_up(self, subject: Incident | Recovery) -> None:
+        work = (
+            functools.partial(self._examine, subject)
+            if isinstance(subject, Incident)
+            else functools.partial(self._go_on, subject)
+        )
+        self._workers.take(subject.incident_id, work)
 
     # -- a hold is over ------------------------------------------------------------------------
     def _examine(self, incident: Incident) -> bool:
@@ -165,13 +144,21 @@ class Recoveries:
 
         :returns: whether something else may be due now.
         """
-        with self._database.reader() as tx:
-            told = [stored.event for stored in events.of_incident(tx, incident.incident_id)]
-        verdict = self._judge(incident, told)
-        claim = self._database.run(self._attempts.decide, incident.incident_id, verdict)
+        while True:
+            told = self._told(incident.incident_id)
+            verdict = self._judge(incident, told)
+            try:
+                claim = self._database.run(self._attempts.decide, incident, verdict)
+                break
+            except Outdated as error:
+                incident = error.incident
         if claim:
             self._call(claim, told)
         return claim is not None
+
+    def _told(self, incident_id: str) -> list[Event]:
+        with self._database.reader() as tx:
+            return [stored.event for stored in events.of_incident(tx, incident_id)]
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
         try:
@@ -182,10 +169,10 @@ class Recoveries:
 
     # -- a recovery is due ---------------------------------------------------------------------
     def _go_on(self, recovery: Recovery) -> bool:
+        # First, so that nothing can go wrong between the claim and the call.
+        told = self._told(recovery.incident_id)
         claim = self._database.run(self._attempts.take_up, recovery)
         if claim:
-            with self._database.reader() as tx:
-                told = [stored.event for stored in events.of_incident(tx, recovery.incident_id)]
             self._call(claim, told)
         return True
 
@@ -194,7 +181,7 @@ class Recoveries:
         """Call the driver; the claim is committed, its lease is renewed meanwhile."""
         recovery = claim.recovery
         until = time.monotonic() + claim.step.timeout + GRACE
-        self._leases[recovery.recovery_id] = (recovery.lease_owner, until)
+        self._calls[recovery.lease_owner] = (claim, until)
         try:
             outcome = self._outcome(claim, told)
             LOG.info(
@@ -204,7 +191,7 @@ class Recoveries:
             )
             self._write_down(claim, outcome)
         finally:
-            self._leases.pop(recovery.recovery_id, None)
+            self._calls.pop(recovery.lease_owner, None)
 
     def _outcome(self, claim: Claim, told: Sequence[Event]) -> Outcome:
         request = Request(
@@ -219,7 +206,10 @@ class Recoveries:
             *(claim.recovery.recovery_id, claim.recovery.instance_uuid, claim.recovery.driver),
         )
         try:
-            return self._drivers.get(claim.recovery.driver).recover(request)
+            outcome = self._drivers.get(claim.recovery.driver).recover(request)
+            if not isinstance(outcome, Outcome):
+                raise TypeError(f"the driver returned {outcome!r:.100}, which is no Outcome")
+            return outcome
         except Exception as error:
             LOG.exception("Driver %s failed", claim.recovery.driver)
             return Outcome(move="fail", message=f"{type(error).__name__}: {error}", retry=True)
@@ -237,14 +227,39 @@ class Recoveries:
 
     # -- leases --------------------------------------------------------------------------------
     def _renew(self) -> None:
-        while not self._stopping.wait(self._conf.recovery.lease / 3) or self._busy:
-            for recovery_id, (owner, until) in list(self._leases.items()):
-                if time.monotonic() < until:
-                    self._renew_one(recovery_id, owner)
+        """Keep the leases of the calls that are under way, until the last one has ended."""
+        while not self._ended.wait(self._conf.recovery.lease / 3):
+            for owner, (claim, until) in list(self._calls.items()):
+                try:
+                    if time.monotonic() < until:
+                        self._renew_one(claim.recovery)
+                    elif self._calls.pop(owner, None):
+                        self._give_up(claim)
+                except Retriable as error:
+                    LOG.warning("A lease is not renewed: %s", error)
+                except Exception:
+                    LOG.exception("Renewing a lease failed")
 
-    def _renew_one(self, recovery_id: str, owner: str) -> None:
+    def _renew_one(self, recovery: Recovery) -> None:
         lease_until = self._database.now() + round(self._conf.recovery.lease * SECOND)
-        try:
-            self._database.run(recoveries.renew, owner, [recovery_id], lease_until)
-        except Retriable as error:
-            LOG.warning("The lease of recovery %s is not renewed: %s", recovery_id, error)
+        owner, recovery_ids = recovery.lease_owner, [recovery.recovery_id]
+        self._database.run(recoveries.renew, owner, recovery_ids, lease_until)
+
+    def _give_up(self, claim: Claim) -> None:
+        """Let any engine take the recovery over when its lease runs out, this one too."""
+        LOG.error(
+            "Driver %s does not return from recovery %s, which is to be taken over",
+            *(claim.recovery.driver, claim.recovery.recovery_id),
+        )
+        self._workers.let_go(claim.incident.incident_id)
+
+
+def _due_since(subject: Incident | Recovery) -> int:
+    if isinstance(subject, Incident):
+        return subject.hold_until
+    moments = {
+        states.REQUESTED: subject.not_before,
+        states.RUNNING: subject.lease_until,
+        states.WAITING: subject.wait_until,
+    }
+    return moments[subject.state]

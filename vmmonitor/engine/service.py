@@ -82,8 +82,7 @@ class EngineService(service.Service):
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes."""
-        self._server.stop()
-        self._server.wait()
+        self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
         self.recoveries.stop(STOP_TIMEOUT)

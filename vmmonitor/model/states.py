@@ -40,6 +40,7 @@ INCIDENT: Mapping[str, Mapping[str, str]] = {
     },
     OPEN: {
         "confirm": RECOVERING,
+        "release": PENDING,  # a further failure came in, on which a policy acts
         "run": RESOLVED,
         "plan": IGNORED,
         "silence": SILENCED,

@@ -7,12 +7,15 @@ from typing import Any
 
 import oslo_messaging
 
+from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc import wire
 
 VERSION = "1.0"
 #: Seconds that an answer may need beyond what the agent may take.
 MARGIN = 2.0
+#: Greatest number of seconds that an agent may be given.
+LONGEST = 86400
 
 
 class AgentAPI:
@@ -63,9 +66,17 @@ class AgentEndpoint(abc.ABC):
         """Bring the instance back; returns the answer without its schema number."""
 
     def recover_instance(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
-        """Read the request, have it done, answer what came of it."""
+        """Read the request, have it done, answer what came of it.
+
+        :raises vmmonitor.model.errors.InvalidMessage: it cannot be read.
+        """
         wire.check_schema(request)
-        answer = self.recover(
-            str(request["instance_uuid"]), str(request["recovery_id"]), float(request["timeout"])
-        )
+        try:
+            instance_uuid, recovery_id = str(request["instance_uuid"]), str(request["recovery_id"])
+            timeout = float(request["timeout"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidMessage(f"not a request: {type(error).__name__} {error}") from error
+        if not 0 < timeout <= LONGEST:
+            raise InvalidMessage("no such timeout", timeout=timeout)
+        answer = self.recover(instance_uuid, recovery_id, timeout)
         return {"schema": wire.SCHEMA} | answer

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
 
+import concurrent.futures
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_log import log
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
 from oslo_messaging.rpc import server as rpc_server
 
-from vmmonitor.model.errors import Retriable
+from vmmonitor.model.errors import Retriable, VmmonitorError
+
+LOG = log.getLogger(__name__)
 
 ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
+#: Seconds for which a start waits until calls are answered; later they are all the same.
+START_TIMEOUT = 5
 
 Transport = oslo_messaging.Transport
 
@@ -23,42 +30,100 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     """Return a transport; it connects when it is first used.
 
     :param url: instead of the configured ``transport_url``.
+    :raises vmmonitor.model.errors.VmmonitorError: the URL is not one of a broker.
     """
     oslo_messaging.set_transport_defaults(EXCHANGE)
     # NOTE: oslo.messaging reads these two groups from every configuration, but registers them
     # on the global one only, and lists them nowhere.
     conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
     conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
-    transport = oslo_messaging.get_rpc_transport(conf, url=url)
+    try:
+        transport = oslo_messaging.get_rpc_transport(conf, url=url)
+    except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
+        raise VmmonitorError(f"transport_url is not the address of a broker: {error}") from error
     if "oslo_messaging_rabbit" in conf:
         # Its own default waits up to 30 s before it looks for a broker that is back.
         conf.set_default("rabbit_interval_max", 5, group="oslo_messaging_rabbit")
     return transport
 
 
-def serve(
-    transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object
-) -> rpc_server.RPCServer:
+class Server:
+    """Answers calls.
+
+    oslo.messaging waits for a broker that is away, for ever, at the start and at the stop;
+    whoever starts and stops here waits for a bounded time.
+    """
+
+    def __init__(self, server: rpc_server.RPCServer):
+        """Keep it; start nothing."""
+        self._server = server
+        self._listening: concurrent.futures.Future[None] | None = None
+
+    def start(self) -> None:
+        """Answer calls from now on, or from when the broker is there."""
+        self._listening = _begin(self._server.start)
+        try:
+            self._listening.result(START_TIMEOUT)
+        except concurrent.futures.TimeoutError:
+            LOG.warning(
+                "No broker answers yet, of: %s; they are tried again for ever", self._brokers()
+            )
+
+    def stop(self, timeout: float) -> None:
+        """Take no more calls, and end those that are under way; at most ``timeout`` seconds."""
+        if self._listening is None or not self._listening.done():
+            return
+        try:
+            _begin(self._stop).result(timeout)
+        except concurrent.futures.TimeoutError:
+            LOG.warning("The last calls did not end within %g s", timeout)
+
+    def _stop(self) -> None:
+        self._server.stop()
+        self._server.wait()
+
+    def _brokers(self) -> str:
+        hosts = oslo_messaging.TransportURL.parse(self._server.conf).hosts
+        places = [f"{host.hostname}:{host.port or 5672}" for host in hosts]
+        return ", ".join(places) or "localhost:5672"
+
+
+def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
+    """Make a call that may hang, in a thread that nobody need wait for."""
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            call()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rpc-server", daemon=True).start()
+    return future
+
+
+def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object) -> Server:
     """Return a server that answers calls on ``topic``; start() and stop() are the caller's.
 
     :param endpoint: has a ``target`` and the methods that may be called.
     """
     target = oslo_messaging.Target(topic=topic, server=host)
-    return oslo_messaging.get_rpc_server(transport, target, [endpoint])
+    return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]))
 
 
 @contextlib.contextmanager
 def retriable() -> Iterator[None]:
     """Turn whatever keeps a call from being answered into ``errors.Retriable``.
 
-    Also an error that the other side raised: its cause (a database that is away, a version that
-    is not there yet) may be gone the next time, and a caller here must never lose an event over
-    an answer that it did not understand.
+    Also an error that the other side raised, which comes as itself on the in-process bus: its
+    cause (a database that is away, a version that is not there yet) may be gone the next time,
+    and a caller here must never lose an event over an answer that it did not understand.
     """
     try:
         yield
     except oslo_messaging.MessagingTimeout as error:
         raise Retriable("no answer in time") from error
-    except (oslo_messaging.MessagingException, oslo_messaging.RemoteError, OSError) as error:
+    except Exception as error:
         text = str(error).strip().splitlines()
         raise Retriable(text[0] if text else type(error).__name__) from error

@@ -356,6 +356,9 @@ def _text(form: Mapping[str, Any], key: str, limit: int | None, required: bool =
         raise InvalidMessage(f"{key} must be a text")
     if required and not value:
         raise InvalidMessage(f"{key} is missing")
+    if required and value != value.strip():
+        # Some databases take "x" and "x " for the same text.
+        raise InvalidMessage(f"{key} begins or ends with a blank")
     if limit is not None and len(value) > limit:
         raise InvalidMessage(f"{key} is longer than {limit} characters")
     return value

@@ -28,6 +28,8 @@ def build(files: list[str] | None) -> Callable:
     try:
         conf = vmmonitor_conf.new([], files)
         log.setup(conf, "vmmonitor")
+        # oslo.config looks at a value when it is read: do that now, not in a request.
+        dict(conf.api)
         return deploy.build(conf)
     except (cfg.Error, log.LogConfigError, errors.VmmonitorError) as error:
         raise SystemExit(f"vmmonitor API: the configuration is broken: {error}") from error

@@ -198,7 +198,7 @@ class Connection:
                 raise
             if event_id not in self._noted:
                 self._noted.add(event_id)
-                LOG.info("This libvirt has no event %s", tables.KINDS[event_id].name)
+                LOG.debug("This libvirt has no event %s", tables.KINDS[event_id].name)
 
     def _arrived(self, _conn: libvirt.virConnect, domain: libvirt.virDomain, *values: Any) -> None:
         *arguments, event_id = values

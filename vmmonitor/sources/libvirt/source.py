@@ -13,7 +13,7 @@ from oslo_log import log
 
 from vmmonitor import sources
 from vmmonitor.model.event import Listing, RawEvent, Reachability
-from vmmonitor.sources.libvirt import decode, domain
+from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connection import (
     EVENT_LOOP,
     Arrival,
@@ -33,6 +33,12 @@ JOIN_TIMEOUT = 7.0
 LOOK_AFTER = frozenset({"lifecycle.started", "lifecycle.defined", "metadata_change"})
 LOOK_AFTER_CAUSE = frozenset({("lifecycle.resumed", "migrated")})
 
+#: Seconds after which everything is listed again, once libvirt was connected and after it lost
+#: control of a domain. A libvirtd that has just started is still finding its domains again; one
+#: that dies meanwhile is shown as running, and then it is gone with a control_error or with no
+#: event at all.
+LIST_AGAIN = (2.0, 10.0)
+
 
 class LibvirtSource(sources.Source):
     """Watches libvirt: every event of every domain, and whether libvirt can be reached."""
@@ -45,6 +51,7 @@ class LibvirtSource(sources.Source):
         self._stopping = threading.Event()
         self._connection: Connection | None = None
         self._why = "start"
+        self._list_at: list[float] = []
         self._reachable: bool | None = None
         self._lock = threading.Lock()
 
@@ -81,10 +88,13 @@ class LibvirtSource(sources.Source):
         try:
             self._connection = self._connect()
             self._take(0)
-            if not self._stopping.is_set():
-                self._list(self._connection.libvirt)
-                listed = True
-            self._take(None)
+            self._list_at = [time.monotonic()]
+            self._list_again()
+            while not self._stopping.is_set():
+                if self._list_at and self._list_at[0] <= time.monotonic():
+                    self._list(self._connection.libvirt)
+                    listed = True
+                self._take(self._list_at[0] - time.monotonic() if self._list_at else None)
         except (libvirt.libvirtError, ConnectionLost) as error:
             self._reach(False, str(error))
         finally:
@@ -104,7 +114,13 @@ class LibvirtSource(sources.Source):
         with after(patience, hangs):
             return Connection(options, self._queue.put)
 
+    def _list_again(self) -> None:
+        # The first one that is due stays: a storm of reasons must not put it off for ever.
+        due = [time.monotonic() + delay for delay in LIST_AGAIN]
+        self._list_at = sorted([*self._list_at[:1], *due])
+
     def _list(self, connection: libvirt.virConnect) -> None:
+        self._list_at.pop(0)
         started_at = _now()
         seen = domain.look_at_all(connection)
         self.observe(
@@ -114,18 +130,24 @@ class LibvirtSource(sources.Source):
         self._reach(True)
 
     def _take(self, seconds: float | None) -> None:
-        """Tell of what arrives, for so many seconds (None: for ever) or until it is stopped.
+        """Tell of what arrives, for so many seconds (None: for ever), until it is stopped, or
+        until there is reason to list again.
 
         :raises ConnectionLost: the connection broke.
         """
         until = None if seconds is None else time.monotonic() + seconds
         while not (self._stopping.is_set() and self._queue.empty()):
             try:
-                item = self._queue.get(timeout=until and max(0, until - time.monotonic()))
+                item = self._queue.get(
+                    timeout=None if until is None else max(0, until - time.monotonic())
+                )
             except queue.Empty:
                 return
             if isinstance(item, Arrival):
                 self._tell(item)
+                if item.event_id == tables.CONTROL_ERROR_ID:
+                    self._list_again()
+                    return
             elif item and item.connection is self._connection:
                 raise ConnectionLost(item.reason)
 

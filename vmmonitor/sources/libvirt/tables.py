@@ -94,7 +94,7 @@ BITS: Mapping[str, Words] = {"flags": ("action_required", "recursive")}
 
 # -- event ids ---------------------------------------------------------------------------------
 LIFECYCLE_ID = 0
-METADATA_CHANGE_ID = 23
+CONTROL_ERROR_ID = 7
 
 _IO_ERROR = {"action": IO_ERROR_ACTION}
 _BLOCK_JOB = {"job": BLOCK_JOB_TYPE, "status": BLOCK_JOB_STATUS}

@@ -4,11 +4,12 @@ can do: vanish."""
 
 import functools
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import testtools
 
 from vmmonitor.db import events, schema, session
+from vmmonitor.db.page import Page
 from vmmonitor.model import errors
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
@@ -65,7 +66,7 @@ class OnPostgreSQL(OnServer):
 class ServerContract:
     """What happens when the server goes away; it is not the shared one."""
 
-    def test_a_server_that_was_killed_comes_back(self) -> None:
+    def test_a_server_that_was_killed_comes_back(self: Any) -> None:
         server = self.useFixture(self.server())
         found = self._database(server.url)
         schema.sync(found)
@@ -82,9 +83,9 @@ class ServerContract:
         server.restart()
         found.run(events.insert, [samples.stored()])
         with found.reader() as tx:
-            self.assertEqual(2, len(events.page(tx, events.Page(limit=9))))
+            self.assertEqual(2, len(events.page(tx, Page(limit=9))))
 
-    def test_a_connection_lost_while_idle_costs_nothing(self) -> None:
+    def test_a_connection_lost_while_idle_costs_nothing(self: Any) -> None:
         server = self.useFixture(self.server())
         found = self._database(server.url)
         schema.sync(found)
@@ -92,9 +93,9 @@ class ServerContract:
             pass
         server.restart()
         with found.reader() as tx:
-            self.assertEqual([], events.page(tx, events.Page(limit=9)))
+            self.assertEqual([], events.page(tx, Page(limit=9)))
 
-    def test_a_lock_that_is_not_had_is_given_up(self) -> None:
+    def test_a_lock_that_is_not_had_is_given_up(self: Any) -> None:
         event = samples.stored()
         with self.database.writer() as tx:
             events.insert(tx, [event])

@@ -18,18 +18,23 @@ PACKAGE = pathlib.Path(vmmonitor.__file__).parent
 #: room -> the other rooms that it may import; cmd and wsgi wire everything together.
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
+    "native_threads": set(),
+    "plugins": {"model"},
     "model": set(),
     "conf": {"version"},
     "policies": set(),
     "client": set(),
     "rules": {"model"},
     "sources": {"model"},
-    "rpc": {"model", "version"},
+    "rpc": {"model", "version", "native_threads"},
     "db": {"model"},
     "expectation": {"model"},
     "recovery": {"model", "version"},
-    "agent": {"model", "rules", "sources", "rpc", "version"},
-    "engine": {"model", "rules", "rpc", "db", "expectation", "recovery", "version"},
+    "agent": {"model", "rules", "sources", "rpc", "version", "native_threads", "plugins"},
+    "engine": {
+        *("model", "rules", "rpc", "db", "expectation", "recovery", "version"),
+        *("native_threads", "plugins"),
+    },
     "api": {"model", "rules", "db", "policies", "version"},
 }
 MAY_IMPORT["cmd"] = MAY_IMPORT["wsgi"] = set(MAY_IMPORT)

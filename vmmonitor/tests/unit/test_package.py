@@ -41,7 +41,8 @@ def rooms(*names: str) -> list[str]:
         found.append(f"vmmonitor.{name}")
         directory = pathlib.Path(vmmonitor.__file__).parent / name
         walk = pkgutil.walk_packages([str(directory)], f"vmmonitor.{name}.")
-        found += [module.name for module in walk]
+        # alembic imports its environment in a way of its own.
+        found += [module.name for module in walk if not module.name.endswith("migrations.env")]
     return found
 
 

@@ -7,6 +7,7 @@ import fixtures
 import testtools
 
 from vmmonitor.db import events, schema, session
+from vmmonitor.db.page import Page
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
@@ -81,4 +82,4 @@ class TestInMemory(testtools.TestCase):
 
         self.assertEqual([None] * 8, race(8, store))
         with made.reader() as tx:
-            self.assertEqual(40, len(events.page(tx, events.Page(limit=100))))
+            self.assertEqual(40, len(events.page(tx, Page(limit=100))))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the libvirt source share; test:///default is libvirt's test driver."""
 
+import contextlib
+import logging
 import threading
 import uuid
 
@@ -65,11 +67,19 @@ class Observed(list):
 
 
 class LibvirtTest(testtools.TestCase):
-    """Has an event loop, a second connection to libvirt, and sources."""
+    """Has an event loop, a second connection to libvirt, and sources.
+
+    ``list_again`` are the delays after which a source lists again.
+    """
+
+    list_again: tuple[float, ...] = ()
 
     def setUp(self):
         super().setUp()
-        self.log = self.useFixture(fixtures.FakeLogger())
+        self.useFixture(
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.LIST_AGAIN", self.list_again)
+        )
+        self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         # A connection that is opened before libvirt has an event loop has no events.
         EVENT_LOOP.start()
         self.addCleanup(EVENT_LOOP.stop)
@@ -104,9 +114,8 @@ class LibvirtTest(testtools.TestCase):
         return instance_uuid
 
     def _remove(self, admin, instance_uuid):
-        for domain in admin.listAllDomains():
-            if domain.UUIDString() == instance_uuid:
-                if domain.isActive():
-                    domain.destroy()
-                else:
-                    domain.undefine()
+        with contextlib.suppress(libvirt.libvirtError):
+            domain = admin.lookupByUUIDString(instance_uuid)
+            if domain.isActive():
+                domain.destroy()
+            domain.undefine()

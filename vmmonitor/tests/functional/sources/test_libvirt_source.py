@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """List, then follow, on libvirt's test driver, which lives in this process."""
 
+import logging
 import os
 import threading
+import time
+import uuid
 from unittest import mock
 
 import fixtures
@@ -219,11 +222,36 @@ class ReachabilityTest(base.LibvirtTest):
             fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connection.tables.KINDS", newer)
         )
         Connection._noted.clear()
+        log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         for _ in range(2):
             made, observed = self.source()
             self.wait(lambda observed=observed: observed.reachable() == [True], "reachable")
             made.stop()
-        self.assertEqual(1, self.log.output.count("from_the_future"))
+        self.assertEqual(1, log.output.count("from_the_future"))
+
+
+class ListAgainTest(base.LibvirtTest):
+    list_again = (0.05, 0.1)
+
+    def test_after_it_connected_and_after_a_control_error(self):
+        made, observed = self.source()
+        self.wait(lambda: len(observed.listings()) == 3, "listed again")
+        self.assertEqual(["start", "reconnect", "reconnect"], observed.listings())
+        self.assertEqual([True], observed.reachable())
+        arrival = connection.Arrival(tables.CONTROL_ERROR_ID, str(uuid.uuid4()), "a", (), 1)
+        made._queue.put(arrival)
+        self.wait(lambda: len(observed.listings()) == 5, "listed again")
+        self.assertEqual("control_error", observed.of(RawEvent)[0].type)
+
+    def test_a_storm_of_reasons_does_not_put_it_off(self):
+        made, observed = self.source()
+        self.wait(lambda: len(observed.listings()) == 3, "listed again")
+        arrival = connection.Arrival(tables.CONTROL_ERROR_ID, str(uuid.uuid4()), "a", (), 1)
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            made._queue.put(arrival)
+            time.sleep(0.01)
+        self.assertGreater(len(observed.listings()), 4)
 
 
 class StopTest(base.LibvirtTest):

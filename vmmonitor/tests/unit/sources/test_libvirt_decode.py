@@ -28,6 +28,84 @@ values = strategies.recursive(
 )
 
 
+DISK = {"path": "/a", "device": "virtio0"}
+END = {"family": "ipv4", "node": "::1", "service": "1"}
+#: (event id, the callback's arguments, what they become)
+SAMPLES = (
+    (1, (), ("reboot", "", {})),
+    (2, (-3600,), ("rtc_change", "", {"offset": -3600})),
+    (3, (6,), ("watchdog", "inject-nmi", {})),
+    (4, ("/a", "virtio0", 1), ("io_error", "pause", DISK)),
+    (
+        5,
+        (2, {**END, "family": 0}, {**END, "family": 9}, "vnc", [("x509", "cn")]),
+        (
+            "graphics",
+            "disconnect",
+            {
+                "local": END,
+                "remote": {**END, "family": "unknown-9"},
+                "auth_scheme": "vnc",
+                "subject": [["x509", "cn"]],
+            },
+        ),
+    ),
+    (
+        6,
+        ("/a", "virtio0", 2, "enospc"),
+        ("io_error_reason", "report", {**DISK, "reason": "enospc"}),
+    ),
+    (7, (), ("control_error", "", {})),
+    (8, ("/a", 3, 1), ("block_job", "failed", {"path": "/a", "job": "commit"})),
+    (
+        9,
+        ("/a", None, "hdc", 1),
+        (
+            "disk_change",
+            "drop_missing_on_start",
+            {"old_path": "/a", "new_path": None, "device": "hdc"},
+        ),
+    ),
+    (10, ("hdc", 1), ("tray_change", "close", {"device": "hdc"})),
+    (11, (0,), ("pmwakeup", "", {"reason": 0})),
+    (13, (1024,), ("balloon_change", "", {"actual_kib": 1024})),
+    (15, ("net0",), ("device_removed", "", {"device": "net0"})),
+    (16, ("vda", 2, 3), ("block_job_2", "ready", {"disk": "vda", "job": "copy"})),
+    (17, ({"blkio.weight": 5},), ("tunable", "", {"blkio.weight": 5})),
+    (18, (2, 2), ("agent_lifecycle", "disconnected", {"reason": "channel"})),
+    (20, (3,), ("migration_iteration", "", {"iteration": 3})),
+    (
+        21,
+        ({"operation": 5, "time_elapsed": 12, "success": 1},),
+        ("job_completed", "migration_out", {"time_elapsed": 12, "success": 1}),
+    ),
+    (23, (2, "http://x"), ("metadata_change", "element", {"uri": "http://x"})),
+    (
+        24,
+        ("vda", None, 10, 2),
+        (
+            "block_threshold",
+            "",
+            {"disk": "vda", "path": None, "threshold": 10, "excess": 2},
+        ),
+    ),
+    (
+        25,
+        (1, 3, 3),
+        (
+            "memory_failure",
+            "reset",
+            {"recipient": "guest", "flags": ["action_required", "recursive"]},
+        ),
+    ),
+    (
+        27,
+        ("net0", "a", "b"),
+        ("nic_mac_change", "", {"device": "net0", "old_mac": "a", "new_mac": "b"}),
+    ),
+)
+
+
 def decoded(event_id, *arguments):
     """An event's type, detail and attributes."""
     event = decode.event(event_id, UUID, "guest", arguments, 7)
@@ -68,81 +146,7 @@ class DecodeTest(testtools.TestCase):
             self.assertEqual((f"lifecycle.{type_}", detail, {}), decoded(0, *numbers))
 
     def test_each_kind_keeps_its_arguments(self):
-        disk = {"path": "/a", "device": "virtio0"}
-        end = {"family": "ipv4", "node": "::1", "service": "1"}
-        for event_id, arguments, expected in (
-            (1, (), ("reboot", "", {})),
-            (2, (-3600,), ("rtc_change", "", {"offset": -3600})),
-            (3, (6,), ("watchdog", "inject-nmi", {})),
-            (4, ("/a", "virtio0", 1), ("io_error", "pause", disk)),
-            (
-                5,
-                (2, {**end, "family": 0}, {**end, "family": 9}, "vnc", [("x509", "cn")]),
-                (
-                    "graphics",
-                    "disconnect",
-                    {
-                        "local": end,
-                        "remote": {**end, "family": "unknown-9"},
-                        "auth_scheme": "vnc",
-                        "subject": [["x509", "cn"]],
-                    },
-                ),
-            ),
-            (
-                6,
-                ("/a", "virtio0", 2, "enospc"),
-                ("io_error_reason", "report", {**disk, "reason": "enospc"}),
-            ),
-            (7, (), ("control_error", "", {})),
-            (8, ("/a", 3, 1), ("block_job", "failed", {"path": "/a", "job": "commit"})),
-            (
-                9,
-                ("/a", None, "hdc", 1),
-                (
-                    "disk_change",
-                    "drop_missing_on_start",
-                    {"old_path": "/a", "new_path": None, "device": "hdc"},
-                ),
-            ),
-            (10, ("hdc", 1), ("tray_change", "close", {"device": "hdc"})),
-            (11, (0,), ("pmwakeup", "", {"reason": 0})),
-            (13, (1024,), ("balloon_change", "", {"actual_kib": 1024})),
-            (15, ("net0",), ("device_removed", "", {"device": "net0"})),
-            (16, ("vda", 2, 3), ("block_job_2", "ready", {"disk": "vda", "job": "copy"})),
-            (17, ({"blkio.weight": 5},), ("tunable", "", {"blkio.weight": 5})),
-            (18, (2, 2), ("agent_lifecycle", "disconnected", {"reason": "channel"})),
-            (20, (3,), ("migration_iteration", "", {"iteration": 3})),
-            (
-                21,
-                ({"operation": 5, "time_elapsed": 12, "success": 1},),
-                ("job_completed", "migration_out", {"time_elapsed": 12, "success": 1}),
-            ),
-            (23, (2, "http://x"), ("metadata_change", "element", {"uri": "http://x"})),
-            (
-                24,
-                ("vda", None, 10, 2),
-                (
-                    "block_threshold",
-                    "",
-                    {"disk": "vda", "path": None, "threshold": 10, "excess": 2},
-                ),
-            ),
-            (
-                25,
-                (1, 3, 3),
-                (
-                    "memory_failure",
-                    "reset",
-                    {"recipient": "guest", "flags": ["action_required", "recursive"]},
-                ),
-            ),
-            (
-                27,
-                ("net0", "a", "b"),
-                ("nic_mac_change", "", {"device": "net0", "old_mac": "a", "new_mac": "b"}),
-            ),
-        ):
+        for event_id, arguments, expected in SAMPLES:
             self.assertEqual(expected, decoded(event_id, *arguments))
 
     def test_unknown_numbers_get_a_name(self):

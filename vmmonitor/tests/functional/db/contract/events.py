@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from vmmonitor.db import events, incidents
+from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors
 from vmmonitor.tests.functional.db import samples
@@ -148,7 +149,7 @@ class EventsContract:
 
     def _stored_ids(self: Any) -> set[str]:
         with self.database.reader() as tx:
-            found = events.page(tx, events.Page(limit=1000))
+            found = events.page(tx, Page(limit=1000))
         return {event.event.event_id for event in found}
 
 

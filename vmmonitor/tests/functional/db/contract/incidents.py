@@ -2,6 +2,8 @@
 """What every database must do with incidents."""
 
 import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from vmmonitor.db import incidents, recoveries
@@ -20,8 +22,7 @@ class IncidentsContract:
         incident = samples.incident(running_at=NOON, event_count=3, reason="x" * 100_000)
         self.database.run(incidents.insert, [incident])
         self.assertEqual(incident, self._get(incident))
-        with self.database.reader() as tx:
-            found = incidents.open_for(tx, [incident.instance.uuid, samples.new_id()])
+        found = self._open_for(incident.instance.uuid, samples.new_id())
         self.assertEqual({incident.instance.uuid: incident}, found)
 
     def test_no_such_incident(self: Any) -> None:
@@ -42,8 +43,7 @@ class IncidentsContract:
         won = [result for result in results if isinstance(result, Incident)]
         lost = [result for result in results if isinstance(result, errors.Conflict)]
         self.assertEqual((1, 3), (len(won), len(lost)), results)
-        with self.database.reader() as tx:
-            self.assertEqual({shared.uuid: won[0]}, incidents.open_for(tx, [shared.uuid]))
+        self.assertEqual({shared.uuid: won[0]}, self._open_for(shared.uuid))
 
     def test_who_lost_sees_the_winner(self: Any) -> None:
         shared = samples.instance()
@@ -57,8 +57,7 @@ class IncidentsContract:
             incidents.insert(tx, [samples.incident(instance=shared)])
         if self.database.engine.dialect.name == "sqlite":
             self.database.run(incidents.insert, [winner])
-        with self.database.writer() as tx:
-            self.assertEqual({shared.uuid: winner}, incidents.open_for(tx, [shared.uuid]))
+        self.assertEqual({shared.uuid: winner}, self._open_for(shared.uuid))
 
     def test_a_move_writes_state_reason_time_and_changes(self: Any) -> None:
         incident = samples.incident()
@@ -81,8 +80,7 @@ class IncidentsContract:
         self.database.run(incidents.insert, [incident])
         over = self.database.run(incidents.move, incident, "plan", reason="stopped", now=NOON + 5)
         self.assertEqual((states.IGNORED, NOON + 5), (over.state, over.closed_at))
-        with self.database.reader() as tx:
-            self.assertEqual({}, incidents.open_for(tx, [incident.instance.uuid]))
+        self.assertEqual({}, self._open_for(incident.instance.uuid))
         self.database.run(incidents.insert, [samples.incident(instance=incident.instance)])
 
     def test_a_move_from_a_stale_state_is_a_conflict(self: Any) -> None:
@@ -146,35 +144,77 @@ class IncidentsContract:
         databases = [self.another() for _ in range(4)]
 
         def attach_all(tx: Any, number: int) -> None:
-            for incident in crowd[number:] + crowd[:number]:
+            turned = crowd[number:] + crowd[:number]
+            incidents.open_for(tx, [incident.instance.uuid for incident in turned])
+            for incident in turned:
                 incidents.attach(tx, incident.incident_id, 1, incidents.KEEP, NOON)
 
         self.assertEqual([None] * 4, race(4, lambda n: databases[n].run(attach_all, n)))
         self.assertEqual([5] * 4, [self._get(incident).event_count for incident in crowd])
 
+    def test_a_deadlock_is_resolved(self: Any) -> None:
+        pair = [samples.incident() for _ in range(2)]
+        self.database.run(incidents.insert, pair)
+        databases = [self.another() for _ in range(2)]
+
+        def attach_both(tx: Any, order: list[Incident]) -> None:
+            for incident in order:
+                incidents.attach(tx, incident.incident_id, 1, incidents.KEEP, NOON)
+                time.sleep(0.05)
+
+        results = race(2, lambda n: databases[n].run(attach_both, [pair, pair[::-1]][n]))
+        self.assertEqual([None, None], results)
+        self.assertEqual([3, 3], [self._get(incident).event_count for incident in pair])
+
+    def test_a_locked_incident_waits_to_be_moved(self: Any) -> None:
+        incident = samples.incident()
+        self.database.run(incidents.insert, [incident])
+        mover = self.another()
+        with ThreadPoolExecutor(1) as threads:
+            with self.database.writer() as tx:
+                self.assertEqual(incident, incidents.lock(tx, incident.incident_id))
+                moving = threads.submit(
+                    mover.run, incidents.move, incident, "plan", reason="stopped", now=NOON
+                )
+                incidents.attach(tx, incident.incident_id, 1, NOON, NOON)
+                time.sleep(0.1)
+                self.assertFalse(moving.done())
+            self.assertEqual(2, moving.result().event_count)
+
+    def test_nothing_to_lock(self: Any) -> None:
+        with self.database.writer() as tx, self.assertRaises(errors.NotFound):
+            incidents.lock(tx, "nothing")
+
     def test_due_are_those_whose_hold_is_over(self: Any) -> None:
         crowd = [samples.incident(hold_until=NOON + late) for late in (3, 1, 2, 99)]
+        crowd[2] = dataclasses.replace(crowd[2], state=states.HELD)
         moved = samples.incident(hold_until=NOON)
         self.database.run(incidents.insert, [*crowd, moved])
         self.database.run(incidents.move, moved, "confirm", reason="failed", now=NOON)
         with self.database.reader() as tx:
             self.assertEqual([crowd[1], crowd[2], crowd[0]], incidents.due(tx, NOON + 3, 10))
             self.assertEqual([crowd[1]], incidents.due(tx, NOON + 3, 1))
-            self.assertEqual(NOON + 1, incidents.next_due(tx))
+            told = [incidents.next_due(tx, NOON + late) for late in (0, 1, 99)]
+            self.assertEqual([NOON + 1, NOON + 2, None], told)
 
     def test_nothing_is_due_without_incidents(self: Any) -> None:
         with self.database.reader() as tx:
-            self.assertEqual(([], None), (incidents.due(tx, NOON, 9), incidents.next_due(tx)))
+            self.assertEqual(
+                ([], None), (incidents.due(tx, NOON, 9), incidents.next_due(tx, NOON))
+            )
 
-    def test_postpone_happens_once(self: Any) -> None:
+    def test_reschedule_happens_once(self: Any) -> None:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
         later = NOON + SECOND
-        found = self.database.run(incidents.postpone, incident, later, "nova is away", NOON)
+        found = self.database.run(
+            incidents.reschedule, incident, later, "nova is away", NOON, policy="careful"
+        )
         self.assertEqual((states.PENDING, later), (found.state, found.hold_until))
+        self.assertEqual(("careful", "nova is away"), (found.policy, found.reason))
         self.assertEqual(found, self._get(incident))
         with self.assertRaises(errors.Conflict):
-            self.database.run(incidents.postpone, incident, later + 1, "again", NOON)
+            self.database.run(incidents.reschedule, incident, later + 1, "again", NOON)
 
     def test_steps_come_back_in_order(self: Any) -> None:
         incident_id = samples.new_id()
@@ -206,6 +246,10 @@ class IncidentsContract:
             self.assertEqual(1, len(incidents.steps(tx, open_one.incident_id)))
             self.assertEqual(1, len(recoveries.of_incident(tx, open_one.incident_id)))
         self.assertEqual(open_one, self._get(open_one))
+
+    def _open_for(self: Any, *uuids: str) -> dict[str, Incident]:
+        with self.database.writer() as tx:
+            return incidents.open_for(tx, uuids)
 
     def _get(self: Any, incident: Incident) -> Incident:
         with self.database.reader() as tx:

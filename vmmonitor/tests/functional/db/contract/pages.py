@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vmmonitor.db import agents, events, incidents, recoveries
-from vmmonitor.db.page import Page
+from vmmonitor.db.page import Direction, Page
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors, states
 from vmmonitor.tests.functional.db import samples
@@ -103,19 +103,21 @@ class PagesContract:
                 self.assertEqual(expected, page(tx, Page(limit=9, filters=filters)), filters)
 
     def test_every_offered_filter_and_sort_key_works(self: Any) -> None:
-        modules = (events, incidents, recoveries, agents)
+        modules: tuple[Any, ...] = (events, incidents, recoveries, agents)
+        directions: tuple[Direction, ...] = ("asc", "desc")
         with self.database.reader() as tx:
-            for module, direction in itertools.product(modules, ("asc", "desc")):
+            for module, direction in itertools.product(modules, directions):
                 for key in module.LISTING.sort:
                     self.assertEqual([], module.page(tx, Page(limit=1, sort=[(key, direction)])))
                 for name in module.LISTING.filters:
                     self.assertEqual([], module.page(tx, Page(limit=1, filters={name: "x"})))
 
     def test_what_is_not_offered_is_refused_by_name(self: Any) -> None:
+        sideways: Any = [("stored_at", "up")]
         refused: list[tuple[Page, str]] = [
-            (Page(limit=1, filters={"colour": "x"}), "'colour', only by: host, incident_id"),
-            (Page(limit=1, sort=[("rule", "asc")]), "'rule', only by: occurred_at, stored_at"),
-            (Page(limit=1, sort=[("stored_at", "up")]), "'up' is neither"),
+            (Page(limit=1, filters={"colour": "x"}), "'colour', only by: action, detail, host"),
+            (Page(limit=1, sort=[("rule", "asc")]), "'rule', only by: id, occurred_at, stored_at"),
+            (Page(limit=1, sort=sideways), "'up' is neither"),
             (Page(limit=0), "at least 1"),
         ]
         with self.database.reader() as tx:

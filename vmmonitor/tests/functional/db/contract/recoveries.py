@@ -104,7 +104,9 @@ class RecoveriesContract:
 
     def test_due_are_new_ones_orphans_and_those_that_waited_in_vain(self: Any) -> None:
         with self.database.reader() as tx:
-            self.assertEqual(([], None), (recoveries.due(tx, NOON, 9), recoveries.next_due(tx)))
+            self.assertEqual(
+                ([], None), (recoveries.due(tx, NOON, 9), recoveries.next_due(tx, NOON))
+            )
         new = samples.recovery(not_before=NOON + 3)
         orphan = samples.recovery(state=states.RUNNING, lease_owner="a", lease_until=NOON + 1)
         waited = samples.recovery(state=states.WAITING, wait_until=NOON + 2)
@@ -117,7 +119,8 @@ class RecoveriesContract:
             self.assertEqual([orphan, waited, new], recoveries.due(tx, NOON + 3, 10))
             self.assertEqual([orphan, waited], recoveries.due(tx, NOON + 3, 2))
             self.assertEqual([], recoveries.due(tx, NOON, 10))
-            self.assertEqual(NOON + 1, recoveries.next_due(tx))
+            told = [recoveries.next_due(tx, NOON + late) for late in (0, 1, 2, 99)]
+            self.assertEqual([NOON + 1, NOON + 2, NOON + 3, None], told)
 
     def _claimed(self: Any, owner: str) -> Recovery:
         recovery = samples.recovery()

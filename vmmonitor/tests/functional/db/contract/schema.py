@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import autogenerate
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from vmmonitor.db import schema, tables
 from vmmonitor.tests.functional.db.race import race
@@ -59,7 +60,7 @@ class SchemaContract:
             schema.sync(self.blank(), "77")
 
     def test_downgrade_is_not_offered(self: Any) -> None:
-        scripts = schema.ScriptDirectory.from_config(schema._config())
+        scripts = ScriptDirectory.from_config(schema._config())
         for script in scripts.walk_revisions():
             self.assertFalse(hasattr(script.module, "downgrade"), script.revision)
 

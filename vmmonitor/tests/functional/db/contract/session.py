@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from oslo_db import exception
 
 from vmmonitor.db import events
+from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
 from vmmonitor.db.tables import EVENTS
 from vmmonitor.model import errors
@@ -75,7 +76,7 @@ class SessionContract:
             for _ in range(10):
                 self.database.run(events.insert, [samples.stored()])
                 with self.database.reader() as tx:
-                    events.page(tx, events.Page(limit=5))
+                    events.page(tx, Page(limit=5))
 
         self.assertEqual([None] * 12, race(12, store))
         self.assertEqual(120, self._count())

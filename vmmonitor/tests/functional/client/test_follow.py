@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``vmmonitor`` command as a process: following, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import fixtures
+
+from vmmonitor.db import events
+from vmmonitor.model import errors
+from vmmonitor.tests.fixtures import sample
+from vmmonitor.tests.functional.client import base
+
+
+class TestFollow(base.CommandTest):
+    def start(self, *words: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "vmmonitor.client.shell", "event", "list", *words]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"VMMONITOR_ENDPOINT": self.served.url},
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def insert(self, event_id: str) -> None:
+        with self.api.database.writer() as tx:
+            events.insert(tx, [sample.stored(event_id, 70_000_000)])
+
+    def assert_interrupted(self, process: subprocess.Popen) -> None:
+        """Check that Ctrl-C ends it at once, quietly."""
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        self.assertEqual((0, "", ""), (process.returncode, out, err))
+
+    def test_json_lines(self):
+        process = self.start("--follow", "--limit", "2", "-f", "json")
+        read = process.stdout.readline
+        self.assertEqual([3, 4], [int(json.loads(read())["event_id"][-1]) for _ in range(2)])
+        for event_id in ("one", "two"):
+            self.insert(event_id)
+            self.assertEqual(event_id, json.loads(read())["event_id"])
+        self.assert_interrupted(process)
+
+    def test_table_with_filter_and_columns(self):
+        words = ("--follow", "--host", "compute-2", "-c", "event_id", "-c", "host")
+        process = self.start(*words)
+        self.assertEqual(f"{'event_id':36}  host\n", process.stdout.readline())
+        self.assertIn("0004  compute-2\n", process.stdout.readline())
+        self.assert_interrupted(process)
+
+    def test_the_database_comes_back(self):
+        process = self.start("--follow", "--limit", "1", "-f", "value", "-c", "event_id")
+        self.assertIn("0004", process.stdout.readline())
+        away = errors.Retriable("The database cannot be reached")
+        with fixtures.MockPatchObject(self.api.database, "reader", side_effect=away):
+            warning = process.stderr.readline()
+        self.assertIn("The database cannot be reached (HTTP status 503", warning)
+        self.assertTrue(warning.endswith("Trying again.\n"), warning)
+        self.insert("meanwhile")
+        self.assertEqual("meanwhile\n", process.stdout.readline())
+        self.assert_interrupted(process)
+
+    def test_whoever_reads_has_gone(self):
+        process = self.start("--limit", "4")
+        process.stdout.close()
+        self.assertEqual("", process.stderr.read())
+        self.assertEqual(141, process.wait(30))
+        process.stdout = None

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several engines on one database must never do, on every database."""
+
+import itertools
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from vmmonitor.db import incidents, recoveries
+from vmmonitor.db.page import Page
+from vmmonitor.engine.attempts import Attempts
+from vmmonitor.model.errors import Conflict
+from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.race import race
+from vmmonitor.tests.functional.engine import base
+from vmmonitor.tests.functional.engine.base import FAIL, RUNS, WAIT, batch, delivery, policy, step
+
+
+class EngineRaces:
+    """To be mixed into an EngineCase that has ``another``, a second engine's database."""
+
+    def test_one_batch_sent_to_two_engines_at_once(self: Any) -> None:
+        both = [self.ingest(), self.ingest(self.another())]
+        for _ in range(30):
+            sent = [
+                delivery(cause, uuid=uuid)
+                for uuid in (samples.new_id(), samples.new_id())
+                for cause in ("io_error/pause", base.FAILURE)
+            ]
+            sent = batch(*random.sample(sent, 4))
+            answers = race(2, lambda number, sent=sent: both[number].store(sent, 20))
+            words = [[receipt.word for receipt in answer] for answer in answers]
+            self.assertCountEqual([["stored"] * 4, ["duplicate"] * 4], words)
+        counts = [(one.event_count, one.state) for one in self.incidents()]
+        self.assertEqual([(2, "pending")] * 60, counts)
+        self.assertEqual(120, len(self.events()))
+
+    def test_batches_that_overlap(self: Any) -> None:
+        both = [self.ingest(), self.ingest(self.another())]
+        sent = [delivery(uuid=samples.new_id()) for _ in range(200)]
+        starts = list(itertools.chain(range(0, 200, 10), range(0, 200, 7)))
+        random.shuffle(starts)
+
+        def store(start):
+            part = sent[start : start + 15]
+            random.shuffle(part)
+            return both[start % 2].store(batch(*part), 30)
+
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(store, starts))
+        words = [receipt.word for answer in answers for receipt in answer]
+        self.assertEqual((200, 0), (words.count("stored"), words.count("refused")))
+        self.assertEqual((200, 200), (len(self.events()), len(self.incidents())))
+        self.assertEqual({1}, {one.event_count for one in self.incidents()})
+
+    def test_an_orphan_is_taken_over_by_one_of_eight(self: Any) -> None:
+        self.store(delivery())
+        self.decide()
+        with self.database.reader() as tx:
+            moment = recoveries.next_due(tx, 0)
+            (due,) = recoveries.due(tx, moment, 9)
+        both = [self.database, self.another()]
+
+        def take_up(number):
+            database = both[number % 2]
+            attempts = Attempts(self.conf, self.policies, lambda: moment)
+            return database.run(attempts.take_up, due)
+
+        answers = race(8, take_up)
+        self.assertEqual(7, sum(isinstance(answer, Conflict) for answer in answers), answers)
+
+    def test_evidence_and_outcome_at_once_miss_each_other_never(self: Any) -> None:
+        ingest = self.ingest()
+        for _ in range(30):
+            self.store(delivery())
+            claim = self.decide()
+            race(
+                2,
+                lambda number, claim=claim: (
+                    self.finish(claim) if number else ingest.store(batch(delivery(RUNS)), 20)
+                ),
+            )
+            with self.database.reader() as tx:
+                found = incidents.get(tx, claim.incident.incident_id)
+                (recovery,) = recoveries.of_incident(tx, claim.incident.incident_id)
+            self.assertEqual(("resolved", "succeeded"), (found.state, recovery.state))
+
+    def test_two_engines_call_one_driver_at_a_time_for_each_of_many(self: Any) -> None:
+        """Each instance fails once for the driver, then is seen running; all come back."""
+        self.conf.set_override("poll_interval", 0.05, "recovery")
+        backoff = {"initial": 0, "factor": 1, "max": 0, "jitter": 0}
+        self.policies = self.load(policy(steps=[step(backoff=backoff)]))
+        sent = [delivery(uuid=samples.new_id()) for _ in range(self.crowd)]
+        evidence: list[str] = []
+        guard = threading.Lock()
+
+        def answer(request):
+            time.sleep(random.random() / 200)
+            if request.recovery.attempt == 1:
+                return FAIL
+            with guard:
+                evidence.append(request.incident.instance.uuid)
+            return WAIT
+
+        self.driver.answer = answer
+        engines = [self.recoveries(), self.recoveries(self.another())]
+        ingest = self.ingest(held=lambda held: [engine.held(held) for engine in engines])
+        for start in range(0, self.crowd, 50):
+            ingest.store(batch(*sent[start : start + 50]), 30)
+
+        def all_run() -> bool:
+            with guard:
+                seen, evidence[:] = list(evidence), []
+            if seen:
+                ingest.store(batch(*(delivery(RUNS, uuid=uuid) for uuid in seen)), 30)
+            return self.count("resolved") == self.crowd
+
+        eventually(all_run, timeout=60, what="all run again")
+        self.assertEqual(1, self.driver.most_at_once)
+        self.assertEqual(2 * self.crowd, len(self.driver.requests))
+        self.assertFalse([one for one in self.driver.requests if one.taken_over])
+        for engine in engines:
+            eventually(lambda engine=engine: not len(engine._workers), what="nothing is in hand")
+
+    def count(self: Any, state: str) -> int:
+        with self.database.reader() as tx:
+            page = incidents.page(tx, Page(limit=10000, filters={"state": state}))
+        return len(page)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which drivers and expectations an engine finds, and what it says of those that it does not."""
+
+from unittest import mock
+
+from vmmonitor import plugins
+from vmmonitor.engine import drivers
+from vmmonitor.expectation.libvirt import LibvirtExpectation
+from vmmonitor.model.errors import InvalidRules
+from vmmonitor.recovery.log import LogDriver
+from vmmonitor.rules import defaults
+from vmmonitor.tests.functional.engine import base
+from vmmonitor.tests.functional.engine.base import policy, step
+
+
+class DriversTest(base.EngineCase):
+    def drivers(self) -> drivers.Drivers:
+        return drivers.Drivers(self.conf, ask_agent=lambda *_: {})
+
+    def test_one_is_built_once(self):
+        made = self.drivers()
+        self.assertIsInstance(made.get("log"), LogDriver)
+        self.assertIs(made.get("log"), made.get("log"))
+
+    def test_one_that_is_not_installed(self):
+        with self.assertRaisesRegex(plugins.NotInstalled, "absent"):
+            self.drivers().get("absent")
+
+    def test_the_shipped_policies_name_what_is_installed(self):
+        loaded = self.drivers().load_policies(defaults.path(defaults.RECOVERY_POLICIES))
+        self.assertIn("crashed", [row.name for row in loaded.rows])
+
+    def test_a_policy_with_a_driver_that_is_not_installed_is_refused(self):
+        path = self.load(policy(steps=[step("log"), step("absent")])).path
+        with self.assertRaisesRegex(InvalidRules, "policies.yaml: policy restart: .*absent"):
+            self.drivers().load_policies(path)
+
+    def test_one_that_cannot_be_built_is_refused(self):
+        def no_such_file(*_):
+            raise OSError("no such key file")
+
+        path = self.load(policy(steps=[step("log")])).path
+        broken = mock.patch.object(plugins, "load", lambda *_: no_such_file)
+        with broken, self.assertRaisesRegex(InvalidRules, "policy restart: .*no such key file"):
+            self.drivers().load_policies(path)
+
+    def test_the_expectation_in_force(self):
+        self.assertIsInstance(drivers.expectation(self.conf), LibvirtExpectation)
+        self.conf.set_override("expectation", "absent", "engine")
+        with self.assertRaises(plugins.NotInstalled):
+            drivers.expectation(self.conf)

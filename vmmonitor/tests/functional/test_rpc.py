@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls between agents and engines over the in-process bus, and what may go wrong with them."""
+
+import threading
+
+import oslo_messaging
+import testtools
+
+from vmmonitor import conf as configuration
+from vmmonitor.model.errors import InvalidMessage, Retriable
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc import wire
+from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
+from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
+from vmmonitor.tests.fixtures.nouns import HOST, UUID, event
+
+PATIENCE = 10.0
+ANSWER = {"ok": True, "action": "started", "state": "running", "reason": "", "message": "it runs"}
+
+
+def delivery(**changes):
+    decision = {"action": "record", "severity": "info", "rule": "all"}
+    form = wire.write_event(event("lifecycle.stopped/failed", **changes))
+    return form | {"decision": decision, "spooled_at": 1}
+
+
+class Engine(EngineEndpoint):
+    """Stores in memory; raises ``failing`` as long as it is set."""
+
+    def __init__(self):
+        self.batches = []
+        self.failing = None
+
+    def store_events(self, batch):
+        self.batches.append(batch)
+        if self.failing:
+            raise self.failing
+        return [
+            wire.Receipt(word=wire.REFUSED, reason=one)
+            if isinstance(one, str)
+            else wire.Receipt(word=wire.STORED)
+            for one in batch.deliveries
+        ]
+
+    def store_report(self, report):
+        return "digest"
+
+    def store_inventory(self, host, digest, seen):
+        self.inventory = (host, digest, seen)
+
+
+class Agent(AgentEndpoint):
+    """Brings back whatever it is asked for."""
+
+    def recover(self, instance_uuid, recovery_id, timeout):
+        self.asked = (instance_uuid, recovery_id, timeout)
+        return ANSWER | {"retry": False}
+
+
+class Silent:
+    """Answers too late."""
+
+    target = oslo_messaging.Target(version="1.0")
+
+    def __init__(self):
+        self.over = threading.Event()
+
+    def report_events(self, _context, batch):
+        self.over.wait(PATIENCE)
+        return wire.write_receipts([wire.Receipt(word=wire.STORED)])
+
+
+class Newer:
+    """Speaks another version only."""
+
+    target = oslo_messaging.Target(version="2.0")
+
+    def report_events(self, _context, batch):
+        raise AssertionError("must not be called")
+
+
+class RpcTest(testtools.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.transport = transports.new(configuration.new([], files=[]), "fake://")
+        self.engine = EngineAPI(self.transport)
+        self.agent = AgentAPI(self.transport)
+
+    def serve(self, endpoint, topic=transports.ENGINE_TOPIC, host="engine-1"):
+        server = transports.serve(self.transport, topic, host, endpoint)
+        server.start()
+        self.addCleanup(server.stop, PATIENCE)
+        return endpoint
+
+    def report(self, *deliveries, timeout=PATIENCE):
+        return self.engine.report_events(HOST, 5, deliveries or [delivery()], timeout)
+
+    def test_a_batch_arrives_as_it_was_and_each_event_has_its_receipt(self):
+        endpoint = self.serve(Engine())
+        receipts = self.report(delivery(), {"event_id": "hopeless"}, delivery(event_id="b"))
+        self.assertEqual([wire.STORED, wire.REFUSED, wire.STORED], [one.word for one in receipts])
+        (batch,) = endpoint.batches
+        self.assertEqual((HOST, 5), (batch.host, batch.sent_at))
+        self.assertEqual(event("lifecycle.stopped/failed"), batch.deliveries[0].event)
+
+    def test_a_recovery_is_asked_of_the_host_that_is_named(self):
+        endpoints = {
+            host: self.serve(Agent(), transports.AGENT_TOPIC, host) for host in ("one", "two")
+        }
+        answer = self.agent.recover_instance("two", UUID, "r1", PATIENCE)
+        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        self.assertEqual((UUID, "r1", PATIENCE), endpoints["two"].asked)
+        self.assertFalse(hasattr(endpoints["one"], "asked"))
+
+    def test_whatever_the_other_side_raises_may_work_later(self):
+        endpoint = self.serve(Engine())
+        for error in (Retriable("the database is away"), ZeroDivisionError("a bug"), OSError()):
+            endpoint.failing = error
+            raised = self.assertRaises(Retriable, self.report)
+            self.assertIn(str(error) or type(error).__name__, str(raised))
+        endpoint.failing = None
+        self.assertEqual([wire.STORED], [one.word for one in self.report()])
+
+    def test_an_answer_that_does_not_come_may_come_later(self):
+        self.assertRaises(Retriable, self.report, timeout=0.1)
+        endpoint = Silent()
+        self.serve(endpoint)
+        self.addCleanup(endpoint.over.set)
+        error = self.assertRaises(Retriable, self.report, timeout=0.1)
+        self.assertEqual("no answer in time", str(error))
+
+    def test_another_version_may_be_upgraded(self):
+        self.serve(Newer())
+        self.assertRaises(Retriable, self.report)
+
+    def test_an_unknown_method_may_be_there_after_an_upgrade(self):
+        self.serve(Silent())
+        self.assertRaises(
+            Retriable, self.engine.report_inventory, HOST, "digest", [], timeout=PATIENCE
+        )
+
+    def test_an_answer_that_makes_no_sense_is_told_apart(self):
+        endpoint = self.serve(Engine())
+        endpoint.store_events = lambda batch: []
+        self.assertRaises(InvalidMessage, self.report)
+
+    def test_a_host_without_an_agent_is_no_error_of_its_own(self):
+        error = self.assertRaises(
+            Retriable, self.agent.recover_instance, "nowhere", UUID, "r1", -1.9
+        )
+        self.assertEqual("no answer in time", str(error))
+
+    def test_a_server_that_was_never_started_can_be_stopped(self):
+        transports.serve(self.transport, "nothing", "x", Agent()).stop(PATIENCE)
+
+    def test_a_stop_ends_the_call_that_is_under_way_or_the_wait_for_it(self):
+        endpoint = Silent()
+        server = transports.serve(self.transport, transports.ENGINE_TOPIC, "x", endpoint)
+        server.start()
+        self.assertRaises(Retriable, self.report, timeout=0.1)
+        server.stop(timeout=0.1)
+        endpoint.over.set()

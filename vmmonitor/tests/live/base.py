@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of the whole service have in common."""
+
+import contextlib
+import time
+
+import testtools
+from testtools import content
+
+from vmmonitor.model import errors, states
+from vmmonitor.tests.fixtures.deployment import Deployment, Program
+from vmmonitor.tests.fixtures.guest import Guest
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.fixtures.processes import wait_until
+from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
+from vmmonitor.tests.fixtures.shared import shared
+
+#: Seconds in which what must come has come, on a busy machine too.
+PATIENCE_S = 60.0
+#: Seconds in which what must not come would have come.
+QUIET_S = 1.0
+AGENT_WATCHES = r"The agent of host \S+ watches with"
+ENGINE_WORKS = "An engine works on host"
+#: Everything that fails is told, and nobody acts.
+LOG_ONLY = """
+version: 1
+policies:
+- name: told
+  match: {}
+  hold: 0
+  steps:
+  - {driver: log, wait_for: nothing}
+"""
+#: A guest that is down is started, at once and as often as it takes.
+RESTART = """
+version: 1
+policies:
+- name: restart
+  match: {}
+  hold: 0
+  steps:
+  - driver: libvirt
+    attempts: 20
+    timeout: 5
+    wait_for: running
+    wait: 20
+    backoff: {initial: 0.5, factor: 1, max: 1, jitter: 0.1}
+"""
+
+
+class WholeTest(testtools.TestCase):
+    """Runs vmmonitor on a real hypervisor; a failure shows every program's log."""
+
+    deployment: Deployment
+
+    def setUp(self) -> None:
+        super().setUp()
+        #: The guests whose time lines a failure shows.
+        self.told_of: list[Guest] = []
+
+    def hypervisor(self) -> Hypervisor:
+        """The hypervisor whose guests are watched."""
+        return shared(Hypervisor)
+
+    def deploy(
+        self,
+        bus: str | None = None,
+        connection: str | None = None,
+        options=None,
+    ) -> Deployment:
+        """Prepare a deployment; by default on the shared RabbitMQ and MariaDB."""
+        self.deployment = self.useFixture(
+            Deployment(
+                bus or shared(RabbitMQ).url, connection or shared(MariaDB).create(), options
+            )
+        )
+        self.addOnException(lambda _: self.explain())
+        return self.deployment
+
+    def explain(self) -> None:
+        """Attach what may tell why the test failed."""
+        self.deployment.attach(self)
+        with contextlib.suppress(errors.Retriable):
+            lines = [
+                f"{step.at} {step.incident_id[:8]} {step.kind}: {step.message}"
+                for guest in self.told_of
+                for incident in self.deployment.incidents(guest.uuid)
+                for step in self.deployment.steps(incident.incident_id)
+            ]
+            self.addDetail("time lines", content.text_content("\n".join(lines)))
+
+    def policies(self, text: str) -> dict:
+        """Options of an engine that acts by this policy file."""
+        return {"recovery": {"policy_file": self.deployment.file("policies.yaml", text)}}
+
+    def start(self, program: Program) -> Program:
+        """Start an agent or engine; returns it when it works."""
+        program.start(ENGINE_WORKS if "engine" in program.name else AGENT_WATCHES)
+        return program
+
+    def watched(self, program: Program | None = None, **options) -> Program:
+        """Start an agent; returns it when it sees its host."""
+        program = program or self.deployment.agent(self.hypervisor(), options=options)
+        before = len(program.log())
+        program.start("Source libvirt sees its host")
+        program.wait_for(AGENT_WATCHES, before)
+        return program
+
+    def guest(self, **kwargs) -> Guest:
+        guest = self.useFixture(Guest(self.hypervisor(), **kwargs))
+        self.told_of.append(guest)
+        return guest
+
+    def guests(self, number: int, **kwargs) -> list[Guest]:
+        return [self.guest(**kwargs) for _ in range(number)]
+
+    def wait(self, true, what, timeout: float = PATIENCE_S) -> None:
+        """Wait until ``true()`` is; a database that is away says nothing."""
+
+        def look():
+            try:
+                return true()
+            except errors.Retriable:
+                return False
+
+        wait_until(look, timeout, what)
+
+    def stops(self, guest: Guest) -> list[str]:
+        """The causes of all stored stops of a guest."""
+        told = self.deployment.events(guest.uuid, "lifecycle.stopped")
+        return [stored.event.cause for stored in told]
+
+    def states(self, guest: Guest) -> list[str]:
+        """The states of a guest's incidents, oldest first."""
+        return [incident.state for incident in self.deployment.incidents(guest.uuid)]
+
+    def recovered(self, guest: Guest) -> None:
+        """Wait until the guest answers and its one incident is over; check that it was brought
+        back once."""
+        self.wait(lambda: self.states(guest) == [states.RESOLVED], f"{guest.name}: not resolved")
+        self.assertTrue(guest.ping(PATIENCE_S), "the guest does not answer")
+        (incident,) = self.deployment.incidents(guest.uuid)
+        words = [recovery.state for recovery in self.deployment.recoveries(incident.incident_id)]
+        self.assertEqual(states.SUCCEEDED, words[-1])
+        self.assertEqual(1, words.count(states.SUCCEEDED))
+
+    def quiet(self) -> None:
+        """Let pass the time in which what must not come would come."""
+        time.sleep(QUIET_S)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several engines on MariaDB and on PostgreSQL, whose locks and isolation decide who acts."""
+
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import sqlalchemy as sa
+
+from vmmonitor.db import schema, session
+from vmmonitor.model.errors import Retriable
+from vmmonitor.tests.fixtures import database
+from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
+from vmmonitor.tests.fixtures.shared import shared
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.engine.base import EngineCase, batch, delivery
+from vmmonitor.tests.functional.engine.races import EngineRaces
+
+
+@functools.cache
+def address(server: type[Database]) -> str:
+    """The one database of these tests on the shared server of a kind, with current tables."""
+    url = shared(server).create()
+    made = session.Database(database.conf(url))
+    schema.sync(made)
+    made.dispose()
+    return url
+
+
+class OnServer(EngineCase):
+    """The clock is the database's own here: engines agree on it."""
+
+    server: ClassVar[type[Database]]
+    crowd = 300
+
+    def make_database(self) -> None:
+        self.conf = database.conf(address(self.server))
+        self.database = self.another()
+        database.empty(self.database)
+
+    def another(self) -> session.Database:
+        made = session.Database(self.conf)
+        self.addCleanup(made.dispose)
+        return made
+
+
+class ServerContract(EngineRaces):
+    def test_a_server_that_dies_under_a_storm_of_batches_loses_and_doubles_nothing(self) -> None:
+        server = self.useFixture(self.server())
+        self.conf = database.conf(server.url)
+        self.database = self.another()
+        schema.sync(self.database)
+        both = [self.ingest(), self.ingest(self.another())]
+        sent = [batch(*(delivery(uuid=samples.new_id()) for _ in range(3))) for _ in range(120)]
+        stored = threading.Semaphore(0)
+
+        def until_stored(number: int) -> list[str]:
+            while True:
+                try:
+                    answer = both[number % 2].store(sent[number], 8)
+                    stored.release()
+                    return [receipt.word for receipt in answer]
+                except Retriable:
+                    pass
+
+        with ThreadPoolExecutor(8) as threads:
+            answers = threads.map(until_stored, range(120))
+            for _ in range(20):
+                stored.acquire(timeout=30)
+            server.restart()
+        words = [word for answer in answers for word in answer]
+        self.assertEqual(0, words.count("refused"))
+        self.assertEqual((360, 360), (len(self.events()), len(self.incidents())))
+        self.assertEqual({1}, {one.event_count for one in self.incidents()})
+
+
+class MariaDBTest(ServerContract, OnServer):
+    server = MariaDB
+
+
+class PostgreSQLTest(ServerContract, OnServer):
+    server = PostgreSQL
+
+    def test_a_database_that_is_read_only_since_a_failover_refuses_nothing(self) -> None:
+        sent = batch(*(delivery(uuid=samples.new_id()) for _ in range(3)))
+
+        def begin(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+        sa.event.listen(self.database.engine, "begin", begin)
+        ingest = self.ingest()
+        with self.assertRaisesRegex(Retriable, "no event can be stored"):
+            ingest.store(sent, 20)
+        sa.event.remove(self.database.engine, "begin", begin)
+        self.assertEqual(["stored"] * 3, [one.word for one in ingest.store(sent, 20)])

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Broken files at the start and at a reload, and what becomes of an agent's state."""
+
+import signal
+
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
+
+#: Line 6 has a key that there is not, and nothing else is wrong.
+BROKEN_RULES = """\
+version: 1
+default: {action: record, severity: info}
+rules:
+- name: died
+  match: {type: lifecycle.stopped}
+  severety: critical
+  action: recover
+"""
+#: Line 5 names a driver that there is not.
+BROKEN_POLICIES = """\
+version: 1
+policies:
+- name: all
+  match: {}
+  steps: [{driver: hope, wait_for: nothing}]
+"""
+ONLY_RECORD = """\
+version: 1
+default: {action: record, severity: info}
+rules: []
+"""
+RECOVER = """\
+version: 1
+default: {action: record, severity: info}
+rules:
+- name: mine
+  match: {type: lifecycle.stopped}
+  action: recover
+  severity: critical
+"""
+
+
+class TestFiles(WholeTest):
+    def setUp(self):
+        super().setUp()
+        self.deploy()
+
+    def check_refused(self, program, *said):
+        """It ends at once with one plain line on stderr, and exit code 1."""
+        program.start()
+        self.assertEqual(1, program.ended(30))
+        (line,) = program.output().splitlines()
+        for words in said:
+            self.assertIn(words, line)
+
+    def test_broken_filter_file_at_the_start(self):
+        path = self.deployment.file("rules.yaml", BROKEN_RULES)
+        agent = self.deployment.agent(self.hypervisor(), options={"agent": {"filter_file": path}})
+        self.check_refused(agent, "vmmonitor-agent: ", f"{path}:6", "severety")
+
+    def test_missing_filter_file_at_the_start(self):
+        agent = self.deployment.agent(
+            self.hypervisor(), options={"agent": {"filter_file": "/nonexistent/rules.yaml"}}
+        )
+        self.check_refused(agent, "vmmonitor-agent: ", "/nonexistent/rules.yaml")
+
+    def test_broken_policy_file_at_the_start(self):
+        engine = self.deployment.engine(options=self.policies("version: 1\npolicies: 7\n"))
+        self.check_refused(engine, "vmmonitor-engine: ", "policies.yaml:2")
+
+    def test_policy_file_with_an_unknown_driver_at_the_start(self):
+        engine = self.deployment.engine(options=self.policies(BROKEN_POLICIES))
+        self.check_refused(engine, "vmmonitor-engine: ", "policies.yaml", "hope")
+
+    def test_filter_file_at_a_reload(self):
+        self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
+        path = self.deployment.file("rules.yaml", RECOVER)
+        agent = self.watched(agent={"filter_file": path})
+        first, second = self.guests(2, defined=True)
+        self.deployment.file("rules.yaml", BROKEN_RULES)
+        agent.send(signal.SIGHUP)
+        agent.wait_for(f"ERROR .* the old rules stay in force: {path}:6")
+        first.kill()
+        self.wait(lambda: self.states(first), "no incident: the old rules are not in force")
+        (stop,) = self.deployment.events(first.uuid, "lifecycle.stopped")
+        self.assertEqual("mine", stop.decision.rule)
+        self.deployment.file("rules.yaml", ONLY_RECORD)
+        agent.send(signal.SIGHUP)
+        agent.wait_for(f"The rules of {path} are in force")
+        second.kill()
+        self.wait(lambda: self.stops(second), "not stored")
+        (stop,) = self.deployment.events(second.uuid, "lifecycle.stopped")
+        self.assertEqual("record", stop.decision.action)
+        self.assertEqual([], self.deployment.incidents(second.uuid))
+        self.assertEqual(0, agent.stop())
+        self.assertEqual("", agent.output())
+
+    def test_policy_file_at_a_reload(self):
+        engine = self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
+        self.watched()
+        first, second = self.guests(2, defined=True)
+        self.policies(BROKEN_POLICIES)
+        engine.send(signal.SIGHUP)
+        engine.wait_for("ERROR .* the old ones stay in force: .*policies.yaml")
+        first.kill()
+        self.wait(lambda: self.states(first) == ["open"], "the old policies are not in force")
+        self.policies(LOG_ONLY.replace("told", "new"))
+        engine.send(signal.SIGHUP)
+        engine.wait_for("The policies of .*policies.yaml are in force")
+        second.kill()
+        self.wait(lambda: self.states(second) == ["open"], "the new policies are not in force")
+        policies = [
+            incident.policy
+            for guest in (first, second)
+            for incident in self.deployment.incidents(guest.uuid)
+        ]
+        self.assertEqual(["told", "new"], policies)
+        self.assertEqual(0, engine.stop())
+        self.assertEqual("", engine.output())
+
+
+class TestAgentStates(WholeTest):
+    def test_states(self):
+        hypervisor = self.useFixture(Hypervisor())
+        hypervisor.kill()
+        self.deploy()
+        self.start(self.deployment.engine())
+        agent = self.start(self.deployment.agent(hypervisor))
+        self.becomes("blind", "libvirt")
+        hypervisor.start()
+        self.becomes("up", "")
+        hypervisor.kill()
+        self.becomes("blind", "libvirt")
+        hypervisor.start()
+        self.becomes("up", "")
+        self.assertEqual(0, agent.stop())
+        self.becomes("stopped", "on purpose")
+        self.start(agent)
+        self.becomes("up", "")
+        agent.kill()
+        self.becomes("late", "")
+
+    def becomes(self, state, reason):
+        def became():
+            told = self.deployment.agent_state()
+            return told[0] == state and reason in told[1]
+
+        self.wait(became, f"the agent does not become {state}")

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent does when its disk is full, or its spool was spoilt."""
+
+import glob
+import os
+import subprocess
+
+import libvirt
+
+from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
+
+#: Enough for an agent's spool with its reserve; bytes.
+DISK_BYTES = 12 * 1024 * 1024
+#: Bytes of a definition, several of which are more than the reserve has.
+LARGE = 1_500_000
+FULL = "database or disk is full"
+
+
+class TestFullDisk(WholeTest):
+    def setUp(self):
+        super().setUp()
+        self.deploy()
+        self.engine = self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
+        self.disk = os.path.join(self.deployment.path, "node-1")
+        os.mkdir(self.disk)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", self.disk]
+        subprocess.run(command, check=True)
+        # Unmounted by the deployment's processes, when these are gone.
+        self.agent = self.watched()
+
+    def fill(self):
+        """Leave not a byte."""
+        with open(os.path.join(self.disk, "filling"), "wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                return
+
+    def make_room(self):
+        os.unlink(os.path.join(self.disk, "filling"))
+
+    def check_told(self, guests):
+        for guest in guests:
+            self.wait(lambda g=guest: self.stops(g), f"the end of {guest.name} is not stored")
+        self.quiet()
+        for guest in guests:
+            self.assertEqual(["lifecycle.stopped/failed"], self.stops(guest))
+            self.assertEqual(1, len(self.states(guest)))
+
+    def test_reserve_lasts(self):
+        """Also in an agent that was started again."""
+        self.agent.stop()
+        self.watched(self.agent)
+        guests = self.guests(4, defined=True)
+        self.fill()
+        for guest in guests:
+            guest.kill()
+        self.check_told(guests)
+        self.assertNotIn(FULL, self.agent.log())
+
+    def test_reserve_is_used_up(self):
+        guests = self.guests(6, defined=True)
+        self.fill()
+        self.engine.kill()
+        self.use_up(guests[:4])
+        self.agent.wait_for(FULL)
+        for guest in guests:
+            guest.kill()
+        self.start(self.engine)
+        self.wait(lambda: self.deployment.agent_state()[0] == "behind", "the agent is not behind")
+        self.assertIn(FULL, self.deployment.agent_state()[1])
+        self.make_room()
+        self.check_told(guests)
+        self.wait(lambda: self.deployment.agent_state() == ("up", ""), "the agent is not up")
+
+    def use_up(self, guests):
+        """Give guests definitions that the agent has to remember."""
+        with self.hypervisor().connection() as connection:
+            for guest in guests:
+                connection.lookupByUUIDString(guest.uuid).setMetadata(
+                    libvirt.VIR_DOMAIN_METADATA_DESCRIPTION,
+                    "x" * LARGE,
+                    None,
+                    None,
+                    libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+                )
+
+
+class TestSpoiltSpool(WholeTest):
+    """The file is spoilt while the agent is down, with an event in it that nobody has."""
+
+    def setUp(self):
+        super().setUp()
+        # Nobody answers, and a stop waits for the call that is under way.
+        self.deploy(options={"forwarder": {"reply_timeout": 2}})
+        self.agent = self.watched()
+        self.waiting, self.next = self.guests(2, defined=True)
+        self.waiting.kill()
+        self.agent.wait_for("lifecycle.stopped/failed of instance")
+        self.spool = os.path.join(self.deployment.path, "node-1", "spool.db")
+
+    def restart(self):
+        """Start the agent and an engine; a guest's end is told as ever."""
+        self.watched(self.agent)
+        self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
+        self.next.kill()
+        self.wait(lambda: self.stops(self.next), "not stored")
+        self.wait(lambda: self.deployment.agent_state() == ("up", ""), "the agent is not up")
+
+    def check_set_aside(self):
+        (aside,) = [
+            path
+            for path in glob.glob(f"{self.spool}.broken-*")
+            if path[-4:] not in ("-wal", "-shm")
+        ]
+        self.agent.wait_for(f"is set aside as {aside}")
+        figures = self.deployment.agent_figures()
+        self.assertEqual([aside], figures["spools_set_aside"])
+
+    def test_garbage_in_the_middle(self):
+        self.agent.stop()
+        size = os.path.getsize(self.spool)
+        with open(self.spool, "r+b") as file:
+            file.seek(4096)
+            file.write(os.urandom(size - 8192))
+        self.restart()
+        self.check_set_aside()
+
+    def test_cut_off(self):
+        self.agent.stop()
+        os.truncate(self.spool, os.path.getsize(self.spool) // 2 + 100)
+        self.restart()
+        self.check_set_aside()
+
+    def test_another_file(self):
+        self.agent.kill()
+        with open(self.spool, "w") as file:
+            file.write("Dear diary,\n" * 1000)
+        self.restart()
+        self.check_set_aside()
+
+    def test_whole_file(self):
+        """Nothing was spoilt: what waited is told."""
+        self.agent.kill()
+        self.restart()
+        self.wait(lambda: self.stops(self.waiting), "not stored")
+        self.assertEqual([], glob.glob(f"{self.spool}.broken-*"))

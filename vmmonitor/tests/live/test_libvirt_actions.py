@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What brings real guests back."""
+
+import os
+import signal
+import time
+
+from vmmonitor.sources.libvirt import actions, domain
+from vmmonitor.tests.fixtures.faulty_disk import FullDisk
+from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.functional.sources import base
+from vmmonitor.tests.live.libvirt_base import LiveTest, fill
+
+
+class ActionsTest(LiveTest):
+    """Each way to bring an instance back, on a guest that must answer afterwards."""
+
+    def setUp(self):
+        super().setUp()
+        self.actions = self.new_actions(self.hypervisor())
+
+    def new_actions(self, hypervisor):
+        made = actions.Actions(base.new_conf(uri=hypervisor.uri, resume_probe=0.5))
+        self.addCleanup(made.stop)
+        return made
+
+    def down(self, guest, state):
+        self.wait(lambda: guest.state() == state, state)
+
+    def brings_back(self, action, guest, last=None):
+        """Recover twice: the guest answers, and the second time nothing is done."""
+        for expected in (action, "none"):
+            result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
+            self.assertEqual(
+                (True, expected, "running", False),
+                (result.ok, result.action, result.state, result.retry),
+                result.message,
+            )
+        self.assertTrue(guest.ping(10))
+
+    def test_killed_and_defined(self):
+        guest = self.guest(defined=True)
+        guest.kill()
+        self.down(guest, "shutoff")
+        self.brings_back("started", guest)
+
+    def test_killed_and_transient(self):
+        guest = self.guest(nova=NovaMetadata())
+        last = self.domain(guest, domain.look)
+        guest.kill()
+        self.down(guest, "absent")
+        self.brings_back("created", guest, last)
+        again = self.domain(guest, domain.look)
+        self.assertEqual((last.instance, False), (again.instance, again.persistent))
+        self.assertNotEqual(last.run_id, again.run_id)
+
+    def test_panicked(self):
+        guest = self.guest(on_crash="preserve")
+        guest.order("P")
+        self.down(guest, "crashed")
+        self.brings_back("reset", guest)
+
+    def test_paused_by_its_watchdog(self):
+        guest = self.guest(watchdog="pause")
+        guest.order("W")
+        self.down(guest, "paused")
+        self.brings_back("reset", guest)
+
+    def test_disk_is_full_and_then_is_not(self):
+        full = self.useFixture(FullDisk(self.hypervisor()))
+        guest = self.guest(disks=[full.disk()])
+        fill(guest)
+        self.down(guest, "paused")
+        result = self.actions.recover(guest.uuid, None, base.TIMEOUT_S)
+        self.assertEqual(
+            (False, "resumed", "paused", "ioerror", True),
+            (result.ok, result.action, result.state, result.reason, result.retry),
+        )
+        self.assertEqual("the storage error is not over", result.message)
+        full.grow()
+        self.brings_back("resumed", guest)
+        self.assertEqual("o", guest.order("D"))
+
+    def test_paused_on_purpose(self):
+        guest = self.guest()
+        self.domain(guest, lambda d: d.suspend())
+        result = self.actions.recover(guest.uuid, None, base.TIMEOUT_S)
+        self.assertEqual((False, "refused", False), (result.ok, result.action, result.retry))
+        self.assertEqual("paused", guest.state())
+
+    def test_deleted_on_purpose(self):
+        guest = self.guest(defined=True)
+        last = self.domain(guest, domain.look)
+        self.domain(guest, lambda d: (d.destroy(), d.undefine()))
+        result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
+        self.assertEqual((False, "refused", "absent"), (result.ok, result.action, result.state))
+        self.assertEqual("absent", guest.state())
+
+    def test_libvirtd_is_away_or_hangs(self):
+        own = self.useFixture(Hypervisor())
+        made = self.new_actions(own)
+        guest = self.useFixture(Guest(own))
+        os.kill(own.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        result = made.recover(guest.uuid, None, 0.5)
+        self.assertLess(time.monotonic() - started, 2)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
+        os.kill(own.pid, signal.SIGCONT)
+        self.wait(lambda: not base.threads("libvirt-action"), "ended")
+        own.kill()
+        result = made.recover(guest.uuid, None, base.TIMEOUT_S)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls between agents and engines over a RabbitMQ that is killed and comes back."""
+
+import threading
+import time
+
+import testtools
+
+from vmmonitor import conf as configuration
+from vmmonitor.model.errors import Retriable
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc import wire
+from vmmonitor.rpc.agent_api import AgentAPI
+from vmmonitor.rpc.engine_api import EngineAPI
+from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.tests.fixtures.nouns import HOST, UUID, event
+from vmmonitor.tests.fixtures.services import RabbitMQ
+from vmmonitor.tests.functional.test_rpc import ANSWER, Agent, Engine, delivery
+
+PATIENCE = 60.0
+STOP = 10.0
+
+
+class RpcTest(testtools.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.rabbit = self.useFixture(RabbitMQ())
+        self.engine = EngineAPI(self.transport())
+        self.agent = AgentAPI(self.transport())
+
+    def transport(self):
+        return transports.new(configuration.new([], files=[]), self.rabbit.url)
+
+    def serve(self, endpoint, topic=transports.ENGINE_TOPIC, host="engine-1"):
+        server = transports.serve(self.transport(), topic, host, endpoint)
+        server.start()
+        self.addCleanup(server.stop, STOP)
+        return server
+
+    def report(self, *deliveries, timeout=5.0):
+        return self.engine.report_events(HOST, 5, deliveries or [delivery()], timeout)
+
+    def reported(self):
+        try:
+            return self.report()
+        except Retriable:
+            return []
+
+    def test_there_and_back(self):
+        endpoint = Engine()
+        self.serve(endpoint)
+        self.serve(Agent(), transports.AGENT_TOPIC, "compute-1")
+        self.assertEqual([wire.Receipt(word=wire.STORED)], self.report(timeout=PATIENCE))
+        stored = endpoint.batches[0].deliveries[0].event
+        self.assertEqual(event("lifecycle.stopped/failed"), stored)
+        answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE)
+        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+
+    def test_what_the_other_side_raises_may_work_later(self):
+        endpoint = Engine()
+        self.serve(endpoint)
+        endpoint.failing = ZeroDivisionError("a bug")
+        error = self.assertRaises(Retriable, self.report, timeout=PATIENCE)
+        self.assertIn("a bug", str(error))
+        self.assertNotIn("\n", str(error))
+
+    def test_a_host_without_an_agent_costs_no_more_than_its_time(self):
+        begun = time.monotonic()
+        self.assertRaises(Retriable, self.agent.recover_instance, "nowhere", UUID, "r1", 0.5)
+        self.assertLess(time.monotonic() - begun, 10)
+
+    def test_more_than_a_mebibyte(self):
+        endpoint = Engine()
+        self.serve(endpoint)
+        big = [
+            delivery(event_id=str(n), attributes={str(k): "x" * 16000 for k in range(3)})
+            for n in range(100)
+        ]
+        receipts = self.report(*big, timeout=PATIENCE)
+        self.assertEqual([wire.STORED] * 100, [one.word for one in receipts])
+        self.assertEqual(3, len(endpoint.batches[0].deliveries[99].event.attributes))
+
+    def test_calls_go_on_when_the_broker_comes_back(self):
+        endpoint = Engine()
+        self.serve(endpoint)
+        self.assertTrue(self.report(timeout=PATIENCE))
+        over = threading.Event()
+        errors = []
+
+        def call():
+            while not over.is_set():
+                try:
+                    self.report(timeout=1.0)
+                except Retriable:
+                    over.wait(0.1)
+                except BaseException as error:
+                    errors.append(error)
+                    return
+
+        caller = threading.Thread(target=call, daemon=True)
+        caller.start()
+        self.addCleanup(over.set)
+        self.rabbit.kill()
+        begun = time.monotonic()
+        self.assertRaises(Retriable, self.engine.report_events, HOST, 5, [], 1)
+        self.assertLess(time.monotonic() - begun, 30)
+        self.rabbit.restart()
+        before = len(endpoint.batches)
+        eventually(lambda: len(endpoint.batches) > before + 5, PATIENCE)
+        over.set()
+        caller.join(PATIENCE)
+        self.assertEqual([], errors)
+        eventually(self.reported, PATIENCE)
+
+    def test_who_starts_before_the_broker_answers_when_it_is_there(self):
+        self.rabbit.kill()
+        begun = time.monotonic()
+        server = self.serve(Engine())
+        self.assertLess(time.monotonic() - begun, transports.START_TIMEOUT + 5)
+        begun = time.monotonic()
+        server.stop(STOP)
+        self.assertLess(time.monotonic() - begun, STOP + 5)
+        self.serve(Engine(), host="engine-2")
+        self.rabbit.restart()
+        eventually(self.reported, PATIENCE)
+
+    def test_a_stop_is_bounded_when_the_broker_has_gone(self):
+        endpoint = Engine()
+        server = self.serve(endpoint)
+        self.assertTrue(self.report(timeout=PATIENCE))
+        self.rabbit.kill()
+        begun = time.monotonic()
+        server.stop(STOP)
+        self.assertLess(time.monotonic() - begun, STOP + 5)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The neighbours of the agent's parts, as simple as can be."""
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from vmmonitor.agent.spool import Entry
+from vmmonitor.model import event as events
+from vmmonitor.model.event import Decision, RawEvent
+from vmmonitor.model.instance import Instance
+from vmmonitor.rpc import wire
+
+UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
+#: Seconds in which a thread that is told to do something has done it.
+PATIENCE = 10.0
+
+
+def raw(cause: str = "lifecycle.stopped/failed", at: int = 20, **changes: Any) -> RawEvent:
+    """Return what a source says."""
+    kind, _, detail = cause.partition("/")
+    facts = {"instance": Instance(uuid=UUID), "source": "libvirt"} | changes
+    return RawEvent(type=kind, detail=detail, occurred_at=at, **facts)
+
+
+class Clock:
+    """Tells the time that it was set to, in microseconds."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.time
+
+
+class Rules:
+    """A filter that decides what it is told to."""
+
+    checksum = "0" * 64
+
+    def __init__(self, action: str = events.RECOVER) -> None:
+        self.action = action
+
+    def decide(self, event: events.Event) -> Decision:
+        if event.detail == "poison":
+            raise ZeroDivisionError("a bug in a rule")
+        return Decision(action=self.action, severity=events.INFO, rule=f"all-{self.action}")
+
+
+class MemorySpool:
+    """A spool in memory.
+
+    :ivar failing: raised by whatever is called, as long as it is set.
+    :ivar tried: gets an item at each append.
+    """
+
+    def __init__(self) -> None:
+        self.failing: Exception | None = None
+        self.tried: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.known: dict[str, Any] = {}
+        self.refused: dict[int, str] = {}
+        self.overflowed = 0
+        self.set_aside: list[str] = []
+        self._sequence = 0
+
+    def append(self, deliveries: list[dict[str, Any]], known: dict[str, Any]) -> None:
+        self.tried.put(len(deliveries))
+        self._fail()
+        for delivery in deliveries:
+            self._sequence += 1
+            self.rows[self._sequence] = delivery
+        self.known.update(known)
+
+    def read(self, limit: int) -> list[Entry]:
+        self._fail()
+        return [
+            Entry(sequence=number, body=body | {"sequence": number})
+            for number, body in list(self.rows.items())[:limit]
+        ]
+
+    def settle(self, entries: list[Entry], refused: dict[int, str], now: int) -> None:
+        self._fail()
+        self.refused |= refused
+        for entry in entries:
+            self.rows.pop(entry.sequence, None)
+
+    def _fail(self) -> None:
+        if self.failing:
+            raise self.failing
+
+    @property
+    def depth(self) -> int:
+        return len(self.rows)
+
+    @property
+    def refused_count(self) -> int:
+        return len(self.refused)
+
+    def put(self, *names: str) -> None:
+        """Spool events with these ids."""
+        self.append([{"event_id": name, "occurred_at": 1} for name in names], {})
+
+
+class Engine:
+    """Answers each call with the next of ``answers``, then as an engine should.
+
+    :ivar answers: an exception to raise, or a function of the batch to call.
+    :ivar batches: the ids of each batch that came.
+    :ivar called: gets an item at each call.
+    """
+
+    def __init__(self, *answers: Exception | Callable[[list[str]], Any]) -> None:
+        self.answers = list(answers)
+        self.batches: list[list[str]] = []
+        self.reports: list[Any] = []
+        self.inventories: list[Any] = []
+        self.digest = ""
+        self.called: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.stored: list[str] = []
+        self.done = threading.Event()
+
+    def _answer(self, usual: Callable[[list[str]], Any], batch: list[str]) -> Any:
+        answer = self.answers.pop(0) if self.answers else usual
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(batch)
+
+    def report_events(self, host: str, sent_at: int, deliveries: list, timeout: float) -> Any:
+        batch = [one["event_id"] for one in deliveries]
+        self.batches.append(batch)
+        self.called.put(batch)
+        return self._answer(self._store, batch)
+
+    def _store(self, batch: list[str]) -> list[wire.Receipt]:
+        receipts = []
+        for event_id in batch:
+            word = wire.DUPLICATE if event_id in self.stored else wire.STORED
+            receipts.append(wire.Receipt(word=word))
+        self.stored += [one for one in batch if one not in self.stored]
+        return receipts
+
+    def report_agent(self, report: Any, timeout: float) -> str:
+        self.reports.append(report)
+        self.called.put(report.state)
+        return self._answer(lambda _: self.digest, [])
+
+    def report_inventory(self, host: str, digest: str, seen: Any, timeout: float) -> None:
+        self.inventories.append((host, digest, seen))
+        self.digest = digest

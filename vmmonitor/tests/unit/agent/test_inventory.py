@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows from an event, and from a listing, given what was known."""
+
+import json
+import unittest
+
+from vmmonitor.agent.inventory import Inventory, read_known
+from vmmonitor.model.event import Listing, RawEvent
+from vmmonitor.model.instance import Instance, Seen
+
+UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
+NAMED = Instance(uuid=UUID, name="web", hypervisor_name="instance-2a", project_id="p1")
+NOW = 1000
+
+
+def seen(state="running", reason="booted", run_id=1, **changes) -> Seen:
+    return Seen(
+        **{"instance": NAMED, "state": state, "reason": reason, "run_id": run_id} | changes
+    )
+
+
+def raw(cause: str, at: int = 20, **changes) -> RawEvent:
+    kind, _, detail = cause.partition("/")
+    facts = {"instance": Instance(uuid=UUID), "source": "libvirt"} | changes
+    return RawEvent(type=kind, detail=detail, occurred_at=at, **facts)
+
+
+def listing(*instances: Seen, at: int = 100, why: str = "reconnect") -> Listing:
+    return Listing(source="libvirt", started_at=at, why=why, seen=instances)
+
+
+def knowing(*instances: Seen, at: int = 10) -> Inventory:
+    inventory = Inventory({})
+    inventory.compare(listing(*instances, at=at, why="start"), NOW)
+    inventory.take_changes()
+    return inventory
+
+
+def causes(events: list[RawEvent]) -> list[str]:
+    return [f"{event.type}/{event.detail}" for event in events]
+
+
+class EventTest(unittest.TestCase):
+    def test_an_event_is_completed_with_who_the_instance_is(self):
+        learnt = knowing(seen()).learn(raw("lifecycle.stopped/failed"))
+        self.assertEqual(NAMED, learnt.instance)
+
+    def test_a_nova_name_is_not_replaced_by_the_hypervisors(self):
+        bare = Instance(uuid=UUID, name="instance-2a", hypervisor_name="instance-2a")
+        learnt = knowing(seen()).learn(raw("lifecycle.stopped/failed", instance=bare))
+        self.assertEqual("web", learnt.instance.name)
+
+    def test_a_stop_tells_who_asked_for_the_shutdown(self):
+        for who in ("host", "guest"):
+            inventory = knowing(seen())
+            inventory.learn(raw(f"lifecycle.shutdown/{who}", at=20))
+            learnt = inventory.learn(raw("lifecycle.stopped/shutdown", at=21))
+            self.assertEqual(who, learnt.attributes["shutdown_by"])
+
+    def test_who_asked_is_forgotten_when_it_runs_again(self):
+        inventory = knowing(seen())
+        inventory.learn(raw("lifecycle.shutdown/host", at=20))
+        inventory.learn(raw("lifecycle.stopped/shutdown", at=21))
+        inventory.learn(raw("lifecycle.started/booted", at=22))
+        learnt = inventory.learn(raw("lifecycle.stopped/shutdown", at=23))
+        self.assertNotIn("shutdown_by", learnt.attributes)
+
+    def test_states_follow_the_events(self):
+        inventory = knowing(seen())
+        for cause, state in (
+            ("lifecycle.suspended/ioerror", "paused"),
+            ("io_error/pause", "paused"),
+            ("lifecycle.resumed/unpaused", "running"),
+            ("lifecycle.crashed/panicked", "crashed"),
+            ("lifecycle.stopped/crashed", "shutoff"),
+        ):
+            inventory.learn(raw(cause))
+            self.assertEqual(state, inventory.get(UUID).state, cause)
+
+    def test_the_definition_outlives_the_instance(self):
+        inventory = knowing(seen(definition="<domain/>", persistent=False))
+        inventory.learn(raw("lifecycle.stopped/failed"))
+        self.assertEqual("<domain/>", inventory.get(UUID).definition)
+
+    def test_an_unknown_instance_is_learnt_from_its_event(self):
+        inventory = Inventory({})
+        learnt = inventory.learn(raw("lifecycle.started/booted", seen=seen()))
+        self.assertEqual(NAMED, learnt.instance)
+        self.assertEqual("running", inventory.get(UUID).state)
+
+    def test_an_undefined_instance_that_does_not_run_is_forgotten(self):
+        inventory = knowing(seen("shutoff", "destroyed", -1))
+        inventory.learn(raw("lifecycle.undefined/removed"))
+        self.assertIsNone(inventory.get(UUID))
+        self.assertEqual({UUID: None}, inventory.take_changes())
+
+    def test_an_instance_undefined_while_it_runs_is_kept(self):
+        inventory = knowing(seen())
+        inventory.learn(raw("lifecycle.undefined/removed"))
+        self.assertEqual("running", inventory.get(UUID).state)
+
+
+class ListingTest(unittest.TestCase):
+    def test_the_first_look_is_no_event(self):
+        inventory = Inventory({})
+        self.assertEqual([], inventory.compare(listing(seen(), why="start"), NOW))
+        self.assertEqual("running", inventory.get(UUID).state)
+
+    def test_the_first_look_tells_what_is_in_trouble(self):
+        events = Inventory({}).compare(listing(seen("paused", "ioerror"), why="start"), NOW)
+        self.assertEqual(["lifecycle.suspended/ioerror"], causes(events))
+
+    def test_what_was_missed_has_its_cause(self):
+        for state, reason, cause in (
+            ("shutoff", "crashed", "lifecycle.stopped/crashed"),
+            ("shutoff", "failed", "lifecycle.stopped/failed"),
+            ("shutoff", "destroyed", "lifecycle.stopped/destroyed"),
+            ("shutoff", "shutdown", "lifecycle.stopped/shutdown"),
+            ("shutoff", "daemon", "lifecycle.stopped/daemon"),
+            ("paused", "user", "lifecycle.suspended/paused"),
+            ("paused", "ioerror", "lifecycle.suspended/ioerror"),
+            ("paused", "watchdog", "lifecycle.suspended/watchdog"),
+            ("crashed", "panicked", "lifecycle.crashed/panicked"),
+            ("pmsuspended", "unknown", "lifecycle.pmsuspended/unknown"),
+        ):
+            inventory = knowing(seen())
+            (event,) = inventory.compare(listing(seen(state, reason, -1)), NOW)
+            self.assertEqual([cause], causes([event]))
+            self.assertEqual(NAMED, event.instance)
+            self.assertEqual("reconnect", event.attributes["noticed"])
+            self.assertEqual("running", event.attributes["was"])
+            again = inventory.compare(listing(seen(state, reason, -1), at=200), NOW)
+            self.assertEqual([], again, "told twice")
+
+    def test_one_that_vanished(self):
+        inventory = knowing(seen(persistent=False))
+        self.assertEqual(["lifecycle.stopped/vanished"], causes(inventory.compare(listing(), NOW)))
+        self.assertEqual([], inventory.compare(listing(at=200), NOW), "told twice")
+
+    def test_a_shutdown_that_was_seen_to_begin(self):
+        inventory = knowing(seen())
+        inventory.learn(raw("lifecycle.shutdown/host"))
+        (event,) = inventory.compare(listing(seen("shutoff", "shutdown", -1)), NOW)
+        self.assertEqual("host", event.attributes["shutdown_by"])
+
+    def test_one_that_was_started(self):
+        inventory = knowing(seen("shutoff", "destroyed", -1))
+        events = inventory.compare(listing(seen(run_id=7)), NOW)
+        self.assertEqual(["lifecycle.started/booted"], causes(events))
+
+    def test_one_that_was_started_anew_meanwhile(self):
+        events = knowing(seen(run_id=1)).compare(listing(seen(run_id=2)), NOW)
+        self.assertEqual(["lifecycle.started/booted"], causes(events))
+
+    def test_one_that_did_nothing(self):
+        for state, reason in (("running", "booted"), ("paused", "user"), ("shutoff", "crashed")):
+            inventory = knowing(seen(state, reason))
+            self.assertEqual([], inventory.compare(listing(seen(state, reason)), NOW))
+
+    def test_one_that_could_not_be_looked_at_is_as_it_was(self):
+        inventory = knowing(seen())
+        self.assertEqual([], inventory.compare(listing(seen("unknown-0", "error")), NOW))
+        self.assertEqual("running", inventory.get(UUID).state)
+
+    def test_a_pause_that_was_told_by_its_event_is_not_told_again(self):
+        for cause, reason in (
+            ("lifecycle.suspended/paused", "user"),
+            ("lifecycle.suspended/ioerror", "ioerror"),
+        ):
+            inventory = knowing(seen())
+            inventory.learn(raw(cause))
+            self.assertEqual([], inventory.compare(listing(seen("paused", reason)), NOW))
+
+    def test_an_event_during_the_listing_is_newer(self):
+        inventory = knowing(seen())
+        inventory.learn(raw("lifecycle.stopped/failed", at=150))
+        self.assertEqual([], inventory.compare(listing(seen(), at=100), NOW))
+        self.assertEqual("shutoff", inventory.get(UUID).state)
+        inventory = knowing()
+        inventory.learn(raw("lifecycle.started/booted", at=150, seen=seen()))
+        self.assertEqual([], inventory.compare(listing(at=100), NOW))
+
+    def test_the_event_of_what_a_listing_noticed_is_dropped_once(self):
+        inventory = knowing(seen())
+        inventory.compare(listing(seen("shutoff", "crashed", -1)), NOW)
+        self.assertIsNone(inventory.learn(raw("lifecycle.stopped/failed", at=120)))
+        self.assertIsNotNone(inventory.learn(raw("lifecycle.started/booted", at=130)))
+        self.assertIsNotNone(inventory.learn(raw("lifecycle.stopped/failed", at=140)))
+
+    def test_it_is_as_it_was_after_a_restart(self):
+        before = knowing(seen(definition="<domain/>"))
+        before.learn(raw("lifecycle.shutdown/host"))
+        kept = json.loads(json.dumps(before.take_changes()))
+        after = Inventory({uuid: read_known(form) for uuid, form in kept.items()})
+        (event,) = after.compare(listing(seen("shutoff", "shutdown", -1), why="start"), NOW)
+        self.assertEqual("host", event.attributes["shutdown_by"])
+        self.assertEqual("<domain/>", after.get(UUID).definition)
+
+
+class TidyTest(unittest.TestCase):
+    def test_what_its_host_does_not_keep_is_forgotten_in_time(self):
+        inventory = knowing(seen(persistent=False))
+        inventory.learn(raw("lifecycle.stopped/failed", at=20))
+        inventory.forget(before=20)
+        self.assertIsNotNone(inventory.get(UUID))
+        inventory.forget(before=21)
+        self.assertIsNone(inventory.get(UUID))
+
+    def test_a_defined_instance_is_never_forgotten(self):
+        inventory = knowing(seen("shutoff", "destroyed", -1))
+        inventory.forget(before=10**9)
+        self.assertIsNotNone(inventory.get(UUID))
+
+    def test_the_digest_changes_with_what_an_engine_is_told(self):
+        inventory = knowing(seen())
+        before = inventory.digest()
+        inventory.compare(listing(seen()), NOW)
+        self.assertEqual(before, inventory.digest())
+        inventory.learn(raw("lifecycle.stopped/failed"))
+        self.assertNotEqual(before, inventory.digest())
+        self.assertEqual(0, len(inventory))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The form of what crosses the bus. ``wire-1.json`` was recorded when schema 1 was made: it must
+be readable for ever, and writing must still give exactly it while schema 1 is current."""
+
+import contextlib
+import json
+import pathlib
+import unittest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmmonitor.model.agent import AgentReport
+from vmmonitor.model.errors import InvalidMessage
+from vmmonitor.model.event import Decision, Event
+from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.rpc import wire
+
+RECORDED = json.loads(pathlib.Path(__file__).with_name("wire-1.json").read_text())
+
+INSTANCE = Instance(
+    uuid="7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11",
+    name="wéb",
+    hypervisor_name="instance-0000002a",
+    project_id="p1",
+    project_name="demo",
+    user_id="u1",
+    user_name="alice",
+    flavor="m1.small",
+)
+EVENT = Event(
+    event_id="0f8fad5b-d9cb-469f-a165-70867728950e",
+    host="compute-1",
+    instance=INSTANCE,
+    source="libvirt",
+    type="io_error",
+    detail="pause",
+    occurred_at=1_795_353_600_123_456,
+    attributes={"path": "/dev/vdb", "device": "virtio-disk1", "numbers": [1, 2.5, None, True]},
+    sequence=42,
+)
+DECISION = Decision(action="recover", severity="critical", rule="io-error")
+REPORT = AgentReport(
+    host="compute-1",
+    state="behind",
+    reason="1001 events are spooled",
+    version="0.1.0",
+    sent_at=1_795_353_600_000_001,
+    started_at=1_795_353_000_000_000,
+    interval=10.0,
+    spool_depth=1001,
+    spool_refused=1,
+    last_event_at=1_795_353_599_000_000,
+    filter_checksum="ab" * 32,
+    inventory_digest="cd" * 32,
+    instances=7,
+    figures={"dropped": {"noise": 12}},
+)
+SEEN = Seen(instance=INSTANCE, state="paused", reason="ioerror", run_id=3, definition="<domain/>")
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=80),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=6)
+    ),
+    max_leaves=12,
+)
+
+
+class RecordedTest(unittest.TestCase):
+    def test_a_batch(self):
+        form = wire.write_batch("compute-1", 5, [wire.write_delivery(EVENT, DECISION, 4)])
+        self.assertEqual(RECORDED["batch"], json.loads(json.dumps(form)))
+        batch = wire.read_batch(RECORDED["batch"])
+        self.assertEqual(("compute-1", 5), (batch.host, batch.sent_at))
+        expected = wire.Delivery(event=EVENT, decision=DECISION, spooled_at=4)
+        self.assertEqual([expected], list(batch.deliveries))
+
+    def test_receipts(self):
+        receipts = [
+            wire.Receipt(word=wire.STORED),
+            wire.Receipt(word=wire.DUPLICATE),
+            wire.Receipt(word=wire.REFUSED, reason="host is missing"),
+        ]
+        self.assertEqual(RECORDED["receipts"], wire.write_receipts(receipts))
+        self.assertEqual(receipts, wire.read_receipts(RECORDED["receipts"], 3))
+
+    def test_a_report(self):
+        self.assertEqual(RECORDED["report"], json.loads(json.dumps(wire.write_report(REPORT))))
+        self.assertEqual(REPORT, wire.read_report(RECORDED["report"]))
+
+    def test_an_inventory(self):
+        form = wire.write_inventory("compute-1", "cd", [SEEN])
+        self.assertEqual(RECORDED["inventory"], json.loads(json.dumps(form)))
+        host, digest, (seen,) = wire.read_inventory(RECORDED["inventory"])
+        self.assertEqual(("compute-1", "cd"), (host, digest))
+        self.assertEqual((INSTANCE, "paused", "ioerror"), (seen.instance, seen.state, seen.reason))
+
+    def test_keys_that_are_not_known_yet_are_left_alone(self):
+        newer = json.loads(json.dumps(RECORDED["batch"]))
+        newer["later"] = newer["events"][0]["later"] = {"x": 1}
+        self.assertEqual(EVENT, wire.read_batch(newer).deliveries[0].event)
+
+
+class HostileTest(unittest.TestCase):
+    def broken(self, **changes):
+        form = wire.write_delivery(EVENT, DECISION, 4) | changes
+        (delivery,) = wire.read_batch(
+            {"schema": 1, "host": "compute-1", "sent_at": 5, "events": [form]}
+        ).deliveries
+        return delivery
+
+    def test_what_is_wrong_with_one_event_is_said_of_it(self):
+        for changes, word in (
+            ({"event_id": ""}, "event_id is missing"),
+            ({"event_id": "x" * 37}, "longer than 36"),
+            ({"event_id": "x "}, "blank"),
+            ({"event_id": 7}, "must be a text"),
+            ({"host": "compute-2"}, "its own host"),
+            ({"instance": None}, "instance must be an object"),
+            ({"instance": {"name": "x"}}, "instance.uuid"),
+            ({"occurred_at": -1}, "occurred_at"),
+            ({"occurred_at": 2**63}, "occurred_at"),
+            ({"occurred_at": True}, "occurred_at"),
+            ({"occurred_at": wire.LATEST + 1}, "year 9999"),
+            ({"attributes": []}, "attributes"),
+            ({"attributes": {str(n): 1 for n in range(257)}}, "256"),
+            ({"decision": None}, "decision"),
+            ({"decision": {"action": "explode", "severity": "info"}}, "explode"),
+            ({"spooled_at": "now"}, "spooled_at"),
+        ):
+            self.assertIn(word, self.broken(**changes), changes)
+
+    def test_what_is_no_message_is_refused_as_a_whole(self):
+        for form in (None, [], "x", {}, {"schema": 2}, {"schema": 1, "host": "h", "events": "x"}):
+            self.assertRaises(InvalidMessage, wire.read_batch, form)
+        self.assertRaises(InvalidMessage, wire.read_receipts, RECORDED["receipts"], 2)
+        for receipt in ("stored", [], ["maybe"], None, 7):
+            form = {"schema": 1, "receipts": [receipt]}
+            self.assertRaises(InvalidMessage, wire.read_receipts, form, 1)
+
+    def test_what_is_too_long_is_cut_by_the_writer(self):
+        event = Event(
+            event_id="e",
+            host="h",
+            instance=Instance(uuid="u", name="n" * 1000),
+            source="s" * 100,
+            type="t" * 100,
+            detail="",
+            occurred_at=1,
+            attributes={"a": "x" * (1 << 20), "b": ["y" * (1 << 20)], "c": 1},
+        )
+        form = json.loads(json.dumps(wire.write_event(event)))
+        read = wire.read_event(form)
+        self.assertLess(len(json.dumps(form)), 1 << 17)
+        self.assertEqual((255, 64), (len(read.instance.name), len(read.type)))
+        self.assertEqual(["a", "b"], read.attributes["cut"])
+        self.assertEqual(1, read.attributes["c"])
+
+    @given(ANYTHING)
+    def test_nothing_but_a_clear_refusal_comes_of_anything(self, form):
+        for read in (wire.read_batch, wire.read_report, wire.read_inventory, wire.read_event):
+            with contextlib.suppress(InvalidMessage):
+                read(form)
+
+    @given(st.dictionaries(st.sampled_from(sorted(RECORDED["batch"]["events"][0])), ANYTHING))
+    def test_an_event_with_anything_in_it_spoils_no_other(self, changes):
+        good = RECORDED["batch"]["events"][0]
+        form = RECORDED["batch"] | {"events": [good | changes, good]}
+        self.assertEqual(EVENT, wire.read_batch(form).deliveries[1].event)
