@@ -3,10 +3,13 @@
 
 ``.. state-table:: INCIDENT``: the moves of a table in ``vmmonitor.model.states``.
 ``.. import-table::``: who may import whom, as ``vmmonitor.tests.unit.test_imports`` holds it.
+``.. bench-table::``: what ``tools/bench --json >doc/source/admin/bench.json`` said last.
 """
 
 import ast
 import inspect
+import json
+import pathlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +19,8 @@ from docutils.parsers.rst import Directive
 
 from vmmonitor.model import states
 from vmmonitor.tests.unit import test_imports
+
+BENCH = pathlib.Path(__file__).parents[1] / "admin" / "bench.json"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> nodes.table:
@@ -82,8 +87,29 @@ class ImportTable(Directive):
         return [table(("Room", "may import"), rows)]
 
 
+class BenchTable(Directive):
+    """The figures of one run of the bench."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        self.state.document.settings.env.note_dependency(str(BENCH))
+        rows = [
+            (part, name, _figure(value))
+            for part, figures in json.loads(BENCH.read_text()).items()
+            for name, value in figures.items()
+        ]
+        return [table(("Part", "Figure", "Measured"), rows)]
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {one}" for name, one in value.items())
+    return str(value)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Make the directives known to Sphinx."""
     app.add_directive("state-table", StateTable)
     app.add_directive("import-table", ImportTable)
+    app.add_directive("bench-table", BenchTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 """The documentation says what is so: its code runs, its files exist."""
 
 import contextlib
+import json
 import pathlib
 import re
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import vmmonitor
 from vmmonitor.rules import policies
+from vmmonitor.tests.bench import figures
 
 CHECKOUT = pathlib.Path(vmmonitor.__file__).parent.parent
 DOCS = CHECKOUT / "doc" / "source"
@@ -81,3 +83,33 @@ class TestPages(unittest.TestCase):
             if not (CHECKOUT / name).exists() and not name.endswith(".sample")
         ]
         self.assertEqual([], wrong)
+
+
+class TestPerformance(unittest.TestCase):
+    """What the page names and shows is what the bench prints."""
+
+    def test_the_figures_are_of_this_bench(self):
+        shown = json.loads((DOCS / "admin" / "bench.json").read_text())
+        self.assertEqual(
+            {part: set(keys) for part, keys in figures.KEYS.items()},
+            {part: set(keys) for part, keys in shown.items()},
+        )
+        for name, value in shown["latency"].items():
+            if name != "kills":
+                self.assertEqual(set(figures.SPREAD), set(value))
+
+    def test_the_page_names_no_other_figures(self):
+        page = (DOCS / "admin" / "performance.rst").read_text()
+        named = set(re.findall(r"``([a-z]+(?:_[a-z]+)*_(?:ms|s|mib|percent))``", page))
+        printed = {key for keys in figures.KEYS.values() for key in keys}
+        self.assertEqual(set(), named - printed)
+        self.assertEqual([], [key for key in sorted(printed) if f"``{key}``" not in page])
+
+
+class TestFigures(unittest.TestCase):
+    def test_a_percentile_is_a_value_that_was_measured(self):
+        values = [float(number) for number in range(100, 0, -1)]
+        self.assertEqual({"p50": 50.0, "p95": 95.0, "p99": 99.0}, figures.spread(values))
+
+    def test_of_few_values_the_highest_percentile_is_the_highest(self):
+        self.assertEqual({"p50": 1.0, "p95": 7.0, "p99": 7.0}, figures.spread([7.0, 1.0]))
