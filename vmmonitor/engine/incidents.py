@@ -223,8 +223,11 @@ class Sorting:
 def _is_evidence(incident: Incident, event: Event) -> bool:
     """Tell whether an event that says "it runs" was not already true before the incident.
 
-    A host's events come in their order; another host's may have waited for long in its spool.
+    A host's events come in their order; another host's may have waited for long in its spool. An
+    instance that is only arriving by a migration does not run there before it is resumed.
     """
+    if event.cause == "lifecycle.started/migrated":
+        return False
     return event.host == incident.host or event.occurred_at > incident.opened_at
 
 

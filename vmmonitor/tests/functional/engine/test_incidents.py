@@ -192,6 +192,14 @@ class EvidenceTest(base.EngineCase):
         self.store(delivery(RUNS, host="compute-2", occurred_at=NOON + 1))
         self.assertEqual("resolved", self.incident().state)
 
+    def test_of_a_host_that_it_has_not_reached_yet(self):
+        self.store(delivery())
+        arriving = {"host": "compute-2", "occurred_at": NOON + 1}
+        self.store(delivery("lifecycle.started/migrated", **arriving))
+        self.assertEqual("pending", self.incident().state)
+        self.store(delivery("lifecycle.resumed/migrated", **arriving))
+        self.assertEqual("resolved", self.incident().state)
+
     def test_of_the_same_host_whose_clock_was_set_back(self):
         self.store(delivery())
         self.store(delivery(RUNS, occurred_at=NOON - 9))
