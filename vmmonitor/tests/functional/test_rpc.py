@@ -99,8 +99,8 @@ class RpcTest(testtools.TestCase):
         endpoint = self.serve(Engine())
         receipts = self.report(delivery(), {"event_id": "hopeless"}, delivery(event_id="b"))
         self.assertEqual([wire.STORED, wire.REFUSED, wire.STORED], [one.word for one in receipts])
-        (batch,) = endpoint.batches
-        self.assertEqual((HOST, 5), (batch.host, batch.sent_at))
+        # The in-process bus is one for the process: it may still bring what another test sent.
+        (batch,) = (one for one in endpoint.batches if (one.host, one.sent_at) == (HOST, 5))
         self.assertEqual(event("lifecycle.stopped/failed"), batch.deliveries[0].event)
 
     def test_a_recovery_is_asked_of_the_host_that_is_named(self):
