@@ -19,9 +19,9 @@ from vmmonitor.db.page import Page
 from vmmonitor.engine.service import EngineService
 from vmmonitor.model.event import RawEvent, StoredEvent
 from vmmonitor.model.instance import Instance
-from vmmonitor.rpc import transport as transports
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
+from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.database import SQLite
 from vmmonitor.tests.fixtures.deadline import eventually
 
@@ -41,7 +41,7 @@ class MainPathTest(testtools.TestCase):
         self.conf.set_override("read_only", False, "libvirt")
         self.conf.set_override("allow_recovery", True, "agent")
         self.conf.set_override("reply_timeout", 1.0, "forwarder")
-        self.transport = transports.new(self.conf, "fake://")
+        self.transport = self.useFixture(Bus(self.conf)).transport
         EVENT_LOOP.start()
         self.addCleanup(EVENT_LOOP.stop)
         self.hypervisor = libvirt.open(HYPERVISOR)

@@ -11,8 +11,8 @@ from vmmonitor import sources
 from vmmonitor.agent.service import AgentService
 from vmmonitor.model.event import Listing, RawEvent, Reachability
 from vmmonitor.model.instance import Instance
-from vmmonitor.rpc import transport as transports
 from vmmonitor.rules import defaults
+from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.deadline import eventually
 
 INSTANCE = Instance(uuid="b9a3ce6a-6f2b-4f0c-9d6e-3b8a1e0f5c11")
@@ -64,7 +64,7 @@ class FollowTest(testtools.TestCase):
         directory = self.useFixture(fixtures.TempDir()).path
         conf.set_override("path", os.path.join(directory, "spool.db"), "spool")
         filters = defaults.path(defaults.EVENT_FILTERS)
-        self.agent = AgentService(conf, transports.new(conf, "fake://"), lambda: filters)
+        self.agent = AgentService(conf, self.useFixture(Bus(conf)).transport, lambda: filters)
         self.agent.start()
         self.addCleanup(self.agent.stop)
 

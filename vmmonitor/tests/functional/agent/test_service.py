@@ -21,6 +21,7 @@ from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.rules import defaults
 from vmmonitor.sources import Source
+from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.fixtures.services import free_port
 from vmmonitor.tests.unit.agent.base import raw
@@ -69,7 +70,7 @@ class ServiceTest(testtools.TestCase):
         self.conf.set_override("reply_timeout", 1.0, "forwarder")
         self.conf.set_override("retry_max", 0.5, "forwarder")
         self.filters = defaults.path(defaults.EVENT_FILTERS)
-        self.transport = transports.new(self.conf, "fake://")
+        self.transport = self.useFixture(Bus(self.conf)).transport
 
     def engine(self):
         engine = Engine()
