@@ -15,9 +15,6 @@ from vmmonitor.db.session import Database
 from vmmonitor.engine.service import EngineService, check
 from vmmonitor.rpc import transport as transports
 
-#: Objects that may be made, beyond those that are freed, before a look for garbage in cycles.
-GARBAGE = 50_000
-
 
 class Worker(cotyledon.Service):
     """One engine process.
@@ -37,10 +34,10 @@ class Worker(cotyledon.Service):
     def run(self) -> None:
         """Start; cotyledon then waits for signals."""
         self._service.start()
-        # Batches are thousands of objects without a cycle. Python would look for cycles in them
-        # all the time, and each time in everything that was imported too.
+        # Batches are thousands of objects: Python looks for cycles all the time, and need not do
+        # so in everything that was imported too. (Not more rarely: what fails while the database
+        # or the broker is away leaves cycles, tens of megabytes of them in a minute.)
         gc.freeze()
-        gc.set_threshold(GARBAGE)
 
     def terminate(self) -> None:
         """Stop in order."""

@@ -27,7 +27,7 @@ from vmmonitor.tests.bench.figures import now
 
 TIMEOUT_S = 60.0
 #: One event in so many asks for a recovery.
-FAILURES = 50
+FAILURES = 500
 #: What else a busy host tells.
 ORDINARY: Sequence[tuple[str, str, dict[str, Any]]] = (
     ("lifecycle.started", "booted", {}),

@@ -196,4 +196,6 @@ def _by_libvirt(stored: Sequence[StoredEvent], host: str, row: Row) -> tuple[str
         if (one.event.source, one.event.host) == ("libvirt", host)
         and one.event.cause not in row.perhaps
     ]
-    return tuple(cause for cause, _ in itertools.groupby(told))
+    # libvirt tells one reset two or three times, and other events may come in between.
+    once = [cause for i, cause in enumerate(told) if cause != "reboot" or cause not in told[:i]]
+    return tuple(cause for cause, _ in itertools.groupby(once))
