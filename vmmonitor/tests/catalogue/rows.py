@@ -24,7 +24,8 @@ class Row:
     :param name: a short one, for tests and tables.
     :param happens: the same for a person who reads the guide.
     :param does: what vmmonitor does by default, for the same person.
-    :param sees: the causes that libvirt tells on the guest's host, in order, repeats folded.
+    :param sees: the causes that libvirt tells on the guest's host, in order, repeats folded; of
+        reboots, of which libvirt tells two or three for one reset, the first.
     :param target_sees: the same on the host to which it is migrated.
     :param besides: the causes that the other sources tell, in any order.
     :param perhaps: causes that may be told too.
@@ -141,7 +142,7 @@ PANICS = (
         happens="The guest panics, ``on_crash`` is ``restart``",
         act=acts.ordered("P"),
         guest={"on_crash": "restart"},
-        sees=(PANICKED, "reboot", "lifecycle.resumed/unpaused", "reboot"),
+        sees=(PANICKED, "reboot", "lifecycle.resumed/unpaused"),
         perhaps=PAUSED,
         besides=("guest_panicked/pause",),
         cause=PANICKED,
