@@ -157,7 +157,11 @@ class Lab(fixtures.Fixture):
 
     def _result(self, play: Play) -> Result:
         first = self.deployment.events(play.scenes[0].guest.uuid)[play.before :]
-        others = [one.event.cause for one in first if one.event.source in ("process", "qmp")]
+        others = [
+            one.event.cause
+            for one in first
+            if one.event.source in ("process", "qmp") and one.event.cause not in play.row.perhaps
+        ]
         return Result(
             sees=_by_libvirt(first, "node-1", play.row),
             target_sees=_by_libvirt(first, "node-2", play.row),

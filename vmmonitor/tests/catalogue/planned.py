@@ -176,7 +176,7 @@ MIGRATIONS = (
         act=acts.migrated_in_vain,
         sees=(),
         target_sees=("lifecycle.started/migrated", "lifecycle.stopped/failed"),
-        besides=EXITED,
+        perhaps=EXITED,  # if the process that waited for it was there for long enough to be seen
     ),
     Row(
         name="migration refused",
