@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import instance
-from vmmonitor.model.event import RUNNING_AGAIN, Event
+from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
 BY_HOST = "lifecycle.stopped/shutdown by host"
@@ -45,6 +45,7 @@ MEANING = {
     "lifecycle.suspended/from_snapshot": (PLANNED, "it was put back to a paused snapshot"),
     "lifecycle.pmsuspended/memory": (PLANNED, "its guest went to sleep"),
     "lifecycle.pmsuspended/disk": (PLANNED, "its guest went to sleep"),
+    "process.exited": (UNKNOWN, "its process ended, and libvirt has not said why yet"),
     "lifecycle.stopped/vanished": (
         UNKNOWN,
         "it disappeared while nobody watched: it may have failed, or somebody had it stopped",
@@ -92,12 +93,14 @@ class LibvirtExpectation(Expectation):
         last, since = here[newest], here[newest + 1 :]
         if last.type in RUNNING_AGAIN:
             return _symptom(since) or _verdict(last, UNKNOWN, "it runs again")
-        if instance.STATE_AFTER[last.type] == instance.SHUTOFF and _is_removed(since):
+        if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_removed(since):
             return _verdict(last, GONE, "and it was removed from its host then")
         return _verdict(last, *MEANING.get(_cause(last), (UNKNOWN, "which is not conclusive")))
 
 
 def _tells_state(event: Event) -> bool:
+    if event.type in WITHOUT_A_CAUSE:
+        return not ({"follows", "replaced"} & set(event.attributes))
     return event.type in instance.STATE_AFTER or event.type in RUNNING_AGAIN
 
 
