@@ -8,6 +8,8 @@ from vmmonitor.model import instance
 from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
+MOVE = "migrated"
+ARRIVED = f"lifecycle.resumed/{MOVE}"
 BY_HOST = "lifecycle.stopped/shutdown by host"
 ARRIVING = "lifecycle.stopped before it ran here"
 
@@ -81,12 +83,13 @@ class LibvirtExpectation(Expectation):
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
         """Judge by the newest event that says what state the instance is in.
 
-        Pure. Only what the incident's own host said counts: a late word from the host that an
-        instance was migrated away from must not excuse its failure on the new one.
+        Pure. Only what the incident's own host said counts, and what was said of the instance
+        before it arrived there: a late word from the host that it was migrated away from must
+        not excuse its failure on the new one.
 
         :param events: the incident's events, oldest first.
         """
-        here = [event for event in events if event.host == incident.host]
+        here = _said_where_it_is(incident.host, events)
         newest = next((i for i in reversed(range(len(here))) if _tells_state(here[i])), None)
         if newest is None:
             return _symptom(here) or Verdict(word=UNKNOWN, reason=f"{_said(here)}: not conclusive")
@@ -96,6 +99,13 @@ class LibvirtExpectation(Expectation):
         if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_removed(since):
             return _verdict(last, GONE, "and it was removed from its host then")
         return _verdict(last, *MEANING.get(_cause(last), (UNKNOWN, "which is not conclusive")))
+
+
+def _said_where_it_is(host: str, events: Sequence[Event]) -> list[Event]:
+    arrivals = [i for i, one in enumerate(events) if (one.host, one.cause) == (host, ARRIVED)]
+    arrived = arrivals[-1] if arrivals else -1
+    before = [event for event in events[: arrived + 1] if event.detail != MOVE]
+    return before + [event for event in events[arrived + 1 :] if event.host == host]
 
 
 def _tells_state(event: Event) -> bool:

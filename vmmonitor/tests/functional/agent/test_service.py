@@ -125,9 +125,7 @@ class ServiceTest(testtools.TestCase):
         eventually(lambda: "libvirt" in agent.pipeline.reachability, PATIENCE)
         self.observe(agent, "1")
         eventually(lambda: engine.details == ["1"], PATIENCE)
-        self.assertEqual(
-            ("up", "source broken: it does not start: a bug"), agent.reporter.state()
-        )
+        self.assertEqual(("up", "source broken: it does not start: a bug"), agent.reporter.state())
         self.observe(agent, "last")
         agent.stop()
         self.assertEqual([], [one for one in threading.enumerate() if one.name == "pipeline"])

@@ -167,6 +167,21 @@ class TestLibvirtExpectation(testtools.TestCase):
         self.assertEqual(FAILED, self.judge([nouns.event("lifecycle.stopped/failed"), late]).word)
         self.assertEqual(UNKNOWN, self.judge([late]).word)
 
+    def test_a_symptom_goes_with_an_instance_that_was_migrated(self):
+        moved = [
+            nouns.event("watchdog/reset", host="compute-0"),
+            nouns.event("lifecycle.suspended/migrated", host="compute-0"),
+            nouns.event("lifecycle.started/migrated"),
+            nouns.event("lifecycle.resumed/migrated"),
+            nouns.event("lifecycle.stopped/migrated", host="compute-0"),
+        ]
+        verdict = self.judge(moved)
+        self.assertEqual((FAILED, True), (verdict.word, "watchdog" in verdict.reason))
+        self.assertEqual(UNKNOWN, self.judge(moved[1:]).word)
+        self.assertEqual(
+            PLANNED, self.judge([*moved, nouns.event("lifecycle.stopped/destroyed")]).word
+        )
+
     def test_reasons_are_for_a_person(self):
         self.assertEqual(
             "libvirt said lifecycle.stopped/shutdown by host: its process was told to end by "
