@@ -90,7 +90,7 @@ class LibvirtExpectation(Expectation):
         :param events: the incident's events, oldest first.
         """
         here = _said_where_it_is(incident.host, events)
-        newest = next((i for i in reversed(range(len(here))) if _tells_state(here[i])), None)
+        newest = _newest_word(here)
         if newest is None:
             return _symptom(here) or Verdict(word=UNKNOWN, reason=f"{_said(here)}: not conclusive")
         last, since = here[newest], here[newest + 1 :]
@@ -106,6 +106,21 @@ def _said_where_it_is(host: str, events: Sequence[Event]) -> list[Event]:
     arrived = arrivals[-1] if arrivals else -1
     before = [event for event in events[: arrived + 1] if event.detail != MOVE]
     return before + [event for event in events[arrived + 1 :] if event.host == host]
+
+
+def _newest_word(events: Sequence[Event]) -> int | None:
+    """Return the index of the newest event that tells the state; None if none does.
+
+    The end of the process may be stamped later than the stop that explains it, which is still
+    what counts: a listing is as old as its beginning.
+    """
+    telling = [i for i, event in enumerate(events) if _tells_state(event)]
+    while len(telling) > 1 and events[telling[-1]].type in WITHOUT_A_CAUSE:
+        before = instance.STATE_AFTER.get(events[telling[-2]].type)
+        if before not in (instance.SHUTOFF, instance.CRASHED):
+            break
+        telling.pop()
+    return telling[-1] if telling else None
 
 
 def _tells_state(event: Event) -> bool:

@@ -74,6 +74,11 @@ ENDS = {
     "it ended while paused": (f"{IO_PAUSE} process.exited", UNKNOWN),
     "it ended, then why": ("process.exited lifecycle.stopped/failed", FAILED),
     "it ended, then why, and it was planned": (f"process.exited {DESTROYED}", PLANNED),
+    "it ended, and why was stamped earlier": ("lifecycle.stopped/daemon process.exited", FAILED),
+    "it was started since": (
+        "lifecycle.stopped/failed lifecycle.started/booted process.exited",
+        UNKNOWN,
+    ),
     "it ended, then a symptom": ("process.exited watchdog/reset", UNKNOWN),
 }
 
