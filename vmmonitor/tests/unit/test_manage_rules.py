@@ -62,8 +62,8 @@ class ManageRulesTest(testtools.TestCase):
 
     def test_check_shipped_files(self):
         for noun, name, count in (
-            ("filter", defaults.EVENT_FILTERS, "23 rules"),
-            ("policy", defaults.RECOVERY_POLICIES, "6 policies"),
+            ("filter", defaults.EVENT_FILTERS, "24 rules"),
+            ("policy", defaults.RECOVERY_POLICIES, "7 policies"),
         ):
             code, out, err = self.run_command(noun, "check", defaults.path(name))
             self.assertEqual((0, ""), (code, err))
@@ -99,6 +99,22 @@ class ManageRulesTest(testtools.TestCase):
                 "-> record, info, by default",
             ],
             out.splitlines(),
+        )
+
+    def test_explain_a_rule_with_a_rate(self):
+        rated = FILTERS.replace("recover\n", "recover\n  rate: {count: 2, seconds: 60}\n")
+        path = self.file("f.yaml", rated)
+        event = self.file("e.json", json.dumps(CRASH))
+        code, out, _ = self.run_command("filter", "explain", event, "--file", path)
+        self.assertEqual(0, code)
+        self.assertEqual(
+            [
+                "  web: no, 1 of 2 within 60 s per instance.uuid",
+                "  late: no, type = 'watchdog' fails: it is 'lifecycle.stopped'",
+                "  default: matches",
+                "-> record, info, by default",
+            ],
+            out.splitlines()[1:],
         )
 
     def test_explain_policy(self):
