@@ -2,12 +2,15 @@
 """A rule that means only what happens often, with any clock and on any host."""
 
 import dataclasses
+import json
+import os
 import threading
 import unittest.mock
 
 import hypothesis
 from hypothesis import strategies as st
 
+from vmmonitor.model import errors
 from vmmonitor.rules import filters, rate
 from vmmonitor.rules.rate import SECOND, Rate
 from vmmonitor.tests.unit.rules import base
@@ -137,6 +140,29 @@ class RuleTest(base.RulesTest):
 
     def rules(self, rules, *moments):
         return [rules.decide(at(moment)).rule for moment in moments]
+
+    @STEADY
+    @hypothesis.given(
+        st.dictionaries(st.sampled_from(["count", "seconds", "per", "x"]), JSON, max_size=4)
+        | st.fixed_dictionaries(
+            {"count": st.integers() | st.floats(), "seconds": st.integers() | st.floats()},
+            optional={"per": st.lists(st.sampled_from(["host", "attributes.device"]) | JSON)},
+        ),
+        st.lists(JSON, max_size=5),
+    )
+    def test_anything_for_a_rate_is_refused_or_works(self, given, devices):
+        text = RULES.format(count=2, seconds=9).replace(
+            "{count: 2, seconds: 9, per: [instance.uuid, attributes.device]}", json.dumps(given)
+        )
+        path = base.write(text)
+        try:
+            rules = filters.load(path)
+        except errors.InvalidRules:
+            return
+        finally:
+            os.remove(path)
+        for number, device in enumerate(devices):
+            self.assertIn(rules.decide(at(number, device)).rule, ("once", "often"))
 
     def test_the_rules_after_it_are_tried_until_it_is_reached(self):
         self.assertEqual(["once", "once", "often"], self.rules(self.load(), 0, 1, 2))
