@@ -71,6 +71,7 @@ MEANING = {
 SYMPTOMS = {
     "io_error": "one of its disks failed",
     "io_error_reason": "one of its disks failed",
+    "block_io_error": "one of its disks failed",
     "watchdog": "its guest did not feed its watchdog in time",
 }
 

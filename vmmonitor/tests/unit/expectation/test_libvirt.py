@@ -58,6 +58,7 @@ FAULTS = {
     "disk error, stop": (IO_PAUSE, FAILED),
     "disk error, stop, no name": ("lifecycle.suspended/ioerror", FAILED),
     "disk error, report": ("io_error/report io_error_reason/report", FAILED),
+    "disk error, report, no name": ("block_io_error/report", FAILED),
     "libvirt could not resume it": ("lifecycle.suspended/api_error", FAILED),
     "the daemon gave it up": ("lifecycle.stopped/daemon", FAILED),
     "gone while nobody watched": ("lifecycle.stopped/vanished", UNKNOWN),
