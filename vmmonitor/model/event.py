@@ -18,10 +18,18 @@ WARNING = "warning"
 CRITICAL = "critical"
 SEVERITIES = (INFO, WARNING, CRITICAL)
 
-#: The instance runs again: the agent's own word, or libvirt's. Sent in the order in which
-#: things happened on the host, so everything that the failure itself caused came before it.
+#: Libvirt takes the instance to be running, yet its QEMU does not answer, or its guest stalls.
+HUNG = "liveness.hung"
+STALLED = "liveness.stalled"
+#: Neither is so any more. Says nothing of an instance that has another trouble besides.
+RECOVERED = "liveness.recovered"
+#: The instance runs again: the agent's own word, libvirt's, or that of whoever found it hung.
+#: Sent in the order in which things happened on the host, so everything that the failure itself
+#: caused came before it.
 AGENT_SOURCE = "agent"
-RUNNING_AGAIN = frozenset({"lifecycle.started", "lifecycle.resumed", "recovery.running"})
+RUNNING_AGAIN = frozenset(
+    {"lifecycle.started", "lifecycle.resumed", "recovery.running", RECOVERED}
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
