@@ -23,6 +23,8 @@ HUNG = "liveness.hung"
 STALLED = "liveness.stalled"
 #: Neither is so any more. Says nothing of an instance that has another trouble besides.
 RECOVERED = "liveness.recovered"
+#: The agent ends an instance by force, to start it again (``begun``), or could not (``failed``).
+ENDING = "recovery.ending"
 #: The instance runs again: the agent's own word, libvirt's, or that of whoever found it hung.
 #: Sent in the order in which things happened on the host, so everything that the failure itself
 #: caused came before it.
