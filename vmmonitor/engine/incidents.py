@@ -9,6 +9,7 @@ import dataclasses
 import uuid
 from typing import Any
 
+from vmmonitor.db import events as stored
 from vmmonitor.db import incidents, recoveries
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
@@ -16,6 +17,7 @@ from vmmonitor.model import event as events
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.instance import RUNNING, STATE_AFTER
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.rpc.wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
@@ -25,6 +27,10 @@ SECOND = 1_000_000
 SAME_FAILURE = 60.0
 #: Seconds in which a host tells what became of an instance, beyond the driver's answer.
 SETTLE = 2.0
+#: Types of the events that an answer of QEMU ends, or that tell of a better one.
+HANGS = (events.HUNG, events.STALLED, *events.RUNNING_AGAIN)
+#: Types of the events after which the instance does not run, whatever QEMU answers.
+NOT_RUNNING = tuple(kind for kind, state in STATE_AFTER.items() if state != RUNNING)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -33,6 +39,7 @@ class Case:
 
     :param held: its hold was set here.
     :param running_at: as for ``db.incidents.attach``.
+    :param stands_still: an event of this transaction tells of more than a QEMU that hangs.
     """
 
     incident: Incident
@@ -40,6 +47,7 @@ class Case:
     held: bool = False
     count: int = 0
     running_at: Any = KEEP
+    stands_still: bool = False
 
 
 class Sorting:
@@ -79,8 +87,9 @@ class Sorting:
                 return None
             return self._open(delivery)
         case.count += 1
+        case.stands_still |= _stands_still(delivery)
         if event.type in events.RUNNING_AGAIN:
-            if _is_evidence(case.incident, event):
+            if self._is_evidence(case, event):
                 self._runs_again(case, event)
         elif delivery.decision.action == events.RECOVER:
             case.running_at = None
@@ -117,7 +126,9 @@ class Sorting:
             hold_until=self._now + round(hold * SECOND),
             updated_at=self._now,
         )
-        self._cases[event.instance.uuid] = Case(incident=incident, is_new=True, held=True)
+        self._cases[event.instance.uuid] = Case(
+            incident=incident, is_new=True, held=True, stands_still=_stands_still(delivery)
+        )
         self._note(
             incident,
             "decision",
@@ -160,6 +171,17 @@ class Sorting:
         return policy.name != incident.policy or since > SAME_FAILURE * SECOND
 
     # -- the instance runs again ---------------------------------------------------------------
+    def _is_evidence(self, case: Case, event: Event) -> bool:
+        """Tell whether an event that says "it runs" is enough to end the incident.
+
+        A QEMU that answers again says nothing of a guest that is paused or stopped besides.
+        """
+        if event.type == events.RECOVERED and (
+            case.stands_still or self._tells_more(case.incident)
+        ):
+            return False
+        return _is_newer(case.incident, event)
+
     def _runs_again(self, case: Case, event: Event) -> None:
         case.running_at = event.occurred_at
         self._insert_first(case)
@@ -171,6 +193,11 @@ class Sorting:
             return
         move(self._tx, incident, "run", word, self._now)
         del self._cases[incident.instance.uuid]
+
+    def _tells_more(self, incident: Incident) -> bool:
+        return stored.tells_of(
+            *(self._tx, incident.incident_id), types=NOT_RUNNING, failures_besides=HANGS
+        )
 
     def _end_recovery(self, incident: Incident, word: str) -> bool:
         """End the incident's recovery; False where what comes next decides."""
@@ -220,7 +247,14 @@ class Sorting:
         )
 
 
-def _is_evidence(incident: Incident, event: Event) -> bool:
+def _stands_still(delivery: Delivery) -> bool:
+    """Tell whether an event says of its instance what no answer of its QEMU can end."""
+    event, action = delivery.event, delivery.decision.action
+    failed = action == events.RECOVER and event.type not in HANGS
+    return failed or event.type in NOT_RUNNING
+
+
+def _is_newer(incident: Incident, event: Event) -> bool:
     """Tell whether an event that says "it runs" was not already true before the incident.
 
     A host's events come in their order; another host's may have waited for long in its spool. An
