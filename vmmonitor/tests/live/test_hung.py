@@ -5,17 +5,43 @@ import contextlib
 import os
 import signal
 import threading
+import time
+import uuid
 from unittest import mock
 
 import libvirt
 
+from vmmonitor import conf as configuration
+from vmmonitor.model import event as events
+from vmmonitor.model import states
+from vmmonitor.model.instance import Instance
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc import wire
+from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.sources.libvirt import actions, answering, domain
 from vmmonitor.tests.fixtures.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
+from vmmonitor.tests.live.base import WholeTest
 from vmmonitor.tests.live.libvirt_base import LiveTest
 
 HUNG = "liveness.hung/monitor"
+BEGUN = "recovery.ending/begun"
 STALLED = "liveness.stalled/failed"
+#: As shipped, but with less patience.
+POLICIES = """
+version: 1
+policies:
+- name: hung
+  match: {type: liveness.hung}
+  hold: %(hold)g
+  steps:
+  - driver: libvirt
+    attempts: 3
+    timeout: %(timeout)g
+    wait_for: running
+    wait: 60
+    backoff: {initial: 0.5, factor: 1, max: 1, jitter: 0}
+"""
 #: libvirt waits 10 s for a process that it asked to end before it kills it.
 TIMEOUT_S = 90.0
 
@@ -196,3 +222,97 @@ class HungTest(LiveTest):
         self.assertEqual(pid, guest.pid())
         self.is_left_alone(guest, "it runs already", STALLED)
         self.assertEqual("reset", self.recover(guest, STALLED, recovery_id="r2").action)
+
+
+class WholeHungTest(WholeTest):
+    """From what the liveness source says to a guest that answers."""
+
+    def setUp(self):
+        super().setUp()
+        self.deploy()
+
+    def run_all(self, hold=0.5, timeout=60):
+        policies = self.policies(POLICIES % {"hold": hold, "timeout": timeout})
+        self.start(self.deployment.engine(options=policies))
+        self.transport = transports.new(configuration.new([], files=[]), self.deployment.bus)
+        self.addCleanup(self.transport.cleanup)
+        return self.watched(libvirt={"answer_timeout": 2})
+
+    def say(self, guest, cause, action=events.RECOVER):
+        """Be the liveness source."""
+        kind, _, detail = cause.partition("/")
+        now = time.time_ns() // 1000
+        event = events.Event(
+            event_id=str(uuid.uuid4()),
+            host="node-1",
+            instance=Instance(uuid=guest.uuid, name=guest.name),
+            source="liveness",
+            type=kind,
+            detail=detail,
+            occurred_at=now,
+        )
+        decision = events.Decision(action=action, severity=events.CRITICAL, rule="hangs")
+        form = wire.write_delivery(event, decision, now)
+        receipts = EngineAPI(self.transport).report_events("node-1", now, [form], 30)
+        self.assertEqual([wire.STORED], [receipt.word for receipt in receipts])
+
+    def recoveries(self, guest):
+        (incident,) = self.deployment.incidents(guest.uuid)
+        return [one.state for one in self.deployment.recoveries(incident.incident_id)]
+
+    def is_replaced(self, guest, pid):
+        self.recovered(guest)
+        self.assertNotEqual(pid, guest.pid())
+        self.assertEqual([states.SUCCEEDED], self.recoveries(guest))
+        (stop,) = self.deployment.events(guest.uuid, "lifecycle.stopped")
+        # libvirt's event, or an agent that looks at that moment.
+        self.assertIn(stop.event.detail, ("destroyed", "vanished"))
+        self.assertEqual("recovery", stop.event.attributes["ended_by"])
+        causes = self.deployment.causes(guest.uuid)
+        self.assertEqual(1, causes.count(BEGUN))
+
+    def test_hung_guests_are_replaced(self):
+        self.run_all()
+        persistent, transient = self.guest(defined=True), self.guest()
+        pids = {guest: guest.kill(signal.SIGSTOP) for guest in (persistent, transient)}
+        with self.hypervisor().connection() as connection:
+            hangs = threading.Thread(target=self.reset, args=(connection, transient))
+            hangs.start()
+            for guest in pids:
+                self.say(guest, "liveness.hung/stopped")
+            for guest, pid in pids.items():
+                self.is_replaced(guest, pid)
+            hangs.join(TIMEOUT_S)
+
+    def reset(self, connection, guest):
+        """Wait for a QEMU that does not answer."""
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.lookupByUUIDString(guest.uuid).reset()
+
+    def test_one_that_goes_on_in_time_is_left_alone(self):
+        self.run_all(hold=2)
+        told, quiet = self.guest(), self.guest()
+        pids = {guest: guest.kill(signal.SIGSTOP) for guest in (told, quiet)}
+        for guest in pids:
+            self.say(guest, "liveness.hung/stopped")
+            guest.kill(signal.SIGCONT)
+        self.say(told, "liveness.recovered", events.RECORD)
+        for guest, pid in pids.items():
+            self.wait(lambda g=guest: self.states(g) == [states.RESOLVED], "not resolved")
+            self.assertTrue(guest.ping(base.TIMEOUT_S))
+            self.assertEqual(pid, guest.pid())
+            self.assertNotIn(BEGUN, self.deployment.causes(guest.uuid))
+        self.assertEqual([], self.recoveries(told))
+        self.assertEqual([states.SUCCEEDED], self.recoveries(quiet))
+
+    def test_an_agent_that_dies_before_it_starts_it_goes_on_with_it(self):
+        agent = self.run_all(timeout=12)
+        for guest in (self.guest(defined=True), self.guest()):
+            guest.kill(signal.SIGSTOP)
+            self.say(guest, "liveness.hung/stopped")
+            self.wait(lambda g=guest: BEGUN in self.deployment.causes(g.uuid), "not begun")
+            agent.kill()
+            self.wait(lambda g=guest: g.state() in ("shutoff", "absent"), "not ended")
+            self.watched(agent)
+            self.recovered(guest)
+            self.assertEqual([states.FAILED, states.SUCCEEDED], self.recoveries(guest))
