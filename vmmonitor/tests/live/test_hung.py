@@ -264,10 +264,9 @@ class WholeHungTest(WholeTest):
         self.recovered(guest)
         self.assertNotEqual(pid, guest.pid())
         self.assertEqual([states.SUCCEEDED], self.recoveries(guest))
-        (stop,) = self.deployment.events(guest.uuid, "lifecycle.stopped")
-        # libvirt's event, or an agent that looks at that moment.
-        self.assertIn(stop.event.detail, ("destroyed", "vanished"))
-        self.assertEqual("recovery", stop.event.attributes["ended_by"])
+        # By libvirt's event, or by an agent that looks at that moment.
+        stops = {"lifecycle.stopped/destroyed", "lifecycle.stopped/vanished"}
+        self.assertLessEqual(set(self.stops(guest)), stops)
         causes = self.deployment.causes(guest.uuid)
         self.assertEqual(1, causes.count(BEGUN))
 
