@@ -63,7 +63,7 @@ class ManageRulesTest(testtools.TestCase):
     def test_check_shipped_files(self):
         for noun, name, count in (
             ("filter", defaults.EVENT_FILTERS, "23 rules"),
-            ("policy", defaults.RECOVERY_POLICIES, "6 policies"),
+            ("policy", defaults.RECOVERY_POLICIES, "8 policies"),
         ):
             code, out, err = self.run_command(noun, "check", defaults.path(name))
             self.assertEqual((0, ""), (code, err))
