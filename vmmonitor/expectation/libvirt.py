@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import instance
-from vmmonitor.model.event import HUNG, RECOVERED, RUNNING_AGAIN, STALLED, Event
+from vmmonitor.model.event import HUNG, RECOVERED, RUNNING_AGAIN, STALLED, Event, taken_back
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
 BY_HOST = "lifecycle.stopped/shutdown by host"
@@ -78,9 +78,6 @@ HANGS = {
     "uninterruptible": "its QEMU process hangs in the kernel",
     "zombie": "its QEMU process has ended, but not all of it",
 }
-#: They end what liveness.hung and liveness.stalled said, unless they tell of these facts.
-LIVELY = frozenset({"liveness.cleared", RECOVERED})
-OTHER_FACTS = frozenset({"paused", "disk_error"})
 #: What somebody saw who looked; its reasons are those of lifecycle.suspended.
 PAUSED = "liveness.paused"
 
@@ -114,7 +111,7 @@ def _tells_state(event: Event) -> bool:
     if event.type == PAUSED or event.type in instance.STATE_AFTER:
         return True
     # That QEMU answers says nothing of the guest.
-    return event.type in RUNNING_AGAIN and event.type not in LIVELY
+    return event.type in RUNNING_AGAIN and event.type != RECOVERED
 
 
 def _meaning(event: Event) -> tuple[str, str]:
@@ -137,11 +134,11 @@ def _is_removed(since: Sequence[Event]) -> bool:
 
 
 def _symptom(since: Sequence[Event]) -> Verdict | None:
-    lively = False
+    over: set[str] = set()
     for event in reversed(since):
-        lively |= event.type in LIVELY and event.detail not in OTHER_FACTS
-        meaning = SYMPTOMS.get(event.type) or ("" if lively else _hangs(event))
-        if meaning:
+        over |= taken_back(event)
+        meaning = SYMPTOMS.get(event.type) or _hangs(event)
+        if meaning and event.type not in over:
             return _verdict(event, FAILED, meaning)
     return None
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmmonitor.model import errors
-from vmmonitor.model.event import HUNG, RECOVERED, STALLED, Event
+from vmmonitor.model.event import HUNG, STALLED, Event, taken_back
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.recovery import Driver
 
@@ -30,8 +30,8 @@ FAILURES = frozenset(
         "watchdog/shutdown",
     }
 )
-#: No QEMU that hung before these hangs still: it answered, or it is another one.
-NO_MORE = frozenset({"lifecycle.started", "lifecycle.stopped", RECOVERED})
+#: No QEMU that hung before these hangs still: it is another one.
+NO_MORE = frozenset({"lifecycle.started", "lifecycle.stopped"})
 
 
 class LibvirtDriver(Driver):
@@ -65,7 +65,11 @@ def newest_failure(events: Sequence[Event]) -> str:
     :param events: oldest first.
     """
     newest = ""
+    over: set[str] = set()
     for event in reversed(events):
+        over |= taken_back(event)
+        if event.type in over:
+            continue
         if event.type == HUNG:
             return event.cause
         if not newest and FAILURES & {event.type, event.cause}:

@@ -67,6 +67,10 @@ FAULTS = {
     "qemu hangs, a detail of tomorrow": ("liveness.hung/new", FAILED),
     "qemu hung": ("liveness.hung/stopped liveness.recovered", UNKNOWN),
     "qemu hung, told otherwise": ("liveness.hung/stopped liveness.cleared/hung", UNKNOWN),
+    "the guest stalls, qemu answers again": (
+        "liveness.stalled/failed liveness.hung/monitor liveness.cleared/hung",
+        FAILED,
+    ),
     "qemu hangs, something else ended": ("liveness.hung/zombie liveness.cleared/paused", FAILED),
     "the guest stalls": ("liveness.stalled/suspect liveness.stalled/failed", FAILED),
     "the guest may stall": ("liveness.stalled/suspect", UNKNOWN),
