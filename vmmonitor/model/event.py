@@ -18,6 +18,9 @@ WARNING = "warning"
 CRITICAL = "critical"
 SEVERITIES = (INFO, WARNING, CRITICAL)
 
+#: Facts that need a cause: something ended, and the next word on its state says why.
+WITHOUT_A_CAUSE = frozenset({"process.exited"})
+
 #: Libvirt takes the instance to be running, yet its QEMU does not answer, or its guest stalls.
 HUNG = "liveness.hung"
 STALLED = "liveness.stalled"
