@@ -2,14 +2,14 @@
 """Does what an engine asks for: brings instances of this host back."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from oslo_log import log
 
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.pipeline import Pipeline
-from vmmonitor.model.event import AGENT_SOURCE, RawEvent
+from vmmonitor.model.event import AGENT_SOURCE, ENDING, RawEvent
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.rpc.agent_api import AgentEndpoint
 
@@ -29,7 +29,7 @@ NOT_ALLOWED = {
 class Actions(Protocol):
     """What brings instances back (``sources.libvirt.actions.Actions``)."""
 
-    def recover(self, instance_uuid: str, last: Seen | None, timeout: float) -> Any:
+    def recover(self, instance_uuid: str, last: Seen | None, timeout: float, **more: Any) -> Any:
         """Do it; returns an ActionResult."""
 
 
@@ -53,7 +53,9 @@ class Endpoint(AgentEndpoint):
         self._pipeline = pipeline
         self._now = now
 
-    def recover(self, instance_uuid: str, recovery_id: str, timeout: float) -> dict[str, Any]:
+    def recover(
+        self, instance_uuid: str, recovery_id: str, timeout: float, cause: str
+    ) -> dict[str, Any]:
         """Bring the instance back, and tell so as an event of its own.
 
         That event takes the way of all others, behind everything that the failure caused: an
@@ -61,20 +63,35 @@ class Endpoint(AgentEndpoint):
         """
         if self._actions is None:
             return NOT_ALLOWED
-        result = self._actions.recover(instance_uuid, self._inventory.get(instance_uuid), timeout)
+
+        def tell(kind: str, detail: str, **attributes: str) -> None:
+            told = {"recovery_id": recovery_id} | attributes
+            self._pipeline.observe(_event(instance_uuid, kind, detail, self._now(), told))
+
+        result = self._actions.recover(
+            *(instance_uuid, self._inventory.get(instance_uuid), timeout),
+            cause=cause,
+            recovery_id=recovery_id,
+            ended=self._inventory.ended(instance_uuid),
+            ending=lambda begun: tell(ENDING, "begun" if begun else "failed", cause=cause),
+        )
         LOG.info(
             "Recovery %s of instance %s: %s, %s",
             *(recovery_id, instance_uuid, result.action, result.message),
         )
         if result.ok:
-            self._pipeline.observe(
-                RawEvent(
-                    source=AGENT_SOURCE,
-                    type="recovery.running",
-                    detail=result.action,
-                    occurred_at=self._now(),
-                    instance=Instance(uuid=instance_uuid),
-                    attributes={"recovery_id": recovery_id, "message": result.message},
-                )
-            )
+            tell("recovery.running", result.action, message=result.message)
         return dataclasses.asdict(result)
+
+
+def _event(
+    instance_uuid: str, kind: str, detail: str, at: int, attributes: Mapping[str, str]
+) -> RawEvent:
+    return RawEvent(
+        source=AGENT_SOURCE,
+        type=kind,
+        detail=detail,
+        occurred_at=at,
+        instance=Instance(uuid=instance_uuid),
+        attributes=attributes,
+    )

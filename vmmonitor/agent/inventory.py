@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.model import instance as states
-from vmmonitor.model.event import WITHOUT_A_CAUSE, Listing, RawEvent
+from vmmonitor.model.event import ENDING, RUNNING_AGAIN, WITHOUT_A_CAUSE, Listing, RawEvent
 from vmmonitor.model.instance import Instance, Seen
 
 #: (state, reason) now -> (type, detail) of the event that must have been missed. A state that
@@ -56,6 +56,7 @@ class Known:
         would tell the same thing twice.
     :param stopping: who asked for a shutdown that is under way (``host``, ``guest``).
     :param arriving: it is being migrated to this host, and has not run here yet.
+    :param ending: a recovery ends it by force, or did, and has not started it again yet.
     """
 
     seen: Seen
@@ -63,6 +64,7 @@ class Known:
     noticed: bool = False
     stopping: str = ""
     arriving: bool = False
+    ending: bool = False
 
 
 def write_known(known: Known) -> dict[str, Any]:
@@ -96,6 +98,11 @@ class Inventory:
         known = self._known.get(uuid)
         return known.seen if known else None
 
+    def ended(self, uuid: str) -> bool:
+        """Tell whether what ended the instance was a recovery that was to start it again."""
+        known = self._known.get(uuid)
+        return known is not None and known.ending
+
     def all(self) -> list[Seen]:
         """Return every instance, by uuid."""
         return [known.seen for _, known in sorted(self._known.items())]
@@ -121,9 +128,9 @@ class Inventory:
         """Take in an event and complete it with what is known of its instance.
 
         :returns: the event with every fact of the instance, and with ``shutdown_by`` where a
-            stop follows a shutdown, ``was_arriving`` where it never ran here, or ``follows``
-            where a fact without a cause follows what explains it; None if a listing has told the
-            same thing already.
+            stop follows a shutdown, ``was_arriving`` where it never ran here, ``ended_by`` where
+            a recovery had it stopped, or ``follows`` where a fact without a cause follows what
+            explains it; None if a listing has told the same thing already.
         """
         uuid = raw.instance.uuid
         known = self._known.get(uuid)
@@ -151,6 +158,10 @@ class Inventory:
             if known:
                 self._put(uuid, dataclasses.replace(known, stopping=raw.detail))
             return
+        if raw.type == ENDING:
+            if known:
+                self._put(uuid, dataclasses.replace(known, ending=raw.detail == "begun"))
+            return
         state = states.STATE_AFTER.get(raw.type)
         if state is None and raw.seen is None:
             return
@@ -166,7 +177,9 @@ class Inventory:
         if state == states.SHUTOFF:
             seen = dataclasses.replace(seen, run_id=-1)
         arriving = (raw.type, raw.detail) == ARRIVING if state else bool(known and known.arriving)
-        self._put(uuid, Known(seen=seen, changed_at=raw.occurred_at, arriving=arriving))
+        ending = bool(known and known.ending) and raw.type not in RUNNING_AGAIN
+        at = raw.occurred_at
+        self._put(uuid, Known(seen=seen, changed_at=at, arriving=arriving, ending=ending))
 
     # -- listings ------------------------------------------------------------------------------
     def compare(self, listing: Listing, now: int) -> list[RawEvent]:
@@ -208,6 +221,7 @@ class Inventory:
             changed_at=listing.started_at,
             noticed=True,
             arriving=bool(known and known.arriving) and seen.state == states.PAUSED,
+            ending=bool(known and known.ending and not _runs_anew(known.seen, seen)),
         )
         if known is None:
             trouble = _in_trouble(seen)
@@ -242,7 +256,8 @@ class Inventory:
 
     def _vanished(self, known: Known, listing: Listing) -> RawEvent:
         seen = dataclasses.replace(known.seen, state=states.SHUTOFF, reason=VANISHED, run_id=-1)
-        now = Known(seen=seen, changed_at=listing.started_at, noticed=True)
+        at = listing.started_at
+        now = Known(seen=seen, changed_at=at, noticed=True, ending=known.ending)
         self._put(seen.instance.uuid, now)
         return self._missed(now, listing, known)
 
@@ -285,7 +300,8 @@ def merged(first: Instance, second: Instance | None) -> Instance:
 def _before_its_stop(known: Known) -> dict[str, Any]:
     """What was under way, as attributes of the stop that follows."""
     attributes: dict[str, Any] = {"shutdown_by": known.stopping} if known.stopping else {}
-    return attributes | ({"was_arriving": True} if known.arriving else {})
+    attributes |= {"was_arriving": True} if known.arriving else {}
+    return attributes | ({"ended_by": "recovery"} if known.ending else {})
 
 
 def _explained_by(known: Known) -> dict[str, str]:
@@ -326,6 +342,10 @@ def _same(before: Seen, now: Seen) -> bool:
     if now.state == states.SHUTOFF:
         return True
     return _reason(before) == _reason(now)
+
+
+def _runs_anew(before: Seen, now: Seen) -> bool:
+    return now.state in states.ALIVE and not _same(before, now)
 
 
 def _reason(seen: Seen) -> str:

@@ -75,6 +75,16 @@ Seconds for which an instance that was paused by a storage error must go on runn
 resumed, before the error counts as over.
 """,
     ),
+    cfg.FloatOpt(
+        "answer_timeout",
+        default=5.0,
+        min=0.1,
+        max=300,
+        help="""
+Seconds in which the QEMU of an instance that is said to hang must answer. One that does not is
+ended by force and started again.
+""",
+    ),
 ]
 
 

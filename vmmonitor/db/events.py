@@ -11,7 +11,7 @@ from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import EVENTS, INCIDENTS
 from vmmonitor.model import errors
-from vmmonitor.model.event import Decision, Event, StoredEvent
+from vmmonitor.model.event import RECOVER, Decision, Event, StoredEvent
 
 LISTING = Listing(
     table=EVENTS,
@@ -86,6 +86,21 @@ def of_incident(tx: Transaction, incident_id: str, limit: int = 100) -> list[Sto
         .limit(limit)
     )
     return [_stored(row) for row in reversed(tx.execute(query).all())]
+
+
+def tells_of(
+    tx: Transaction, incident_id: str, types: Collection[str], failures_besides: Collection[str]
+) -> bool:
+    """Tell whether an incident has an event of one of ``types``, or one that was to be recovered
+    and is of none of ``failures_besides``."""
+    query = sa.select(EVENTS.c.id).where(
+        EVENTS.c.incident_id == incident_id,
+        sa.or_(
+            EVENTS.c.type.in_(types),
+            sa.and_(EVENTS.c.action == RECOVER, EVENTS.c.type.not_in(failures_besides)),
+        ),
+    )
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def page(tx: Transaction, page: Page) -> list[StoredEvent]:

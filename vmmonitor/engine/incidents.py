@@ -9,11 +9,12 @@ import dataclasses
 import uuid
 from typing import Any
 
+from vmmonitor.db import events as stored
 from vmmonitor.db import incidents, recoveries
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
+from vmmonitor.engine import meaning
 from vmmonitor.model import event as events
-from vmmonitor.model import instance as instances
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Step
@@ -24,10 +25,6 @@ from vmmonitor.rules.policies import Policies, Policy
 SECOND = 1_000_000
 #: Seconds after its hold within which a failure of an open incident is the one that opened it.
 SAME_FAILURE = 60.0
-#: How a live migration to a host ends.
-ARRIVED = "lifecycle.resumed/migrated"
-#: What begins so tells of an instance that runs no more.
-ENDED = ("lifecycle.stopped", *events.WITHOUT_A_CAUSE)
 #: Seconds in which a host tells what became of an instance, beyond the driver's answer.
 SETTLE = 2.0
 
@@ -38,6 +35,7 @@ class Case:
 
     :param held: its hold was set here.
     :param running_at: as for ``db.incidents.attach``.
+    :param stands_still: an event of this transaction tells of more than a QEMU that hangs.
     """
 
     incident: Incident
@@ -45,6 +43,7 @@ class Case:
     held: bool = False
     count: int = 0
     running_at: Any = KEEP
+    stands_still: bool = False
 
 
 class Sorting:
@@ -84,12 +83,13 @@ class Sorting:
                 return None
             return self._open(delivery)
         case.count += 1
-        if _has_moved(case.incident, event):
+        case.stands_still |= meaning.stands_still(delivery)
+        if meaning.has_moved(case.incident, event):
             self._follow_to(case, event)
         if event.type in events.RUNNING_AGAIN:
-            if _is_evidence(case.incident, event):
+            if self._is_evidence(case, event):
                 self._runs_again(case, event)
-        elif _is_awaited_cause(case.incident, event):
+        elif meaning.is_awaited_cause(case.incident, event):
             self._learn_cause(case, delivery)
         elif delivery.decision.action == events.RECOVER:
             case.running_at = None
@@ -126,7 +126,9 @@ class Sorting:
             hold_until=self._now + round(hold * SECOND),
             updated_at=self._now,
         )
-        self._cases[event.instance.uuid] = Case(incident=incident, is_new=True, held=True)
+        self._cases[event.instance.uuid] = Case(
+            incident=incident, is_new=True, held=True, stands_still=meaning.stands_still(delivery)
+        )
         self._note(
             incident,
             "decision",
@@ -200,6 +202,17 @@ class Sorting:
         return policy.name != incident.policy or since > SAME_FAILURE * SECOND
 
     # -- the instance runs again ---------------------------------------------------------------
+    def _is_evidence(self, case: Case, event: Event) -> bool:
+        """Tell whether an event that says "it runs" is enough to end the incident.
+
+        A QEMU that answers again says nothing of a guest that is paused or stopped besides.
+        """
+        if event.type == events.RECOVERED and (
+            case.stands_still or self._tells_more(case.incident)
+        ):
+            return False
+        return meaning.is_news(case.incident, event)
+
     def _runs_again(self, case: Case, event: Event) -> None:
         case.running_at = event.occurred_at
         self._insert_first(case)
@@ -211,6 +224,13 @@ class Sorting:
             return
         move(self._tx, incident, "run", word, self._now)
         del self._cases[incident.instance.uuid]
+
+    def _tells_more(self, incident: Incident) -> bool:
+        return stored.tells_of(
+            *(self._tx, incident.incident_id),
+            types=meaning.NOT_RUNNING,
+            failures_besides=meaning.HANGS,
+        )
 
     def _end_recovery(self, incident: Incident, word: str) -> bool:
         """End the incident's recovery; False where what comes next decides."""
@@ -258,36 +278,6 @@ class Sorting:
                 data=data,
             )
         )
-
-
-def _has_moved(incident: Incident, event: Event) -> bool:
-    """Tell whether the instance arrived on another host, after the incident opened."""
-    elsewhere = event.cause == ARRIVED and event.host != incident.host
-    return elsewhere and event.occurred_at > incident.opened_at
-
-
-def _is_evidence(incident: Incident, event: Event) -> bool:
-    """Tell whether an event that says "it runs" was not already true before the incident.
-
-    A host's events come in their order; another host's may have waited for long in its spool. An
-    instance that is only arriving by a migration does not run there before it is resumed. One
-    that arrived runs as it did before: that is news only of one that was taken for stopped.
-    """
-    if event.cause == "lifecycle.started/migrated":
-        return False
-    if event.cause == ARRIVED and not incident.cause.startswith(ENDED):
-        return False
-    return event.host == incident.host or event.occurred_at > incident.opened_at
-
-
-def _is_awaited_cause(incident: Incident, event: Event) -> bool:
-    """Tell whether an event says why that happened of which only the bare fact is known."""
-    return (
-        incident.cause in events.WITHOUT_A_CAUSE
-        and incident.state in incidents.WAITING
-        and event.host == incident.host
-        and instances.STATE_AFTER.get(event.type) in (instances.SHUTOFF, instances.CRASHED)
-    )
 
 
 def _waits_in_vain(incident: Incident) -> bool:

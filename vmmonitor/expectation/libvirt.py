@@ -5,7 +5,15 @@ from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import instance
-from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
+from vmmonitor.model.event import (
+    HUNG,
+    RECOVERED,
+    RUNNING_AGAIN,
+    STALLED,
+    WITHOUT_A_CAUSE,
+    Event,
+    taken_back,
+)
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
 MOVE = "migrated"
@@ -75,6 +83,16 @@ SYMPTOMS = {
     "watchdog": "its guest did not feed its watchdog in time",
 }
 
+#: What hangs, by the event's detail, or that of anything else that does not answer.
+HANGS = {
+    "": "its QEMU does not answer",
+    "stopped": "its QEMU process is stopped",
+    "uninterruptible": "its QEMU process hangs in the kernel",
+    "zombie": "its QEMU process has ended, but not all of it",
+}
+#: What somebody saw who looked; its reasons are those of lifecycle.suspended.
+PAUSED = "liveness.paused"
+
 DEFINITIONS = ("lifecycle.defined", "lifecycle.undefined")
 
 
@@ -99,7 +117,7 @@ class LibvirtExpectation(Expectation):
             return _symptom(since) or _verdict(last, UNKNOWN, "it runs again")
         if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_removed(since):
             return _verdict(last, GONE, "and it was removed from its host then")
-        return _verdict(last, *MEANING.get(_cause(last), (UNKNOWN, "which is not conclusive")))
+        return _verdict(last, *_meaning(last))
 
 
 def _said_where_it_is(host: str, events: Sequence[Event]) -> list[Event]:
@@ -127,7 +145,15 @@ def _newest_word(events: Sequence[Event]) -> int | None:
 def _tells_state(event: Event) -> bool:
     if event.type in WITHOUT_A_CAUSE:
         return not ({"follows", "replaced"} & set(event.attributes))
-    return event.type in instance.STATE_AFTER or event.type in RUNNING_AGAIN
+    if event.type == PAUSED or event.type in instance.STATE_AFTER:
+        return True
+    # That QEMU answers says nothing of the guest.
+    return event.type in RUNNING_AGAIN and event.type != RECOVERED
+
+
+def _meaning(event: Event) -> tuple[str, str]:
+    cause = _cause(event).replace(PAUSED, "lifecycle.suspended")
+    return MEANING.get(cause, (UNKNOWN, "which is not conclusive"))
 
 
 def _cause(event: Event) -> str:
@@ -145,8 +171,24 @@ def _is_removed(since: Sequence[Event]) -> bool:
 
 
 def _symptom(since: Sequence[Event]) -> Verdict | None:
-    event = next((event for event in reversed(since) if event.type in SYMPTOMS), None)
-    return _verdict(event, FAILED, SYMPTOMS[event.type]) if event else None
+    over: set[str] = set()
+    for event in reversed(since):
+        over |= taken_back(event)
+        meaning = SYMPTOMS.get(event.type) or _hangs(event)
+        if meaning and event.type not in over:
+            return _verdict(event, FAILED, meaning)
+    return None
+
+
+def _hangs(event: Event) -> str:
+    """Return what it means that a QEMU or a guest hangs; empty if the event does not say so.
+
+    A suspect is one that may as well be idle.
+    """
+    if event.type == HUNG:
+        return HANGS.get(event.detail, HANGS[""])
+    failed = (event.type, event.detail) == (STALLED, "failed")
+    return "its guest stands still" if failed else ""
 
 
 def _verdict(event: Event, word: str, meaning: str) -> Verdict:

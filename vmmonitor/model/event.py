@@ -21,10 +21,22 @@ SEVERITIES = (INFO, WARNING, CRITICAL)
 #: Facts that need a cause: something ended, and the next word on its state says why.
 WITHOUT_A_CAUSE = frozenset({"process.exited"})
 
-#: The instance runs again: the agent's own word, or libvirt's. Sent in the order in which
-#: things happened on the host, so everything that the failure itself caused came before it.
+#: Libvirt takes the instance to be running, yet its QEMU does not answer, or its guest stalls.
+HUNG = "liveness.hung"
+STALLED = "liveness.stalled"
+#: Neither is so any more. Says nothing of an instance that has another trouble besides.
+RECOVERED = "liveness.recovered"
+#: What the event's detail names is not so any more.
+CLEARED = "liveness.cleared"
+#: The agent ends an instance by force, to start it again (``begun``), or could not (``failed``).
+ENDING = "recovery.ending"
+#: The instance runs again: the agent's own word, libvirt's, or that of whoever found it hung.
+#: Sent in the order in which things happened on the host, so everything that the failure itself
+#: caused came before it.
 AGENT_SOURCE = "agent"
-RUNNING_AGAIN = frozenset({"lifecycle.started", "lifecycle.resumed", "recovery.running"})
+RUNNING_AGAIN = frozenset(
+    {"lifecycle.started", "lifecycle.resumed", "recovery.running", RECOVERED}
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +114,13 @@ class Event:
     def cause(self) -> str:
         """The event's kind in one word: ``lifecycle.stopped/failed``."""
         return f"{self.type}/{self.detail}" if self.detail else self.type
+
+
+def taken_back(event: Event) -> frozenset[str]:
+    """Return the types of the earlier events that are not true any more after this one."""
+    if event.type == RECOVERED:
+        return frozenset({HUNG, STALLED})
+    return frozenset({f"liveness.{event.detail}"} if event.type == CLEARED else ())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

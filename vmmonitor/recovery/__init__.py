@@ -6,17 +6,26 @@ A driver is a class named by an entry point in ``vmmonitor.recovery``; the steps
 """
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from oslo_config import cfg
 
 from vmmonitor.model.recovery import Outcome, Request
 
-#: Asks the agent of a host to bring an instance back: (host, instance_uuid, recovery_id,
-#: timeout in seconds) -> the answer of ``AgentAPI.recover_instance``. Raises
-#: ``errors.Retriable`` if no answer came.
-AskAgent = Callable[[str, str, str, float], Mapping[str, Any]]
+
+class AskAgent(Protocol):
+    """Asks the agent of a host to bring an instance back (``AgentAPI.recover_instance``)."""
+
+    def __call__(
+        self, host: str, instance_uuid: str, recovery_id: str, timeout: float, cause: str = ""
+    ) -> Mapping[str, Any]:
+        """Return its answer.
+
+        :param timeout: seconds that the agent may take.
+        :param cause: the newest failure of the incident.
+        :raises vmmonitor.model.errors.Retriable: no answer came.
+        """
 
 
 class Driver(abc.ABC):

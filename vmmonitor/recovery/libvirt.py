@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Has the agent on the instance's host start, reset or resume it through libvirt."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmmonitor.model import errors
+from vmmonitor.model.event import HUNG, STALLED, Event, taken_back
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.recovery import Driver
 
@@ -12,6 +13,25 @@ from vmmonitor.recovery import Driver
 DONE = frozenset({"started", "created", "reset", "resumed", "none"})
 #: The agent looked, and the instance is not one to touch.
 REFUSED = "refused"
+
+#: Types, or types with a detail, of the events that tell of a failure. What the guest copes with
+#: (a disk error that was handed to it) is none.
+FAILURES = frozenset(
+    {
+        "io_error/pause",
+        "lifecycle.crashed",
+        "lifecycle.stopped",
+        "lifecycle.suspended",
+        "liveness.paused",
+        f"{STALLED}/failed",
+        "watchdog/pause",
+        "watchdog/poweroff",
+        "watchdog/reset",
+        "watchdog/shutdown",
+    }
+)
+#: No QEMU that hung before these hangs still: it is another one.
+NO_MORE = frozenset({"lifecycle.started", "lifecycle.stopped"})
 
 
 class LibvirtDriver(Driver):
@@ -22,7 +42,8 @@ class LibvirtDriver(Driver):
         host, recovery = request.incident.host, request.recovery
         try:
             answer = self.ask_agent(
-                host, recovery.instance_uuid, recovery.recovery_id, request.timeout
+                *(host, recovery.instance_uuid, recovery.recovery_id, request.timeout),
+                cause=newest_failure(request.events),
             )
         except errors.Retriable as error:
             message = f"the agent on {host} did not answer: {error}"
@@ -33,6 +54,29 @@ class LibvirtDriver(Driver):
             )
             return Outcome(move="fail", message=message)
         return _outcome(answer)
+
+
+def newest_failure(events: Sequence[Event]) -> str:
+    """Return the kind of the newest failure; that of a hung QEMU if one came before it.
+
+    A QEMU that hangs goes on to hang whatever libvirt says of its guest meanwhile, and nothing
+    else can be done about the instance.
+
+    :param events: oldest first.
+    """
+    newest = ""
+    over: set[str] = set()
+    for event in reversed(events):
+        over |= taken_back(event)
+        if event.type in over:
+            continue
+        if event.type == HUNG:
+            return event.cause
+        if not newest and FAILURES & {event.type, event.cause}:
+            newest = event.cause
+        if event.type in NO_MORE:
+            break
+    return newest
 
 
 def _is_answer(answer: Any) -> bool:

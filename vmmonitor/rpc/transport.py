@@ -112,6 +112,13 @@ def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: 
     return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]))
 
 
+def is_unsupported(error: Exception) -> bool:
+    """Tell whether the other side does not speak the version that it was called with."""
+    # What was raised over there comes as itself on the in-process bus, else as its name.
+    name = "UnsupportedVersion"
+    return name in (type(error).__name__, getattr(error, "exc_type", ""))
+
+
 @contextlib.contextmanager
 def retriable() -> Iterator[None]:
     """Turn whatever keeps a call from being answered into ``errors.Retriable``.

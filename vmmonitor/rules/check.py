@@ -11,6 +11,9 @@ from vmmonitor.rules.filters import Filters
 from vmmonitor.rules.ordered import Row
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policies, Policy
 
+#: First part of an event's type -> the source that says it, where that is not libvirt.
+SAID_BY = {"recovery": events.AGENT_SOURCE, "liveness": "liveness"}
+
 
 def warnings(filters: Filters) -> list[str]:
     """Return, for a person, what in a filter file is surely not meant; empty if nothing is."""
@@ -47,7 +50,7 @@ def _unreachable(rows: Sequence[Row[Any]]) -> list[str]:
 
 def _unresolvable(filters: Filters, kind: str) -> str:
     """Return the warning if an instance that runs again is not told; empty if it is."""
-    source = events.AGENT_SOURCE if kind.startswith("recovery.") else "libvirt"
+    source = SAID_BY.get(kind.partition(".")[0], "libvirt")
     decision = filters.decide(
         Event(
             event_id="example",

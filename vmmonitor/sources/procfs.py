@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator
 
 #: Bytes of a command line that are read. libvirt gives the UUID among the first arguments.
 MAX_COMMAND = 65536
-#: Of ``/proc/PID/stat``, counted from behind the name, which may hold anything: field 22.
+#: Of ``/proc/PID/stat``, counted from behind the name, which may hold anything: fields 3 and 22.
+STATE = 0
 START_TIME = 19
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -81,7 +82,15 @@ def started(pid: int) -> int:
 
     :raises OSError: there is no such process.
     """
-    return int(_read(pid, "stat").rpartition(b")")[2].split()[START_TIME])
+    return int(_stat(pid)[START_TIME])
+
+
+def state(pid: int) -> str:
+    """Return the state of a process, as proc(5) has it: R, S, D, Z, T, t ...
+
+    :raises OSError: there is no such process.
+    """
+    return _stat(pid)[STATE].decode("ascii", "replace")
 
 
 def instance_of(command: bytes) -> str:
@@ -112,6 +121,10 @@ def _all() -> Iterator[Process]:
             uuid = b"\0-uuid\0" in command and instance_of(command)
             if uuid:
                 yield Process(pid, uuid, started(pid))
+
+
+def _stat(pid: int) -> list[bytes]:
+    return _read(pid, "stat").rpartition(b")")[2].split()
 
 
 def _read(pid: int, name: str) -> bytes:

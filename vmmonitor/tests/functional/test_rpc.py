@@ -53,9 +53,22 @@ class Engine(EngineEndpoint):
 class Agent(AgentEndpoint):
     """Brings back whatever it is asked for."""
 
-    def recover(self, instance_uuid, recovery_id, timeout):
-        self.asked = (instance_uuid, recovery_id, timeout)
+    def recover(self, instance_uuid, recovery_id, timeout, cause):
+        self.asked = (instance_uuid, recovery_id, timeout, cause)
         return ANSWER | {"retry": False}
+
+
+class OldAgent:
+    """Speaks 1.0: knows of no cause."""
+
+    target = oslo_messaging.Target(version="1.0")
+
+    def __init__(self):
+        self.requests = []
+
+    def recover_instance(self, _context, request):
+        self.requests.append(request)
+        return ANSWER | {"retry": False, "schema": wire.SCHEMA}
 
 
 class Silent:
@@ -108,10 +121,26 @@ class RpcTest(testtools.TestCase):
         endpoints = {
             host: self.serve(Agent(), transports.AGENT_TOPIC, host) for host in ("one", "two")
         }
-        answer = self.agent.recover_instance("two", UUID, "r1", PATIENCE)
+        answer = self.agent.recover_instance("two", UUID, "r1", PATIENCE, "liveness.hung/x")
         self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
-        self.assertEqual((UUID, "r1", PATIENCE), endpoints["two"].asked)
+        self.assertEqual((UUID, "r1", PATIENCE, "liveness.hung/x"), endpoints["two"].asked)
         self.assertFalse(hasattr(endpoints["one"], "asked"))
+
+    def test_an_agent_of_yesterday_is_asked_in_its_own_words(self):
+        endpoint = self.serve(OldAgent(), transports.AGENT_TOPIC, "one")
+        answer = self.agent.recover_instance("one", UUID, "r1", PATIENCE, "liveness.hung/x")
+        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        expected = {"instance_uuid": UUID, "recovery_id": "r1", "timeout": PATIENCE}
+        self.assertEqual([expected | {"schema": wire.SCHEMA}], endpoint.requests)
+
+    def test_an_engine_of_yesterday_is_answered(self):
+        endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
+        target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, server="one", version="1.0")
+        client = oslo_messaging.get_rpc_client(self.transport, target, timeout=PATIENCE)
+        request = {"schema": 1, "instance_uuid": UUID, "recovery_id": "r1", "timeout": 5}
+        answer = client.call({}, "recover_instance", request=request)
+        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        self.assertEqual((UUID, "r1", 5.0, ""), endpoint.asked)
 
     def test_whatever_the_other_side_raises_may_work_later(self):
         endpoint = self.serve(Engine())

@@ -15,7 +15,7 @@ from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.fixtures.nouns import HOST, UUID, event
 from vmmonitor.tests.fixtures.services import RabbitMQ
-from vmmonitor.tests.functional.test_rpc import ANSWER, Agent, Engine, delivery
+from vmmonitor.tests.functional.test_rpc import ANSWER, Agent, Engine, OldAgent, delivery
 
 PATIENCE = 60.0
 STOP = 10.0
@@ -55,6 +55,14 @@ class RpcTest(testtools.TestCase):
         self.assertEqual(event("lifecycle.stopped/failed"), stored)
         answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE)
         self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+
+    def test_an_agent_of_yesterday_is_asked_in_its_own_words(self):
+        endpoint = OldAgent()
+        self.serve(endpoint, transports.AGENT_TOPIC, "compute-1")
+        answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE, "liveness.hung/x")
+        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        (request,) = endpoint.requests
+        self.assertNotIn("cause", request)
 
     def test_what_the_other_side_raises_may_work_later(self):
         endpoint = Engine()

@@ -10,6 +10,7 @@ from vmmonitor.tests.functional.db.samples import NOON, SECOND
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import FAILURE, RUNS, delivery, policy, step
 
+ANSWERS = "liveness.recovered"
 UNKNOWABLE = Verdict(word=UNKNOWN, reason="nova is away")
 
 
@@ -204,6 +205,41 @@ class EvidenceTest(base.EngineCase):
         self.store(delivery())
         self.store(delivery(RUNS, occurred_at=NOON - 9))
         self.assertEqual("resolved", self.incident().state)
+
+    def test_of_a_qemu_that_hung_and_answers(self):
+        for stalls in (False, True):
+            self.store(delivery("liveness.hung/monitor"))
+            if stalls:
+                self.store(delivery("liveness.stalled/failed"), delivery("io_error/x", RECORD))
+            self.store(delivery(ANSWERS, RECORD))
+            self.assertEqual("resolved", self.incident().state)
+            self.assertIn("runs again: liveness.recovered", self.line()[-1][1])
+
+    def test_of_a_qemu_that_hung_and_answers_all_told_at_once(self):
+        self.store(delivery("liveness.hung/monitor"), delivery(ANSWERS, RECORD))
+        self.assertEqual("resolved", self.incident().state)
+
+    def test_of_a_qemu_that_answers_says_nothing_of_its_guest(self):
+        for first, second in (
+            ("lifecycle.suspended/ioerror", "liveness.hung/monitor"),
+            ("liveness.hung/monitor", "liveness.paused/ioerror"),
+            ("liveness.hung/monitor", "lifecycle.crashed/panicked"),
+            ("liveness.hung/monitor", "lifecycle.stopped/failed"),
+            ("liveness.hung/monitor", "lifecycle.stopped/destroyed"),
+            ("process.exited", "liveness.hung/zombie"),
+        ):
+            for at_once in (True, False):
+                told = [delivery(first), delivery(second), delivery(ANSWERS, RECORD)]
+                for batch in [told] if at_once else [[one] for one in told]:
+                    self.store(*batch)
+                self.assertEqual("pending", self.incident().state, second)
+                self.store(delivery(RUNS))
+                self.assertEqual("resolved", self.incident().state)
+
+    def test_of_a_qemu_that_answers_resolves_nothing_else(self):
+        self.store(delivery())
+        self.store(delivery(ANSWERS, RECORD))
+        self.assertEqual("pending", self.incident().state)
 
     def test_ends_a_silenced_one(self):
         self.store(delivery())

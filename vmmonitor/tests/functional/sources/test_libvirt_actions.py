@@ -7,10 +7,11 @@ import threading
 import uuid
 from unittest import mock
 
+import fixtures
 import libvirt
 
 from vmmonitor.model.instance import Instance, Seen
-from vmmonitor.sources.libvirt import actions, connection, domain
+from vmmonitor.sources.libvirt import actions, answering, connection, domain
 from vmmonitor.tests.functional.sources import base
 
 
@@ -129,6 +130,99 @@ class ActionsTest(base.LibvirtTest):
         self.assertEqual(("resumed", False), self.said(result))
         self.assertEqual("the storage error is not over", result.message)
         self.assertTrue(result.retry)
+
+    def control(self, *answer):
+        """Have QEMU never answer, and libvirt say this of every domain's monitor."""
+        over = threading.Event()
+        self.addCleanup(over.set)
+        for name, value in (
+            ("ioThreadInfo", lambda *_: over.wait(base.TIMEOUT_S)),
+            ("controlInfo", lambda *_: list(answer)),
+        ):
+            self.useFixture(fixtures.MonkeyPatch(f"libvirt.virDomain.{name}", value))
+        self.actions = actions.Actions(base.new_conf(answer_timeout=0.1))
+
+    def hung(self, one, process="", **more):
+        """Recover one that is said to hang, with a process in this state."""
+        with mock.patch.object(answering, "_process_state", lambda _: process):
+            return self.actions.recover(
+                one, None, base.TIMEOUT_S, cause="liveness.hung/monitor", **more
+            )
+
+    def test_libvirt_does_not_wait_for_qemu(self):
+        one = self.new_domain(self.connection)
+        for control in (
+            (libvirt.VIR_DOMAIN_CONTROL_OK, 0, 0),
+            (libvirt.VIR_DOMAIN_CONTROL_JOB, 0, 60_000),
+            (libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 3),
+        ):
+            self.control(*control)
+            result = self.hung(one, "T")
+            self.assertEqual((("none", False), True), (self.said(result), result.retry))
+            self.assertIn("libvirt does not wait for its QEMU", result.message)
+
+    def test_somebody_traces_it(self):
+        one = self.new_domain(self.connection)
+        self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
+        result = self.hung(one, "t")
+        self.assertEqual((("none", False), True), (self.said(result), result.retry))
+        self.assertIn("somebody traces its process", result.message)
+
+    def test_one_that_hangs_is_ended_and_created(self):
+        one = self.new_domain(self.connection)
+        for control in (
+            (libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000),
+            (libvirt.VIR_DOMAIN_CONTROL_ERROR, 0, 0),
+        ):
+            self.control(*control)
+            ending = []
+            result = self.hung(one, ending=ending.append)
+            self.assertEqual(("created", True), self.said(result))
+            self.assertIn("it was ended by force, and it was created and runs", result.message)
+            self.assertEqual([True], ending)
+
+    def test_one_that_cannot_be_ended(self):
+        one = self.new_domain(self.connection)
+        self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
+        ending = []
+        busy = libvirt.libvirtError("Failed to terminate process 7 with SIGKILL")
+        with mock.patch.object(libvirt.virDomain, "destroy", side_effect=busy):
+            result = self.hung(one, "D", ending=ending.append)
+        self.assertEqual((("none", False), True), (self.said(result), result.retry))
+        self.assertIn("SIGKILL", result.message)
+        self.assertEqual([True, False], ending)
+
+    def test_it_is_asked_by_one_thread_however_often(self):
+        one = self.new_domain(self.connection)
+        self.control(libvirt.VIR_DOMAIN_CONTROL_JOB, 0, 0)
+        for _ in range(3):
+            self.hung(one)
+        self.assertEqual(1, len(base.threads("libvirt-question")))
+
+    def test_what_is_paused_by_a_failure_and_hangs_too(self):
+        one = self.new_domain(self.connection)
+        self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
+        paused = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+        with self.in_state(*paused):
+            result = self.recover(one)
+            self.assertEqual((("none", False), True), (self.said(result), result.retry))
+            self.assertIn("cannot be told", result.message)
+        real, destroyed = libvirt.virDomain.destroy, []
+
+        def destroy(found):
+            real(found)
+            destroyed.append(found)
+
+        def state(found, *_):
+            if not destroyed:
+                return list(paused)
+            return [libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED]
+
+        with (
+            mock.patch.object(libvirt.virDomain, "destroy", destroy),
+            mock.patch.object(libvirt.virDomain, "state", state),
+        ):
+            self.assertEqual(("created", True), self.said(self.hung(one)))
 
     def test_libvirt_is_away(self):
         away = actions.Actions(base.new_conf(uri="qemu+unix:///session?socket=/none"))

@@ -26,9 +26,13 @@ class Actions:
     def __init__(self, result):
         self.result = result
         self.asked = []
+        #: What it says of an end by force.
+        self.ending = []
 
-    def recover(self, *question):
-        self.asked.append(question)
+    def recover(self, *question, ending, **more):
+        self.asked.append((*question, more))
+        for begun in self.ending:
+            ending(begun)
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -64,12 +68,31 @@ class EndpointTest(testtools.TestCase):
         answer = self.ask(Result(ok=True))
         self.assertEqual((True, "started"), (answer["ok"], answer["action"]))
         self.assertEqual(wire.SCHEMA, answer["schema"])
-        self.assertEqual([(UUID, self.inventory.get(UUID), 5.0)], self.actions.asked)
+        more = {"cause": "", "recovery_id": "r1", "ended": False}
+        self.assertEqual([(UUID, self.inventory.get(UUID), 5.0, more)], self.actions.asked)
         (event,) = self.pipeline.observed
         self.assertEqual((AGENT_SOURCE, UUID), (event.source, event.instance.uuid))
         self.assertIn(event.type, RUNNING_AGAIN)
         self.assertEqual("r1", event.attributes["recovery_id"])
         self.assertEqual(Clock().time, event.occurred_at)
+
+    def test_the_cause_is_passed_on(self):
+        self.ask(Result(ok=False), cause="liveness.hung/monitor")
+        self.assertEqual("liveness.hung/monitor", self.actions.asked[0][-1]["cause"])
+
+    def test_an_end_by_force_is_told_before_it_comes(self):
+        actions = Actions(Result(ok=False))
+        actions.ending = [True, False]
+        endpoint = Endpoint(actions, self.inventory, self.pipeline, Clock())
+        endpoint.recover(UUID, "r1", 5.0, "liveness.hung/monitor")
+        told = [(event.source, event.type, event.detail) for event in self.pipeline.observed]
+        kind = (AGENT_SOURCE, "recovery.ending")
+        self.assertEqual([(*kind, "begun"), (*kind, "failed")], told)
+        expected = {"recovery_id": "r1", "cause": "liveness.hung/monitor"}
+        self.assertEqual(expected, self.pipeline.observed[0].attributes)
+        self.inventory.learn(self.pipeline.observed[0])
+        endpoint.recover(UUID, "r2", 5.0, "")
+        self.assertTrue(actions.asked[-1][-1]["ended"])
 
     def test_a_failure_is_an_answer_and_no_event(self):
         answer = self.ask(Result(ok=False, message="the storage error is not over"))
@@ -95,6 +118,9 @@ class EndpointTest(testtools.TestCase):
             {"timeout": float("inf")},
             {"timeout": 0},
             {"timeout": -1},
+            {"cause": None},
+            {"cause": ["liveness.hung"]},
+            {"cause": "x" * 513},
         ):
             self.assertRaises(InvalidMessage, self.ask, Result(ok=True), **wrong)
             self.assertEqual([], self.actions.asked)

@@ -4,7 +4,7 @@
 import json
 import unittest
 
-from vmmonitor.agent.inventory import Inventory, read_known
+from vmmonitor.agent.inventory import Inventory, read_known, write_known
 from vmmonitor.model.event import Listing, RawEvent
 from vmmonitor.model.instance import Instance, Seen
 
@@ -260,6 +260,53 @@ class ListingTest(unittest.TestCase):
         (event,) = after.compare(listing(seen("shutoff", "shutdown", -1), why="start"), NOW)
         self.assertEqual("host", event.attributes["shutdown_by"])
         self.assertEqual("<domain/>", after.get(UUID).definition)
+
+
+class EndingTest(unittest.TestCase):
+    """A recovery ends an instance by force; libvirt calls that destroyed."""
+
+    def setUp(self):
+        self.inventory = knowing(seen())
+        self.learn("recovery.ending/begun")
+
+    def learn(self, cause, **changes):
+        return self.inventory.learn(raw(cause, **changes))
+
+    def again(self):
+        """The inventory after a restart of the agent."""
+        known = {UUID: self.inventory._known[UUID]}
+        kept = json.loads(json.dumps({uuid: write_known(one) for uuid, one in known.items()}))
+        return Inventory({uuid: read_known(form) for uuid, form in kept.items()})
+
+    def test_its_stop_tells_who_it_was_until_it_runs_again(self):
+        self.assertTrue(self.inventory.ended(UUID))
+        learnt = self.learn("lifecycle.stopped/destroyed")
+        self.assertEqual("recovery", learnt.attributes["ended_by"])
+        self.assertTrue(self.inventory.ended(UUID))
+        self.learn("lifecycle.started/booted", seen=seen(run_id=2))
+        self.assertFalse(self.inventory.ended(UUID))
+        self.assertNotIn("ended_by", self.learn("lifecycle.stopped/destroyed").attributes)
+
+    def test_it_could_not(self):
+        self.learn("recovery.ending/failed")
+        self.assertFalse(self.inventory.ended(UUID))
+
+    def test_it_is_known_after_a_restart_however_it_went(self):
+        for now in ([seen("shutoff", "destroyed", -1)], []):
+            inventory = self.again()
+            for at in (100, 200):
+                inventory.compare(listing(*now, at=at, why="start"), NOW)
+                self.assertTrue(inventory.ended(UUID))
+        inventory = self.again()
+        inventory.compare(listing(seen()), NOW)
+        self.assertTrue(inventory.ended(UUID), "it is not ended yet")
+        inventory.compare(listing(seen(run_id=2), at=200), NOW)
+        self.assertFalse(inventory.ended(UUID), "it runs anew")
+
+    def test_an_instance_that_nobody_knows(self):
+        self.inventory = Inventory({})
+        self.learn("recovery.ending/begun")
+        self.assertFalse(self.inventory.ended(UUID))
 
 
 class TidyTest(unittest.TestCase):

@@ -64,6 +64,22 @@ FAULTS = {
     "gone while nobody watched": ("lifecycle.stopped/vanished", UNKNOWN),
     "stopped, nobody knows why": ("lifecycle.stopped/unknown", UNKNOWN),
     "newer than this table": ("lifecycle.stopped/unknown-9", UNKNOWN),
+    "qemu hangs": ("liveness.hung/monitor", FAILED),
+    "qemu hangs, a detail of tomorrow": ("liveness.hung/new", FAILED),
+    "qemu hung": ("liveness.hung/stopped liveness.recovered", UNKNOWN),
+    "qemu hung, told otherwise": ("liveness.hung/stopped liveness.cleared/hung", UNKNOWN),
+    "the guest stalls, qemu answers again": (
+        "liveness.stalled/failed liveness.hung/monitor liveness.cleared/hung",
+        FAILED,
+    ),
+    "qemu hangs, something else ended": ("liveness.hung/zombie liveness.cleared/paused", FAILED),
+    "the guest stalls": ("liveness.stalled/suspect liveness.stalled/failed", FAILED),
+    "the guest may stall": ("liveness.stalled/suspect", UNKNOWN),
+    "the guest stalled": ("liveness.stalled/failed liveness.recovered", UNKNOWN),
+    "found paused by a disk error": ("liveness.paused/ioerror", FAILED),
+    "found paused by its watchdog": ("liveness.paused/watchdog", FAILED),
+    "found paused after post-copy": ("liveness.paused/postcopy_failed", UNKNOWN),
+    "found paused by somebody": ("liveness.paused/user", PLANNED),
     "another kind of event": ("memory_failure/fatal", UNKNOWN),
     "nothing at all": ("", UNKNOWN),
 }
@@ -85,6 +101,18 @@ ENDS = {
 
 #: The same, where the order decides.
 ORDERS = {
+    "hung and paused, answers again": (
+        "lifecycle.suspended/ioerror liveness.hung/monitor liveness.recovered",
+        FAILED,
+    ),
+    "paused, then resumed, then hung": (
+        "liveness.paused/ioerror lifecycle.resumed/unpaused liveness.hung/monitor",
+        FAILED,
+    ),
+    "hung, then started anew": ("liveness.hung/monitor lifecycle.started/booted", UNKNOWN),
+    "hung, then destroyed": (f"liveness.hung/monitor {DESTROYED}", PLANNED),
+    "hung while its guest asked for a reset": ("watchdog/reset liveness.hung/stopped", FAILED),
+    "hung, with another symptom": ("watchdog/reset liveness.hung/x liveness.recovered", FAILED),
     "destroyed after its failure": (f"lifecycle.crashed/panicked {DESTROYED}", PLANNED),
     "destroyed while paused by its disk": (f"{IO_PAUSE} {DESTROYED}", PLANNED),
     "paused by somebody, then a late disk error": (

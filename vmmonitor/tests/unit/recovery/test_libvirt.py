@@ -20,22 +20,52 @@ ANSWER = {
 
 
 class TestLibvirtDriver(testtools.TestCase):
-    def recover(self, answer: Any) -> Outcome:
+    def recover(self, answer: Any, **changes: Any) -> Outcome:
         """Let the agent give, or raise, ``answer``."""
         self.asked: list[Any] = []
 
-        def ask_agent(*asked):
-            self.asked.append(asked)
+        def ask_agent(*asked, cause=""):
+            self.asked.append((*asked, cause))
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
-        return LibvirtDriver(cfg.ConfigOpts(), ask_agent).recover(nouns.request(timeout=7.5))
+        return LibvirtDriver(cfg.ConfigOpts(), ask_agent).recover(
+            nouns.request(timeout=7.5, **changes)
+        )
 
     def test_it_asks_the_agent_once(self):
         self.recover(ANSWER)
         recovery_id = nouns.request().recovery.recovery_id
-        self.assertEqual([(nouns.HOST, nouns.UUID, recovery_id, 7.5)], self.asked)
+        expected = (nouns.HOST, nouns.UUID, recovery_id, 7.5, "lifecycle.stopped/failed")
+        self.assertEqual([expected], self.asked)
+
+    def test_it_tells_the_newest_failure(self):
+        for told, cause in (
+            ("liveness.hung/monitor", "liveness.hung/monitor"),
+            ("lifecycle.suspended/ioerror liveness.hung/stopped", "liveness.hung/stopped"),
+            ("liveness.hung/monitor lifecycle.suspended/ioerror", "liveness.hung/monitor"),
+            ("liveness.hung/monitor liveness.stalled/failed", "liveness.hung/monitor"),
+            ("liveness.hung/monitor io_error/report reboot", "liveness.hung/monitor"),
+            ("liveness.hung/monitor lifecycle.stopped/failed", "lifecycle.stopped/failed"),
+            ("liveness.hung/monitor lifecycle.started/booted", ""),
+            ("liveness.hung/monitor liveness.recovered/hung", ""),
+            ("liveness.hung/x liveness.recovered/hung liveness.paused/y", "liveness.paused/y"),
+            ("watchdog/reset liveness.stalled/failed liveness.recovered", "watchdog/reset"),
+            (
+                "liveness.stalled/failed liveness.hung/x liveness.cleared/hung",
+                "liveness.stalled/failed",
+            ),
+            ("liveness.hung/x liveness.cleared/guest_agent", "liveness.hung/x"),
+            ("liveness.stalled/failed", "liveness.stalled/failed"),
+            ("liveness.stalled/failed io_error/report", "liveness.stalled/failed"),
+            ("liveness.stalled/failed watchdog/reset", "watchdog/reset"),
+            ("watchdog/pause liveness.stalled/suspect", "watchdog/pause"),
+            ("liveness.stalled/suspect", ""),
+            ("", ""),
+        ):
+            self.recover(ANSWER, events=[nouns.event(one) for one in told.split()])
+            self.assertEqual(cause, self.asked[0][-1], told)
 
     def test_what_the_agent_did_must_be_seen_running(self):
         for action in ("started", "created", "reset", "resumed", "none"):

@@ -35,7 +35,7 @@ class Engine(EngineEndpoint):
 class Agent(AgentEndpoint):
     """Says what it was asked for."""
 
-    def recover(self, instance_uuid, recovery_id, timeout):
+    def recover(self, instance_uuid, recovery_id, timeout, cause):
         assert 0 < timeout <= LONGEST
         return {"message": f"{instance_uuid} {recovery_id}"}
 

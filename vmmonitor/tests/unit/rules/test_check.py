@@ -56,7 +56,7 @@ class WarningsTest(base.RulesTest):
         self.assertEqual(1, len(found))
         self.assertIn("'r0' ignores lifecycle.resumed", found[0])
         found = self.warnings(("{detail: failed}", "recover"), default="ignore")
-        self.assertEqual(3, len(found))
+        self.assertEqual(4, len(found))
         self.assertIn("'default' ignores lifecycle.resumed", found[0])
 
 

@@ -270,6 +270,9 @@ class PoliciesTest(base.RulesTest):
             ("watchdog", "poweroff", 10),
             ("watchdog", "pause", 0),
             ("lifecycle.suspended", "watchdog", 0),
+            ("lifecycle.suspended", "api_error", 10),
+            ("liveness.hung", "monitor", 5),
+            ("liveness.stalled", "failed", 10),
         ):
             self.assertEqual(hold, self.policy(type, detail).hold, f"{type}/{detail}")
 
@@ -277,6 +280,19 @@ class PoliciesTest(base.RulesTest):
         for kind in ("io_error", "block_io_error"):
             policy = self.policy(kind, "report")
             self.assertEqual(("disk-errors", 10, ()), (policy.name, policy.hold, policy.steps))
+
+    def test_a_pause_is_the_same_whoever_saw_it(self):
+        for reason in ("ioerror", "watchdog", "crashed", "api_error", "postcopy_failed"):
+            told = self.policy("lifecycle.suspended", reason)
+            self.assertEqual(told.name, self.policy("liveness.paused", reason).name)
+        self.assertIsNone(self.policy("liveness.paused", "user"))
+
+    def test_a_suspicion_is_nothing_to_act_upon(self):
+        self.assertIsNone(self.policy("liveness.stalled", "suspect"))
+
+    def test_there_is_time_to_end_what_hangs(self):
+        step = self.policy("liveness.hung", "stopped").steps[0]
+        self.assertEqual((3, 60, "running"), (step.attempts, step.timeout, step.wait_for))
 
     def test_crash(self):
         step = self.policy("lifecycle.stopped", "failed").steps[0]

@@ -2,6 +2,7 @@
 """Whose QEMU a process is, by its command line."""
 
 import os
+import signal
 import subprocess
 import sys
 import unittest
@@ -62,3 +63,16 @@ class ProcTest(unittest.TestCase):
         with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
             process = procfs.Process(child.pid, UUID, procfs.started(child.pid))
         self.assertIsNone(procfs.opened(process))
+
+
+class StateTest(unittest.TestCase):
+    def test_a_process_that_is_stopped(self):
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        self.addCleanup(child.communicate, b"\n")
+        self.addCleanup(child.send_signal, signal.SIGCONT)
+        child.send_signal(signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        self.assertEqual("T", procfs.state(child.pid))
+
+    def test_a_process_that_there_is_not(self):
+        self.assertRaises(OSError, procfs.state, 0)

@@ -8,6 +8,7 @@ from vmmonitor.db import events, incidents
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors
+from vmmonitor.model.event import INFO, RECORD, Decision
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -88,6 +89,27 @@ class EventsContract:
             everything = events.of_incident(tx, incident_id)
         self.assertEqual([2, 3, 4], [event.event.sequence for event in found])
         self.assertEqual([9, 0, 1, 2, 3, 4], [event.event.sequence for event in everything])
+
+    def test_what_an_incident_tells_of(self: Any) -> None:
+        incident_id = samples.new_id()
+        record = Decision(action=RECORD, severity=INFO, rule="record")
+        report = samples.stored(incident_id=incident_id, type="io_error")
+        self.database.run(
+            events.insert,
+            [
+                samples.stored(incident_id=incident_id, type="liveness.hung"),
+                dataclasses.replace(report, decision=record),
+                samples.stored(incident_id=samples.new_id()),
+            ],
+        )
+
+        def tells(types: list[str], besides: list[str]) -> bool:
+            with self.database.reader() as tx:
+                return events.tells_of(tx, incident_id, types, besides)
+
+        self.assertFalse(tells(["lifecycle.stopped"], ["liveness.hung"]))
+        self.assertTrue(tells(["lifecycle.stopped"], []))
+        self.assertTrue(tells(["io_error"], ["liveness.hung"]))
 
     def test_one_batch_delivered_to_all_engines_is_stored_once(self: Any) -> None:
         batch = [samples.stored(sequence=number) for number in range(200)]

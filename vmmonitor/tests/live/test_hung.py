@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done about real guests whose QEMU hangs, or that stand still."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import uuid
+from unittest import mock
+
+import libvirt
+
+from vmmonitor import conf as configuration
+from vmmonitor.model import event as events
+from vmmonitor.model import states
+from vmmonitor.model.instance import Instance
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc import wire
+from vmmonitor.rpc.engine_api import EngineAPI
+from vmmonitor.sources.libvirt import actions, answering, domain
+from vmmonitor.tests.fixtures.guest import NovaMetadata
+from vmmonitor.tests.functional.sources import base
+from vmmonitor.tests.live.base import WholeTest
+from vmmonitor.tests.live.libvirt_base import LiveTest
+
+HUNG = "liveness.hung/monitor"
+BEGUN = "recovery.ending/begun"
+STALLED = "liveness.stalled/failed"
+#: As shipped, but with less patience.
+POLICIES = """
+version: 1
+policies:
+- name: hung
+  match: {type: liveness.hung}
+  hold: %(hold)g
+  steps:
+  - driver: libvirt
+    attempts: 3
+    timeout: %(timeout)g
+    wait_for: running
+    wait: 60
+    backoff: {initial: 0.5, factor: 1, max: 1, jitter: 0}
+"""
+#: libvirt waits 10 s for a process that it asked to end before it kills it.
+TIMEOUT_S = 90.0
+
+
+class HungTest(LiveTest):
+    def setUp(self):
+        super().setUp()
+        self.ending: list[bool] = []
+        self.actions = self.new_actions()
+
+    def new_actions(self, **options):
+        options = {"answer_timeout": 2.0} | options
+        made = actions.Actions(base.new_conf(uri=self.hypervisor().uri, **options))
+        self.addCleanup(made.stop)
+        return made
+
+    def recover(self, guest, cause=HUNG, last=None, timeout=TIMEOUT_S, **more):
+        more = {"recovery_id": "r1", "ending": self.ending.append} | more
+        return self.actions.recover(guest.uuid, last, timeout, cause=cause, **more)
+
+    def stop(self, guest):
+        """Have its QEMU hang; it goes on at the latest when the test is over."""
+        pid = guest.kill(signal.SIGSTOP)
+        self.addCleanup(self.go_on, pid)
+        return pid
+
+    def go_on(self, pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def in_another_client(self, guest, do):
+        """Call libvirt in a thread of its own; returns that thread and what it raised."""
+        raised: list[Exception] = []
+
+        def call():
+            try:
+                self.domain(guest, do)
+            except libvirt.libvirtError as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, TIMEOUT_S)
+        return thread, raised
+
+    def occupied(self, guest):
+        return self.domain(guest, lambda d: d.controlInfo())[0] == 2
+
+    def is_replaced(self, guest, pid, action, last=None):
+        """Recover: it is another QEMU that answers; a second time nothing is done."""
+        result = self.recover(guest, last=last)
+        self.assertEqual(
+            (True, action, "running", False),
+            (result.ok, result.action, result.state, result.retry),
+            result.message,
+        )
+        self.assertIn("its process is stopped: it was ended by force", result.message)
+        self.assertTrue(guest.ping(base.TIMEOUT_S))
+        another = guest.pid()
+        self.assertNotEqual(pid, another)
+        self.is_left_alone(guest, "it answers again")
+        self.assertEqual(another, guest.pid())
+        self.assertEqual([True], self.ending)
+        self.wait(lambda: not base.threads("libvirt-question"), "ended")
+
+    def is_left_alone(self, guest, message, cause=HUNG):
+        pid = guest.pid()
+        result = self.recover(guest, cause)
+        self.assertEqual(
+            (True, "none", message), (result.ok, result.action, result.message), cause
+        )
+        self.assertEqual(pid, guest.pid())
+
+    def test_one_that_is_defined(self):
+        guest = self.guest(defined=True)
+        last = self.domain(guest, domain.look)
+        self.is_replaced(guest, self.stop(guest), "started", last)
+        self.assertTrue(self.domain(guest, lambda d: d.isPersistent()))
+
+    def test_one_that_is_transient_while_another_client_waits_for_it(self):
+        guest = self.guest(nova=NovaMetadata())
+        last = self.domain(guest, domain.look)
+        pid = self.stop(guest)
+        thread, raised = self.in_another_client(guest, lambda d: d.reset())
+        self.wait(lambda: self.occupied(guest), "occupied")
+        self.is_replaced(guest, pid, "created", last)
+        again = self.domain(guest, domain.look)
+        self.assertEqual((last.instance, False), (again.instance, again.persistent))
+        thread.join(TIMEOUT_S)
+        self.assertEqual(1, len(raised))
+
+    def test_one_that_goes_on_by_itself(self):
+        guest = self.guest()
+        pid = self.stop(guest)
+        self.go_on(pid)
+        self.is_left_alone(guest, "it answers again")
+        self.actions = self.new_actions(answer_timeout=30.0)
+        self.stop(guest)
+        threading.Thread(
+            target=lambda: (
+                self.wait(lambda: self.occupied(guest), "asked"),
+                self.go_on(pid),
+            )
+        ).start()
+        self.is_left_alone(guest, "it answers again")
+        self.assertEqual([], self.ending)
+        self.assertTrue(guest.ping(base.TIMEOUT_S))
+
+    def test_nothing_is_done_for_another_reason(self):
+        guest = self.guest()
+        self.stop(guest)
+        for cause in ("", "lifecycle.stopped/failed", "liveness.stalled/suspect"):
+            self.is_left_alone(guest, "it runs already", cause)
+        result = self.recover(guest, STALLED)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
+        self.assertIn("its process is stopped", result.message)
+        self.assertEqual([], self.ending)
+
+    def test_one_that_was_paused_by_somebody(self):
+        guest = self.guest()
+        self.domain(guest, lambda d: d.suspend())
+        self.stop(guest)
+        result = self.recover(guest)
+        self.assertEqual((False, "refused"), (result.ok, result.action))
+        self.assertEqual([], self.ending)
+
+    def test_one_that_is_to_be_forgotten_when_it_stops(self):
+        guest = self.guest(defined=True)
+        last = self.domain(guest, domain.look)
+        self.domain(guest, lambda d: d.undefine())
+        pid = self.stop(guest)
+        result = self.recover(guest, last=last)
+        self.assertEqual((False, "refused"), (result.ok, result.action))
+        self.assertIn("told to forget it", result.message)
+        self.assertEqual((pid, []), (guest.pid(), self.ending))
+
+    def test_one_that_somebody_destroys_meanwhile(self):
+        guest = self.guest(defined=True)
+        self.stop(guest)
+        real = answering.Questions.ask
+
+        def ask(*question):
+            word = real(*question)
+            self.in_another_client(guest, lambda d: d.destroy())[0].join(TIMEOUT_S)
+            return word
+
+        with mock.patch.object(answering.Questions, "ask", ask):
+            result = self.recover(guest)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
+        self.assertEqual([], self.ending)
+        result = self.recover(guest)
+        self.assertEqual((False, "refused"), (result.ok, result.action))
+        self.assertEqual("shutoff", guest.state())
+
+    def test_what_was_ended_is_started_later(self):
+        guest = self.guest(defined=True)
+        self.stop(guest)
+        with mock.patch.object(
+            libvirt.virDomain, "create", side_effect=libvirt.libvirtError("no memory")
+        ):
+            result = self.recover(guest)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
+        self.assertEqual([True], self.ending)
+        # Somebody who does not know who ended it leaves it as it is.
+        self.assertEqual("refused", self.recover(guest).action)
+        result = self.recover(guest, ended=True)
+        self.assertEqual((True, "started"), (result.ok, result.action))
+        self.assertTrue(guest.ping(base.TIMEOUT_S))
+
+    def test_one_that_stands_still_is_reset_once(self):
+        guest = self.guest()
+        guest.order("J")
+        pid = guest.pid()
+        self.assertFalse(guest.ping(0.5))
+        result = self.recover(guest, STALLED)
+        self.assertEqual((True, "reset", "running"), (result.ok, result.action, result.state))
+        self.assertTrue(guest.ping(base.TIMEOUT_S))
+        self.assertEqual(pid, guest.pid())
+        self.is_left_alone(guest, "it runs already", STALLED)
+        self.assertEqual("reset", self.recover(guest, STALLED, recovery_id="r2").action)
+
+
+class WholeHungTest(WholeTest):
+    """From what the liveness source says to a guest that answers."""
+
+    def setUp(self):
+        super().setUp()
+        self.deploy()
+
+    def run_all(self, hold=0.5, timeout=60):
+        policies = self.policies(POLICIES % {"hold": hold, "timeout": timeout})
+        self.start(self.deployment.engine(options=policies))
+        self.transport = transports.new(configuration.new([], files=[]), self.deployment.bus)
+        self.addCleanup(self.transport.cleanup)
+        return self.watched(libvirt={"answer_timeout": 2})
+
+    def say(self, guest, cause, action=events.RECOVER):
+        """Be the liveness source."""
+        kind, _, detail = cause.partition("/")
+        now = time.time_ns() // 1000
+        event = events.Event(
+            event_id=str(uuid.uuid4()),
+            host="node-1",
+            instance=Instance(uuid=guest.uuid, name=guest.name),
+            source="liveness",
+            type=kind,
+            detail=detail,
+            occurred_at=now,
+        )
+        decision = events.Decision(action=action, severity=events.CRITICAL, rule="hangs")
+        form = wire.write_delivery(event, decision, now)
+        receipts = EngineAPI(self.transport).report_events("node-1", now, [form], 30)
+        self.assertEqual([wire.STORED], [receipt.word for receipt in receipts])
+
+    def recoveries(self, guest):
+        (incident,) = self.deployment.incidents(guest.uuid)
+        return [one.state for one in self.deployment.recoveries(incident.incident_id)]
+
+    def is_replaced(self, guest, pid):
+        self.recovered(guest)
+        self.assertNotEqual(pid, guest.pid())
+        self.assertEqual([states.SUCCEEDED], self.recoveries(guest))
+        # By libvirt's event, or by an agent that looks at that moment.
+        stops = {"lifecycle.stopped/destroyed", "lifecycle.stopped/vanished"}
+        self.assertLessEqual(set(self.stops(guest)), stops)
+        causes = self.deployment.causes(guest.uuid)
+        self.assertEqual(1, causes.count(BEGUN))
+
+    def test_hung_guests_are_replaced(self):
+        self.run_all()
+        persistent, transient = self.guest(defined=True), self.guest()
+        pids = {guest: guest.kill(signal.SIGSTOP) for guest in (persistent, transient)}
+        with self.hypervisor().connection() as connection:
+            hangs = threading.Thread(target=self.reset, args=(connection, transient))
+            hangs.start()
+            for guest in pids:
+                self.say(guest, "liveness.hung/stopped")
+            for guest, pid in pids.items():
+                self.is_replaced(guest, pid)
+            hangs.join(TIMEOUT_S)
+
+    def reset(self, connection, guest):
+        """Wait for a QEMU that does not answer."""
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.lookupByUUIDString(guest.uuid).reset()
+
+    def test_one_that_goes_on_in_time_is_left_alone(self):
+        self.run_all(hold=2)
+        told, quiet = self.guest(), self.guest()
+        pids = {guest: guest.kill(signal.SIGSTOP) for guest in (told, quiet)}
+        for guest in pids:
+            self.say(guest, "liveness.hung/stopped")
+            guest.kill(signal.SIGCONT)
+        self.say(told, "liveness.recovered", events.RECORD)
+        for guest, pid in pids.items():
+            self.wait(lambda g=guest: self.states(g) == [states.RESOLVED], "not resolved")
+            self.assertTrue(guest.ping(base.TIMEOUT_S))
+            self.assertEqual(pid, guest.pid())
+            self.assertNotIn(BEGUN, self.deployment.causes(guest.uuid))
+        self.assertEqual([], self.recoveries(told))
+        self.assertEqual([states.SUCCEEDED], self.recoveries(quiet))
+
+    def test_an_agent_that_dies_before_it_starts_it_goes_on_with_it(self):
+        agent = self.run_all(timeout=12)
+        for guest in (self.guest(defined=True), self.guest()):
+            guest.kill(signal.SIGSTOP)
+            self.say(guest, "liveness.hung/stopped")
+            self.wait(lambda g=guest: BEGUN in self.deployment.causes(g.uuid), "not begun")
+            agent.kill()
+            self.wait(lambda g=guest: g.state() in ("shutoff", "absent"), "not ended")
+            self.watched(agent)
+            self.recovered(guest)
+            self.assertEqual([states.FAILED, states.SUCCEEDED], self.recoveries(guest))
