@@ -22,6 +22,7 @@ class ListIncident(base.List):
     COLUMNS = (
         "incident_id",
         "opened_at",
+        "kind",
         "host",
         "instance_name",
         "cause",
@@ -42,6 +43,14 @@ class ListIncident(base.List):
     )
     FILTERS = (
         ("--state", {"help": "only in this state; may be repeated"}),
+        (
+            "--kind",
+            {
+                "choices": ("instance", "host"),
+                "help": "only about instances, or about hosts that are not watched; may be "
+                "repeated",
+            },
+        ),
         base.INSTANCE,
         base.HOST,
         ("--cause", {"help": "only with this cause (lifecycle.stopped/failed); may be repeated"}),
