@@ -8,12 +8,12 @@ GROUP = "agent"
 OPTS = [
     cfg.ListOpt(
         "sources",
-        default=["libvirt"],
+        default=["libvirt", "process"],
         help="""
 What to watch on this host: entry points of ``vmmonitor.sources``.
 
-Add ``process`` to know within milliseconds that a QEMU process has ended, also while libvirtd is
-away. Add ``qmp`` to hear QEMU's own words on disk errors; it needs a connection to libvirt that
+``process`` knows within milliseconds that a QEMU process has ended, also while libvirtd is away.
+Add ``qmp`` to hear QEMU's own words on disk errors; it needs a connection to libvirt that
 may write, whatever ``[libvirt] read_only`` says. Any installed source can be added. Keep
 ``libvirt``: the others learn from it which instances run. Each one is started at the agent's
 start; an unknown name stops the agent with an error.
@@ -51,6 +51,16 @@ Let the engine start, reset and resume instances on this host through this agent
 recovery driver).
 
 Needs write access to libvirt. Leave it off where nova or masakari does the recovery.
+""",
+    ),
+    cfg.StrOpt(
+        "going_down_file",
+        default="/run/nologin",
+        help="""
+A file that is there while the host shuts down, as systemd's ``/run/nologin`` is.
+
+What stops then gets the attribute ``host_going_down``; the shipped rules only record it. Empty:
+nothing is known of a shutdown, and each instance that the host ends is taken for a failure.
 """,
     ),
     cfg.IntOpt(

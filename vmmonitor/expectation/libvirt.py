@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import instance
-from vmmonitor.model.event import RUNNING_AGAIN, Event
+from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
+MOVE = "migrated"
+ARRIVED = f"lifecycle.resumed/{MOVE}"
 BY_HOST = "lifecycle.stopped/shutdown by host"
 ARRIVING = "lifecycle.stopped before it ran here"
 
@@ -45,6 +47,7 @@ MEANING = {
     "lifecycle.suspended/from_snapshot": (PLANNED, "it was put back to a paused snapshot"),
     "lifecycle.pmsuspended/memory": (PLANNED, "its guest went to sleep"),
     "lifecycle.pmsuspended/disk": (PLANNED, "its guest went to sleep"),
+    "process.exited": (UNKNOWN, "its process ended, and libvirt has not said why yet"),
     "lifecycle.stopped/vanished": (
         UNKNOWN,
         "it disappeared while nobody watched: it may have failed, or somebody had it stopped",
@@ -80,24 +83,34 @@ class LibvirtExpectation(Expectation):
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
         """Judge by the newest event that says what state the instance is in.
 
-        Pure. Only what the incident's own host said counts: a late word from the host that an
-        instance was migrated away from must not excuse its failure on the new one.
+        Pure. Only what the incident's own host said counts, and what was said of the instance
+        before it arrived there: a late word from the host that it was migrated away from must
+        not excuse its failure on the new one.
 
         :param events: the incident's events, oldest first.
         """
-        here = [event for event in events if event.host == incident.host]
+        here = _said_where_it_is(incident.host, events)
         newest = next((i for i in reversed(range(len(here))) if _tells_state(here[i])), None)
         if newest is None:
             return _symptom(here) or Verdict(word=UNKNOWN, reason=f"{_said(here)}: not conclusive")
         last, since = here[newest], here[newest + 1 :]
         if last.type in RUNNING_AGAIN:
             return _symptom(since) or _verdict(last, UNKNOWN, "it runs again")
-        if instance.STATE_AFTER[last.type] == instance.SHUTOFF and _is_removed(since):
+        if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_removed(since):
             return _verdict(last, GONE, "and it was removed from its host then")
         return _verdict(last, *MEANING.get(_cause(last), (UNKNOWN, "which is not conclusive")))
 
 
+def _said_where_it_is(host: str, events: Sequence[Event]) -> list[Event]:
+    arrivals = [i for i, one in enumerate(events) if (one.host, one.cause) == (host, ARRIVED)]
+    arrived = arrivals[-1] if arrivals else -1
+    before = [event for event in events[: arrived + 1] if event.detail != MOVE]
+    return before + [event for event in events[arrived + 1 :] if event.host == host]
+
+
 def _tells_state(event: Event) -> bool:
+    if event.type in WITHOUT_A_CAUSE:
+        return not ({"follows", "replaced"} & set(event.attributes))
     return event.type in instance.STATE_AFTER or event.type in RUNNING_AGAIN
 
 

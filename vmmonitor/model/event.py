@@ -18,6 +18,9 @@ WARNING = "warning"
 CRITICAL = "critical"
 SEVERITIES = (INFO, WARNING, CRITICAL)
 
+#: Facts that need a cause: something ended, and the next word on its state says why.
+WITHOUT_A_CAUSE = frozenset({"process.exited"})
+
 #: The instance runs again: the agent's own word, or libvirt's. Sent in the order in which
 #: things happened on the host, so everything that the failure itself caused came before it.
 AGENT_SOURCE = "agent"
