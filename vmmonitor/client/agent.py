@@ -92,9 +92,10 @@ def brief(
 
 
 def _offset(milliseconds: float) -> str:
-    if abs(milliseconds) < 1000:
-        return f"{milliseconds:+.0f} ms"
-    return f"{milliseconds / 1000:+,.1f} s"
+    for unit, size in (("h", 3_600_000), ("min", 60_000), ("s", 1000)):
+        if abs(milliseconds) >= size:
+            return f"{milliseconds / size:+,.1f} {unit}"
+    return f"{milliseconds:+.0f} ms"
 
 
 class ShowAgent(base.Show):

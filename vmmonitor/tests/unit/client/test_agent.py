@@ -41,7 +41,15 @@ class TestBrief(unittest.TestCase):
         self.assertEqual(("", "2026-11-20"), (late["last event"], late["seen"]))
 
     def test_clocks(self):
-        self.assertEqual(["+2 ms", "-3,600.0 s"], [row["clock"] for row in rows(UP, LATE)])
+        for offset, expected in (
+            (1.6, "+2 ms"),
+            (-999.4, "-999 ms"),
+            (1000.0, "+1.0 s"),
+            (-90_000.0, "-1.5 min"),
+            (-3_600_000.0, "-1.0 h"),
+        ):
+            with self.subTest(offset):
+                self.assertEqual(expected, rows(UP | {"clock_offset_ms": offset})[0]["clock"])
 
     def test_nothing_can_command_the_terminal(self):
         self.assertEqual("odd?[2J", rows(LATE)[0]["host"])
