@@ -52,6 +52,8 @@ class Watch:
         self._leaps = Leaps(ticks)
         #: By the engines' clock: since when this engine has worked.
         self._working_since = 0
+        #: Whether the last round came to its end.
+        self._worked = False
         self._warned: set[str] = set()
 
     def round(self) -> None:
@@ -60,15 +62,17 @@ class Watch:
         :raises vmmonitor.model.errors.Retriable: the database is away.
         """
         now = self._database.now()
-        self._look_at_the_clock(now)
+        worked, self._worked = self._worked, False
+        self._look_at_the_clock(now, worked)
         self._mark_late(now)
         self._look_at_hosts(now)
         self._look_at_their_clocks()
+        self._worked = True
 
     # -- this engine -----------------------------------------------------------------------------
-    def _look_at_the_clock(self, now: int) -> None:
+    def _look_at_the_clock(self, now: int, worked: bool) -> None:
         looked = self._leaps.look(now)
-        if looked and looked[0] <= BREAK * SECOND and not looked[1]:
+        if worked and looked and looked[0] <= BREAK * SECOND and not looked[1]:
             return
         self._working_since = now
         if looked and looked[1]:

@@ -39,9 +39,10 @@ class HostClock:
         put_back = bool(self.samples) and sample > self.offset + LONGEST
         samples = (sample,) if put_back else (*self.samples, sample)[-SAMPLES:]
         offset = min(samples)
-        settled = put_back or len(samples) == SAMPLES
-        correction = offset if settled and offset > self.correction + STEADY else self.correction
-        return HostClock(samples=samples, offset=offset, correction=at_arrival(correction, offset))
+        correction = at_arrival(self.correction, offset)
+        if offset > correction + STEADY and (put_back or len(samples) == SAMPLES):
+            correction = _needed(offset)
+        return HostClock(samples=samples, offset=offset, correction=correction)
 
 
 def at_arrival(correction: int, sample: int) -> int:
@@ -52,9 +53,13 @@ def at_arrival(correction: int, sample: int) -> int:
 
     :param correction: what is added to this host's times so far; microseconds, like ``sample``.
     """
-    if sample < correction - STEADY or sample > correction + LONGEST:
-        return sample
-    return correction
+    if correction - STEADY <= sample <= correction + LONGEST:
+        return correction
+    return _needed(sample)
+
+
+def _needed(offset: int) -> int:
+    return 0 if abs(offset) <= STEADY else offset
 
 
 def told(offset: int) -> str:

@@ -45,7 +45,7 @@ class CorrectionsTest(base.EngineCase):
         self.assertEqual(0, self.of(2000))
         self.assertEqual(-HOUR, self.of(-HOUR))
         self.assertEqual([-HOUR] * 3, [self.of(way - HOUR) for way in (9000, 0, -5000)])
-        self.assertEqual(2000, self.of(2000))
+        self.assertEqual(0, self.of(2000))
 
     def test_a_host_that_never_reported(self):
         self.assertEqual((0, -HOUR), (self.of(2000, "new"), self.of(-HOUR, "other")))

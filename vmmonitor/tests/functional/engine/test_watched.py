@@ -3,6 +3,7 @@
 
 import dataclasses
 from typing import Any
+from unittest import mock
 
 from vmmonitor.db import agents, events, incidents, session
 from vmmonitor.engine.watched import BREAK, Watch
@@ -251,15 +252,23 @@ class EnginesAwayTest(WatchCase):
     def test_a_database_that_is_away_is_a_break_too(self):
         self.report("a", state=states.BLIND, reason="x")
         self.pass_time(50)
-        now, self.database.now = self.database.now, self.away
-        for _ in range(30):
-            self.assertRaises(Retriable, self.pass_time, 1)
-        self.database.now = now
+        with mock.patch.object(self.database, "run", side_effect=Retriable("away")):
+            for _ in range(30):
+                self.assertRaises(Retriable, self.pass_time, 1)
         self.pass_time(58)
         self.assertEqual([], self.told())
+        self.pass_time(5)
+        self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
 
-    def away(self) -> int:
-        raise Retriable("away")
+    def test_what_a_failed_round_left_undone_is_done_by_the_next(self):
+        self.policies = self.load(base.policy(hold=15))
+        self.pass_time(3)
+        self.store(delivery())
+        self.leap(-HOUR)
+        with mock.patch.object(self.database, "run", side_effect=Retriable("away")):
+            self.assertRaises(Retriable, self.pass_time, 1)
+        self.pass_time(1)
+        self.assertLessEqual(self.incident().hold_until - self.clock, 15 * SECOND)
 
 
 class LeapTest(WatchCase):
