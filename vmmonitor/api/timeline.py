@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vmmonitor.api import times
-from vmmonitor.model.event import StoredEvent
+from vmmonitor.model.event import StoredEvent, in_order
 from vmmonitor.model.incident import Incident, Step
 from vmmonitor.model.recovery import Recovery
 
@@ -21,9 +21,12 @@ def merge(
 ) -> list[dict[str, Any]]:
     """Return the time line, oldest first.
 
-    Events stand at the time of their host's clock and everything else at the engines', so lines
-    of clocks that are apart may stand out of order, or before the callback. At equal times
-    events come first, then steps in the order in which they were written.
+    Everything stands at its time by the engines' clock. Events, whose times are corrected, stand
+    in the order of their host whatever its clock did, and as far as its clock could not be known
+    (``model.clock``) they may stand a little too early or late among the other lines. At equal
+    times events come first, then steps in the order in which they were written.
+
+    :param events: each host's in the order in which they were stored.
 
     A recovery tells when its driver was called and how it ended. A step of the same recovery
     (``data["recovery_id"]``) at the same time says it better, and stands for that line.
@@ -32,15 +35,15 @@ def merge(
         the incident), ``kind``, ``message`` and ``data``.
     """
     told = {(step.data.get("recovery_id"), step.at) for step in steps}
-    lines = [_of_event(incident, stored) for stored in events]
-    lines += steps
-    lines += [
-        line
+    placed = [(at, _of_event(incident, stored)) for at, stored in in_order(events)]
+    placed += [(step.at, step) for step in steps]
+    placed += [
+        (line.at, line)
         for recovery in recoveries
         for line in _of_recovery(recovery)
         if (recovery.recovery_id, line.at) not in told
     ]
-    lines.sort(key=lambda line: line.at)
+    placed.sort(key=lambda pair: pair[0])
     return [
         {
             "at": times.iso(line.at),
@@ -49,7 +52,7 @@ def merge(
             "message": line.message,
             "data": dict(line.data),
         }
-        for line in lines
+        for _, line in placed
     ]
 
 
@@ -59,11 +62,20 @@ def _ms(at: int, since: int) -> float:
 
 def _of_event(incident: Incident, stored: StoredEvent) -> Step:
     event, decision = stored.event, stored.decision
-    stops = {"spooled": stored.spooled_at, "sent": stored.sent_at}
-    stops |= {"received": stored.received_at, "stored": stored.stored_at}
+    there, here = event.occurred_at, stored.corrected_at
+    stops = {
+        name: _ms(at, since)
+        for name, at, since in (
+            ("spooled", stored.spooled_at, there),
+            ("sent", stored.sent_at, there),
+            ("received", stored.received_at, here),
+            ("stored", stored.stored_at, here),
+        )
+        if at
+    }
     return Step(
         incident_id=incident.incident_id,
-        at=event.occurred_at,
+        at=stored.corrected_at,
         kind=EVENT,
         message=f"{event.cause} on {event.host} ({decision.severity}, {decision.action} by rule "
         f"{decision.rule})",
@@ -76,7 +88,7 @@ def _of_event(incident: Incident, stored: StoredEvent) -> Step:
             "action": decision.action,
             "severity": decision.severity,
             "rule": decision.rule,
-            "stops_ms": {name: _ms(at, event.occurred_at) for name, at in stops.items() if at},
+            "stops_ms": stops,
         },
     )
 

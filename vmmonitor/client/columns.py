@@ -60,7 +60,7 @@ def printable(text: str) -> str:
 
 
 def _cell(name: str, value: Any) -> Any:
-    if name.endswith(("_at", "_until", "_before")):
+    if name.endswith(("_at", "_until", "_before", "_since")):
         return Time(value)
     if isinstance(value, dict | list):
         return json.dumps(value)

@@ -36,6 +36,7 @@ class ListEvent(base.List):
         "rule",
         "incident_id",
         "attributes",
+        "corrected_at",
         "spooled_at",
         "sent_at",
         "received_at",

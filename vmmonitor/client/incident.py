@@ -11,6 +11,8 @@ from vmmonitor.client import base, columns
 
 #: Columns of a terminal, where it cannot be asked.
 WIDTH = 100
+#: Kind of an incident -> when it began.
+BEGAN = {"instance": "the callback on the host", "host": "the host was last watched"}
 #: What ``incident show`` has besides the facts.
 DETAILS = ("timeline", "recoveries", "events")
 
@@ -30,6 +32,7 @@ class ListIncident(base.List):
         "reason",
     )
     LONG = (
+        "kind",
         "instance_uuid",
         "hypervisor_name",
         "project_id",
@@ -42,6 +45,14 @@ class ListIncident(base.List):
     )
     FILTERS = (
         ("--state", {"help": "only in this state; may be repeated"}),
+        (
+            "--kind",
+            {
+                "choices": ("instance", "host"),
+                "help": "only about instances, or about hosts that are not watched; may be "
+                "repeated",
+            },
+        ),
         base.INSTANCE,
         base.HOST,
         ("--cause", {"help": "only with this cause (lifecycle.stopped/failed); may be repeated"}),
@@ -85,7 +96,7 @@ class ShowIncident(base.Show):
         if parsed_args.formatter in base.PROGRAMS:
             return super().take_action(parsed_args)
         incident = base.api(self).show(self.NOUN, parsed_args.ident)
-        self._timeline = incident["timeline"]
+        self._timeline, self._began = incident["timeline"], BEGAN.get(incident["kind"], "")
         names = tuple(name for name in columns.flat(incident) if name not in DETAILS)
         return names, columns.cells(names, incident)
 
@@ -96,20 +107,23 @@ class ShowIncident(base.Show):
         code = super().produce_output(parsed_args, column_names, data)
         if parsed_args.formatter == "table" and not parsed_args.columns:
             width = shutil.get_terminal_size((WIDTH, 24)).columns
-            for line in drawn(self._timeline, width):
+            for line in drawn(self._timeline, width, self._began):
                 self.app.stdout.write(f"{line}\n")
         return code
 
 
-def drawn(timeline: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+def drawn(
+    timeline: Sequence[Mapping[str, Any]], width: int, began: str = BEGAN["instance"]
+) -> Iterator[str]:
     """Yield the lines of a time line, none longer than ``width``.
 
     :param timeline: as the API tells it.
     :param width: columns of the terminal; less than 60 is not served.
+    :param began: when the incident began, in words.
     """
     size = max([len("ms"), *(len(f"{line['ms']:,.1f}") for line in timeline)])
     indent = " " * (size + 12)
-    yield f"{'ms':>{size}}  {'':8}  since the callback on the host"
+    yield f"{'ms':>{size}}  {'':8}  since {began or 'its beginning'}"
     for line in timeline:
         head = f"{line['ms']:>{size},.1f}  {line['kind']:8}  "
         yield from textwrap.wrap(

@@ -47,6 +47,31 @@ not over. 0: without limit.
 An agent is ``late`` when it has not reported for this many times its own report interval.
 """,
     ),
+    cfg.FloatOpt(
+        "unwatched_after",
+        default=60.0,
+        min=0.1,
+        max=86400,
+        mutable=True,
+        help="""
+Seconds for which a host may be unwatched before that is an incident of its own (of the kind
+``host``): since the last report of an agent that is ``late``, or since an agent is ``blind``.
+
+An engine waits as long after its own start. Related options: ``late_after``,
+``[agent] report_interval``.
+""",
+    ),
+    cfg.FloatOpt(
+        "clock_warn",
+        default=1.0,
+        min=0.1,
+        max=86400,
+        mutable=True,
+        help="""
+Seconds by which a host's clock may be off before the engine's log and the reason of its agent say
+so. Times are corrected all the same.
+""",
+    ),
 ]
 
 

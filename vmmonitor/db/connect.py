@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy
+import tenacity
 from oslo_config import cfg
 from oslo_db import options
 from oslo_db.sqlalchemy import engines, exc_filters
@@ -53,6 +54,14 @@ SESSION_SETTINGS: Mapping[str, tuple[str, ...]] = {
         "PRAGMA foreign_keys = ON",
     ),
 }
+
+#: SQLite does not wait, whatever busy_timeout says, where another switches a new file to WAL.
+PATIENTLY = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_message(match="database is locked"),
+    stop=tenacity.stop_after_delay(5),
+    wait=tenacity.wait_random(0.005, 0.05),
+    reraise=True,
+)
 
 #: Marks a connection that is going to write, for SQLite's sake.
 WRITER = "vmmonitor_writer"
@@ -160,6 +169,6 @@ def _on_connect(built: sqlalchemy.Engine, statements: tuple[str, ...]) -> None:
     def settle(connection: Any, record: Any) -> None:
         cursor = connection.cursor()
         for statement in statements:
-            cursor.execute(statement)
+            PATIENTLY.copy()(cursor.execute, statement)
         cursor.close()
         connection.commit()

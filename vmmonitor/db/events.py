@@ -11,7 +11,7 @@ from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import EVENTS, INCIDENTS
 from vmmonitor.model import errors
-from vmmonitor.model.event import RECOVER, Decision, Event, StoredEvent
+from vmmonitor.model.event import RECOVER, Decision, Event, StoredEvent, in_order
 
 LISTING = Listing(
     table=EVENTS,
@@ -85,7 +85,8 @@ def of_incident(tx: Transaction, incident_id: str, limit: int = 100) -> list[Sto
         .order_by(EVENTS.c.occurred_at.desc(), EVENTS.c.id.desc())
         .limit(limit)
     )
-    return [_stored(row) for row in reversed(tx.execute(query).all())]
+    stored = [_stored(row) for row in sorted(tx.execute(query), key=lambda row: row.id)]
+    return [one for _, one in in_order(stored)]
 
 
 def tells_of(
@@ -170,13 +171,17 @@ def _values(stored: StoredEvent) -> tuple[Any, ...]:
         stored.sent_at,
         stored.received_at,
         stored.stored_at,
+        stored.corrected_at,
     )
 
 
 def _stored(row: sa.Row[Any]) -> StoredEvent:
     columns = row._mapping
+    # A version that knew no correction stored none.
+    uncorrected = columns["corrected_at"] is None
+    corrected_at = columns["occurred_at"] if uncorrected else columns["corrected_at"]
     return StoredEvent(
         event=Event(instance=rows.instance(columns), **rows.fields(Event, columns)),
         decision=Decision(**rows.fields(Decision, columns)),
-        **rows.fields(StoredEvent, columns),
+        **(rows.fields(StoredEvent, columns) | {"corrected_at": corrected_at}),
     )

@@ -2,6 +2,7 @@
 """The incidents and their time lines."""
 
 import enum
+import hashlib
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.incident import HOST, INSTANCE, Incident, Step
 
 
 class Keep(enum.Enum):
@@ -27,12 +28,15 @@ KEEP: Final = Keep.KEEP
 #: The states that end at hold_until.
 WAITING = (states.PENDING, states.HELD)
 
+#: What policies and the expectation know of.
+OF_INSTANCE = INCIDENTS.c.kind == INSTANCE
+
 LISTING = Listing(
     table=INCIDENTS,
     key="incident_id",
     time="opened_at",
     filters=frozenset(
-        {"state", "instance_uuid", "host", "cause", "severity", "project_id", "policy"}
+        {"state", "kind", "instance_uuid", "host", "cause", "severity", "project_id", "policy"}
     ),
     sort=frozenset({"opened_at", "updated_at", "host"}),
     default=[("opened_at", "desc")],
@@ -42,8 +46,8 @@ LISTING = Listing(
 def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
     """Store new incidents, all or none.
 
-    :raises vmmonitor.model.errors.Conflict: one of the instances has an open incident already;
-        ``open_for`` in a new transaction returns it.
+    :raises vmmonitor.model.errors.Conflict: one of the instances, or hosts, has an open incident
+        already; ``open_for`` or ``open_for_host`` in a new transaction returns it.
     """
     if not incidents:
         return
@@ -68,6 +72,21 @@ def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Inci
             incident = _incident(row)
             found[incident.instance.uuid] = incident
     return found
+
+
+def open_for_host(tx: Transaction, host: str) -> Incident | None:
+    """Return the open incident of a host, None if there is none, and lock its row."""
+    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _host_key(host))
+    row = tx.execute(query.with_for_update()).first()
+    return None if row is None else _incident(row)
+
+
+def hosts(tx: Transaction) -> list[str]:
+    """Return the hosts that have an open incident, sorted."""
+    query = sa.select(INCIDENTS.c.host).where(
+        INCIDENTS.c.kind == HOST, INCIDENTS.c.open_key.is_not(None)
+    )
+    return list(tx.execute(query.order_by(INCIDENTS.c.host)).scalars())
 
 
 def lock(tx: Transaction, incident_id: str) -> Incident:
@@ -127,6 +146,16 @@ def reschedule(
     )
 
 
+def reword(tx: Transaction, incident: Incident, reason: str, now: int) -> Incident:
+    """Give an incident another reason for the state that it stays in.
+
+    :param now: microseconds since the epoch.
+    :return: the incident as it is then.
+    :raises vmmonitor.model.errors.Conflict: it is not as it was.
+    """
+    return _update(tx, incident, {"reason": reason, "updated_at": now})
+
+
 def relocate(tx: Transaction, incident: Incident, host: str, now: int) -> Incident:
     """Let an incident go with its instance to another host.
 
@@ -176,7 +205,7 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     """
     query = (
         sa.select(INCIDENTS)
-        .where(INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until <= now)
+        .where(OF_INSTANCE, INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until <= now)
         .order_by(INCIDENTS.c.hold_until, INCIDENTS.c.id)
         .limit(limit)
     )
@@ -189,8 +218,24 @@ def next_due(tx: Transaction, now: int) -> int | None:
     :param now: microseconds since the epoch; what is due already, ``due`` returns.
     """
     query = sa.select(sa.func.min(INCIDENTS.c.hold_until))
-    later = query.where(INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until > now)
+    later = query.where(OF_INSTANCE, INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until > now)
     return tx.execute(later).scalar()
+
+
+def put_right(tx: Transaction, now: int) -> int:
+    """Let holds that were set at a time that has not come yet, as the engines' clock was put back,
+    begin now.
+
+    :param now: microseconds since the epoch, engines' clock.
+    :return: how many incidents that concerns.
+    """
+    later = sa.and_(INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.updated_at > now)
+    # In this order: MySQL computes from values that it has set before.
+    changes = {
+        INCIDENTS.c.hold_until: INCIDENTS.c.hold_until - INCIDENTS.c.updated_at + now,
+        INCIDENTS.c.updated_at: now,
+    }
+    return tx.execute(sa.update(INCIDENTS).where(later).ordered_values(*changes.items())).rowcount
 
 
 def get(tx: Transaction, incident_id: str) -> Incident:
@@ -280,7 +325,14 @@ def _columns(incident: Incident) -> dict[str, Any]:
     columns = rows.shallow(incident)
     columns |= rows.of_instance(columns.pop("instance"))
     is_open = incident.state in states.INCIDENT_OPEN
-    return columns | {"open_key": incident.instance.uuid if is_open else None}
+    key = _host_key(incident.host) if incident.kind == HOST else incident.instance.uuid
+    return columns | {"open_key": key if is_open else None}
+
+
+def _host_key(host: str) -> str:
+    """Return the ``open_key`` of a host's incident, which no instance's uuid can be: it is longer
+    than an agent may tell, and of a host's name it holds what fits, however long that is."""
+    return f"host:{hashlib.sha256(host.encode()).hexdigest()[:56]}"
 
 
 def _incident(row: sa.Row[Any]) -> Incident:

@@ -136,6 +136,26 @@ def next_due(tx: Transaction, now: int) -> int | None:
     return min(known, default=None)
 
 
+def put_right(tx: Transaction, now: int) -> int:
+    """Let backoffs, leases and waits that were set at a time that has not come yet, as the
+    engines' clock was put back, begin now.
+
+    Who holds a lease and lives renews it by the new time.
+
+    :param now: microseconds since the epoch, engines' clock.
+    :return: how many recoveries that concerns.
+    """
+    moved = 0
+    for state, moment in DUE.items():
+        begin = RECOVERIES.c.created_at if state == states.REQUESTED else RECOVERIES.c.called_at
+        # In this order: MySQL computes from values that it has set before.
+        changes = {moment: moment - begin + now, begin: now}
+        later = sa.and_(RECOVERIES.c.state == state, begin > now)
+        query = sa.update(RECOVERIES).where(later).ordered_values(*changes.items())
+        moved += tx.execute(query).rowcount
+    return moved
+
+
 def active_for(tx: Transaction, incident_id: str) -> Recovery | None:
     """Return the recovery of an incident that is not over; None if there is none."""
     row = tx.execute(sa.select(RECOVERIES).where(RECOVERIES.c.open_key == incident_id)).first()

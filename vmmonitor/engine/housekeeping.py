@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tidies up: what is too old or too much goes, agents that do not report are late.
+"""Tidies up: what is too old or too much goes. Another thread sees to it that hosts are watched.
 
 Leases that ran out are not its business: the recovery workers look for them all the time.
 """
@@ -11,8 +11,9 @@ from collections.abc import Callable
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import agents, events, incidents
+from vmmonitor.db import events, incidents
 from vmmonitor.db.session import Database
+from vmmonitor.engine.watched import Watch
 from vmmonitor.model.errors import Retriable
 
 LOG = log.getLogger(__name__)
@@ -29,6 +30,7 @@ class Housekeeping:
         """Keep the parts; start nothing."""
         self._conf = conf
         self._database = database
+        self._watch = Watch(conf, database)
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._tidy_up, name="housekeeping", daemon=True),
@@ -59,7 +61,7 @@ class Housekeeping:
     def _watch_agents(self) -> None:
         while not self._stopping.wait(min(1.0, self._conf.housekeeping.interval)):
             try:
-                self.mark_late()
+                self._watch.round()
             except Retriable as error:
                 LOG.debug("Nobody watches the agents: %s", error)
             except Exception:
@@ -85,13 +87,3 @@ class Housekeeping:
                 break
         if total:
             LOG.info("%d %s were too old or too many, and are deleted", total, what)
-
-    def mark_late(self) -> None:
-        """Mark the agents that ought to have reported.
-
-        :raises vmmonitor.model.errors.Retriable: the database is away.
-        """
-        for host in self._database.run(
-            agents.mark_late, self._database.now(), self._conf.housekeeping.late_after
-        ):
-            LOG.warning("The agent of host %s is late: its instances are unwatched", host)

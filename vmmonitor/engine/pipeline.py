@@ -22,6 +22,7 @@ from oslo_log import log
 
 from vmmonitor.db import events, incidents
 from vmmonitor.db.session import Database, Transaction
+from vmmonitor.engine.clocks import Corrections
 from vmmonitor.engine.incidents import Sorting
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import INFO, RECOVER, Decision, Event, StoredEvent
@@ -40,11 +41,13 @@ RACES = 20
 class Parcel:
     """A batch that waits to be stored.
 
+    :param correction: microseconds to add to its host's times.
     :param receipts: will hold one receipt per event, or the error.
     """
 
     batch: wire.Batch
     received_at: int
+    correction: int
     receipts: "concurrent.futures.Future[list[wire.Receipt]]"
 
 
@@ -68,6 +71,7 @@ class Ingest:
         self._database = database
         self._commit_events = commit_events
         self._held = held
+        self._corrections = Corrections(database)
         self._queue: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -78,8 +82,12 @@ class Ingest:
         :param timeout: seconds to wait.
         :raises vmmonitor.model.errors.Retriable: it is not stored, or not in time.
         """
+        received_at = self._database.now()
         parcel = Parcel(
-            batch=batch, received_at=self._database.now(), receipts=concurrent.futures.Future()
+            batch=batch,
+            received_at=received_at,
+            correction=self._corrections.of(batch.host, batch.sent_at, received_at),
+            receipts=concurrent.futures.Future(),
         )
         self._queue.put(parcel)
         try:
@@ -219,7 +227,8 @@ class Ingest:
                 receipts.append(receipt)
                 if receipt is STORED and not isinstance(delivery, str):
                     seen.add(delivery.event.event_id)
-                    stored.append(_stored(delivery, parcel, sorting.place(delivery), now))
+                    incident_id = sorting.place(_corrected(delivery, parcel.correction))
+                    stored.append(_stored(delivery, parcel, incident_id, now))
             answers.append(receipts)
         sorting.write()
         events.insert(tx, stored)
@@ -247,7 +256,16 @@ def _stored(
         sent_at=parcel.batch.sent_at,
         received_at=parcel.received_at,
         stored_at=now,
+        corrected_at=delivery.event.occurred_at + parcel.correction,
     )
+
+
+def _corrected(delivery: wire.Delivery, correction: int) -> wire.Delivery:
+    """Return an event as incidents see it: by the engines' clock, like those of other hosts."""
+    if not correction:
+        return delivery
+    at = delivery.event.occurred_at + correction
+    return dataclasses.replace(delivery, event=dataclasses.replace(delivery.event, occurred_at=at))
 
 
 class _Undo(Exception):

@@ -19,6 +19,7 @@ from oslo_log import log
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
 from vmmonitor.engine.attempts import Attempts, Claim, Outdated
+from vmmonitor.engine.clocks import Leaps
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.incidents import SECOND
 from vmmonitor.engine.workers import AHEAD, Workers
@@ -54,6 +55,9 @@ class Recoveries:
         self._database = database
         self._expectation = expectation
         self._drivers = drivers
+        self._leaps = Leaps()
+        #: Monotonic time until which nobody's lease counts as having run out.
+        self._trust_until = 0.0
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -122,13 +126,23 @@ class Recoveries:
         with self._database.reader() as tx:
             work: list[Incident | Recovery] = [
                 *incidents.due(tx, now, limit),
-                *recoveries.due(tx, now, limit),
+                *self._without_owner(recoveries.due(tx, now, limit), now),
             ]
             moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
         for subject in sorted(work, key=_due_since):
             self._take_up(subject)
         next_due = [(moment - now) / SECOND for moment in moments if moment]
         return min([self._conf.recovery.poll_interval, *next_due])
+
+    def _without_owner(self, due: Sequence[Recovery], now: int) -> Sequence[Recovery]:
+        """Leave out what another engine runs, for the time of a lease after the clock was put
+        forward: whoever lives renews by then what seems to have run out."""
+        looked = self._leaps.look(now)
+        if looked and looked[1] > 0:
+            self._trust_until = time.monotonic() + self._conf.recovery.lease
+        if time.monotonic() >= self._trust_until:
+            return due
+        return [recovery for recovery in due if recovery.state != states.RUNNING]
 
     def _take_up(self, subject: Incident | Recovery) -> None:
         work = (

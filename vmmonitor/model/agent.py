@@ -5,6 +5,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vmmonitor.model import states
+from vmmonitor.model.clock import HostClock
+
+#: The states in which nobody sees what happens on the host.
+UNWATCHED = (states.LATE, states.BLIND)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AgentReport:
@@ -47,8 +53,21 @@ class Agent:
     :param report: its newest report.
     :param state: the report's state, or ``late``.
     :param seen_at: when that report arrived; microseconds, engines' clock.
+    :param clock: what its reports tell of the host's clock.
+    :param unwatched_since: when the host was last watched, if the state is one of UNWATCHED;
+        microseconds, engines' clock.
     """
 
     report: AgentReport
     state: str
     seen_at: int
+    clock: HostClock = HostClock()
+    unwatched_since: int | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state, for a person; it changes only when that does."""
+        if self.state != states.LATE:
+            return self.report.reason
+        before = ": ".join(filter(None, (self.report.state, self.report.reason)))
+        return f"does not report any more; was {before}"

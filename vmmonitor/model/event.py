@@ -3,7 +3,7 @@
 made of it (Decision)."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vmmonitor.model.instance import Instance, Seen
@@ -146,6 +146,8 @@ class StoredEvent:
         when the batch that carried it here left its host.
     :param received_at: when an engine took it, by the engines' clock, like ``stored_at``:
         just before the commit that made it durable.
+    :param corrected_at: when it occurred, by the engines' clock: ``occurred_at`` plus what was
+        known of the host's clock when it arrived.
     """
 
     event: Event
@@ -155,3 +157,22 @@ class StoredEvent:
     sent_at: int
     received_at: int
     stored_at: int
+    corrected_at: int
+
+
+def in_order(stored: Iterable[StoredEvent]) -> list[tuple[int, StoredEvent]]:
+    """Return events in the order in which they happened, each with the time that puts it there.
+
+    On one host that is the order in which they were stored, whatever was done to its clock
+    meanwhile. Hosts are compared by corrected times.
+
+    :param stored: in the order in which they were stored.
+    :return: (microseconds since the epoch, never falling; event).
+    """
+    latest: dict[str, int] = {}
+    placed = []
+    for one in stored:
+        host = one.event.host
+        latest[host] = max(one.corrected_at, latest.get(host, one.corrected_at))
+        placed.append((latest[host], one))
+    return sorted(placed, key=lambda pair: pair[0])

@@ -7,21 +7,28 @@ from typing import Any
 
 from vmmonitor.model.instance import Instance
 
+#: What an incident is about. Policies and the expectation only know of instances.
+INSTANCE = "instance"
+HOST = "host"
+KINDS = (INSTANCE, HOST)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Incident:
-    """One failure of one instance; at most one is open per instance.
+    """One failure of one instance, or one host that is not watched; at most one of each is open.
 
-    All times are microseconds since the epoch.
+    All times are microseconds since the epoch, engines' clock: times of a host's are corrected.
 
-    :param cause: the first event's kind (``lifecycle.stopped/failed``).
+    :param kind: INSTANCE, or HOST: then ``instance`` is nobody, its uuid empty.
+    :param cause: the first event's kind (``lifecycle.stopped/failed``); of a host ``agent.late``
+        or ``agent.blind``.
     :param state: one of the keys of ``states.INCIDENT``.
     :param reason: why it is in that state, for a person to read.
     :param policy: name of the recovery policy that applies; empty if none does.
-    :param opened_at: when the first event occurred on the host, by the host's clock.
-    :param hold_until: nothing acts before; by the engines' clock, like the next ones.
+    :param opened_at: when the first event occurred, or since when the host is not watched.
+    :param hold_until: nothing acts before.
     :param running_at: when the instance was last seen running since the newest failure of
-        this incident, by the host's clock; None if it was not.
+        this incident; None if it was not.
     :param closed_at: when it was resolved, failed or ignored; None while it is open.
     """
 
@@ -39,6 +46,7 @@ class Incident:
     event_count: int = 1
     running_at: int | None = None
     closed_at: int | None = None
+    kind: str = INSTANCE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

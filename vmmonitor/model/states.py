@@ -28,7 +28,8 @@ FAILED = "failed"
 #: It was planned, or the instance is gone. Over.
 IGNORED = "ignored"
 
-#: incident state -> {what happens: next state}. One sentence each: who causes it.
+#: incident state -> {what happens: next state}. One sentence each: who causes it. Of a host, which
+#: is left to people at once, "run" means that it is watched again.
 INCIDENT: Mapping[str, Mapping[str, str]] = {
     PENDING: {
         "confirm": RECOVERING,  # the hold is over, the verdict is "failed", a policy acts

@@ -41,6 +41,7 @@ def view(stored: StoredEvent) -> dict[str, Any]:
         "rule": stored.decision.rule,
         "incident_id": stored.incident_id,
         "occurred_at": times.iso(event.occurred_at),
+        "corrected_at": times.iso(stored.corrected_at),
         "spooled_at": times.iso(stored.spooled_at),
         "sent_at": times.iso(stored.sent_at),
         "received_at": times.iso(stored.received_at),

@@ -43,6 +43,7 @@ def view(incident: Incident) -> dict[str, Any]:
     """Return an incident as it is sent."""
     return {
         "incident_id": incident.incident_id,
+        "kind": incident.kind,
         "instance": dataclasses.asdict(incident.instance),
         "host": incident.host,
         "cause": incident.cause,

@@ -2,11 +2,12 @@
 """Query strings of incidents."""
 
 from vmmonitor.api.schemas import listing
-from vmmonitor.model import states
+from vmmonitor.model import incident, states
 
 INDEX = listing.of(
     filters={
         "state": listing.one_of(tuple(states.INCIDENT)),
+        "kind": listing.one_of(incident.KINDS),
         "instance_uuid": listing.UUID,
         "host": listing.TEXT,
         "cause": listing.TEXT,

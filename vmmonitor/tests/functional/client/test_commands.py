@@ -2,6 +2,7 @@
 """What each command prints, in each format."""
 
 import csv
+import dataclasses
 import io
 
 import fixtures
@@ -9,6 +10,7 @@ import yaml
 
 from vmmonitor.db import incidents
 from vmmonitor.model import errors
+from vmmonitor.model.instance import Instance
 from vmmonitor.tests.fixtures import sample
 from vmmonitor.tests.functional.client import base
 
@@ -143,6 +145,27 @@ class TestIncident(base.CommandTest):
         text = self.printed("incident", "show", CRASH, "-f", "value", "-c", "state")
         self.assertEqual("resolved\n", text)
 
+    def test_a_host_that_is_not_watched(self):
+        self.assertEqual([], self.told("incident", "list", "--kind", "host"))
+        unwatched = dataclasses.replace(
+            sample.FULL,
+            incident_id=sample.CRASH.incident_id[:-1] + "3",
+            kind="host",
+            host="compute-2",
+            instance=Instance(uuid=""),
+            cause="agent.late",
+            state="open",
+        )
+        self.api.database.run(incidents.insert, [unwatched])
+        (told,) = self.told("incident", "list", "--kind", "host")
+        self.assertEqual(
+            ("host", "", "agent.late"), (told["kind"], told["instance_uuid"], told["cause"])
+        )
+        self.assertEqual(2, len(self.told("incident", "list", "--kind", "instance")))
+        text = self.printed("incident", "show", unwatched.incident_id)
+        self.assertRegex(text, r"\| kind +\| host +\|")
+        self.assertIn("since the host was last watched\n", text)
+
 
 class TestRecovery(base.CommandTest):
     def test_list(self):
@@ -163,6 +186,28 @@ class TestAgent(base.CommandTest):
             [(agent["host"], agent["state"]) for agent in agents],
         )
         self.assertEqual(1, len(self.told("agent", "list", "--state", "late")))
+        self.assertEqual(
+            (1.0, 12, None, "2026-11-22T13:00:39.001123Z"),
+            tuple(
+                agents[1][name]
+                for name in ("clock_offset_ms", "spool_depth", "last_event_at", "unwatched_since")
+            ),
+        )
+
+    def test_list_for_a_person(self):
+        lines = self.printed("agent", "list").splitlines()
+        for line, expected in (
+            (1, "host state reason version instances spool last event clock seen"),
+            (3, r"compute-1 up _ 1.0.0 2 0 [-:\d]+ \+1 ms [-:\d]+"),
+            (4, r"compute-2 late does not report 1.0.0 0 12 _ \+1 ms [-:\d]+"),
+            (5, "_ _ any more; was _ _ _ _ _ _"),
+        ):
+            cells = [cell.strip() or "_" for cell in lines[line].split("|")[1:-1]]
+            self.assertRegex(" ".join(cells), f"^{expected}$")
+        text = self.printed("agent", "list", "--long")
+        self.assertIn("| clock_correction_ms |", text)
+        text = self.printed("agent", "list", "-c", "host", "-c", "seen_at", "-f", "value")
+        self.assertEqual("compute-1 2026-11-22T13:16:49.001123Z", text.splitlines()[0])
 
     def test_show(self):
         agent = self.told("agent", "show", "compute-2")

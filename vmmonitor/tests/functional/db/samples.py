@@ -37,7 +37,7 @@ def instance(**fields: Any) -> Instance:
 
 
 def stored(at: int = NOON, incident_id: str | None = None, **fields: Any) -> StoredEvent:
-    """An event that occurred and was stored at ``at``."""
+    """An event that occurred and was stored at ``at``, on a host whose clock is right."""
     known = {
         "event_id": new_id(),
         "host": "compute-1",
@@ -57,6 +57,7 @@ def stored(at: int = NOON, incident_id: str | None = None, **fields: Any) -> Sto
         sent_at=at + 2,
         received_at=at + 3,
         stored_at=at,
+        corrected_at=fields.get("occurred_at", at),
     )
 
 

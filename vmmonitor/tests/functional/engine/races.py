@@ -8,9 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import incidents, recoveries
+from vmmonitor.db import agents, incidents, recoveries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.attempts import Attempts
+from vmmonitor.engine.watched import Watch
 from vmmonitor.model.errors import Conflict
 from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.functional.db import samples
@@ -87,6 +88,36 @@ class EngineRaces:
                 found = incidents.get(tx, claim.incident.incident_id)
                 (recovery,) = recoveries.of_incident(tx, claim.incident.incident_id)
             self.assertEqual(("resolved", "succeeded"), (found.state, recovery.state))
+
+    def test_hosts_that_fall_silent_are_one_incident_each(self: Any) -> None:
+        hosts = [f"node-{number}" for number in range(20)]
+        engines = [
+            Watch(self.conf, database)
+            for database in (self.database, *(self.another() for _ in range(3)))
+        ]
+        self.report_all(hosts, self.database.now() - 100 * samples.SECOND)
+        for engine in engines:
+            engine.round()
+            # As if it had worked for long.
+            engine._working_since = 0
+        self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
+        self.assertEqual([(host, "open", 2) for host in sorted(hosts)], self.of_hosts())
+        self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
+        self.report_all(hosts, self.database.now())
+        self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
+        self.assertEqual([(host, "resolved", 3) for host in sorted(hosts)], self.of_hosts())
+
+    def report_all(self: Any, hosts: list[str], now: int) -> None:
+        for host in hosts:
+            self.database.run(agents.report, samples.report(host=host, sent_at=now), now)
+
+    def of_hosts(self: Any) -> list[tuple[str, str, int]]:
+        """(host, state, length of the time line) of the hosts' incidents."""
+        with self.database.reader() as tx:
+            found = incidents.page(tx, Page(limit=99, filters={"kind": "host"}))
+            return sorted(
+                (one.host, one.state, len(incidents.steps(tx, one.incident_id))) for one in found
+            )
 
     def test_two_engines_call_one_driver_at_a_time_for_each_of_many(self: Any) -> None:
         """Each instance fails once for the driver, then is seen running; all come back."""

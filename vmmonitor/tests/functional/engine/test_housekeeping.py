@@ -88,48 +88,20 @@ class PurgeTest(HousekeepingCase):
         self.assertEqual(10, len(self.events()))
 
 
-class LateTest(HousekeepingCase):
-    def report(self, host: str, **fields) -> None:
-        said = samples.report(host=host, interval=10.0, **fields)
-        self.database.run(agents.report, said, self.clock)
-
-    def test_who_is_silent_is_late_until_it_reports_again(self):
-        self.report("a")
-        self.later(30)
-        self.housekeeping().mark_late()
-        self.assertEqual("up", self.state("a"))
-        self.later(0.1)
-        self.housekeeping().mark_late()
-        self.assertEqual("late", self.state("a"))
-        self.report("a")
-        self.housekeeping().mark_late()
-        self.assertEqual("up", self.state("a"))
-
-    def test_blind_and_behind_can_be_late_too_and_stopped_never(self):
-        for state in ("blind", "behind", "stopped"):
-            self.report(state, state=state)
-        self.later(3600)
-        self.housekeeping().mark_late()
-        found = [self.state(host) for host in ("blind", "behind", "stopped")]
-        self.assertEqual(["late", "late", "stopped"], found)
-
-    def test_the_factor_is_the_operators(self):
-        self.set(late_after=10.0)
-        self.report("a")
-        self.later(99)
-        self.housekeeping().mark_late()
-        self.assertEqual("up", self.state("a"))
-
-
 class ThreadsTest(HousekeepingCase):
     def test_both_are_done_again_and_again(self):
         self.set(keep_days=1)
         self.events_of(1)
-        self.database.run(agents.report, samples.report(), self.clock)
+        self.database.run(agents.report, samples.report(interval=0.1), self.clock)
         self.started()
         self.clock += 2 * DAY
         eventually(lambda: not self.events())
-        eventually(lambda: self.state("compute-1") == "late")
+
+        def late():
+            self.later(0.05)
+            return self.state("compute-1") == "late"
+
+        eventually(late)
 
     def test_nothing_ends_them(self):
         real = self.database.run

@@ -10,7 +10,7 @@ import fixtures
 import sqlalchemy as sa
 from oslo_db import exception
 
-from vmmonitor.db import events, session
+from vmmonitor.db import connect, events, session
 from vmmonitor.model import errors
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RECORD
@@ -258,7 +258,7 @@ class AwayTest(base.EngineCase):
         left = [count]
 
         def commit(connection):
-            if left[0]:
+            if left[0] and connection.get_execution_options().get(connect.WRITER):
                 left[0] -= 1
                 connection.connection.commit()
                 raise exception.DBConnectionError(OSError("server has gone away"))

@@ -76,6 +76,25 @@ class TestMerge(unittest.TestCase):
         line = merged(steps=[early])[0]
         self.assertEqual((-1.5, "decision"), (line["ms"], line["kind"]))
 
+    def test_a_host_whose_clock_is_an_hour_ahead(self):
+        hour = 3_600_000_000
+        ahead = [
+            dataclasses.replace(
+                one,
+                event=dataclasses.replace(one.event, occurred_at=one.event.occurred_at + hour),
+                spooled_at=one.spooled_at + hour,
+                sent_at=one.sent_at + hour,
+            )
+            for one in EVENTS
+        ]
+        self.assertEqual(merged(), merged(events=ahead))
+
+    def test_a_host_keeps_its_order_when_its_clock_is_put_back(self):
+        first, second = EVENTS
+        early = dataclasses.replace(second, corrected_at=sample.BEGIN - 5_000_000)
+        lines = [line for line in merged(events=[first, early]) if line["kind"] == "event"]
+        self.assertEqual([0.0, -5000.0], [line["ms"] for line in lines])
+
     def test_at_equal_times_events_come_first_and_steps_keep_their_order(self):
         steps = [
             dataclasses.replace(sample.STEPS[0], at=sample.BEGIN, message=str(number))

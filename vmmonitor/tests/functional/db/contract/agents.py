@@ -2,12 +2,14 @@
 """What every database must do with agents and inventories."""
 
 import dataclasses
+import functools
 from typing import Any
 
 from vmmonitor.db import agents
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors, states
 from vmmonitor.model.agent import Agent
+from vmmonitor.model.clock import HostClock
 from vmmonitor.model.instance import Seen
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
@@ -20,12 +22,21 @@ class AgentsContract:
     def test_the_newest_report_is_what_the_agent_is(self: Any) -> None:
         first = samples.report()
         self.assertEqual("", self.database.run(agents.report, first, NOON))
-        self.assertEqual(Agent(report=first, state=states.UP, seen_at=NOON), self._get())
+        clock = HostClock(samples=(0,))
+        expected = Agent(report=first, state=states.UP, seen_at=NOON, clock=clock)
+        self.assertEqual(expected, self._get())
         second = dataclasses.replace(
             first, state=states.BLIND, reason="libvirt is away", interval=2.5, figures={}
         )
         self.database.run(agents.report, second, NOON + 1)
-        self.assertEqual(Agent(report=second, state=states.BLIND, seen_at=NOON + 1), self._get())
+        expected = Agent(
+            report=second,
+            state=states.BLIND,
+            seen_at=NOON + 1,
+            clock=HostClock(samples=(0, 1)),
+            unwatched_since=NOON + 1,
+        )
+        self.assertEqual(expected, self._get())
 
     def test_the_same_report_twice(self: Any) -> None:
         for _ in range(2):
@@ -49,6 +60,62 @@ class AgentsContract:
         self.assertEqual(states.STOPPED, self._get("c").state)
         self.database.run(agents.report, samples.report(host="a"), after)
         self.assertEqual(states.UP, self._get("a").state)
+
+    def test_nobody_is_late_who_had_no_chance_to_report(self: Any) -> None:
+        self.database.run(agents.report, samples.report(interval=10.0), NOON)
+        began = NOON + 3600 * SECOND
+        grace = 30 * SECOND
+        late = functools.partial(self.database.run, agents.mark_late)
+        self.assertEqual([], late(began, 3.0, began))
+        self.assertEqual([], late(began + grace, 3.0, began))
+        self.assertEqual(["compute-1"], late(began + grace + 1, 3.0, began))
+        self.assertEqual(NOON, self._get().unwatched_since)
+
+    def test_since_when_a_host_is_unwatched(self: Any) -> None:
+        for after, state, expected in (
+            (0, states.UP, None),
+            (1, states.BLIND, 1),
+            (2, states.BLIND, 1),
+            (3, states.BEHIND, None),
+            (4, states.BLIND, 4),
+        ):
+            self.database.run(agents.report, samples.report(state=state), NOON + after)
+            since = self._get().unwatched_since
+            self.assertEqual(expected, since and since - NOON, (after, state))
+        self.database.run(agents.mark_late, NOON + 60 * SECOND, 3.0)
+        self.assertEqual((states.LATE, NOON + 4), (self._get().state, self._get().unwatched_since))
+        with self.database.reader() as tx:
+            self.assertEqual([], agents.unwatched(tx, NOON + 4))
+            self.assertEqual(["compute-1"], agents.unwatched(tx, NOON + 5))
+        self.database.run(agents.report, samples.report(state=states.STOPPED), NOON)
+        self.assertIsNone(self._get().unwatched_since)
+
+    def test_a_clock_that_is_wrong(self: Any) -> None:
+        hour = 3600 * SECOND
+        for host, ahead in (("ahead", hour), ("right", -1000), ("behind", -hour)):
+            said = samples.report(host=host, sent_at=NOON + ahead)
+            self.database.run(agents.report, said, NOON)
+        self.assertEqual(HostClock(samples=(1000,), offset=1000), self._get("right").clock)
+        with self.database.reader() as tx:
+            self.assertEqual({"ahead": -hour, "behind": hour}, agents.corrections(tx))
+            self.assertEqual({"ahead": -hour, "behind": hour}, agents.clocks(tx, 1000))
+            self.assertEqual(3, len(agents.clocks(tx, 999)))
+
+    def test_what_was_seen_in_the_future_was_seen_now(self: Any) -> None:
+        self.database.run(agents.report, samples.report(), NOON + SECOND)
+        self.database.run(agents.report, samples.report(host="b", state=states.BLIND), NOON + 2)
+        self.database.run(agents.report, samples.report(host="old"), NOON - SECOND)
+        self.assertEqual(2, self.database.run(agents.put_right, NOON))
+        self.assertEqual(0, self.database.run(agents.put_right, NOON))
+        self.assertEqual((NOON, None), (self._get().seen_at, self._get().unwatched_since))
+        self.assertEqual((NOON, NOON), (self._get("b").seen_at, self._get("b").unwatched_since))
+        self.assertEqual(NOON - SECOND, self._get("old").seen_at)
+
+    def test_a_row_that_is_locked_is_as_it_is(self: Any) -> None:
+        self.database.run(agents.report, samples.report(), NOON)
+        with self.database.writer() as tx:
+            self.assertEqual(self._get(), agents.lock(tx, "compute-1"))
+            self.assertIsNone(agents.lock(tx, "nowhere"))
 
     def test_an_inventory_replaces_the_one_before(self: Any) -> None:
         self.database.run(agents.report, samples.report(), NOON)

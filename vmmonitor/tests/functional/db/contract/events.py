@@ -4,9 +4,12 @@
 import dataclasses
 from typing import Any
 
+import sqlalchemy as sa
+
 from vmmonitor.db import events, incidents
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
+from vmmonitor.db.tables import EVENTS
 from vmmonitor.model import errors
 from vmmonitor.model.event import INFO, RECORD, Decision
 from vmmonitor.tests.functional.db import samples
@@ -26,6 +29,14 @@ class EventsContract:
         self.database.run(events.insert, [event])
         with self.database.reader() as tx:
             self.assertEqual(event, events.get(tx, event.event.event_id))
+
+    def test_an_event_of_an_older_engine_is_not_corrected(self: Any) -> None:
+        event = dataclasses.replace(samples.stored(), corrected_at=NOON + 5)
+        self.database.run(events.insert, [event])
+        with self.database.writer() as tx:
+            tx.execute(sa.update(EVENTS).values(corrected_at=None))
+            found = events.get(tx, event.event.event_id)
+        self.assertEqual(dataclasses.replace(event, corrected_at=NOON), found)
 
     def test_no_such_event(self: Any) -> None:
         with self.database.reader() as tx, self.assertRaises(errors.NotFound):
@@ -82,13 +93,15 @@ class EventsContract:
     def test_the_newest_of_an_incident_oldest_first(self: Any) -> None:
         incident_id = samples.new_id()
         batch = [samples.stored(NOON, incident_id, sequence=number) for number in range(5)]
-        batch.append(samples.stored(NOON - SECOND, incident_id, sequence=9))
+        batch.append(samples.stored(NOON - SECOND, incident_id, sequence=9, host="compute-2"))
+        # The host's clock was put back.
+        batch.append(samples.stored(NOON - 9 * SECOND, incident_id, sequence=5))
         self.database.run(events.insert, [*batch, samples.stored()])
         with self.database.reader() as tx:
             found = events.of_incident(tx, incident_id, limit=3)
             everything = events.of_incident(tx, incident_id)
         self.assertEqual([2, 3, 4], [event.event.sequence for event in found])
-        self.assertEqual([9, 0, 1, 2, 3, 4], [event.event.sequence for event in everything])
+        self.assertEqual([9, 0, 1, 2, 3, 4, 5], [event.event.sequence for event in everything])
 
     def test_what_an_incident_tells_of(self: Any) -> None:
         incident_id = samples.new_id()

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from vmmonitor.db import incidents, recoveries
+from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors, states
 from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.instance import Instance
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -24,6 +26,56 @@ class IncidentsContract:
         self.assertEqual(incident, self._get(incident))
         found = self._open_for(incident.instance.uuid, samples.new_id())
         self.assertEqual({incident.instance.uuid: incident}, found)
+
+    def test_a_host_has_one_open_incident_and_no_instance_is_in_its_way(self: Any) -> None:
+        host = "compute-" + "1" * 247
+        incident = self._of_host(host)
+        impostor = samples.incident(instance=samples.instance(uuid=f"host:{host}"[:36]))
+        self.database.run(incidents.insert, [incident, self._of_host("other"), impostor])
+        with self.assertRaises(errors.Conflict):
+            self.database.run(incidents.insert, [self._of_host(host)])
+        with self.database.writer() as tx:
+            self.assertEqual(incident, incidents.open_for_host(tx, host))
+            self.assertIsNone(incidents.open_for_host(tx, "nowhere"))
+            self.assertEqual([host, "other"], incidents.hosts(tx))
+        moved = self.database.run(incidents.move, incident, "leave", reason="x", now=NOON)
+        self.database.run(incidents.move, moved, "run", reason="watched", now=NOON + 1)
+        self.database.run(incidents.insert, [self._of_host(host)])
+        with self.database.reader() as tx:
+            page = Page(limit=9, filters={"kind": "host", "host": host})
+            self.assertEqual(2, len(incidents.page(tx, page)))
+
+    def test_nobody_acts_on_a_host(self: Any) -> None:
+        self.database.run(incidents.insert, [self._of_host("a")])
+        with self.database.reader() as tx:
+            self.assertEqual([], incidents.due(tx, NOON + 1, 9))
+            self.assertIsNone(incidents.next_due(tx, NOON - 1))
+
+    def _of_host(self: Any, host: str) -> Incident:
+        return samples.incident(kind="host", host=host, instance=Instance(uuid=""))
+
+    def test_another_reason_for_the_same_state(self: Any) -> None:
+        incident = self._of_host("a")
+        self.database.run(incidents.insert, [incident])
+        found = self.database.run(incidents.reword, incident, "why", NOON + 5)
+        expected = dataclasses.replace(incident, reason="why", updated_at=NOON + 5)
+        self.assertEqual(expected, found)
+        self.database.run(incidents.move, incident, "leave", reason="x", now=NOON)
+        with self.assertRaises(errors.Conflict):
+            self.database.run(incidents.reword, incident, "late", NOON + 6)
+
+    def test_a_hold_that_begins_in_the_future_begins_now(self: Any) -> None:
+        hour = 3600 * SECOND
+        hold = {"hold_until": NOON + hour + 15 * SECOND, "updated_at": NOON + hour}
+        held = samples.incident(**hold)
+        over = samples.incident(state=states.OPEN, **hold)
+        old = samples.incident(hold_until=NOON + hour)
+        self.database.run(incidents.insert, [held, over, old])
+        self.assertEqual(1, self.database.run(incidents.put_right, NOON))
+        self.assertEqual(0, self.database.run(incidents.put_right, NOON))
+        now = self._get(held)
+        self.assertEqual((NOON + 15 * SECOND, NOON), (now.hold_until, now.updated_at))
+        self.assertEqual([over, old], [self._get(over), self._get(old)])
 
     def test_no_such_incident(self: Any) -> None:
         with self.database.reader() as tx, self.assertRaises(errors.NotFound):

@@ -27,6 +27,27 @@ class RecoveriesContract:
             with self.assertRaises(errors.NotFound):
                 recoveries.get(tx, "nothing")
 
+    def test_what_begins_in_the_future_begins_now(self: Any) -> None:
+        begin = NOON + 3600 * SECOND
+        later = {
+            "created_at": begin,
+            "not_before": begin + 2 * SECOND,
+            "called_at": begin,
+            "lease_until": begin + 30 * SECOND,
+            "wait_until": begin + 60 * SECOND,
+        }
+        three = [samples.recovery(**later, state=state) for state in recoveries.DUE]
+        past = samples.recovery(lease_until=begin, called_at=NOON, state=states.RUNNING)
+        for one in [*three, past]:
+            self.database.run(recoveries.insert, one)
+        self.assertEqual(3, self.database.run(recoveries.put_right, NOON))
+        self.assertEqual(0, self.database.run(recoveries.put_right, NOON))
+        requested, running, waiting = (self._get(one) for one in three)
+        self.assertEqual((NOON, NOON + 2 * SECOND), (requested.created_at, requested.not_before))
+        self.assertEqual((NOON, NOON + 30 * SECOND), (running.called_at, running.lease_until))
+        self.assertEqual((NOON, NOON + 60 * SECOND), (waiting.called_at, waiting.wait_until))
+        self.assertEqual(past, self._get(past))
+
     def test_an_incident_has_one_active_recovery(self: Any) -> None:
         first = samples.recovery()
         second = samples.recovery(incident_id=first.incident_id, attempt=2, created_at=NOON + 1)
