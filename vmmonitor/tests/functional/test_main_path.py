@@ -65,7 +65,7 @@ class MainPathTest(testtools.TestCase):
         agent = AgentService(self.conf, self.transport, lambda: filters)
         agent.start()
         self.addCleanup(agent.stop)
-        eventually(lambda: agent.pipeline.reachability, what="the agent sees its host")
+        eventually(lambda: "libvirt" in agent.pipeline.reachability, what="it sees its host")
         return agent
 
     def fail(self, agent: AgentService, cause: str) -> None:
