@@ -35,6 +35,10 @@ class RawEvent:
     :param instance: at least its uuid; what is missing is completed from what is remembered.
     :param attributes: everything else that was told (path, device, reason); JSON values only.
     :param seen: the instance as it is now, where the source had reason to look.
+    :param host: the host that a source inside an engine speaks of; an agent always speaks of its
+        own.
+    :param event_id: of 36 characters, where several engines may learn of the same thing, and each
+        makes the same id of it; empty: one is made. An agent always makes one.
     """
 
     source: str
@@ -44,6 +48,8 @@ class RawEvent:
     instance: Instance
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seen: Seen | None = None
+    host: str = ""
+    event_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
