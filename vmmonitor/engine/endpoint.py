@@ -44,3 +44,19 @@ class Endpoint(EngineEndpoint):
         :raises vmmonitor.model.errors.Retriable: it is not stored.
         """
         self._database.run(agents.replace_inventory, host, digest, seen, self._database.now())
+
+    def store_inventory_changes(self, changes: wire.InventoryChanges) -> str:
+        """Change a host's inventory, if it is the one that the changes are about.
+
+        :returns: digest of the inventory that is stored then.
+        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        """
+        return self._database.run(
+            agents.change_inventory,
+            changes.host,
+            changes.base_digest,
+            changes.digest,
+            changes.changed,
+            changes.gone,
+            self._database.now(),
+        )

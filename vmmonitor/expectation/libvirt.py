@@ -4,8 +4,9 @@
 from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation
-from vmmonitor.model import instance
+from vmmonitor.model import expected, instance
 from vmmonitor.model.event import RUNNING_AGAIN, Event
+from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
 BY_HOST = "lifecycle.stopped/shutdown by host"
@@ -71,6 +72,15 @@ SYMPTOMS = {
     "watchdog": "its guest did not feed its watchdog in time",
 }
 
+#: What reconciliation found: it tells a state, as libvirt's own words do.
+RECONCILED = {
+    "reconcile.not_running/failed": (FAILED, "it ended by itself, and no event told of it"),
+    "reconcile.not_running/crashed": (FAILED, "it crashed, and no event told of it"),
+    "reconcile.two_hosts": (FAILED, "it runs on two hosts at once, which destroys its data"),
+}
+#: As ``lifecycle.stopped/vanished``: nobody saw its end, so nobody knows whether it was wanted.
+UNSEEN = (UNKNOWN, "it may have failed, or somebody had it stopped while nobody watched")
+
 DEFINITIONS = ("lifecycle.defined", "lifecycle.undefined")
 
 
@@ -92,12 +102,41 @@ class LibvirtExpectation(Expectation):
         last, since = here[newest], here[newest + 1 :]
         if last.type in RUNNING_AGAIN:
             return _symptom(since) or _verdict(last, UNKNOWN, "it runs again")
+        if last.source == "reconcile":
+            return _verdict(last, *RECONCILED.get(last.cause, UNSEEN))
         if instance.STATE_AFTER[last.type] == instance.SHUTOFF and _is_removed(since):
             return _verdict(last, GONE, "and it was removed from its host then")
         return _verdict(last, *MEANING.get(_cause(last), (UNKNOWN, "which is not conclusive")))
 
+    def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
+        """Expect to run on its host what ran there and is lost: it ended, or was gone when an
+        agent without memory looked, and no event says why; or its host should have started it,
+        and could not. Of anything else nothing is expected.
+
+        Pure. It cannot be told where an instance was stopped on purpose while its agent was away
+        that has lost its memory since: ``judge`` calls that unknown, and nothing acts on it.
+        """
+        running = {
+            sight.seen.instance.uuid for sight in sights if sight.seen.state == instance.RUNNING
+        }
+        return Survey(
+            expected=[
+                Expected(
+                    instance=sight.seen.instance,
+                    host=sight.host,
+                    state=expected.RUNNING,
+                    updated_at=sight.lost_at,
+                )
+                for sight in sights
+                if sight.lost_at and sight.seen.instance.uuid not in running
+            ],
+            whole=True,
+        )
+
 
 def _tells_state(event: Event) -> bool:
+    if event.source == "reconcile":
+        return event.type != "reconcile.agrees"
     return event.type in instance.STATE_AFTER or event.type in RUNNING_AGAIN
 
 

@@ -294,22 +294,21 @@ def read_report(form: Any) -> AgentReport:
     )
 
 
-def write_inventory(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
-    """Return the form of a whole inventory; what starts an instance again stays on its host."""
-    return {
-        "schema": SCHEMA,
-        "host": host,
-        "digest": digest,
-        "instances": [
-            {
-                "instance": write_instance(one.instance),
-                "state": one.state[:WORD_LENGTH],
-                "reason": one.reason[:WORD_LENGTH],
-                "persistent": one.persistent,
-            }
-            for one in seen
-        ],
+def write_seen(seen: Seen) -> dict[str, Any]:
+    """Return the form of an instance in an inventory; what starts it again stays on its host."""
+    form = {
+        "instance": write_instance(seen.instance),
+        "state": seen.state[:WORD_LENGTH],
+        "reason": seen.reason[:WORD_LENGTH],
+        "persistent": seen.persistent,
     }
+    return form | {"autostart": True} if seen.autostart else form
+
+
+def write_inventory(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
+    """Return the form of a whole inventory."""
+    instances = [write_seen(one) for one in seen]
+    return {"schema": SCHEMA, "host": host, "digest": digest, "instances": instances}
 
 
 def read_inventory(form: Any) -> tuple[str, str, list[Seen]]:
@@ -318,24 +317,74 @@ def read_inventory(form: Any) -> tuple[str, str, list[Seen]]:
     :raises vmmonitor.model.errors.InvalidMessage: it is not an inventory's form.
     """
     check_schema(form)
-    instances = form.get("instances")
+    host = _text(form, "host", NAME_LENGTH, required=True)
+    return host, _text(form, "digest", WORD_LENGTH), _read_seen(form, "instances")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class InventoryChanges:
+    """What turns the inventory with one digest into the one with another.
+
+    :param base_digest: of the inventory that is changed.
+    :param digest: of what it is then.
+    :param changed: the instances that are new or another way than before.
+    :param gone: uuids of those that the host does not have any more.
+    """
+
+    host: str
+    base_digest: str
+    digest: str
+    changed: Sequence[Seen]
+    gone: Sequence[str]
+
+
+def write_inventory_changes(changes: InventoryChanges) -> dict[str, Any]:
+    """Return the form of what changed in an inventory."""
+    return {
+        "schema": SCHEMA,
+        "host": changes.host,
+        "base_digest": changes.base_digest,
+        "digest": changes.digest,
+        "changed": [write_seen(one) for one in changes.changed],
+        "gone": list(changes.gone),
+    }
+
+
+def read_inventory_changes(form: Any) -> InventoryChanges:
+    """Return what changed in an inventory.
+
+    :raises vmmonitor.model.errors.InvalidMessage: it is not the form of that.
+    """
+    check_schema(form)
+    gone = form.get("gone")
+    if not isinstance(gone, Sequence) or isinstance(gone, str):
+        raise InvalidMessage("gone must be a list")
+    if not all(isinstance(uuid, str) and len(uuid) <= ID_LENGTH for uuid in gone):
+        raise InvalidMessage("gone must be a list of uuids")
+    return InventoryChanges(
+        host=_text(form, "host", NAME_LENGTH, required=True),
+        base_digest=_text(form, "base_digest", WORD_LENGTH),
+        digest=_text(form, "digest", WORD_LENGTH),
+        changed=_read_seen(form, "changed"),
+        gone=gone,
+    )
+
+
+def _read_seen(form: Mapping[str, Any], key: str) -> list[Seen]:
+    instances = form.get(key)
     if not isinstance(instances, Sequence) or isinstance(instances, str):
-        raise InvalidMessage("instances must be a list")
-    seen = [
+        raise InvalidMessage(f"{key} must be a list")
+    return [
         Seen(
             instance=read_instance(one.get("instance")),
             state=_text(one, "state", WORD_LENGTH, required=True),
             reason=_text(one, "reason", WORD_LENGTH),
             persistent=bool(one.get("persistent", True)),
+            autostart=bool(one.get("autostart", False)),
         )
         for one in instances
         if isinstance(one, Mapping)
     ]
-    return (
-        _text(form, "host", NAME_LENGTH, required=True),
-        _text(form, "digest", WORD_LENGTH),
-        seen,
-    )
 
 
 # -- pieces ------------------------------------------------------------------------------------
