@@ -12,7 +12,7 @@ from typing import Any
 
 from vmmonitor.agent.told import Told, fingerprint
 from vmmonitor.model import instance as states
-from vmmonitor.model.event import Listing, RawEvent
+from vmmonitor.model.event import WITHOUT_A_CAUSE, Listing, RawEvent
 from vmmonitor.model.instance import Instance, Seen
 
 #: (state, reason) now -> (type, detail) of the event that must have been missed. A state that
@@ -38,6 +38,10 @@ LEGIBLE = frozenset(MISSED_TYPE)
 TOLD_BY_LISTINGS = frozenset({"lifecycle.started", "lifecycle.stopped", "lifecycle.crashed"})
 #: How a migration to this host begins. The instance runs here when it is resumed, not before.
 ARRIVING = ("lifecycle.started", "migrated")
+#: Detail of the pause that ends a live migration on the host that the instance leaves.
+MOVED = "migrated"
+#: Who shuts down an instance that is not ended by its host.
+BY_GUEST = "guest"
 #: Detail of the stop of an instance of which its host keeps no trace.
 VANISHED = "vanished"
 
@@ -116,8 +120,9 @@ class Inventory:
         """Take in an event and complete it with what is known of its instance.
 
         :returns: the event with every fact of the instance, and with ``shutdown_by`` where a
-            stop follows a shutdown, or ``was_arriving`` where it never ran here; None if a
-            listing has told the same thing already.
+            stop follows a shutdown, ``was_arriving`` where it never ran here, or ``follows``
+            where a fact without a cause follows what explains it; None if a listing has told the
+            same thing already.
         """
         uuid = raw.instance.uuid
         known = self._known.get(uuid)
@@ -130,6 +135,8 @@ class Inventory:
         attributes = dict(raw.attributes)
         if raw.type == "lifecycle.stopped" and known:
             attributes |= _before_its_stop(known)
+        elif raw.type in WITHOUT_A_CAUSE and known:
+            attributes |= _before_its_stop(known) | _explained_by(known)
         self._take_in(raw, instance, known)
         return dataclasses.replace(raw, instance=instance, attributes=attributes, seen=None)
 
@@ -294,6 +301,19 @@ def _before_its_stop(known: Known) -> dict[str, Any]:
     """What was under way, as attributes of the stop that follows."""
     attributes: dict[str, Any] = {"shutdown_by": known.stopping} if known.stopping else {}
     return attributes | ({"was_arriving": True} if known.arriving else {})
+
+
+def _explained_by(known: Known) -> dict[str, str]:
+    """Why its process ends, where that was told before: it stopped, its guest is shutting down,
+    or it has moved to another host."""
+    seen = known.seen
+    if seen.state == states.SHUTOFF:
+        return {"follows": f"lifecycle.stopped/{seen.reason}"}
+    if known.stopping == BY_GUEST:
+        return {"follows": f"lifecycle.shutdown/{BY_GUEST}"}
+    if seen.state == states.PAUSED and _reason(seen) == MOVED:
+        return {"follows": f"lifecycle.suspended/{MOVED}"}
+    return {}
 
 
 def _told_already(known: Known, raw: RawEvent) -> bool:

@@ -18,12 +18,15 @@ from vmmonitor.agent.told import NOTHING, Told
 from vmmonitor.model import states
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import VmmonitorError
+from vmmonitor.model.event import Reachability
 from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.rpc.transport import Unsupported
 
 LOG = log.getLogger(__name__)
 
+#: The source from which all is learnt that an agent has to know; the others add to it.
+SPINE = "libvirt"
 #: Seconds after which a report that nobody took is made again.
 AGAIN = 2.0
 #: Seconds between two words: changes that come meanwhile are told together.
@@ -182,21 +185,32 @@ class Reporter:
         )
 
     def state(self) -> tuple[str, str]:
-        """Return the agent's state and why it is not ``up``; the gravest reason wins."""
+        """Return the agent's state and why it is not ``up``; the gravest reason wins.
+
+        One that is ``up`` may have a reason too: a source beside libvirt's sees nothing.
+        """
         if self._stopping.is_set():
             return states.STOPPED, "stopped on purpose"
-        for word in list(self._pipeline.reachability.values()):
-            if not word.reachable:
-                return states.BLIND, f"source {word.source}: {word.reason}"
-        if not self._pipeline.reachability:
+        words = dict(self._pipeline.reachability)
+        blind = [word for word in words.values() if not word.reachable]
+        if SPINE in self._conf.agent.sources:
+            words = {name: word for name, word in words.items() if name == SPINE}
+        if not words:
             return states.BLIND, "no source has seen this host yet"
+        for word in words.values():
+            if not word.reachable:
+                return states.BLIND, _blindness(word)
         if self._pipeline.trouble:
             return states.BEHIND, self._pipeline.trouble
         depth, trouble = self._spool.depth, self._forwarder.trouble
         if depth > self._conf.agent.behind_mark or (depth and trouble):
             why = trouble or "the engine takes them slowly"
             return states.BEHIND, f"{depth} events are spooled: {why}"
-        return states.UP, ""
+        return states.UP, _blindness(blind[0]) if blind else ""
+
+
+def _blindness(word: Reachability) -> str:
+    return f"source {word.source}: {word.reason}"
 
 
 def _word(state: str, reason: str) -> tuple[str, str]:

@@ -20,7 +20,6 @@ PAUSED = "reconcile.paused"
 UNEXPECTED = "reconcile.unexpected"
 TWO_HOSTS = "reconcile.two_hosts"
 WRONG_HOST = "reconcile.wrong_host"
-OVER = "reconcile.agrees"
 
 #: Reality is as it should be, or nothing is expected.
 AGREES = "agrees"

@@ -28,12 +28,11 @@ from vmmonitor.engine.reality import Reality
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import expected as should
 from vmmonitor.model.errors import Conflict, Retriable
-from vmmonitor.model.event import RawEvent
+from vmmonitor.model.event import AGREES_AGAIN, RECONCILE_SOURCE, RawEvent
 from vmmonitor.model.expected import Expected, Mismatch, Noted, Sight
 
 LOG = log.getLogger(__name__)
 
-SOURCE = "reconcile"
 #: Makes the ids of events; any fixed value would do.
 NAMESPACE = uuid.UUID("5f1d9a3e-6f0b-4c7e-9d57-2f6f5f1b8a10")
 SECOND = 1_000_000
@@ -221,7 +220,7 @@ def _new(word: Mismatch, now: int) -> Noted:
 
 def _event(word: Mismatch, noted: Noted, event_id: str) -> RawEvent:
     return RawEvent(
-        source=SOURCE,
+        source=RECONCILE_SOURCE,
         type=word.type,
         detail=word.detail,
         occurred_at=noted.first_seen_at,
@@ -234,8 +233,8 @@ def _event(word: Mismatch, noted: Noted, event_id: str) -> RawEvent:
 
 def _over(told: Noted, now: int) -> RawEvent:
     return RawEvent(
-        source=SOURCE,
-        type=mismatch.OVER,
+        source=RECONCILE_SOURCE,
+        type=AGREES_AGAIN,
         detail=told.told_key.partition(" ")[0].removeprefix("reconcile."),
         occurred_at=now,
         instance=told.instance,

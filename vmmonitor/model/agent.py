@@ -13,7 +13,7 @@ class AgentReport:
     All times are microseconds since the epoch.
 
     :param state: one of ``states.AGENT``, except late, which only an engine can tell.
-    :param reason: why it is not ``up``; empty if it is.
+    :param reason: why it is not ``up``; if it is, which of its sources sees nothing.
     :param sent_at: by the host's clock.
     :param started_at: when the agent's process started, by the host's clock.
     :param spool_depth: events that are spooled and not yet acknowledged.

@@ -81,6 +81,26 @@ class EventTest(unittest.TestCase):
             learnt = inventory.learn(raw("lifecycle.stopped/failed", at=22))
             self.assertNotIn("was_arriving", learnt.attributes)
 
+    def test_the_end_of_a_process_tells_what_it_follows(self):
+        for cause, follows in (
+            ("lifecycle.stopped/destroyed", "lifecycle.stopped/destroyed"),
+            ("lifecycle.shutdown/guest", "lifecycle.shutdown/guest"),
+            ("lifecycle.suspended/migrated", "lifecycle.suspended/migrated"),
+            ("lifecycle.suspended/ioerror", None),
+            ("lifecycle.shutdown/host", None),
+            ("reboot/", None),
+        ):
+            inventory = knowing(seen())
+            inventory.learn(raw(cause))
+            learnt = inventory.learn(raw("process.exited/", at=21, source="process"))
+            self.assertEqual(follows, learnt.attributes.get("follows"), cause)
+
+    def test_the_process_of_one_that_never_arrived(self):
+        inventory = Inventory({})
+        inventory.learn(raw("lifecycle.started/migrated"))
+        learnt = inventory.learn(raw("process.exited/", source="process"))
+        self.assertTrue(learnt.attributes["was_arriving"])
+
     def test_states_follow_the_events(self):
         inventory = knowing(seen())
         for cause, state in (

@@ -55,7 +55,9 @@ class ReporterTest(testtools.TestCase):
     def test_each_state_has_its_reason_and_the_gravest_wins(self):
         state = self.reporter.state
         self.assertEqual(("blind", "no source has seen this host yet"), state())
-        self.pipeline.reachability = {"libvirt": reach("libvirt"), "x": reach("x")}
+        self.pipeline.reachability = {"x": reach("x")}
+        self.assertEqual("blind", state()[0], "libvirt's source has not, which tells the most")
+        self.pipeline.reachability["libvirt"] = reach("libvirt")
         self.assertEqual(("up", ""), state())
         self.forwarder.trouble = "no answer in time"
         self.assertEqual(("up", ""), state(), "nothing waits")
@@ -67,10 +69,16 @@ class ReporterTest(testtools.TestCase):
         self.assertEqual(("behind", "3 events are spooled: the engine takes them slowly"), state())
         self.pipeline.trouble = "the disk is full"
         self.assertEqual(("behind", "the disk is full"), state())
-        self.pipeline.reachability["x"] = reach("x", False, "refused")
-        self.assertEqual(("blind", "source x: refused"), state())
+        self.pipeline.reachability["libvirt"] = reach("libvirt", False, "refused")
+        self.assertEqual(("blind", "source libvirt: refused"), state())
         self.reporter._stopping.set()
         self.assertEqual(("stopped", "stopped on purpose"), state())
+
+    def test_a_source_beside_libvirts_that_sees_nothing_is_told_and_blinds_nobody(self):
+        self.pipeline.reachability = {"libvirt": reach("libvirt"), "x": reach("x", False, "no")}
+        self.assertEqual(("up", "source x: no"), self.reporter.state())
+        self.conf.set_override("sources", ["x"], "agent")
+        self.assertEqual(("blind", "source x: no"), self.reporter.state())
 
     def test_a_report_says_how_it_is(self):
         self.pipeline.reachability["libvirt"] = reach("libvirt")

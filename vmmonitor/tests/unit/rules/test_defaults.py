@@ -143,7 +143,6 @@ class FiltersTest(base.RulesTest):
             ("device_removed", ""),
             ("metadata_change", ""),
             ("block_job", "completed"),
-            ("process.exited", ""),
         ):
             self.assertEqual(("record", "info"), self.decision(type, detail), type)
             rule = self.filters.decide(base.event(type, detail)).rule
@@ -187,7 +186,15 @@ class FiltersTest(base.RulesTest):
 
     def test_the_end_of_a_process_is_a_fact_without_a_cause(self):
         decided = self.filters.decide(base.event("process.exited", source="process", pid=7))
-        self.assertEqual(("record", "info", "process"), dataclasses.astuple(decided))
+        self.assertEqual(("recover", "critical", "process-ended"), dataclasses.astuple(decided))
+
+    def test_the_end_of_a_process_that_was_explained_before_is_recorded(self):
+        for known in (
+            {"follows": "lifecycle.stopped/destroyed"},
+            {"was_arriving": True},
+            {"replaced": True},
+        ):
+            self.assertEqual("record", self.decision("process.exited", **known)[0], known)
 
     def test_running_again_is_kept(self):
         for type in events.RUNNING_AGAIN:
