@@ -19,7 +19,7 @@ from vmmonitor.model import states
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import VmmonitorError
 from vmmonitor.model.event import Reachability
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import inventories
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.rpc.transport import Unsupported
 
@@ -146,7 +146,7 @@ class Reporter:
     def _change(self, now: Told) -> bool:
         """Tell what changed; returns whether the engine holds the inventory then."""
         changes = now.since(self._told)
-        form = wire.InventoryChanges(
+        form = inventories.Changes(
             host=self._conf.host,
             base_digest=self._told.digest,
             digest=now.digest,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import inventories
 
 #: Fingerprints and their sums have 256 bits.
 RANGE = 2**256
@@ -19,7 +19,7 @@ RANGE = 2**256
 
 def fingerprint(seen: Seen) -> int:
     """Return a SHA-256 over all that an engine is told of an instance."""
-    text = json.dumps(wire.write_seen(seen), sort_keys=True)
+    text = json.dumps(inventories.write_seen(seen), sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
 

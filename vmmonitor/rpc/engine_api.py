@@ -9,8 +9,8 @@ import oslo_messaging
 
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.instance import Seen
+from vmmonitor.rpc import inventories, wire
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 
 #: What an engine answers. A call asks for the version that first had it, so that an agent that is
 #: newer than the engine can make the others.
@@ -65,11 +65,11 @@ class EngineAPI:
 
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
-        form = wire.write_inventory(host, digest, seen)
+        form = inventories.write(host, digest, seen)
         with transports.retriable():
             self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
 
-    def report_inventory_changes(self, changes: wire.InventoryChanges, timeout: float) -> str:
+    def report_inventory_changes(self, changes: inventories.Changes, timeout: float) -> str:
         """Tell what changed on the host.
 
         :returns: digest of the inventory that the engine holds then: ``changes.digest``, or
@@ -77,7 +77,7 @@ class EngineAPI:
         :raises vmmonitor.rpc.transport.Unsupported: the engine is older; tell the whole.
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
-        form = wire.write_inventory_changes(changes)
+        form = inventories.write_changes(changes)
         with transports.retriable():
             client = self._client.prepare(timeout=timeout, version="1.1")
             answer = client.call({}, "report_inventory_changes", changes=form)
@@ -102,7 +102,7 @@ class EngineEndpoint(abc.ABC):
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory."""
 
-    def store_inventory_changes(self, changes: wire.InventoryChanges) -> str:
+    def store_inventory_changes(self, changes: inventories.Changes) -> str:
         """Change a host's inventory, if it is the one that the changes are about.
 
         :returns: digest of the inventory that is stored then; empty asks for the whole.
@@ -120,12 +120,12 @@ class EngineEndpoint(abc.ABC):
 
     def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
         """Read the inventory and have it stored."""
-        self.store_inventory(*wire.read_inventory(inventory))
+        self.store_inventory(*inventories.read(inventory))
         return {"schema": wire.SCHEMA}
 
     def report_inventory_changes(
         self, _context: Mapping[str, Any], changes: Any
     ) -> dict[str, Any]:
         """Read the changes, have them stored, answer the digest."""
-        digest = self.store_inventory_changes(wire.read_inventory_changes(changes))
+        digest = self.store_inventory_changes(inventories.read_changes(changes))
         return {"schema": wire.SCHEMA, "inventory_digest": digest}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form in which events, reports and inventories cross the bus and lie in the spool.
+"""The form in which events and reports cross the bus and lie in the spool.
 
 Plain JSON values only. Every message carries ``schema``, the number of its form:
 
@@ -18,9 +18,12 @@ from vmmonitor.model import event as events
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import Decision, Event
-from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.instance import Instance
+from vmmonitor.rpc import pieces
 
-SCHEMA = 1
+SCHEMA, LATEST = pieces.SCHEMA, pieces.LATEST
+check_schema = pieces.check_schema
+_text, _number, _time = pieces.text, pieces.number, pieces.time
 
 #: Greatest lengths, in characters. A writer cuts, a reader refuses.
 ID_LENGTH = 36
@@ -30,8 +33,6 @@ ATTRIBUTE_LENGTH = 16384
 ATTRIBUTES_LENGTH = 65536
 
 INSTANCE_FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
-#: Greatest time that a signed 64 bit integer of microseconds and a date can both hold.
-LATEST = 253402300799_999999
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,7 +259,7 @@ def _receipt(entry: Any) -> Receipt:
     return Receipt(word=words[0], reason=str(words[1]) if len(words) > 1 else "")
 
 
-# -- reports and inventories -------------------------------------------------------------------
+# -- reports -----------------------------------------------------------------------------------
 def write_report(report: AgentReport) -> dict[str, Any]:
     """Return the form of an agent's report of itself."""
     return {"schema": SCHEMA} | dataclasses.asdict(report)
@@ -292,136 +293,3 @@ def read_report(form: Any) -> AgentReport:
         instances=_number(form, "instances", 0),
         figures=figures,
     )
-
-
-def write_seen(seen: Seen) -> dict[str, Any]:
-    """Return the form of an instance in an inventory; what starts it again stays on its host."""
-    form = {
-        "instance": write_instance(seen.instance),
-        "state": seen.state[:WORD_LENGTH],
-        "reason": seen.reason[:WORD_LENGTH],
-        "persistent": seen.persistent,
-    }
-    return form | {"autostart": True} if seen.autostart else form
-
-
-def write_inventory(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
-    """Return the form of a whole inventory."""
-    instances = [write_seen(one) for one in seen]
-    return {"schema": SCHEMA, "host": host, "digest": digest, "instances": instances}
-
-
-def read_inventory(form: Any) -> tuple[str, str, list[Seen]]:
-    """Return host, digest and instances of an inventory.
-
-    :raises vmmonitor.model.errors.InvalidMessage: it is not an inventory's form.
-    """
-    check_schema(form)
-    host = _text(form, "host", NAME_LENGTH, required=True)
-    return host, _text(form, "digest", WORD_LENGTH), _read_seen(form, "instances")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class InventoryChanges:
-    """What turns the inventory with one digest into the one with another.
-
-    :param base_digest: of the inventory that is changed.
-    :param digest: of what it is then.
-    :param changed: the instances that are new or another way than before.
-    :param gone: uuids of those that the host does not have any more.
-    """
-
-    host: str
-    base_digest: str
-    digest: str
-    changed: Sequence[Seen]
-    gone: Sequence[str]
-
-
-def write_inventory_changes(changes: InventoryChanges) -> dict[str, Any]:
-    """Return the form of what changed in an inventory."""
-    return {
-        "schema": SCHEMA,
-        "host": changes.host,
-        "base_digest": changes.base_digest,
-        "digest": changes.digest,
-        "changed": [write_seen(one) for one in changes.changed],
-        "gone": list(changes.gone),
-    }
-
-
-def read_inventory_changes(form: Any) -> InventoryChanges:
-    """Return what changed in an inventory.
-
-    :raises vmmonitor.model.errors.InvalidMessage: it is not the form of that.
-    """
-    check_schema(form)
-    gone = form.get("gone")
-    if not isinstance(gone, Sequence) or isinstance(gone, str):
-        raise InvalidMessage("gone must be a list")
-    if not all(isinstance(uuid, str) and len(uuid) <= ID_LENGTH for uuid in gone):
-        raise InvalidMessage("gone must be a list of uuids")
-    return InventoryChanges(
-        host=_text(form, "host", NAME_LENGTH, required=True),
-        base_digest=_text(form, "base_digest", WORD_LENGTH),
-        digest=_text(form, "digest", WORD_LENGTH),
-        changed=_read_seen(form, "changed"),
-        gone=gone,
-    )
-
-
-def _read_seen(form: Mapping[str, Any], key: str) -> list[Seen]:
-    instances = form.get(key)
-    if not isinstance(instances, Sequence) or isinstance(instances, str):
-        raise InvalidMessage(f"{key} must be a list")
-    return [
-        Seen(
-            instance=read_instance(one.get("instance")),
-            state=_text(one, "state", WORD_LENGTH, required=True),
-            reason=_text(one, "reason", WORD_LENGTH),
-            persistent=bool(one.get("persistent", True)),
-            autostart=bool(one.get("autostart", False)),
-        )
-        for one in instances
-        if isinstance(one, Mapping)
-    ]
-
-
-# -- pieces ------------------------------------------------------------------------------------
-def check_schema(form: Any) -> None:
-    """Refuse what is no object, or of a form that this version does not know.
-
-    :raises vmmonitor.model.errors.InvalidMessage: so it is.
-    """
-    if not isinstance(form, Mapping):
-        raise InvalidMessage("a message must be an object")
-    if form.get("schema") != SCHEMA:
-        raise InvalidMessage("unknown schema", schema=form.get("schema"), known=SCHEMA)
-
-
-def _text(form: Mapping[str, Any], key: str, limit: int | None, required: bool = False) -> str:
-    value = form.get(key, "")
-    if not isinstance(value, str):
-        raise InvalidMessage(f"{key} must be a text")
-    if required and not value:
-        raise InvalidMessage(f"{key} is missing")
-    if required and value != value.strip():
-        # Some databases take "x" and "x " for the same text.
-        raise InvalidMessage(f"{key} begins or ends with a blank")
-    if limit is not None and len(value) > limit:
-        raise InvalidMessage(f"{key} is longer than {limit} characters")
-    return value
-
-
-def _number(form: Mapping[str, Any], key: str, default: int | None) -> int:
-    value = form.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise InvalidMessage(f"{key} must be a whole number, not negative, of 63 bits")
-    return value
-
-
-def _time(form: Mapping[str, Any], key: str) -> int:
-    value = _number(form, key, None)
-    if value > LATEST:
-        raise InvalidMessage(f"{key} is after the year 9999")
-    return value
