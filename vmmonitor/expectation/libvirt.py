@@ -125,7 +125,9 @@ class LibvirtExpectation(Expectation):
         that has lost its memory since: ``judge`` calls that unknown, and nothing acts on it.
         """
         running = {
-            sight.seen.instance.uuid for sight in sights if sight.seen.state == instance.RUNNING
+            sight.seen.instance.uuid
+            for sight in sights
+            if sight.present and sight.seen.state == instance.RUNNING
         }
         return Survey(
             expected=[
