@@ -3,11 +3,14 @@
 
 import os
 import signal
+import threading
 
 from vmmonitor.db import agents
 from vmmonitor.db.tables import AGENTS, INSTANCES
 from vmmonitor.model import states
-from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.live.base import LOG_ONLY, PATIENCE_S, WholeTest
+from vmmonitor.tests.live.libvirt_base import migrate
 
 #: Short rounds; and a hold that is longer than a loaded machine takes for a report.
 EAGER = {"reconcile": {"interval": 0.5, "hold": 2}}
@@ -21,11 +24,15 @@ class TestReconcile(WholeTest):
             self.start(self.deployment.engine(name, self.policies(LOG_ONLY)))
         self.agent = self.watched()
 
-    def seen(self, guest):
+    def seen(self, guest, host="node-1"):
         """How the engines know a guest; None if they do not."""
         with self.deployment.database.reader() as tx:
-            found = agents.inventory(tx, "node-1")
+            found = agents.inventory(tx, host)
         return next((one for one in found if one.instance.uuid == guest.uuid), None)
+
+    def state_on(self, host, guest):
+        seen = self.seen(guest, host)
+        return seen.state if seen else ""
 
     def known(self, guest, state="running"):
         self.wait(lambda: (one := self.seen(guest)) and one.state == state, f"not {state}")
@@ -81,6 +88,30 @@ class TestReconcile(WholeTest):
         for _ in range(4):
             self.quiet()
         self.assertEqual([], [one for guest in self.told_of for one in self.told(guest)])
+
+    def test_a_migration_is_no_mismatch_while_it_lasts_nor_after_it(self):
+        target = self.useFixture(Hypervisor())
+        self.watched(self.deployment.agent(target, "node-2"))
+        guest = self.guest(defined=True)
+        self.known(guest)
+        with self.hypervisor().connection() as connection:
+            domain = connection.lookupByUUIDString(guest.uuid)
+            # So slow that it lasts longer than a hold.
+            domain.migrateSetMaxSpeed(1)
+            moving = threading.Thread(target=migrate, args=(domain, target), daemon=True)
+            moving.start()
+            for _ in range(4):
+                self.quiet()
+            lasted = moving.is_alive()
+            domain.migrateSetMaxSpeed(1000)
+            moving.join(PATIENCE_S)
+        self.assertTrue(lasted, "it was over at once")
+        self.wait(lambda: self.state_on("node-2", guest) == "running", "not there")
+        self.wait(lambda: self.state_on("node-1", guest) == "shutoff", "not away")
+        for _ in range(4):
+            self.quiet()
+        self.assertEqual([], self.told(guest))
+        self.assertEqual([], self.deployment.incidents(guest.uuid))
 
     def test_a_lost_difference_is_healed(self):
         guest = self.guest(defined=True)
