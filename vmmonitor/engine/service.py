@@ -20,7 +20,7 @@ from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
-from vmmonitor.rules import filters
+from vmmonitor.rules import defaults, filters
 
 LOG = log.getLogger(__name__)
 
@@ -42,6 +42,11 @@ def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
     _source_classes(conf)
 
 
+def shipped_filters() -> str:
+    """Return the path of the filter file that comes with vmmonitor."""
+    return defaults.path(defaults.EVENT_FILTERS)
+
+
 def _source_classes(conf: cfg.ConfigOpts) -> dict[str, Any]:
     return {name: plugins.load("vmmonitor.sources", name) for name in conf.engine.sources}
 
@@ -54,13 +59,14 @@ class EngineService(service.Service):
         conf: cfg.ConfigOpts,
         new_transport: Callable[[], transports.Transport],
         policy_file: Callable[[], str],
-        filter_file: Callable[[], str],
+        filter_file: Callable[[], str] = shipped_filters,
     ):
         """Keep what is needed. The parts are built in ``start``, which is after the fork.
 
         :param new_transport: returns the transport to use.
         :param policy_file: tells the path of the file of policies; asked again at a reload.
-        :param filter_file: the same for the rules about what is noticed in an engine.
+        :param filter_file: the same for the rules about what is noticed in an engine; by default
+            the shipped ones.
         """
         super().__init__()
         self._conf = conf
