@@ -7,11 +7,10 @@ what was known when the last event was told, and each difference becomes one eve
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from vmmonitor.agent.told import Told, fingerprint
 from vmmonitor.model import instance as states
 from vmmonitor.model.event import ENDING, RUNNING_AGAIN, WITHOUT_A_CAUSE, Listing, RawEvent
 from vmmonitor.model.instance import Instance, Seen
@@ -87,8 +86,16 @@ class Inventory:
 
         :param known: uuid -> what is known.
         """
-        self._known = dict(known)
+        #: Rises with whatever an engine has to be told.
+        self.version = 0
+        #: Whether it was held against the host; before, it is what was known long ago.
+        self.listed = False
+        self._known: dict[str, Known] = {}
+        self._told: dict[str, tuple[Seen, int]] = {}
         self._changed: set[str] = set()
+        for uuid, one in known.items():
+            self._put(uuid, one)
+        self.take_changes()
 
     def __len__(self) -> int:
         return sum(known.seen.state in states.ALIVE for known in list(self._known.values()))
@@ -103,17 +110,9 @@ class Inventory:
         known = self._known.get(uuid)
         return known is not None and known.ending
 
-    def all(self) -> list[Seen]:
-        """Return every instance, by uuid."""
-        return [known.seen for _, known in sorted(self._known.items())]
-
-    def digest(self) -> str:
-        """Return a SHA-256 over what an engine is told of the instances, in hex."""
-        told = [
-            (seen.instance.uuid, seen.instance.name, seen.state, seen.reason)
-            for seen in self.all()
-        ]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    def told(self) -> Told:
+        """Return what an engine is to be told, as it is now; for any thread."""
+        return Told(self._told.copy())
 
     def take_changes(self) -> dict[str, dict[str, Any] | None]:
         """Return what changed since the last call, as the spool keeps it; None: forgotten."""
@@ -191,6 +190,7 @@ class Inventory:
         :param now: microseconds since the epoch. What is known from a later time is not newer
             than the listing: the clock was put back since.
         """
+        self.listed = True
         events = []
         listed = set()
         for seen in listing.seen:
@@ -277,10 +277,17 @@ class Inventory:
     def _put(self, uuid: str, known: Known) -> None:
         self._known[uuid] = known
         self._changed.add(uuid)
+        seen = _as_told(known)
+        told = (seen, fingerprint(seen))
+        if self._told.get(uuid, (None, None))[1] != told[1]:
+            self._told[uuid] = told
+            self.version += 1
 
     def _forget(self, uuid: str) -> None:
         self._known.pop(uuid, None)
         self._changed.add(uuid)
+        if self._told.pop(uuid, None):
+            self.version += 1
 
 
 def merged(first: Instance, second: Instance | None) -> Instance:
@@ -295,6 +302,14 @@ def merged(first: Instance, second: Instance | None) -> Instance:
         # A source that has only the hypervisor's name gives that for both.
         facts["name"] = second.name
     return Instance(**facts)
+
+
+def _as_told(known: Known) -> Seen:
+    """An instance that arrives by a migration runs where it comes from, whatever libvirt's event
+    called it here: an engine must not take it for one that runs twice."""
+    if known.arriving and known.seen.state == states.RUNNING:
+        return dataclasses.replace(known.seen, state=states.PAUSED, reason="migration")
+    return known.seen
 
 
 def _before_its_stop(known: Known) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Worker(cotyledon.Service):
         self._service.stop(graceful=True)
 
     def reload(self) -> None:
-        """Read the policies again."""
+        """Read policies and filters again."""
         self._service.reset()
 
 
@@ -54,6 +54,7 @@ def new(conf: cfg.ConfigOpts) -> EngineService:
         conf,
         functools.partial(transports.new, conf),
         functools.partial(rule_files.policy_file, conf),
+        functools.partial(rule_files.engine_filter_file, conf),
     )
 
 
@@ -64,7 +65,7 @@ def main() -> None:
 
 def _main(args: list[str]) -> None:
     conf = start.configured(args)
-    check(conf, rule_files.policy_file(conf))
+    check(conf, rule_files.policy_file(conf), rule_files.engine_filter_file(conf))
     database = Database(conf)
     schema.ensure_current(database)
     database.dispose()

@@ -71,7 +71,12 @@ def _main(args: list[str]) -> None:
     services = [
         AgentService(conf, transport, functools.partial(rule_files.filter_file, conf)),
         ApiService(conf),
-        EngineService(conf, lambda: transport, functools.partial(rule_files.policy_file, conf)),
+        EngineService(
+            conf,
+            lambda: transport,
+            functools.partial(rule_files.policy_file, conf),
+            functools.partial(rule_files.engine_filter_file, conf),
+        ),
     ]
     start.run_here(conf, services)
 

@@ -16,12 +16,16 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    reconcile,
     recovery,
     spool,
     webhook,
 )
 
-MODULES = (base, agent, libvirt, spool, forwarder, engine, recovery, webhook, housekeeping, api)
+MODULES = (
+    *(base, agent, libvirt, spool, forwarder, engine, reconcile, recovery, webhook),
+    *(housekeeping, api),
+)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:

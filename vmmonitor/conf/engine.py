@@ -24,6 +24,26 @@ Who knows what an instance should be doing: an entry point of ``vmmonitor.expect
 ``libvirt`` goes by the cause that libvirt gave, and needs no OpenStack.
 """,
     ),
+    cfg.ListOpt(
+        "sources",
+        default=[],
+        help="""
+What to listen to in the engine: entry points of ``vmmonitor.sources`` that watch no host but
+something that all hosts share. An unknown name stops the engine with an error. What watches a
+host belongs into ``[agent] sources``.
+""",
+    ),
+    cfg.StrOpt(
+        "filter_file",
+        default="",
+        help="""
+YAML file with the rules for what is noticed in the engine itself: what reconciliation finds, and
+what ``sources`` tell. Events from hosts were decided on there, and are not decided on again.
+
+Empty: ``[agent] filter_file``, else ``event_filters.yaml`` beside the configuration file, or the
+shipped rules if there is none. SIGHUP reads it again; a broken file is refused.
+""",
+    ),
     cfg.IntOpt(
         "commit_events",
         default=2000,

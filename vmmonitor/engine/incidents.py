@@ -34,6 +34,7 @@ class Case:
     """An open incident, and what the events of this transaction add to it.
 
     :param held: its hold was set here.
+    :param failed: a host told of a failure here.
     :param running_at: as for ``db.incidents.attach``.
     :param stands_still: an event of this transaction tells of more than a QEMU that hangs.
     """
@@ -41,6 +42,7 @@ class Case:
     incident: Incident
     is_new: bool
     held: bool = False
+    failed: bool = False
     count: int = 0
     running_at: Any = KEEP
     stands_still: bool = False
@@ -89,10 +91,13 @@ class Sorting:
         if event.type in events.RUNNING_AGAIN:
             if self._is_evidence(case, event):
                 self._runs_again(case, event)
+        elif event.type == events.AGREES_AGAIN:
+            self._agrees_again(case)
         elif meaning.is_awaited_cause(case.incident, event):
             self._learn_cause(case, delivery)
         elif delivery.decision.action == events.RECOVER:
             case.running_at = None
+            case.failed |= event.source != events.RECONCILE_SOURCE
             self._fail_again(case, event)
         return case.incident.incident_id
 
@@ -231,6 +236,21 @@ class Sorting:
             types=meaning.NOT_RUNNING,
             failures_besides=meaning.HANGS,
         )
+
+    def _agrees_again(self, case: Case) -> None:
+        """End an incident that reconciliation opened, unless a host told of a failure since."""
+        incident = case.incident
+        opened = incident.cause.startswith(events.RECONCILE_SOURCE)
+        if not opened or case.failed or incident.state == states.RECOVERING:
+            return
+        for told in stored.of_incident(self._tx, incident.incident_id):
+            by_host = told.event.source != events.RECONCILE_SOURCE
+            if by_host and told.decision.action == events.RECOVER:
+                return
+        self._insert_first(case)
+        self._attach(case)
+        move(self._tx, case.incident, "run", "the instance is as it should be again", self._now)
+        del self._cases[incident.instance.uuid]
 
     def _end_recovery(self, incident: Incident, word: str) -> bool:
         """End the incident's recovery; False where what comes next decides."""

@@ -2,20 +2,25 @@
 """Builds an engine from its parts, starts them in the right order, and stops them in reverse."""
 
 from collections.abc import Callable
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
 
+from vmmonitor import plugins
 from vmmonitor.db.session import Database
 from vmmonitor.engine import drivers
 from vmmonitor.engine.endpoint import Endpoint
 from vmmonitor.engine.housekeeping import Housekeeping
+from vmmonitor.engine.observe import Observer
 from vmmonitor.engine.pipeline import Ingest
+from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
+from vmmonitor.rules import defaults, filters
 
 LOG = log.getLogger(__name__)
 
@@ -23,16 +28,27 @@ LOG = log.getLogger(__name__)
 STOP_TIMEOUT = 10
 
 
-def check(conf: cfg.ConfigOpts, policy_file: str) -> None:
+def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
     """Check what ``EngineService.start`` needs, where nobody would see its error.
 
-    :raises vmmonitor.model.errors.VmmonitorError: the policies are broken, or something is not
-        installed.
+    :raises vmmonitor.model.errors.VmmonitorError: policies or filters are broken, or something
+        is not installed.
     """
     drivers.Drivers(conf, AgentAPI(transports.new(conf)).recover_instance).load_policies(
         policy_file
     )
     drivers.expectation(conf)
+    filters.load(filter_file)
+    _source_classes(conf)
+
+
+def shipped_filters() -> str:
+    """Return the path of the filter file that comes with vmmonitor."""
+    return defaults.path(defaults.EVENT_FILTERS)
+
+
+def _source_classes(conf: cfg.ConfigOpts) -> dict[str, Any]:
+    return {name: plugins.load("vmmonitor.sources", name) for name in conf.engine.sources}
 
 
 class EngineService(service.Service):
@@ -43,45 +59,76 @@ class EngineService(service.Service):
         conf: cfg.ConfigOpts,
         new_transport: Callable[[], transports.Transport],
         policy_file: Callable[[], str],
+        filter_file: Callable[[], str] = shipped_filters,
     ):
         """Keep what is needed. The parts are built in ``start``, which is after the fork.
 
         :param new_transport: returns the transport to use.
         :param policy_file: tells the path of the file of policies; asked again at a reload.
+        :param filter_file: the same for the rules about what is noticed in an engine; by default
+            the shipped ones.
         """
         super().__init__()
         self._conf = conf
         self._new_transport = new_transport
         self._policy_file = policy_file
+        self._filter_file = filter_file
 
     def start(self) -> None:
         """Build the parts, and start what takes before what gives.
 
-        :raises vmmonitor.model.errors.VmmonitorError: the policies are broken, or name what is
-            not installed.
+        :raises vmmonitor.model.errors.VmmonitorError: policies or filters are broken, or name
+            what is not installed.
         """
         conf = self._conf
         transport = self._new_transport()
         self._database = Database(conf)
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
-        self.recoveries = Recoveries(
-            conf, self._database, policies, drivers.expectation(conf), self._drivers
-        )
+        expectation = drivers.expectation(conf)
+        self.recoveries = Recoveries(conf, self._database, policies, expectation, self._drivers)
         self._ingest = Ingest(
             self._database, policies, conf.engine.commit_events, self.recoveries.held
         )
+        self._observer = Observer(
+            filters.load(self._filter_file()),
+            self._ingest.store,
+            conf.engine.store_timeout,
+            self._database.now,
+        )
+        self._reconciliation = Reconciliation(
+            conf, self._database, expectation, self._observer.store
+        )
+        self._sources = {
+            name: source_class(conf, self._observer.observe)
+            for name, source_class in _source_classes(conf).items()
+        }
         self._housekeeping = Housekeeping(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
         self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()
+        self._observer.start()
+        self._reconciliation.start()
         self._server.start()
+        for name, source in self._sources.items():
+            try:
+                source.start()
+            except Exception:
+                # Somebody's source must not keep everybody's events away.
+                LOG.exception("Source %s does not start", name)
         LOG.info("An engine works on host %s", conf.host)
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes."""
+        for name, source in self._sources.items():
+            try:
+                source.stop()
+            except Exception:
+                LOG.exception("Source %s does not stop", name)
+        self._reconciliation.stop(STOP_TIMEOUT)
+        self._observer.stop(STOP_TIMEOUT)
         self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
@@ -90,12 +137,20 @@ class EngineService(service.Service):
         super().stop(graceful)
 
     def reset(self) -> None:
-        """Read the policies again; if the file is broken, those in force stay."""
+        """Read policies and filters again; if a file is broken, what it says is as it was."""
         try:
             policies = self._drivers.load_policies(self._policy_file())
         except InvalidRules as error:
             LOG.error("The new policies are refused, the old ones stay in force: %s", error)
-            return
-        self._ingest.policies = policies
-        self.recoveries.use(policies)
-        LOG.info("The policies of %s are in force, checksum %s", policies.path, policies.checksum)
+        else:
+            self._ingest.policies = policies
+            self.recoveries.use(policies)
+            LOG.info(
+                "The policies of %s are in force, checksum %s", policies.path, policies.checksum
+            )
+        try:
+            self._observer.filters = rules = filters.load(self._filter_file())
+        except InvalidRules as error:
+            LOG.error("The new filter file is refused, the old rules stay in force: %s", error)
+        else:
+            LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SEAM: what an instance should be doing, asked before anything is done about an incident.
+"""SEAM: what an instance should be doing: asked of one before anything is done about its incident
+(``judge``), and of all at once to find what no event told of (``survey``).
 
 An expectation is a class named by an entry point in ``vmmonitor.expectation``; ``[engine]
 expectation`` names the one in force.
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from oslo_config import cfg
 
 from vmmonitor.model.event import Event
+from vmmonitor.model.expected import Sight, Survey
 from vmmonitor.model.incident import Incident, Verdict
 
 
@@ -34,3 +36,26 @@ class Expectation(abc.ABC):
         :param events: the incident's events, oldest first.
         :returns: UNKNOWN with a reason where it cannot be told; never raises for that.
         """
+
+    def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
+        """Say what instances should be doing, for all of them in one go.
+
+        Called by the reconciliation of each engine, once per round, outside any database
+        transaction, always from the same thread; may take seconds. It asks in bulk, a number of
+        questions that does not grow with the number of instances (pages aside). Whatever is
+        being worked on (nova: ``task_state`` is set, or it builds, migrates, resizes, waits for a
+        confirmation, is rescued or shelved) is BUSY or STOPPED rather than RUNNING: what is said
+        here is held against reality, and no statement is better than a wrong one.
+
+        An expectation that keeps no list says nothing of anything; this is the default.
+
+        :param since: ``until`` of the last survey that was answered; None: there is none yet, or
+            the whole is wanted again (about once in an hour, and after an error).
+        :param sights: what the agents last told of every instance on every host that can be
+            trusted now; for expectations that go by that.
+        :returns: with ``since``, at least what changed from then on, deleted instances as GONE;
+            what is told twice does no harm, so overlap rather than miss a clock's difference.
+        :raises vmmonitor.model.errors.Retriable: it cannot be told now. Nothing is held against
+            anything then, this round.
+        """
+        return Survey(expected=(), whole=True)

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation
-from vmmonitor.model import instance
+from vmmonitor.model import expected, instance
 from vmmonitor.model.event import (
     HUNG,
     RECOVERED,
@@ -14,6 +14,7 @@ from vmmonitor.model.event import (
     Event,
     taken_back,
 )
+from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
 MOVE = "migrated"
@@ -21,10 +22,17 @@ ARRIVED = f"lifecycle.resumed/{MOVE}"
 BY_HOST = "lifecycle.stopped/shutdown by host"
 ARRIVING = "lifecycle.stopped before it ran here"
 
+STOPPED = "lifecycle.stopped/"
+RECONCILED = frozenset({"reconcile.missing", "reconcile.not_running"})
+
 #: What the newest word on an instance's state means. The newest decides: somebody who destroys
 #: an instance after its failure wants it stopped. A cause that is not here is UNKNOWN. The
 #: details are those of libvirt's events, and the reasons that it gives to whoever looks later.
 MEANING = {
+    "reconcile.missing": (
+        UNKNOWN,
+        "it may have failed, or somebody had it stopped while nobody watched",
+    ),
     "lifecycle.stopped/failed": (FAILED, "its process was killed or ended by itself"),
     "lifecycle.stopped/crashed": (FAILED, "it was stopped because its guest crashed"),
     "lifecycle.stopped/daemon": (FAILED, "libvirt gave it up when it came back to it"),
@@ -74,6 +82,14 @@ MEANING = {
     ),
 }
 
+#: Reconciliation finds an instance stopped for the reasons that libvirt's event would have told.
+MEANING |= {
+    f"{kind}/{cause.removeprefix(STOPPED)}": meaning
+    for kind in ("reconcile.missing", "reconcile.not_running")
+    for cause, meaning in list(MEANING.items())
+    if cause.startswith(STOPPED)
+}
+
 #: Failures that leave the state as it was: they count where the instance was not stopped or
 #: paused since.
 SYMPTOMS = {
@@ -92,6 +108,9 @@ HANGS = {
 }
 #: What somebody saw who looked; its reasons are those of lifecycle.suspended.
 PAUSED = "liveness.paused"
+
+#: What tells an instance's state.
+STATES = frozenset(instance.STATE_AFTER) | RECONCILED | {PAUSED}
 
 DEFINITIONS = ("lifecycle.defined", "lifecycle.undefined")
 
@@ -119,6 +138,33 @@ class LibvirtExpectation(Expectation):
             return _verdict(last, GONE, "and it was removed from its host then")
         return _verdict(last, *_meaning(last))
 
+    def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
+        """Expect to run on its host what ran there and is lost: it ended, or was gone when an
+        agent without memory looked, and no event says why; or its host should have started it,
+        and could not. Of anything else nothing is expected.
+
+        Pure. It cannot be told where an instance was stopped on purpose while its agent was away
+        that has lost its memory since: ``judge`` calls that unknown, and nothing acts on it.
+        """
+        running = {
+            sight.seen.instance.uuid
+            for sight in sights
+            if sight.present and sight.seen.state == instance.RUNNING
+        }
+        return Survey(
+            expected=[
+                Expected(
+                    instance=sight.seen.instance,
+                    host=sight.host,
+                    state=expected.RUNNING,
+                    updated_at=sight.lost_at,
+                )
+                for sight in sights
+                if sight.lost_at and sight.seen.instance.uuid not in running
+            ],
+            whole=True,
+        )
+
 
 def _said_where_it_is(host: str, events: Sequence[Event]) -> list[Event]:
     arrivals = [i for i, one in enumerate(events) if (one.host, one.cause) == (host, ARRIVED)]
@@ -145,7 +191,7 @@ def _newest_word(events: Sequence[Event]) -> int | None:
 def _tells_state(event: Event) -> bool:
     if event.type in WITHOUT_A_CAUSE:
         return not ({"follows", "replaced"} & set(event.attributes))
-    if event.type == PAUSED or event.type in instance.STATE_AFTER:
+    if event.type in STATES:
         return True
     # That QEMU answers says nothing of the guest.
     return event.type in RUNNING_AGAIN and event.type != RECOVERED

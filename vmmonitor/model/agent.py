@@ -25,8 +25,8 @@ class AgentReport:
     :param spool_depth: events that are spooled and not yet acknowledged.
     :param spool_refused: events that the engine refused and the agent set aside.
     :param filter_checksum: SHA-256 of the filter file in force, in hex.
-    :param inventory_digest: SHA-256 of the inventory, in hex; an engine that holds another
-        one asks for the whole.
+    :param inventory_digest: digest of the inventory, in hex; an engine that holds another one is
+        told what is missing, or the whole. Empty until the agent has seen its host.
     :param figures: counters for a person (dropped per rule, per source ...); JSON values only.
     """
 

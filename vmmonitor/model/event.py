@@ -37,6 +37,10 @@ AGENT_SOURCE = "agent"
 RUNNING_AGAIN = frozenset(
     {"lifecycle.started", "lifecycle.resumed", "recovery.running", RECOVERED}
 )
+#: What reconciliation found is over. Ends only an incident that reconciliation opened, in which
+#: nothing else failed: a look at everything is older than what a host tells meanwhile.
+RECONCILE_SOURCE = "reconcile"
+AGREES_AGAIN = "reconcile.agrees"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +54,10 @@ class RawEvent:
     :param instance: at least its uuid; what is missing is completed from what is remembered.
     :param attributes: everything else that was told (path, device, reason); JSON values only.
     :param seen: the instance as it is now, where the source had reason to look.
+    :param host: the host that a source inside an engine speaks of; an agent always speaks of its
+        own.
+    :param event_id: of 36 characters, where several engines may learn of the same thing, and each
+        makes the same id of it; empty: one is made. An agent always makes one.
     """
 
     source: str
@@ -59,6 +67,8 @@ class RawEvent:
     instance: Instance
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seen: Seen | None = None
+    host: str = ""
+    event_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,11 @@ A source is a class named by an entry point in ``vmmonitor.sources``; ``[agent] 
 those that run. The agent builds it, starts it and stops it; the source calls ``observe`` for
 whatever it learns, from any thread of its own, in the order in which it happened. ``observe``
 only queues: it takes microseconds, never blocks and never raises.
+
+What hosts share (nova's notifications) is watched by a source in each engine instead, named by
+``[engine] sources``. It names the host in each RawEvent, nobody calls its ``follow``, and
+``observe`` makes it wait while the database is away and thousands of events wait for it: so it
+takes no more from where the rest is kept.
 """
 
 import abc

@@ -17,14 +17,25 @@ def look(domain: libvirt.virDomain) -> Seen:
     """
     xml = _definition(domain)
     state, reason = decode.state(*domain.state())
+    persistent = bool(domain.isPersistent())
     return Seen(
         instance=metadata.instance(domain.UUIDString(), domain.name(), xml),
         state=state,
         reason=reason,
         run_id=domain.ID(),
         definition=xml,
-        persistent=bool(domain.isPersistent()),
+        persistent=persistent,
+        autostart=persistent and _autostart(domain),
     )
+
+
+def _autostart(domain: libvirt.virDomain) -> bool:
+    try:
+        return bool(domain.autostart())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return False
 
 
 def _definition(domain: libvirt.virDomain) -> str:

@@ -55,7 +55,10 @@ class MainPathTest(testtools.TestCase):
     # -- the parts -----------------------------------------------------------------------------
     def engine(self) -> EngineService:
         policies = defaults.path(defaults.RECOVERY_POLICIES)
-        engine = EngineService(self.conf, lambda: self.transport, lambda: policies)
+        filters = defaults.path(defaults.EVENT_FILTERS)
+        engine = EngineService(
+            self.conf, lambda: self.transport, lambda: policies, lambda: filters
+        )
         engine.start()
         self.addCleanup(engine.stop)
         return engine

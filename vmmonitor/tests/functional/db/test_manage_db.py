@@ -32,10 +32,11 @@ class TestManageDb(testtools.TestCase):
         return code, out.getvalue(), err.getvalue()
 
     def test_version_before_and_after_sync(self) -> None:
-        code, out, _ = self.run_db("version")
         head = schema.head()
+        code, out, _ = self.run_db("version")
         self.assertEqual((0, f"database: no tables\nneeded:   {head}\n"), (code, out))
-        self.assertIn(f"{head} now, nothing before", self.run_db("sync")[1])
+        self.assertIn("0001 now, nothing before", self.run_db("sync", "--revision", "0001")[1])
+        self.assertIn(f"{head} now, 0001 before", self.run_db("sync")[1])
         self.assertIn(f"{head} already", self.run_db("sync", "--revision", head)[1])
         self.assertIn(f"database: {head}", self.run_db("version")[1])
 

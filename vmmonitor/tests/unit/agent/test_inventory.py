@@ -325,9 +325,35 @@ class TidyTest(unittest.TestCase):
 
     def test_the_digest_changes_with_what_an_engine_is_told(self):
         inventory = knowing(seen())
-        before = inventory.digest()
+        before = inventory.told().digest
         inventory.compare(listing(seen()), NOW)
-        self.assertEqual(before, inventory.digest())
+        self.assertEqual(before, inventory.told().digest)
         inventory.learn(raw("lifecycle.stopped/failed"))
-        self.assertNotEqual(before, inventory.digest())
+        self.assertNotEqual(before, inventory.told().digest)
         self.assertEqual(0, len(inventory))
+
+    def test_the_digest_does_not_depend_on_the_order(self):
+        others = [Instance(uuid=uuid) for uuid in "abcd"]
+        digests = set()
+        for order in (others, others[::-1]):
+            inventory = Inventory({})
+            for instance in order:
+                inventory.learn(raw("lifecycle.started/booted", instance=instance))
+            digests.add(inventory.told().digest)
+        self.assertEqual(1, len(digests))
+
+    def test_what_arrives_does_not_run_yet_for_an_engine(self):
+        inventory = Inventory({})
+        inventory.learn(raw("lifecycle.started/migrated", at=20))
+        self.assertEqual(["paused"], [one.state for one in inventory.told().all()])
+        inventory.learn(raw("lifecycle.resumed/migrated", at=21))
+        self.assertEqual(["running"], [one.state for one in inventory.told().all()])
+
+    def test_its_version_rises_with_what_an_engine_is_told_only(self):
+        inventory = knowing(seen())
+        before = inventory.version
+        inventory.learn(raw("lifecycle.shutdown/guest"))
+        inventory.compare(listing(seen(definition="<other/>")), NOW)
+        self.assertEqual(before, inventory.version)
+        inventory.learn(raw("lifecycle.stopped/failed"))
+        self.assertEqual(before + 1, inventory.version)

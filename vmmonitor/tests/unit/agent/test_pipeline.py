@@ -55,7 +55,7 @@ class PipelineTest(testtools.TestCase):
         self.assertEqual([], self.spooled())
         self.assertEqual({"all-ignore": 2}, dict(self.pipeline.dropped))
         self.assertEqual("shutoff", self.spool.known[UUID]["seen"]["state"])
-        self.assertEqual([], self.woken)
+        self.assertEqual(["changed"], self.woken, "the inventory has")
 
     def test_what_stops_while_the_host_goes_down_says_so(self):
         self.pipeline._going_down = lambda: True

@@ -23,6 +23,13 @@ FAULTS = {
     ),
     "the guest resets itself": ("reboot reboot", UNKNOWN),
     "destroy": (DESTROYED, PLANNED),
+    "it failed, and reconciliation found that": ("reconcile.not_running/failed", FAILED),
+    "it was destroyed, and reconciliation found that": (
+        "reconcile.not_running/destroyed",
+        PLANNED,
+    ),
+    "it is gone without a trace": ("reconcile.missing", UNKNOWN),
+    "it was destroyed after it was missed": (f"reconcile.missing {DESTROYED}", PLANNED),
     "destroy, half told": ("lifecycle.shutdown/host", UNKNOWN),
     "suspend": ("lifecycle.suspended/paused lifecycle.suspended/paused", PLANNED),
     "suspend, found later": ("lifecycle.suspended/user", PLANNED),
