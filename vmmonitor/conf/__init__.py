@@ -16,12 +16,17 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    nova,
+    nova_notifications,
     recovery,
     spool,
     webhook,
 )
 
-MODULES = (base, agent, libvirt, spool, forwarder, engine, recovery, webhook, housekeeping, api)
+MODULES = (
+    *(base, agent, libvirt, spool, forwarder, engine, nova, nova_notifications, recovery, webhook),
+    *(housekeeping, api),
+)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
