@@ -7,13 +7,12 @@ what was known when the last event was told, and each difference becomes one eve
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from vmmonitor.agent.told import Told, fingerprint
 from vmmonitor.model import instance as states
-from vmmonitor.model.event import Listing, RawEvent
+from vmmonitor.model.event import WITHOUT_A_CAUSE, Listing, RawEvent
 from vmmonitor.model.instance import Instance, Seen
 
 #: (state, reason) now -> (type, detail) of the event that must have been missed. A state that
@@ -39,6 +38,10 @@ LEGIBLE = frozenset(MISSED_TYPE)
 TOLD_BY_LISTINGS = frozenset({"lifecycle.started", "lifecycle.stopped", "lifecycle.crashed"})
 #: How a migration to this host begins. The instance runs here when it is resumed, not before.
 ARRIVING = ("lifecycle.started", "migrated")
+#: Detail of the pause that ends a live migration on the host that the instance leaves.
+MOVED = "migrated"
+#: Who shuts down an instance that is not ended by its host.
+BY_GUEST = "guest"
 #: Detail of the stop of an instance of which its host keeps no trace.
 VANISHED = "vanished"
 
@@ -81,8 +84,16 @@ class Inventory:
 
         :param known: uuid -> what is known.
         """
-        self._known = dict(known)
+        #: Rises with whatever an engine has to be told.
+        self.version = 0
+        #: Whether it was held against the host; before, it is what was known long ago.
+        self.listed = False
+        self._known: dict[str, Known] = {}
+        self._told: dict[str, tuple[Seen, int]] = {}
         self._changed: set[str] = set()
+        for uuid, one in known.items():
+            self._put(uuid, one)
+        self.take_changes()
 
     def __len__(self) -> int:
         return sum(known.seen.state in states.ALIVE for known in list(self._known.values()))
@@ -92,17 +103,9 @@ class Inventory:
         known = self._known.get(uuid)
         return known.seen if known else None
 
-    def all(self) -> list[Seen]:
-        """Return every instance, by uuid."""
-        return [known.seen for _, known in sorted(self._known.items())]
-
-    def digest(self) -> str:
-        """Return a SHA-256 over what an engine is told of the instances, in hex."""
-        told = [
-            (seen.instance.uuid, seen.instance.name, seen.state, seen.reason)
-            for seen in self.all()
-        ]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    def told(self) -> Told:
+        """Return what an engine is to be told, as it is now; for any thread."""
+        return Told(self._told.copy())
 
     def take_changes(self) -> dict[str, dict[str, Any] | None]:
         """Return what changed since the last call, as the spool keeps it; None: forgotten."""
@@ -117,8 +120,9 @@ class Inventory:
         """Take in an event and complete it with what is known of its instance.
 
         :returns: the event with every fact of the instance, and with ``shutdown_by`` where a
-            stop follows a shutdown, or ``was_arriving`` where it never ran here; None if a
-            listing has told the same thing already.
+            stop follows a shutdown, ``was_arriving`` where it never ran here, or ``follows``
+            where a fact without a cause follows what explains it; None if a listing has told the
+            same thing already.
         """
         uuid = raw.instance.uuid
         known = self._known.get(uuid)
@@ -131,6 +135,8 @@ class Inventory:
         attributes = dict(raw.attributes)
         if raw.type == "lifecycle.stopped" and known:
             attributes |= _before_its_stop(known)
+        elif raw.type in WITHOUT_A_CAUSE and known:
+            attributes |= _before_its_stop(known) | _explained_by(known)
         self._take_in(raw, instance, known)
         return dataclasses.replace(raw, instance=instance, attributes=attributes, seen=None)
 
@@ -171,6 +177,7 @@ class Inventory:
         :param now: microseconds since the epoch. What is known from a later time is not newer
             than the listing: the clock was put back since.
         """
+        self.listed = True
         events = []
         listed = set()
         for seen in listing.seen:
@@ -255,10 +262,17 @@ class Inventory:
     def _put(self, uuid: str, known: Known) -> None:
         self._known[uuid] = known
         self._changed.add(uuid)
+        seen = _as_told(known)
+        told = (seen, fingerprint(seen))
+        if self._told.get(uuid, (None, None))[1] != told[1]:
+            self._told[uuid] = told
+            self.version += 1
 
     def _forget(self, uuid: str) -> None:
         self._known.pop(uuid, None)
         self._changed.add(uuid)
+        if self._told.pop(uuid, None):
+            self.version += 1
 
 
 def merged(first: Instance, second: Instance | None) -> Instance:
@@ -275,10 +289,31 @@ def merged(first: Instance, second: Instance | None) -> Instance:
     return Instance(**facts)
 
 
+def _as_told(known: Known) -> Seen:
+    """An instance that arrives by a migration runs where it comes from, whatever libvirt's event
+    called it here: an engine must not take it for one that runs twice."""
+    if known.arriving and known.seen.state == states.RUNNING:
+        return dataclasses.replace(known.seen, state=states.PAUSED, reason="migration")
+    return known.seen
+
+
 def _before_its_stop(known: Known) -> dict[str, Any]:
     """What was under way, as attributes of the stop that follows."""
     attributes: dict[str, Any] = {"shutdown_by": known.stopping} if known.stopping else {}
     return attributes | ({"was_arriving": True} if known.arriving else {})
+
+
+def _explained_by(known: Known) -> dict[str, str]:
+    """Why its process ends, where that was told before: it stopped, its guest is shutting down,
+    or it has moved to another host."""
+    seen = known.seen
+    if seen.state == states.SHUTOFF:
+        return {"follows": f"lifecycle.stopped/{seen.reason}"}
+    if known.stopping == BY_GUEST:
+        return {"follows": f"lifecycle.shutdown/{BY_GUEST}"}
+    if seen.state == states.PAUSED and _reason(seen) == MOVED:
+        return {"follows": f"lifecycle.suspended/{MOVED}"}
+    return {}
 
 
 def _told_already(known: Known, raw: RawEvent) -> bool:

@@ -66,7 +66,8 @@ class Pipeline:
         """Keep the parts; start nothing.
 
         :param spooled: called when there is something new in the spool.
-        :param changed: called when a source's reachability, or the spool's, has changed.
+        :param changed: called when a source's reachability, the spool's, or the inventory alone
+            has changed.
         :param now: microseconds since the epoch.
         :param taken: called with every observation that was taken in, in order.
         """
@@ -158,6 +159,8 @@ class Pipeline:
             self._stopping.wait(RETRY)
         if deliveries:
             self._spooled()
+        else:
+            self._changed()
 
     def _surviving(self, step: Callable[[Any], list[Any]], what: Any) -> list[Any]:
         """Take a step; what it cannot take is counted and costs nothing else."""

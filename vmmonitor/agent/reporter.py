@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the engine how the agent is: regularly, and at once when that changes."""
+"""Tells the engine how the agent is and what is on its host: regularly, and at once when that
+changes."""
 
 import threading
+import time
 from collections.abc import Callable
 
 from oslo_config import cfg
@@ -12,19 +14,32 @@ from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.spool import Spool
+from vmmonitor.agent.told import NOTHING, Told
 from vmmonitor.model import states
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import VmmonitorError
+from vmmonitor.model.event import Reachability
+from vmmonitor.rpc import inventories
 from vmmonitor.rpc.engine_api import EngineAPI
+from vmmonitor.rpc.transport import Unsupported
 
 LOG = log.getLogger(__name__)
 
+#: The source from which all is learnt that an agent has to know; the others add to it.
+SPINE = "libvirt"
 #: Seconds after which a report that nobody took is made again.
 AGAIN = 2.0
+#: Seconds between two words: changes that come meanwhile are told together.
+GAP = 0.3
 
 
 class Reporter:
-    """Reports the agent's state, and its inventory where the engine holds another one."""
+    """Reports the agent's state, and its inventory where the engine holds another one.
+
+    The whole inventory goes only to an engine that does not hold what this agent told last;
+    otherwise what changed since. The digest that the engine answers to each report, and to each
+    change, tells whether any got lost.
+    """
 
     def __init__(
         self,
@@ -49,7 +64,10 @@ class Reporter:
         self._now = now
         self._started_at = now()
         self._last_word = ("", "")
-        self._interval = conf.agent.report_interval
+        #: What the engines hold, as far as this agent knows.
+        self._told = NOTHING
+        self._told_version = -1
+        self._due = 0.0
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -60,11 +78,15 @@ class Reporter:
 
     def wake(self) -> None:
         """Report now."""
+        self._due = 0.0
         self._wake.set()
 
     def look(self) -> None:
-        """Report now if the agent is not as it was last reported; more of the same can wait."""
+        """Report now if the agent or its host is not as it was last reported; more of the same
+        can wait."""
         if _word(*self.state()) != self._last_word:
+            self.wake()
+        elif self._inventory.listed and self._inventory.version != self._told_version:
             self._wake.set()
 
     def stop(self, timeout: float) -> None:
@@ -76,32 +98,66 @@ class Reporter:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            self.tell()
-            self._wake.wait(self._interval)
+            if time.monotonic() >= self._due:
+                self._due = time.monotonic() + self._conf.agent.report_interval
+                self._surviving(self._report)
+            else:
+                self._surviving(self._report_changes)
+            if not self._stopping.wait(min(GAP, self._conf.agent.report_interval)):
+                self._wake.wait(max(0.0, self._due - time.monotonic()))
         self.tell()
 
     def tell(self) -> None:
         """Report once; an engine that was away gets another report soon."""
+        self._surviving(self._report)
+
+    def _surviving(self, report: Callable[[], None]) -> None:
         try:
-            self._interval = self._conf.agent.report_interval
-            self._pipeline.forget(self._now() - self._conf.agent.forget_after * 1_000_000)
-            self._report()
+            report()
         except VmmonitorError as error:
             LOG.debug("No engine took the agent's report: %s", error)
-            self._interval = min(self._interval, AGAIN)
+            self._due = min(self._due, time.monotonic() + AGAIN)
         except Exception:
             # Without this thread the host would seem unwatched for ever.
             LOG.exception("Reporting failed; it is tried again")
 
     def _report(self) -> None:
-        timeout = self._conf.forwarder.reply_timeout
+        self._pipeline.forget(self._now() - self._conf.agent.forget_after * 1_000_000)
         report = self.report()
         self._last_word = _word(report.state, report.reason)
-        held = self._engine.report_agent(report, timeout)
-        if held != report.inventory_digest:
-            self._engine.report_inventory(
-                self._conf.host, report.inventory_digest, self._inventory.all(), timeout
-            )
+        held = self._engine.report_agent(report, self._conf.forwarder.reply_timeout)
+        if report.inventory_digest:
+            self._report_inventory(held)
+
+    def _report_changes(self) -> None:
+        self._report_inventory(self._told.digest)
+
+    def _report_inventory(self, held: str) -> None:
+        """Have the engine hold what is on this host.
+
+        :param held: digest of what it holds.
+        """
+        version, now = self._inventory.version, self._inventory.told()
+        if held != now.digest and (held != self._told.digest or not self._change(now)):
+            timeout = self._conf.forwarder.reply_timeout
+            self._engine.report_inventory(self._conf.host, now.digest, now.all(), timeout)
+        self._told, self._told_version = now, version
+
+    def _change(self, now: Told) -> bool:
+        """Tell what changed; returns whether the engine holds the inventory then."""
+        changes = now.since(self._told)
+        form = inventories.Changes(
+            host=self._conf.host,
+            base_digest=self._told.digest,
+            digest=now.digest,
+            changed=changes.changed,
+            gone=changes.gone,
+        )
+        timeout = self._conf.forwarder.reply_timeout
+        try:
+            return self._engine.report_inventory_changes(form, timeout) == now.digest
+        except Unsupported:
+            return False
 
     def report(self) -> AgentReport:
         """Return the agent's word of itself, as it is now."""
@@ -118,7 +174,8 @@ class Reporter:
             spool_refused=self._spool.refused_count,
             last_event_at=self._pipeline.last_event_at,
             filter_checksum=self._pipeline.filters.checksum,
-            inventory_digest=self._inventory.digest(),
+            # Without a look at the host there is no inventory that anybody may go by.
+            inventory_digest=self._inventory.told().digest if self._inventory.listed else "",
             instances=len(self._inventory),
             figures={
                 "dropped": dict(self._pipeline.dropped),
@@ -128,21 +185,32 @@ class Reporter:
         )
 
     def state(self) -> tuple[str, str]:
-        """Return the agent's state and why it is not ``up``; the gravest reason wins."""
+        """Return the agent's state and why it is not ``up``; the gravest reason wins.
+
+        One that is ``up`` may have a reason too: a source beside libvirt's sees nothing.
+        """
         if self._stopping.is_set():
             return states.STOPPED, "stopped on purpose"
-        for word in list(self._pipeline.reachability.values()):
-            if not word.reachable:
-                return states.BLIND, f"source {word.source}: {word.reason}"
-        if not self._pipeline.reachability:
+        words = dict(self._pipeline.reachability)
+        blind = [word for word in words.values() if not word.reachable]
+        if SPINE in self._conf.agent.sources:
+            words = {name: word for name, word in words.items() if name == SPINE}
+        if not words:
             return states.BLIND, "no source has seen this host yet"
+        for word in words.values():
+            if not word.reachable:
+                return states.BLIND, _blindness(word)
         if self._pipeline.trouble:
             return states.BEHIND, self._pipeline.trouble
         depth, trouble = self._spool.depth, self._forwarder.trouble
         if depth > self._conf.agent.behind_mark or (depth and trouble):
             why = trouble or "the engine takes them slowly"
             return states.BEHIND, f"{depth} events are spooled: {why}"
-        return states.UP, ""
+        return states.UP, _blindness(blind[0]) if blind else ""
+
+
+def _blindness(word: Reachability) -> str:
+    return f"source {word.source}: {word.reason}"
 
 
 def _word(state: str, reason: str) -> tuple[str, str]:

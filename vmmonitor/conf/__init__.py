@@ -18,14 +18,15 @@ from vmmonitor.conf import (
     libvirt,
     nova,
     nova_notifications,
+    reconcile,
     recovery,
     spool,
     webhook,
 )
 
 MODULES = (
-    *(base, agent, libvirt, spool, forwarder, engine, nova, nova_notifications, recovery, webhook),
-    *(housekeeping, api),
+    *(base, agent, libvirt, spool, forwarder, engine, nova, nova_notifications, reconcile),
+    *(recovery, webhook, housekeeping, api),
 )
 
 

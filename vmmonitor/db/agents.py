@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agents, and the instances that each of them last listed."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import AGENTS, INSTANCES
 from vmmonitor.model import errors, states
 from vmmonitor.model.agent import Agent, AgentReport
+from vmmonitor.model.expected import Sight, Watch, lost_at
 from vmmonitor.model.instance import Seen
 
 LISTING = Listing(
@@ -84,40 +86,129 @@ def page(tx: Transaction, page: Page) -> list[Agent]:
     return [_agent(row) for row in LISTING.rows(tx, page)]
 
 
+def watches(tx: Transaction) -> list[Watch]:
+    """Return how far each host's inventory can be trusted, by host."""
+    query = sa.select(AGENTS).order_by(AGENTS.c.host)
+    return [
+        Watch(
+            **rows.fields(Watch, row._mapping),
+            digest=row.held_digest,
+            current=bool(row.held_digest) and row.held_digest == row.inventory_digest,
+            settled=row.state == states.UP and not row.spool_depth,
+        )
+        for row in tx.execute(query)
+    ]
+
+
+# -- inventories -------------------------------------------------------------------------------
 def replace_inventory(
     tx: Transaction, host: str, digest: str, seen: Sequence[Seen], now: int
 ) -> None:
     """Store the instances of a host in place of those that were stored for it.
+
+    Those that ran and are not there any more stay as lost: their agent does not know of them.
 
     :param digest: of the inventory; ``report`` returns it from then on.
     :param now: microseconds since the epoch, engines' clock.
     :raises vmmonitor.model.errors.Conflict: another engine did the same at the same time.
     """
     # First, because it makes two engines that have the same host's inventory wait.
-    tx.execute(
-        sa.update(AGENTS).where(AGENTS.c.host == host).values(held_digest=digest, seen_at=now)
-    )
+    tx.execute(sa.update(AGENTS).where(AGENTS.c.host == host).values(_held(digest, now)))
+    before = {sight.seen.instance.uuid: sight for sight in sights(tx, host)}
     tx.execute(sa.delete(INSTANCES).where(INSTANCES.c.host == host))
-    by_uuid = {each.instance.uuid: _columns(host, each) for each in seen}
-    if by_uuid:
-        with unique("Another engine stores the inventory"):
-            tx.execute(sa.insert(INSTANCES), [by_uuid[uuid] for uuid in sorted(by_uuid)])
+    after = {one.instance.uuid: _sight(host, one, before, now) for one in seen}
+    for uuid in before.keys() - after.keys():
+        if since := lost_at(before[uuid], None, now):
+            after[uuid] = dataclasses.replace(before[uuid], present=False, lost_at=since)
+    _insert(tx, after)
+
+
+def change_inventory(
+    tx: Transaction,
+    host: str,
+    base_digest: str,
+    digest: str,
+    changed: Sequence[Seen],
+    gone: Sequence[str],
+    now: int,
+) -> str:
+    """Change the instances that are stored for a host, if they are those with ``base_digest``.
+
+    :param changed: the instances that are new or another way than before.
+    :param gone: uuids of those that the host's agent took leave of.
+    :param now: microseconds since the epoch, engines' clock.
+    :return: digest of the inventory that is stored then; empty if none is.
+    :raises vmmonitor.model.errors.Conflict: another engine did the same at the same time.
+    """
+    this = AGENTS.c.host == host
+    change = sa.update(AGENTS).where(this, AGENTS.c.held_digest == base_digest)
+    if not tx.execute(change.values(_held(digest, now))).rowcount:
+        return tx.execute(sa.select(AGENTS.c.held_digest).where(this)).scalar() or ""
+    touched = {*gone, *(one.instance.uuid for one in changed)}
+    before: dict[str, Sight] = {}
+    for chunk in rows.chunks(sorted(touched)):
+        these = (INSTANCES.c.host == host, INSTANCES.c.instance_uuid.in_(chunk))
+        found = tx.execute(sa.select(INSTANCES).where(*these))
+        before |= {row.instance_uuid: _read_sight(row) for row in found}
+        tx.execute(sa.delete(INSTANCES).where(*these))
+    _insert(tx, {one.instance.uuid: _sight(host, one, before, now) for one in changed})
+    return digest
 
 
 def inventory(tx: Transaction, host: str) -> list[Seen]:
     """Return the instances that a host last listed, by name, without their definitions."""
-    query = sa.select(INSTANCES).where(INSTANCES.c.host == host)
+    query = sa.select(INSTANCES).where(INSTANCES.c.host == host, INSTANCES.c.present)
     by_name = query.order_by(INSTANCES.c.instance_name, INSTANCES.c.id)
-    return [
-        Seen(instance=rows.instance(row._mapping), **rows.fields(Seen, row._mapping))
-        for row in tx.execute(by_name)
-    ]
+    return [_read_sight(row).seen for row in tx.execute(by_name)]
 
 
-def _columns(host: str, seen: Seen) -> dict[str, Any]:
-    columns = rows.shallow(seen)
-    columns.pop("definition")
-    return {"host": host, **rows.of_instance(columns.pop("instance")), **columns}
+def sights(tx: Transaction, host: str) -> list[Sight]:
+    """Return what is known of every instance on a host, those that are lost among them."""
+    query = sa.select(INSTANCES).where(INSTANCES.c.host == host).order_by(INSTANCES.c.id)
+    return [_read_sight(row) for row in tx.execute(query)]
+
+
+def purge_lost(tx: Transaction, before: int, limit: int) -> int:
+    """Forget instances that are lost for long and were never seen again.
+
+    :param before: those that were lost earlier go; microseconds since the epoch.
+    :param limit: greatest number to delete in this transaction.
+    :return: how many were deleted.
+    """
+    lost = sa.and_(~INSTANCES.c.present, INSTANCES.c.lost_at < before)
+    ids = tx.execute(sa.select(INSTANCES.c.id).where(lost).limit(limit)).scalars().all()
+    return sum(
+        tx.execute(sa.delete(INSTANCES).where(INSTANCES.c.id.in_(chunk))).rowcount
+        for chunk in rows.chunks(ids)
+    )
+
+
+def _held(digest: str, now: int) -> dict[str, Any]:
+    # What an agent has told is what it has, until it reports another digest.
+    return {"held_digest": digest, "inventory_digest": digest, "seen_at": now}
+
+
+def _sight(host: str, seen: Seen, before: Mapping[str, Sight], now: int) -> Sight:
+    since = lost_at(before.get(seen.instance.uuid), seen, now)
+    return Sight(host=host, seen=seen, lost_at=since)
+
+
+def _insert(tx: Transaction, sights: Mapping[str, Sight]) -> None:
+    if sights:
+        with unique("Another engine stores the inventory"):
+            tx.execute(sa.insert(INSTANCES), [_columns(sights[uuid]) for uuid in sorted(sights)])
+
+
+def _columns(sight: Sight) -> dict[str, Any]:
+    columns = rows.shallow(sight) | rows.shallow(sight.seen)
+    del columns["seen"], columns["definition"]
+    return {**columns, **rows.of_instance(columns.pop("instance"))}
+
+
+def _read_sight(row: sa.Row[Any]) -> Sight:
+    columns = row._mapping
+    seen = Seen(instance=rows.instance(columns), **rows.fields(Seen, columns))
+    return Sight(seen=seen, **rows.fields(Sight, columns))
 
 
 def _agent(row: sa.Row[Any]) -> Agent:

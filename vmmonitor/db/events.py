@@ -110,6 +110,24 @@ def of_instance(
     return [_stored(row) for row in reversed(tx.execute(query).all())]
 
 
+def last_type(
+    tx: Transaction, instance_uuid: str, host: str, types: Collection[str]
+) -> str | None:
+    """Return the type of an instance's newest event on a host among those of some types."""
+    query = (
+        sa.select(EVENTS.c.type)
+        .where(
+            EVENTS.c.instance_uuid == instance_uuid,
+            EVENTS.c.host == host,
+            EVENTS.c.type.in_(sorted(types)),
+        )
+        .order_by(EVENTS.c.occurred_at.desc(), EVENTS.c.id.desc())
+        .limit(1)
+    )
+    found: str | None = tx.execute(query).scalar()
+    return found
+
+
 def page(tx: Transaction, page: Page) -> list[StoredEvent]:
     """Return a page of the events, the newest first unless asked otherwise.
 

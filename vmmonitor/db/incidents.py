@@ -113,7 +113,7 @@ def reschedule(
     """Let a pending or held incident wait for another time, if nobody changed it meanwhile.
 
     :param hold_until: microseconds since the epoch, like ``now``.
-    :param changes: new values of other fields (``policy``).
+    :param changes: new values of other fields (``policy``, ``cause``).
     :return: the incident as it is then.
     :raises vmmonitor.model.errors.Conflict: it is not as it was, or does not wait.
     """
@@ -125,6 +125,16 @@ def reschedule(
         INCIDENTS.c.state.in_(WAITING),
         INCIDENTS.c.hold_until == incident.hold_until,
     )
+
+
+def relocate(tx: Transaction, incident: Incident, host: str, now: int) -> Incident:
+    """Let an incident go with its instance to another host.
+
+    :param now: microseconds since the epoch.
+    :return: the incident as it is then.
+    :raises vmmonitor.model.errors.Conflict: its state is not as it was.
+    """
+    return _update(tx, incident, {"host": host, "updated_at": now})
 
 
 def attach(

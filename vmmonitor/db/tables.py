@@ -282,6 +282,23 @@ INSTANCES = _table(
     _text("reason"),
     _number("run_id"),
     sa.Column("persistent", sa.Boolean(), nullable=False),
+    sa.Column("autostart", sa.Boolean(), nullable=False, server_default=sa.false()),
+    sa.Column("present", sa.Boolean(), nullable=False, server_default=sa.true()),
+    sa.Column("lost_at", sa.BigInteger(), nullable=False, server_default="0"),
     sa.UniqueConstraint("host", "instance_uuid"),
     sa.Index(None, "instance_uuid"),
+)
+
+MISMATCHES = _table(
+    "mismatches",
+    _id(),
+    *_instance(),
+    _text("host"),
+    _json("hosts"),
+    _text("key"),
+    _number("first_seen_at"),
+    _number("last_seen_at"),
+    _text("told_key"),
+    _text("event_id", 64),
+    sa.UniqueConstraint("instance_uuid"),
 )

@@ -8,7 +8,7 @@ from vmmonitor.db.session import Database
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import inventories, wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
 
 
@@ -44,3 +44,19 @@ class Endpoint(EngineEndpoint):
         :raises vmmonitor.model.errors.Retriable: it is not stored.
         """
         self._database.run(agents.replace_inventory, host, digest, seen, self._database.now())
+
+    def store_inventory_changes(self, changes: inventories.Changes) -> str:
+        """Change a host's inventory, if it is the one that the changes are about.
+
+        :returns: digest of the inventory that is stored then.
+        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        """
+        return self._database.run(
+            agents.change_inventory,
+            changes.host,
+            changes.base_digest,
+            changes.digest,
+            changes.changed,
+            changes.gone,
+            self._database.now(),
+        )

@@ -75,6 +75,7 @@ class Housekeeping:
         keep = options.keep_events or 2**62
         self._repeat("incidents", incidents.purge, before)
         self._repeat("events", events.purge, before, keep)
+        self._repeat("lost instances", agents.purge_lost, before)
 
     def _repeat(self, what: str, purge: Callable[..., int], *args: int) -> None:
         total = 0

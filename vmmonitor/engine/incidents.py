@@ -9,10 +9,12 @@ import dataclasses
 import uuid
 from typing import Any
 
+from vmmonitor.db import events as stored_events
 from vmmonitor.db import incidents, recoveries
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
 from vmmonitor.model import event as events
+from vmmonitor.model import instance as instances
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Step
@@ -23,6 +25,10 @@ from vmmonitor.rules.policies import Policies, Policy
 SECOND = 1_000_000
 #: Seconds after its hold within which a failure of an open incident is the one that opened it.
 SAME_FAILURE = 60.0
+#: How a live migration to a host ends.
+ARRIVED = "lifecycle.resumed/migrated"
+#: What begins so tells of an instance that runs no more.
+ENDED = ("lifecycle.stopped", *events.WITHOUT_A_CAUSE)
 #: Seconds in which a host tells what became of an instance, beyond the driver's answer.
 SETTLE = 2.0
 
@@ -32,12 +38,14 @@ class Case:
     """An open incident, and what the events of this transaction add to it.
 
     :param held: its hold was set here.
+    :param failed: a host told of a failure here.
     :param running_at: as for ``db.incidents.attach``.
     """
 
     incident: Incident
     is_new: bool
     held: bool = False
+    failed: bool = False
     count: int = 0
     running_at: Any = KEEP
 
@@ -79,11 +87,18 @@ class Sorting:
                 return None
             return self._open(delivery)
         case.count += 1
+        if _has_moved(case.incident, event):
+            self._follow_to(case, event)
         if event.type in events.RUNNING_AGAIN:
             if _is_evidence(case.incident, event):
                 self._runs_again(case, event)
+        elif event.type == events.AGREES_AGAIN:
+            self._agrees_again(case)
+        elif _is_awaited_cause(case.incident, event):
+            self._learn_cause(case, delivery)
         elif delivery.decision.action == events.RECOVER:
             case.running_at = None
+            case.failed |= event.source != events.RECONCILE_SOURCE
             self._fail_again(case, event)
         return case.incident.incident_id
 
@@ -128,6 +143,37 @@ class Sorting:
         self._note(incident, "hold", _hold_message(policy), hold=hold)
         return incident.incident_id
 
+    def _learn_cause(self, case: Case, delivery: Delivery) -> None:
+        """Give an incident that began with a bare fact its cause, and have it judged by that: at
+        once if it was planned."""
+        event = delivery.event
+        case.running_at = None
+        policy = self._policies.choose(event)
+        wanted = delivery.decision.action == events.RECOVER
+        hold = policy.hold if policy and wanted else 0.0
+        changes = {"cause": event.cause, "severity": delivery.decision.severity}
+        if policy:
+            changes["policy"] = policy.name
+        word = f"the cause is {event.cause}: rule {delivery.decision.rule}"
+        self._insert_first(case)
+        hold_until = self._now + round(hold * SECOND)
+        case.incident = incidents.reschedule(
+            self._tx, case.incident, hold_until, word, self._now, **changes
+        )
+        case.held = True
+        message = f"{word} says {delivery.decision.action}"
+        self._note(case.incident, "decision", message, event_id=event.event_id)
+        if wanted:
+            self._note(case.incident, "hold", _hold_message(policy), hold=hold)
+
+    def _follow_to(self, case: Case, event: Event) -> None:
+        """Let an incident go with its instance to the host to which that was migrated."""
+        self._insert_first(case)
+        left = case.incident.host
+        case.incident = incidents.relocate(self._tx, case.incident, event.host, self._now)
+        message = f"it was migrated from host {left} to host {event.host}"
+        self._note(case.incident, "decision", message, event_id=event.event_id)
+
     def _fail_again(self, case: Case, event: Event) -> None:
         """Let a graver event end the hold that a milder one began, or one on which a policy acts
         have an incident judged on which none did."""
@@ -170,6 +216,21 @@ class Sorting:
         if incident.state == states.RECOVERING and not self._end_recovery(incident, word):
             return
         move(self._tx, incident, "run", word, self._now)
+        del self._cases[incident.instance.uuid]
+
+    def _agrees_again(self, case: Case) -> None:
+        """End an incident that reconciliation opened, unless a host told of a failure since."""
+        incident = case.incident
+        opened = incident.cause.startswith(events.RECONCILE_SOURCE)
+        if not opened or case.failed or incident.state == states.RECOVERING:
+            return
+        for stored in stored_events.of_incident(self._tx, incident.incident_id):
+            by_host = stored.event.source != events.RECONCILE_SOURCE
+            if by_host and stored.decision.action == events.RECOVER:
+                return
+        self._insert_first(case)
+        self._attach(case)
+        move(self._tx, case.incident, "run", "the instance is as it should be again", self._now)
         del self._cases[incident.instance.uuid]
 
     def _end_recovery(self, incident: Incident, word: str) -> bool:
@@ -220,15 +281,34 @@ class Sorting:
         )
 
 
+def _has_moved(incident: Incident, event: Event) -> bool:
+    """Tell whether the instance arrived on another host, after the incident opened."""
+    elsewhere = event.cause == ARRIVED and event.host != incident.host
+    return elsewhere and event.occurred_at > incident.opened_at
+
+
 def _is_evidence(incident: Incident, event: Event) -> bool:
     """Tell whether an event that says "it runs" was not already true before the incident.
 
     A host's events come in their order; another host's may have waited for long in its spool. An
-    instance that is only arriving by a migration does not run there before it is resumed.
+    instance that is only arriving by a migration does not run there before it is resumed. One
+    that arrived runs as it did before: that is news only of one that was taken for stopped.
     """
     if event.cause == "lifecycle.started/migrated":
         return False
+    if event.cause == ARRIVED and not incident.cause.startswith(ENDED):
+        return False
     return event.host == incident.host or event.occurred_at > incident.opened_at
+
+
+def _is_awaited_cause(incident: Incident, event: Event) -> bool:
+    """Tell whether an event says why that happened of which only the bare fact is known."""
+    return (
+        incident.cause in events.WITHOUT_A_CAUSE
+        and incident.state in incidents.WAITING
+        and event.host == incident.host
+        and instances.STATE_AFTER.get(event.type) in (instances.SHUTOFF, instances.CRASHED)
+    )
 
 
 def _waits_in_vain(incident: Incident) -> bool:

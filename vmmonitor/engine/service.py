@@ -14,6 +14,7 @@ from vmmonitor.engine.endpoint import Endpoint
 from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.observe import Observer
 from vmmonitor.engine.pipeline import Ingest
+from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
@@ -89,6 +90,9 @@ class EngineService(service.Service):
             conf.engine.store_timeout,
             self._database.now,
         )
+        self._reconciliation = Reconciliation(
+            conf, self._database, expectation, self._observer.store
+        )
         self._sources = {
             name: source_class(conf, self._observer.observe)
             for name, source_class in _source_classes(conf).items()
@@ -100,6 +104,7 @@ class EngineService(service.Service):
         self._ingest.start()
         self._housekeeping.start()
         self._observer.start()
+        self._reconciliation.start()
         self._server.start()
         for name, source in self._sources.items():
             try:
@@ -116,6 +121,7 @@ class EngineService(service.Service):
                 source.stop()
             except Exception:
                 LOG.exception("Source %s does not stop", name)
+        self._reconciliation.stop(STOP_TIMEOUT)
         self._observer.stop(STOP_TIMEOUT)
         self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)

@@ -4,17 +4,33 @@
 from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation, operations
-from vmmonitor.model import instance
-from vmmonitor.model.event import RUNNING_AGAIN, Event
+from vmmonitor.model import expected, instance
+from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
+from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
 BY_HOST = "lifecycle.stopped/shutdown by host"
 ARRIVING = "lifecycle.stopped before it ran here"
 
+RECONCILED = frozenset({"reconcile.missing", "reconcile.not_running", "reconcile.two_hosts"})
+#: Nobody saw its end, so nobody knows whether it was wanted.
+UNSEEN = (UNKNOWN, "it may have failed, or somebody had it stopped while nobody watched")
+
 #: What the newest word on an instance's state means. The newest decides: somebody who destroys
 #: an instance after its failure wants it stopped. A cause that is not here is UNKNOWN. The
 #: details are those of libvirt's events, and the reasons that it gives to whoever looks later.
 MEANING = {
+    # Reconciliation's words, of what no event told of.
+    "reconcile.not_running/failed": (FAILED, "it ended by itself, and no event told of it"),
+    "reconcile.not_running/crashed": (FAILED, "it crashed, and no event told of it"),
+    "reconcile.missing/failed": (FAILED, "it ended by itself, and no event told of it"),
+    "reconcile.missing/crashed": (FAILED, "it crashed, and no event told of it"),
+    "reconcile.two_hosts": (FAILED, "it runs on two hosts at once, which destroys its data"),
+    "reconcile.missing": UNSEEN,
+    "reconcile.missing/vanished": UNSEEN,
+    "reconcile.missing/unknown": UNSEEN,
+    "reconcile.not_running/vanished": UNSEEN,
+    "reconcile.not_running/unknown": UNSEEN,
     "lifecycle.stopped/failed": (FAILED, "its process was killed or ended by itself"),
     "lifecycle.stopped/crashed": (FAILED, "it was stopped because its guest crashed"),
     "lifecycle.stopped/daemon": (FAILED, "libvirt gave it up when it came back to it"),
@@ -45,6 +61,7 @@ MEANING = {
     "lifecycle.suspended/from_snapshot": (PLANNED, "it was put back to a paused snapshot"),
     "lifecycle.pmsuspended/memory": (PLANNED, "its guest went to sleep"),
     "lifecycle.pmsuspended/disk": (PLANNED, "its guest went to sleep"),
+    "process.exited": (UNKNOWN, "its process ended, and libvirt has not said why yet"),
     "lifecycle.stopped/vanished": (
         UNKNOWN,
         "it disappeared while nobody watched: it may have failed, or somebody had it stopped",
@@ -70,6 +87,9 @@ SYMPTOMS = {
     "io_error_reason": "one of its disks failed",
     "watchdog": "its guest did not feed its watchdog in time",
 }
+
+#: What tells an instance's state.
+STATES = frozenset(instance.STATE_AFTER) | RECONCILED
 
 DEFINITIONS = ("lifecycle.defined", "lifecycle.undefined")
 
@@ -99,13 +119,42 @@ class LibvirtExpectation(Expectation):
         last, since = here[newest], here[newest + 1 :]
         if last.type in RUNNING_AGAIN:
             return _symptom(since) or _verdict(last, UNKNOWN, "it runs again")
-        if instance.STATE_AFTER[last.type] == instance.SHUTOFF and _is_removed(since):
+        if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_removed(since):
             return _verdict(last, GONE, "and it was removed from its host then")
         return _verdict(last, *MEANING.get(_cause(last), (UNKNOWN, "which is not conclusive")))
 
+    def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
+        """Expect to run on its host what ran there and is lost: it ended, or was gone when an
+        agent without memory looked, and no event says why; or its host should have started it,
+        and could not. Of anything else nothing is expected.
+
+        Pure. It cannot be told where an instance was stopped on purpose while its agent was away
+        that has lost its memory since: ``judge`` calls that unknown, and nothing acts on it.
+        """
+        running = {
+            sight.seen.instance.uuid
+            for sight in sights
+            if sight.present and sight.seen.state == instance.RUNNING
+        }
+        return Survey(
+            expected=[
+                Expected(
+                    instance=sight.seen.instance,
+                    host=sight.host,
+                    state=expected.RUNNING,
+                    updated_at=sight.lost_at,
+                )
+                for sight in sights
+                if sight.lost_at and sight.seen.instance.uuid not in running
+            ],
+            whole=True,
+        )
+
 
 def _tells_state(event: Event) -> bool:
-    return event.type in instance.STATE_AFTER or event.type in RUNNING_AGAIN
+    if event.type in WITHOUT_A_CAUSE:
+        return not ({"follows", "replaced"} & set(event.attributes))
+    return event.type in STATES or event.type in RUNNING_AGAIN
 
 
 def _cause(event: Event) -> str:

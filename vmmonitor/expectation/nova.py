@@ -10,12 +10,12 @@ from oslo_config import cfg
 from oslo_utils import strutils
 
 from vmmonitor.expectation import Expectation, operations
-from vmmonitor.expectation.libvirt import LibvirtExpectation
+from vmmonitor.expectation.libvirt import STATES, LibvirtExpectation
 from vmmonitor.expectation.nova_api import NovaAPI
 from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.event import RUNNING_AGAIN, Event
+from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 from vmmonitor.model.instance import Instance
@@ -32,7 +32,7 @@ MEANING = {
     "stopped": (should.STOPPED, "it is stopped in nova"),
     "paused": (should.PAUSED, "it is paused in nova"),
     "suspended": (should.STOPPED, "it is suspended in nova"),
-    "rescued": (should.BUSY, "it is being rescued in nova"),
+    "rescued": (should.BUSY, "it is rescued in nova"),
     "shelved": (should.STOPPED, "it is shelved in nova"),
     "shelved_offloaded": (should.STOPPED, "it is shelved in nova, and on no host"),
     "resized": (should.BUSY, "its resize waits for a confirmation in nova"),
@@ -151,13 +151,13 @@ class NovaExpectation(Expectation):
 
 def _stopped(incident: Incident, events: Sequence[Event]) -> bool:
     """Tell whether it is stopped by its host's newest word, or its host has no word on it."""
-    words = [
-        event.type
-        for event in events
-        if event.host == incident.host
-        and (event.type in states.STATE_AFTER or event.type in RUNNING_AGAIN)
-    ]
-    return not words or states.STATE_AFTER.get(words[-1]) == states.SHUTOFF
+    words = [event.type for event in events if event.host == incident.host and _on_state(event)]
+    return not words or states.STATE_AFTER.get(words[-1], states.SHUTOFF) == states.SHUTOFF
+
+
+def _on_state(event: Event) -> bool:
+    told = event.type in STATES or event.type in RUNNING_AGAIN or event.type in WITHOUT_A_CAUSE
+    return told and not event.attributes.get("replaced")
 
 
 def _expected(server: Mapping[str, Any]) -> Expected | None:

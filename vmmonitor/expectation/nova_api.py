@@ -85,7 +85,9 @@ class NovaAPI:
         except ValueError as error:
             raise Retriable(f"its answer to {path} is not JSON") from error
         except (errors.ClientException, cfg.Error, OSError) as error:
-            raise Retriable(f"{type(error).__name__}: {error}"[:300]) from error
+            # The rest is the library's word on its sockets.
+            word = str(error).partition(": HTTP")[0]
+            raise Retriable(f"{type(error).__name__}: {word}"[:200]) from error
         # A proxy in front of nova has a 404 too, but not these words.
         if missing and response.status_code == 404 and _is_map(answer, "itemNotFound"):
             return None

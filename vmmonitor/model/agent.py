@@ -13,14 +13,14 @@ class AgentReport:
     All times are microseconds since the epoch.
 
     :param state: one of ``states.AGENT``, except late, which only an engine can tell.
-    :param reason: why it is not ``up``; empty if it is.
+    :param reason: why it is not ``up``; if it is, which of its sources sees nothing.
     :param sent_at: by the host's clock.
     :param started_at: when the agent's process started, by the host's clock.
     :param spool_depth: events that are spooled and not yet acknowledged.
     :param spool_refused: events that the engine refused and the agent set aside.
     :param filter_checksum: SHA-256 of the filter file in force, in hex.
-    :param inventory_digest: SHA-256 of the inventory, in hex; an engine that holds another
-        one asks for the whole.
+    :param inventory_digest: digest of the inventory, in hex; an engine that holds another one is
+        told what is missing, or the whole. Empty until the agent has seen its host.
     :param figures: counters for a person (dropped per rule, per source ...); JSON values only.
     """
 

@@ -18,10 +18,17 @@ WARNING = "warning"
 CRITICAL = "critical"
 SEVERITIES = (INFO, WARNING, CRITICAL)
 
+#: Facts that need a cause: something ended, and the next word on its state says why.
+WITHOUT_A_CAUSE = frozenset({"process.exited"})
+
 #: The instance runs again: the agent's own word, or libvirt's. Sent in the order in which
 #: things happened on the host, so everything that the failure itself caused came before it.
 AGENT_SOURCE = "agent"
 RUNNING_AGAIN = frozenset({"lifecycle.started", "lifecycle.resumed", "recovery.running"})
+#: What reconciliation found is over. Ends only an incident that reconciliation opened, in which
+#: nothing else failed: a look at everything is older than what a host tells meanwhile.
+RECONCILE_SOURCE = "reconcile"
+AGREES_AGAIN = "reconcile.agrees"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -53,6 +53,7 @@ class Seen:
         not running.
     :param definition: what is needed to start it again (libvirt's XML), empty if unknown.
     :param persistent: False for one that its host forgets when it stops.
+    :param autostart: whether its host is to start it when it starts itself.
     """
 
     instance: Instance
@@ -61,3 +62,4 @@ class Seen:
     run_id: int = -1
     definition: str = ""
     persistent: bool = True
+    autostart: bool = False

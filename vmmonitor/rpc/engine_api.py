@@ -9,21 +9,24 @@ import oslo_messaging
 
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.instance import Seen
+from vmmonitor.rpc import inventories, wire
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 
-VERSION = "1.0"
+#: What an engine answers. A call asks for the version that first had it, so that an agent that is
+#: newer than the engine can make the others.
+VERSION = "1.1"
 
 
 class EngineAPI:
     """Calls any engine. Version history:
 
     * 1.0: report_events, report_agent, report_inventory.
+    * 1.1: report_inventory_changes.
     """
 
     def __init__(self, transport: oslo_messaging.Transport):
         """Address the engines' common queue."""
-        target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version=VERSION)
+        target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version="1.0")
         self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
 
     def report_events(
@@ -62,9 +65,24 @@ class EngineAPI:
 
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
-        form = wire.write_inventory(host, digest, seen)
+        form = inventories.write(host, digest, seen)
         with transports.retriable():
             self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
+
+    def report_inventory_changes(self, changes: inventories.Changes, timeout: float) -> str:
+        """Tell what changed on the host.
+
+        :returns: digest of the inventory that the engine holds then: ``changes.digest``, or
+            another one if it did not hold what the changes are about; tell the whole then.
+        :raises vmmonitor.rpc.transport.Unsupported: the engine is older; tell the whole.
+        :raises vmmonitor.model.errors.Retriable: no answer came.
+        """
+        form = inventories.write_changes(changes)
+        with transports.retriable():
+            client = self._client.prepare(timeout=timeout, version="1.1")
+            answer = client.call({}, "report_inventory_changes", changes=form)
+        wire.check_schema(answer)
+        return str(answer.get("inventory_digest", ""))
 
 
 class EngineEndpoint(abc.ABC):
@@ -84,6 +102,13 @@ class EngineEndpoint(abc.ABC):
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory."""
 
+    def store_inventory_changes(self, changes: inventories.Changes) -> str:
+        """Change a host's inventory, if it is the one that the changes are about.
+
+        :returns: digest of the inventory that is stored then; empty asks for the whole.
+        """
+        return ""
+
     def report_events(self, _context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
         """Read the batch, have it stored, answer the receipts."""
         return wire.write_receipts(self.store_events(wire.read_batch(batch)))
@@ -95,5 +120,12 @@ class EngineEndpoint(abc.ABC):
 
     def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
         """Read the inventory and have it stored."""
-        self.store_inventory(*wire.read_inventory(inventory))
+        self.store_inventory(*inventories.read(inventory))
         return {"schema": wire.SCHEMA}
+
+    def report_inventory_changes(
+        self, _context: Mapping[str, Any], changes: Any
+    ) -> dict[str, Any]:
+        """Read the changes, have them stored, answer the digest."""
+        digest = self.store_inventory_changes(inventories.read_changes(changes))
+        return {"schema": wire.SCHEMA, "inventory_digest": digest}

@@ -26,6 +26,10 @@ START_TIMEOUT = 5
 Transport = oslo_messaging.Transport
 
 
+class Unsupported(Retriable):
+    """The other side is of an older version, and does not know this call"""
+
+
 def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transport:
     """Return a transport; it connects when it is first used.
 
@@ -123,6 +127,8 @@ def retriable() -> Iterator[None]:
     Also an error that the other side raised, which comes as itself on the in-process bus: its
     cause (a database that is away, a version that is not there yet) may be gone the next time,
     and a caller here must never lose an event over an answer that it did not understand.
+
+    :raises Unsupported: the other side does not know the call.
     """
     try:
         yield
@@ -130,4 +136,6 @@ def retriable() -> Iterator[None]:
         raise Retriable("no answer in time") from error
     except Exception as error:
         text = str(error).strip().splitlines()
+        if getattr(error, "exc_type", type(error).__name__) == "UnsupportedVersion":
+            raise Unsupported from error
         raise Retriable(text[0] if text else type(error).__name__) from error

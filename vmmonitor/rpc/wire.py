@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form in which events, reports and inventories cross the bus and lie in the spool.
+"""The form in which events and reports cross the bus and lie in the spool.
 
 Plain JSON values only. Every message carries ``schema``, the number of its form:
 
@@ -18,9 +18,12 @@ from vmmonitor.model import event as events
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import Decision, Event
-from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.instance import Instance
+from vmmonitor.rpc import pieces
 
-SCHEMA = 1
+SCHEMA, LATEST = pieces.SCHEMA, pieces.LATEST
+check_schema = pieces.check_schema
+_text, _number, _time = pieces.text, pieces.number, pieces.time
 
 #: Greatest lengths, in characters. A writer cuts, a reader refuses.
 ID_LENGTH = 36
@@ -30,8 +33,6 @@ ATTRIBUTE_LENGTH = 16384
 ATTRIBUTES_LENGTH = 65536
 
 INSTANCE_FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
-#: Greatest time that a signed 64 bit integer of microseconds and a date can both hold.
-LATEST = 253402300799_999999
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,7 +259,7 @@ def _receipt(entry: Any) -> Receipt:
     return Receipt(word=words[0], reason=str(words[1]) if len(words) > 1 else "")
 
 
-# -- reports and inventories -------------------------------------------------------------------
+# -- reports -----------------------------------------------------------------------------------
 def write_report(report: AgentReport) -> dict[str, Any]:
     """Return the form of an agent's report of itself."""
     return {"schema": SCHEMA} | dataclasses.asdict(report)
@@ -292,87 +293,3 @@ def read_report(form: Any) -> AgentReport:
         instances=_number(form, "instances", 0),
         figures=figures,
     )
-
-
-def write_inventory(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
-    """Return the form of a whole inventory; what starts an instance again stays on its host."""
-    return {
-        "schema": SCHEMA,
-        "host": host,
-        "digest": digest,
-        "instances": [
-            {
-                "instance": write_instance(one.instance),
-                "state": one.state[:WORD_LENGTH],
-                "reason": one.reason[:WORD_LENGTH],
-                "persistent": one.persistent,
-            }
-            for one in seen
-        ],
-    }
-
-
-def read_inventory(form: Any) -> tuple[str, str, list[Seen]]:
-    """Return host, digest and instances of an inventory.
-
-    :raises vmmonitor.model.errors.InvalidMessage: it is not an inventory's form.
-    """
-    check_schema(form)
-    instances = form.get("instances")
-    if not isinstance(instances, Sequence) or isinstance(instances, str):
-        raise InvalidMessage("instances must be a list")
-    seen = [
-        Seen(
-            instance=read_instance(one.get("instance")),
-            state=_text(one, "state", WORD_LENGTH, required=True),
-            reason=_text(one, "reason", WORD_LENGTH),
-            persistent=bool(one.get("persistent", True)),
-        )
-        for one in instances
-        if isinstance(one, Mapping)
-    ]
-    return (
-        _text(form, "host", NAME_LENGTH, required=True),
-        _text(form, "digest", WORD_LENGTH),
-        seen,
-    )
-
-
-# -- pieces ------------------------------------------------------------------------------------
-def check_schema(form: Any) -> None:
-    """Refuse what is no object, or of a form that this version does not know.
-
-    :raises vmmonitor.model.errors.InvalidMessage: so it is.
-    """
-    if not isinstance(form, Mapping):
-        raise InvalidMessage("a message must be an object")
-    if form.get("schema") != SCHEMA:
-        raise InvalidMessage("unknown schema", schema=form.get("schema"), known=SCHEMA)
-
-
-def _text(form: Mapping[str, Any], key: str, limit: int | None, required: bool = False) -> str:
-    value = form.get(key, "")
-    if not isinstance(value, str):
-        raise InvalidMessage(f"{key} must be a text")
-    if required and not value:
-        raise InvalidMessage(f"{key} is missing")
-    if required and value != value.strip():
-        # Some databases take "x" and "x " for the same text.
-        raise InvalidMessage(f"{key} begins or ends with a blank")
-    if limit is not None and len(value) > limit:
-        raise InvalidMessage(f"{key} is longer than {limit} characters")
-    return value
-
-
-def _number(form: Mapping[str, Any], key: str, default: int | None) -> int:
-    value = form.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise InvalidMessage(f"{key} must be a whole number, not negative, of 63 bits")
-    return value
-
-
-def _time(form: Mapping[str, Any], key: str) -> int:
-    value = _number(form, key, None)
-    if value > LATEST:
-        raise InvalidMessage(f"{key} is after the year 9999")
-    return value

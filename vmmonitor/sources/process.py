@@ -145,6 +145,9 @@ class ProcessSource(sources.Source):
         return wanted
 
     def _tell(self, process: Process) -> None:
+        attributes = {"pid": process.pid, "ran_for_s": round(process.age(), 3)}
+        if self._watched.get(process.instance_uuid) != process:
+            attributes["replaced"] = True
         self.observe(
             RawEvent(
                 source=SOURCE,
@@ -152,7 +155,7 @@ class ProcessSource(sources.Source):
                 detail="",
                 occurred_at=_now(),
                 instance=Instance(uuid=process.instance_uuid),
-                attributes={"pid": process.pid, "ran_for_s": round(process.age(), 3)},
+                attributes=attributes,
             )
         )
 

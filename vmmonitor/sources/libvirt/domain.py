@@ -18,14 +18,25 @@ def look(domain: libvirt.virDomain) -> Seen:
     state, reason = decode.state(*domain.state())
     # The inactive XML needs no privilege and holds nothing that belongs to this run only.
     xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    persistent = bool(domain.isPersistent())
     return Seen(
         instance=metadata.instance(domain.UUIDString(), domain.name(), xml),
         state=state,
         reason=reason,
         run_id=domain.ID(),
         definition=xml,
-        persistent=bool(domain.isPersistent()),
+        persistent=persistent,
+        autostart=persistent and _autostart(domain),
     )
+
+
+def _autostart(domain: libvirt.virDomain) -> bool:
+    try:
+        return bool(domain.autostart())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return False
 
 
 def look_at_all(connection: libvirt.virConnect) -> tuple[Seen, ...]:

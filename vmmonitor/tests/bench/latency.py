@@ -45,6 +45,12 @@ STOPPED = sqlalchemy.text(
     " AND type = 'lifecycle.stopped' AND detail = 'failed'"
     " ORDER BY occurred_at"
 )
+#: The first word of the death: the kernel's or libvirt's.
+FIRST = sqlalchemy.text(
+    "SELECT event_id, occurred_at FROM events"
+    " WHERE instance_uuid = :uuid AND occurred_at >= :since"
+    " AND type IN ('process.exited', 'lifecycle.stopped') ORDER BY occurred_at LIMIT 1"
+)
 OVER = sqlalchemy.text(
     "SELECT COUNT(*) FROM incidents WHERE instance_uuid = :uuid"
     " AND opened_at >= :since AND state = 'resolved'"
@@ -134,12 +140,14 @@ def _figures(
 ) -> dict[str, Any]:
     receipts = {found[1]: float(found[2]) for found in RECEIPT.finditer(agent_log.read_text())}
     calls = [(float(at) * 1e6, uuid) for at, uuid in CALL.findall(engine_log.read_text())]
-    bare, callback, stored, recovery = [], [], [], []
+    bare, first_stored, callback, stored, recovery = [], [], [], [], []
     way: dict[str, list[float]] = {f"{a} -> {b}": [] for a, b in itertools.pairwise(STOPS)}
     way |= {"stored_at -> receipt": [], "receipt -> driver called": []}
     for kill in kills:
         with database.connect() as tx:
-            stop = tx.execute(STOPPED, {"uuid": kill.uuid, "since": kill.killed_at}).first()
+            which = {"uuid": kill.uuid, "since": kill.killed_at}
+            stop, first = tx.execute(STOPPED, which).first(), tx.execute(FIRST, which).first()
+        first_stored.append((first.occurred_at - kill.killed_at) / 1000 + receipts[first.event_id])
         bare.append((kill.told_at - kill.killed_at) / 1000)
         callback.append((stop.occurred_at - kill.killed_at) / 1000)
         stored.append(receipts[stop.event_id])
@@ -154,6 +162,7 @@ def _figures(
         say(f"latency: {name}, ms: {spread(steps)}")
     figures = {
         "kills": len(kills),
+        "kill_to_stored_ms": spread(first_stored),
         "kill_to_callback_ms": spread(callback),
         "callback_to_stored_ms": spread(stored),
         "callback_to_recovery_ms": spread(recovery),

@@ -8,8 +8,8 @@ import testtools
 
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import InvalidMessage, Retriable
+from vmmonitor.rpc import inventories, wire
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
 from vmmonitor.tests.fixtures.bus import Bus
@@ -139,6 +139,26 @@ class RpcTest(testtools.TestCase):
         self.assertRaises(
             Retriable, self.engine.report_inventory, HOST, "digest", [], timeout=PATIENCE
         )
+
+    def test_an_engine_that_is_older_than_a_call_is_told_apart(self):
+        self.serve(Silent())
+        changes = inventories.Changes(
+            host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
+        )
+        self.assertRaises(
+            transports.Unsupported, self.engine.report_inventory_changes, changes, PATIENCE
+        )
+
+    def test_changes_arrive_as_they_were_and_the_whole_is_asked_for_by_default(self):
+        endpoint = self.serve(Engine())
+        changes = inventories.Changes(
+            host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
+        )
+        self.assertEqual("", self.engine.report_inventory_changes(changes, PATIENCE))
+        told = []
+        endpoint.store_inventory_changes = lambda one: told.append(one) or one.digest
+        self.assertEqual("b", self.engine.report_inventory_changes(changes, PATIENCE))
+        self.assertEqual([changes], told)
 
     def test_an_answer_that_makes_no_sense_is_told_apart(self):
         endpoint = self.serve(Engine())

@@ -18,6 +18,7 @@ from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -121,6 +122,10 @@ class TestMariaDBAgents(AgentsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBPages(PagesContract, OnMariaDB):
     pass
 
@@ -150,6 +155,10 @@ class TestPostgreSQLRecoveries(RecoveriesContract, OnPostgreSQL):
 
 
 class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
     pass
 
 

@@ -112,7 +112,7 @@ class ServiceTest(testtools.TestCase):
         self.assertEqual(wanted, engine.details)
         eventually(lambda: agent.spool.depth == 0)
 
-    def test_a_source_that_does_not_start_makes_the_host_blind_and_stops_nothing(self):
+    def test_a_source_that_does_not_start_is_told_and_stops_nothing(self):
         load = plugins.load
 
         def loaded(namespace, name):
@@ -125,9 +125,7 @@ class ServiceTest(testtools.TestCase):
         eventually(lambda: "libvirt" in agent.pipeline.reachability, PATIENCE)
         self.observe(agent, "1")
         eventually(lambda: engine.details == ["1"], PATIENCE)
-        self.assertEqual(
-            ("blind", "source broken: it does not start: a bug"), agent.reporter.state()
-        )
+        self.assertEqual(("up", "source broken: it does not start: a bug"), agent.reporter.state())
         self.observe(agent, "last")
         agent.stop()
         self.assertEqual([], [one for one in threading.enumerate() if one.name == "pipeline"])

@@ -13,6 +13,7 @@ from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -45,6 +46,10 @@ class TestRecoveries(RecoveriesContract, OnSQLite):
 
 
 class TestAgents(AgentsContract, OnSQLite):
+    pass
+
+
+class TestMismatches(MismatchesContract, OnSQLite):
     pass
 
 

@@ -116,6 +116,7 @@ class Engine:
         self.batches: list[list[str]] = []
         self.reports: list[Any] = []
         self.inventories: list[Any] = []
+        self.changes: list[Any] = []
         self.digest = ""
         self.called: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.stored: list[str] = []
@@ -149,3 +150,12 @@ class Engine:
     def report_inventory(self, host: str, digest: str, seen: Any, timeout: float) -> None:
         self.inventories.append((host, digest, seen))
         self.digest = digest
+
+    def report_inventory_changes(self, changes: Any, timeout: float) -> str:
+        self.changes.append(changes)
+        return self._answer(lambda _: self._change(changes), [])
+
+    def _change(self, changes: Any) -> str:
+        if self.digest == changes.base_digest:
+            self.digest = changes.digest
+        return self.digest

@@ -81,6 +81,26 @@ class EventTest(unittest.TestCase):
             learnt = inventory.learn(raw("lifecycle.stopped/failed", at=22))
             self.assertNotIn("was_arriving", learnt.attributes)
 
+    def test_the_end_of_a_process_tells_what_it_follows(self):
+        for cause, follows in (
+            ("lifecycle.stopped/destroyed", "lifecycle.stopped/destroyed"),
+            ("lifecycle.shutdown/guest", "lifecycle.shutdown/guest"),
+            ("lifecycle.suspended/migrated", "lifecycle.suspended/migrated"),
+            ("lifecycle.suspended/ioerror", None),
+            ("lifecycle.shutdown/host", None),
+            ("reboot/", None),
+        ):
+            inventory = knowing(seen())
+            inventory.learn(raw(cause))
+            learnt = inventory.learn(raw("process.exited/", at=21, source="process"))
+            self.assertEqual(follows, learnt.attributes.get("follows"), cause)
+
+    def test_the_process_of_one_that_never_arrived(self):
+        inventory = Inventory({})
+        inventory.learn(raw("lifecycle.started/migrated"))
+        learnt = inventory.learn(raw("process.exited/", source="process"))
+        self.assertTrue(learnt.attributes["was_arriving"])
+
     def test_states_follow_the_events(self):
         inventory = knowing(seen())
         for cause, state in (
@@ -258,9 +278,35 @@ class TidyTest(unittest.TestCase):
 
     def test_the_digest_changes_with_what_an_engine_is_told(self):
         inventory = knowing(seen())
-        before = inventory.digest()
+        before = inventory.told().digest
         inventory.compare(listing(seen()), NOW)
-        self.assertEqual(before, inventory.digest())
+        self.assertEqual(before, inventory.told().digest)
         inventory.learn(raw("lifecycle.stopped/failed"))
-        self.assertNotEqual(before, inventory.digest())
+        self.assertNotEqual(before, inventory.told().digest)
         self.assertEqual(0, len(inventory))
+
+    def test_the_digest_does_not_depend_on_the_order(self):
+        others = [Instance(uuid=uuid) for uuid in "abcd"]
+        digests = set()
+        for order in (others, others[::-1]):
+            inventory = Inventory({})
+            for instance in order:
+                inventory.learn(raw("lifecycle.started/booted", instance=instance))
+            digests.add(inventory.told().digest)
+        self.assertEqual(1, len(digests))
+
+    def test_what_arrives_does_not_run_yet_for_an_engine(self):
+        inventory = Inventory({})
+        inventory.learn(raw("lifecycle.started/migrated", at=20))
+        self.assertEqual(["paused"], [one.state for one in inventory.told().all()])
+        inventory.learn(raw("lifecycle.resumed/migrated", at=21))
+        self.assertEqual(["running"], [one.state for one in inventory.told().all()])
+
+    def test_its_version_rises_with_what_an_engine_is_told_only(self):
+        inventory = knowing(seen())
+        before = inventory.version
+        inventory.learn(raw("lifecycle.shutdown/guest"))
+        inventory.compare(listing(seen(definition="<other/>")), NOW)
+        self.assertEqual(before, inventory.version)
+        inventory.learn(raw("lifecycle.stopped/failed"))
+        self.assertEqual(before + 1, inventory.version)

@@ -55,7 +55,7 @@ class PipelineTest(testtools.TestCase):
         self.assertEqual([], self.spooled())
         self.assertEqual({"all-ignore": 2}, dict(self.pipeline.dropped))
         self.assertEqual("shutoff", self.spool.known[UUID]["seen"]["state"])
-        self.assertEqual([], self.woken)
+        self.assertEqual(["changed"], self.woken, "the inventory has")
 
     def test_what_the_agent_itself_did_is_kept_whatever_the_rules_say(self):
         self.rules.action = events.IGNORE

@@ -67,6 +67,16 @@ FAULTS = {
     "nothing at all": ("", UNKNOWN),
 }
 
+#: The same, with the end of the process, which is told without a cause.
+ENDS = {
+    "the process ended": ("process.exited", UNKNOWN),
+    "it ended after a start": ("lifecycle.started/booted process.exited", UNKNOWN),
+    "it ended while paused": (f"{IO_PAUSE} process.exited", UNKNOWN),
+    "it ended, then why": ("process.exited lifecycle.stopped/failed", FAILED),
+    "it ended, then why, and it was planned": (f"process.exited {DESTROYED}", PLANNED),
+    "it ended, then a symptom": ("process.exited watchdog/reset", UNKNOWN),
+}
+
 #: The same, where the order decides.
 ORDERS = {
     "destroyed after its failure": (f"lifecycle.crashed/panicked {DESTROYED}", PLANNED),
@@ -131,6 +141,16 @@ class TestLibvirtExpectation(testtools.TestCase):
 
     def test_the_newest_word_decides(self):
         self.check(ORDERS)
+
+    def test_the_end_of_the_process(self):
+        self.check(ENDS)
+
+    def test_the_end_of_a_process_that_was_told_before_tells_nothing(self):
+        told = _events("lifecycle.stopped/destroyed process.exited")
+        told[1] = nouns.event("process.exited", attributes={"follows": told[0].cause})
+        self.assertEqual(PLANNED, self.judge(told).word)
+        replaced = nouns.event("process.exited", attributes={"replaced": True})
+        self.assertEqual(FAILED, self.judge([*_events("watchdog/reset"), replaced]).word)
 
     def test_one_that_never_arrived_is_not_started_here(self):
         died = nouns.event("lifecycle.stopped/failed", attributes={"was_arriving": True})

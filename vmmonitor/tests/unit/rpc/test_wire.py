@@ -3,6 +3,7 @@
 be readable for ever, and writing must still give exactly it while schema 1 is current."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import unittest
@@ -14,7 +15,7 @@ from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.instance import Instance, Seen
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import inventories, wire
 
 RECORDED = json.loads(pathlib.Path(__file__).with_name("wire-1.json").read_text())
 
@@ -90,11 +91,27 @@ class RecordedTest(unittest.TestCase):
         self.assertEqual(REPORT, wire.read_report(RECORDED["report"]))
 
     def test_an_inventory(self):
-        form = wire.write_inventory("compute-1", "cd", [SEEN])
+        form = inventories.write("compute-1", "cd", [SEEN])
         self.assertEqual(RECORDED["inventory"], json.loads(json.dumps(form)))
-        host, digest, (seen,) = wire.read_inventory(RECORDED["inventory"])
+        host, digest, (seen,) = inventories.read(RECORDED["inventory"])
         self.assertEqual(("compute-1", "cd"), (host, digest))
         self.assertEqual((INSTANCE, "paused", "ioerror"), (seen.instance, seen.state, seen.reason))
+
+    def test_changes_of_an_inventory(self):
+        autostarted = dataclasses.replace(SEEN, state="shutoff", reason="failed", autostart=True)
+        changes = inventories.Changes(
+            host="compute-1", base_digest="ab", digest="cd", changed=[autostarted], gone=["u2"]
+        )
+        form = inventories.write_changes(changes)
+        self.assertEqual(RECORDED["inventory_changes"], json.loads(json.dumps(form)))
+        read = inventories.read_changes(RECORDED["inventory_changes"])
+        told = dataclasses.replace(autostarted, run_id=-1, definition="")
+        self.assertEqual(dataclasses.replace(changes, changed=[told]), read)
+
+    def test_an_inventory_of_version_1_0_has_no_autostart(self):
+        self.assertNotIn("autostart", RECORDED["inventory"]["instances"][0])
+        (seen,) = inventories.read(RECORDED["inventory"])[2]
+        self.assertFalse(seen.autostart)
 
     def test_keys_that_are_not_known_yet_are_left_alone(self):
         newer = json.loads(json.dumps(RECORDED["batch"]))
@@ -159,7 +176,13 @@ class HostileTest(unittest.TestCase):
 
     @given(ANYTHING)
     def test_nothing_but_a_clear_refusal_comes_of_anything(self, form):
-        for read in (wire.read_batch, wire.read_report, wire.read_inventory, wire.read_event):
+        for read in (
+            wire.read_batch,
+            wire.read_report,
+            inventories.read,
+            inventories.read_changes,
+            wire.read_event,
+        ):
             with contextlib.suppress(InvalidMessage):
                 read(form)
 

@@ -143,7 +143,6 @@ class FiltersTest(base.RulesTest):
             ("device_removed", ""),
             ("metadata_change", ""),
             ("block_job", "completed"),
-            ("process.exited", ""),
         ):
             self.assertEqual(("record", "info"), self.decision(type, detail), type)
             rule = self.filters.decide(base.event(type, detail)).rule
@@ -167,7 +166,7 @@ class FiltersTest(base.RulesTest):
         known = {word for _, words in tables.LIFECYCLE for word in words}
         known |= {word for _, words in tables.STATES for word in words}
         known |= {*tables.WATCHDOG_ACTION, *tables.IO_ERROR_ACTION, *tables.BLOCK_JOB_STATUS}
-        known.add("vanished")
+        known |= {"vanished", "error"}  # the agent's word, and nova's
         for rows in (self.filters.rows, self.policies.rows):
             for row in rows:
                 for matchers in row.match.alternatives:
@@ -187,7 +186,28 @@ class FiltersTest(base.RulesTest):
 
     def test_the_end_of_a_process_is_a_fact_without_a_cause(self):
         decided = self.filters.decide(base.event("process.exited", source="process", pid=7))
-        self.assertEqual(("record", "info", "process"), dataclasses.astuple(decided))
+        self.assertEqual(("recover", "critical", "process-ended"), dataclasses.astuple(decided))
+
+    def test_the_end_of_a_process_that_was_explained_before_is_recorded(self):
+        for known in (
+            {"follows": "lifecycle.stopped/destroyed"},
+            {"was_arriving": True},
+            {"replaced": True},
+        ):
+            self.assertEqual("record", self.decision("process.exited", **known)[0], known)
+
+    def test_what_nova_tells(self):
+        for type, detail, wanted in (
+            ("nova.power_off", "start", ("record", "info")),
+            ("nova.lock", "", ("record", "info")),
+            ("nova.reboot", "error", ("record", "warning")),
+            ("nova.error", "state", ("record", "warning")),
+            ("nova.error", "exception", ("record", "warning")),
+            ("nova.exists", "", ("ignore", "info")),
+            ("nova.update", "state", ("ignore", "info")),
+        ):
+            decided = self.decision(type, detail, source="nova_notifications")
+            self.assertEqual(wanted, decided, type)
 
     def test_running_again_is_kept(self):
         for type in events.RUNNING_AGAIN:

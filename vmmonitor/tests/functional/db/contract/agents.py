@@ -80,6 +80,94 @@ class AgentsContract:
         with self.database.reader() as tx:
             self.assertEqual(crowd, agents.inventory(tx, "compute-1"))
 
+    def test_changes_are_made_to_the_inventory_that_they_are_about_only(self: Any) -> None:
+        self.assertEqual("", self._change("1", "2"), "no agent of this host ever reported")
+        self.database.run(agents.report, samples.report(), NOON)
+        one = Seen(instance=samples.instance(name="a"), state="running", autostart=True)
+        two = Seen(instance=samples.instance(name="b"), state="running")
+        self.database.run(agents.replace_inventory, "compute-1", "1", [one, two], NOON)
+        stopped = dataclasses.replace(one, state="shutoff", reason="destroyed")
+        three = Seen(instance=samples.instance(name="c"), state="running")
+        self.assertEqual("1", self._change("0", "2", [stopped]))
+        self.assertEqual([one, two], self._inventory())
+        gone = [two.instance.uuid, samples.new_id()]
+        self.assertEqual("2", self._change("1", "2", [stopped, three], gone))
+        self.assertEqual([stopped, three], self._inventory())
+        self.assertEqual("2", self._change("1", "3"))
+        self.assertEqual("2", self.database.run(agents.report, samples.report(), NOON))
+
+    def test_of_many_at_once_one_changes_an_inventory(self: Any) -> None:
+        self.database.run(agents.report, samples.report(), NOON)
+        self.database.run(agents.replace_inventory, "compute-1", "0", [], NOON)
+        databases = [self.another() for _ in range(4)]
+        one = Seen(instance=samples.instance(), state="running")
+
+        def change(number: int) -> Any:
+            return databases[number].run(
+                agents.change_inventory, "compute-1", "0", str(number + 1), [one], [], NOON
+            )
+
+        answers = race(4, change)
+        self.assertEqual(1, len(set(answers)), answers)
+        self.assertEqual([one], self._inventory())
+
+    def test_what_ran_and_is_gone_from_the_whole_is_lost(self: Any) -> None:
+        self.database.run(agents.report, samples.report(), NOON)
+        ran, stopped, left, failed = (
+            Seen(instance=samples.instance(name=name), state=state)
+            for name, state in zip(
+                "abcd", ["running", "shutoff", "running", "running"], strict=True
+            )
+        )
+        everything = [ran, stopped, left, failed]
+        self.database.run(agents.replace_inventory, "compute-1", "1", everything, NOON)
+        self.assertEqual("2", self._change("1", "2", [], [left.instance.uuid]))
+        dead = dataclasses.replace(failed, state="shutoff", reason="failed")
+        self.database.run(agents.replace_inventory, "compute-1", "3", [dead], NOON + 5)
+        self.assertEqual([dead], self._inventory())
+        self.assertEqual([("a", False, NOON + 5), ("d", True, NOON + 5)], self._sights())
+        self.database.run(agents.replace_inventory, "compute-1", "4", [dead], NOON + 9)
+        self.assertEqual([("a", False, NOON + 5), ("d", True, NOON + 5)], self._sights())
+        again = [dataclasses.replace(failed, reason="booted")]
+        self.assertEqual("5", self._change("4", "5", again))
+        self.assertEqual([("a", False, NOON + 5), ("d", True, 0)], self._sights())
+        self.assertEqual(0, self.database.run(agents.purge_lost, NOON + 5, 10))
+        self.assertEqual(1, self.database.run(agents.purge_lost, NOON + 6, 10))
+        self.assertEqual([("d", True, 0)], self._sights())
+
+    def test_a_watch_tells_whether_an_inventory_is_that_of_its_agent(self: Any) -> None:
+        report = samples.report(inventory_digest="1", spool_depth=0)
+        self.database.run(agents.report, report, NOON)
+        self.assertEqual((False, True), self._watch())
+        self.database.run(agents.replace_inventory, "compute-1", "1", [], NOON)
+        self.assertEqual((True, True), self._watch())
+        self.assertEqual("2", self._change("1", "2"))
+        self.assertEqual((True, True), self._watch())
+        behind = dataclasses.replace(report, inventory_digest="3", spool_depth=1)
+        self.database.run(agents.report, behind, NOON)
+        self.assertEqual((False, False), self._watch())
+        self.database.run(agents.report, dataclasses.replace(report, inventory_digest=""), NOON)
+        self.assertEqual((False, True), self._watch())
+
+    def _change(self: Any, base: str, digest: str, changed: Any = (), gone: Any = ()) -> str:
+        return self.database.run(
+            agents.change_inventory, "compute-1", base, digest, changed, gone, NOON
+        )
+
+    def _inventory(self: Any) -> list[Seen]:
+        with self.database.reader() as tx:
+            return agents.inventory(tx, "compute-1")
+
+    def _sights(self: Any) -> list[tuple[str, bool, int]]:
+        with self.database.reader() as tx:
+            found = agents.sights(tx, "compute-1")
+        return sorted((one.seen.instance.name, one.present, one.lost_at) for one in found)
+
+    def _watch(self: Any) -> tuple[bool, bool]:
+        with self.database.reader() as tx:
+            (watch,) = agents.watches(tx)
+        return watch.current, watch.settled
+
     def _get(self: Any, host: str = "compute-1") -> Agent:
         with self.database.reader() as tx:
             return agents.get(tx, host)

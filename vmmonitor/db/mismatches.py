@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances that are not as they should be: since when, and whether that was told."""
+
+import dataclasses
+from typing import Any
+
+import sqlalchemy as sa
+
+from vmmonitor.db import rows
+from vmmonitor.db.session import Transaction, unique
+from vmmonitor.db.tables import MISMATCHES
+from vmmonitor.model.expected import Noted
+
+
+def all(tx: Transaction) -> list[Noted]:
+    """Return what is remembered of every instance of which something is."""
+    return [_noted(row) for row in tx.execute(sa.select(MISMATCHES).order_by(MISMATCHES.c.id))]
+
+
+def get(tx: Transaction, instance_uuid: str) -> Noted | None:
+    """Return what is remembered of an instance."""
+    query = sa.select(MISMATCHES).where(MISMATCHES.c.instance_uuid == instance_uuid)
+    row = tx.execute(query).first()
+    return _noted(row) if row else None
+
+
+def insert(tx: Transaction, noted: Noted) -> None:
+    """Remember a mismatch of an instance of which none is remembered.
+
+    :raises vmmonitor.model.errors.Conflict: another engine was faster.
+    """
+    with unique("Another engine remembers it"):
+        tx.execute(sa.insert(MISMATCHES), _columns(noted))
+
+
+def change(tx: Transaction, noted: Noted, **changes: Any) -> bool:
+    """Change what is remembered, if it is still as ``noted``.
+
+    :param changes: fields of Noted.
+    :return: whether it was.
+    """
+    columns = _columns(dataclasses.replace(noted, **changes))
+    return bool(tx.execute(sa.update(MISMATCHES).where(*_same(noted)).values(columns)).rowcount)
+
+
+def delete(tx: Transaction, noted: Noted) -> bool:
+    """Forget it, if it is still as ``noted``; returns whether it was."""
+    return bool(tx.execute(sa.delete(MISMATCHES).where(*_same(noted))).rowcount)
+
+
+def _same(noted: Noted) -> list[sa.ColumnElement[bool]]:
+    # Not last_seen_at: engines that see the same thing at once do not contradict each other.
+    return [
+        MISMATCHES.c.instance_uuid == noted.instance.uuid,
+        MISMATCHES.c.key == noted.key,
+        MISMATCHES.c.first_seen_at == noted.first_seen_at,
+        MISMATCHES.c.told_key == noted.told_key,
+    ]
+
+
+def _columns(noted: Noted) -> dict[str, Any]:
+    columns = rows.shallow(noted)
+    return {**rows.of_instance(columns.pop("instance")), **columns}
+
+
+def _noted(row: sa.Row[Any]) -> Noted:
+    columns = row._mapping
+    facts = rows.fields(Noted, columns) | {"hosts": tuple(columns["hosts"])}
+    return Noted(instance=rows.instance(columns), **facts)
