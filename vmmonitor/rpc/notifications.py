@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listens to what other OpenStack services tell on the message bus."""
 
-import concurrent.futures
-import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,6 +54,7 @@ class Listener:
         self._take = take
         self._connected = connected
         self._stopping = threading.Event()
+        self._guard = threading.Lock()
         self._server: oslo_messaging.MessageHandlingServer | None = None
         self._thread = threading.Thread(target=self._run, name="notifications", daemon=True)
 
@@ -66,14 +65,16 @@ class Listener:
     def stop(self, timeout: float) -> None:
         """Take nothing more, at most ``timeout`` seconds; what is under way is given back."""
         self._stopping.set()
-        server, self._server = self._server, None
+        with self._guard:
+            server, self._server = self._server, None
         if server is None:
             return
-        ending: concurrent.futures.Future[None] = concurrent.futures.Future()
-        closing = threading.Thread(target=_close, args=(server, ending), daemon=True)
+        # oslo.messaging waits for the broker, and for what is under way, without a limit.
+        closing = threading.Thread(
+            target=_close, args=(server,), name="notifications-close", daemon=True
+        )
         closing.start()
-        with contextlib.suppress(concurrent.futures.TimeoutError):
-            ending.result(timeout)
+        closing.join(timeout)
 
     def _run(self) -> None:
         """Connect, again and again; from then on oslo.messaging reconnects by itself."""
@@ -84,11 +85,13 @@ class Listener:
                 self._connected(str(error) or type(error).__name__)
                 self._stopping.wait(RETRY)
                 continue
-            self._connected("")
-            if self._stopping.is_set():
-                server.stop()
+            with self._guard:
+                stopped = self._stopping.is_set()
+                self._server = None if stopped else server
+            if stopped:
+                _close(server)
             else:
-                self._server = server
+                self._connected("")
             return
 
     def _listen(self) -> oslo_messaging.MessageHandlingServer:
@@ -158,12 +161,9 @@ def message_of(incoming: Any) -> dict[str, Any]:
     return {**{name: message.get(name) for name in parts}, "context": incoming.ctxt}
 
 
-def _close(
-    server: oslo_messaging.MessageHandlingServer, ending: "concurrent.futures.Future[None]"
-) -> None:
+def _close(server: oslo_messaging.MessageHandlingServer) -> None:
     try:
         server.stop()
         server.wait()
     except Exception:
         LOG.exception("Closing the connection for notifications failed")
-    ending.set_result(None)

@@ -6,7 +6,6 @@ be read is set aside: counted, kept in part for a person, told in the log, and a
 """
 
 import collections
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,7 +75,7 @@ class NovaNotifications(Source):
             **{name: message.get(name) for name in _PARTS},
         )
         try:
-            raw = decode(told, self._now()) or self._of_its_request(told)
+            raw = decode(told, self._now(), self._instances.get(request_of(told)))
         except InvalidMessage as error:
             self._put_aside(told, str(error))
             return
@@ -95,26 +94,17 @@ class NovaNotifications(Source):
 
     # -- errors without an instance ------------------------------------------------------------
     def _remember(self, raw: RawEvent) -> None:
+        """Keep whose request it was.
+
+        The versioned form of an exception names no instance. What the same request did just
+        before, most often the start of something, does.
+        """
         request = raw.attributes.get("request_id")
         if request:
             self._instances[request] = raw.instance
             self._instances.move_to_end(request)
             if len(self._instances) > REQUESTS:
                 self._instances.popitem(last=False)
-
-    def _of_its_request(self, told: Notification) -> RawEvent | None:
-        """Return the event of an exception, whose instance is the one of its request.
-
-        The versioned form of an exception names none; what the same request did just before,
-        most often a start of something, does.
-        """
-        instance = self._instances.get(request_of(told))
-        if instance is None or not isinstance(told.payload, Mapping):
-            return None
-        data = told.payload.get("nova_object.data", told.payload)
-        named = {**data, "uuid": instance.uuid} if isinstance(data, Mapping) else {}
-        raw = decode(dataclasses.replace(told, payload=named), self._now())
-        return dataclasses.replace(raw, instance=instance) if raw else None
 
     # -- what cannot be read -------------------------------------------------------------------
     def _put_aside(self, told: Notification, reason: str) -> None:

@@ -62,10 +62,11 @@ class Notification:
     timestamp: Any = None
 
 
-def decode(told: Notification, now: int) -> RawEvent | None:
+def decode(told: Notification, now: int, whose: Instance | None = None) -> RawEvent | None:
     """Return the event that a notification tells of; None if it is of no instance.
 
     :param now: when it came; microseconds since the epoch. Stands for a time that is missing.
+    :param whose: the instance of an exception that names none.
     :raises vmmonitor.model.errors.InvalidMessage: it cannot be read.
     """
     if not isinstance(told.event_type, str) or not told.event_type:
@@ -84,7 +85,8 @@ def decode(told: Notification, now: int) -> RawEvent | None:
         raise InvalidMessage("it names no instance")
     if kind == "update":
         kind, detail = _change(payload)
-    return _event(told, kind, detail, payload, now)
+    instance = _instance(payload) or whose
+    return _event(told, kind, detail, instance, payload, now) if instance else None
 
 
 def request_of(told: Notification) -> str:
@@ -95,11 +97,13 @@ def request_of(told: Notification) -> str:
 
 
 def _event(
-    told: Notification, kind: str, detail: str, payload: Mapping[str, Any], now: int
-) -> RawEvent | None:
-    instance = _instance(payload)
-    if instance is None:
-        return None
+    told: Notification,
+    kind: str,
+    detail: str,
+    instance: Instance,
+    payload: Mapping[str, Any],
+    now: int,
+) -> RawEvent:
     return RawEvent(
         source=SOURCE,
         type=f"nova.{kind}",

@@ -91,7 +91,7 @@ class JudgeTest(NovaCase):
             (["lifecycle.crashed/crashloaded"], UNKNOWN),
             (["lifecycle.suspended/postcopy_failed"], UNKNOWN),
         ):
-            self.assert_word(word, self.judge(server(), *causes), causes[0].partition("/")[0])
+            self.assert_word(word, self.judge(server(), *causes), "said")
 
     def test_it_was_deleted(self):
         self.assert_word(GONE, self.judge(None), "deleted")
