@@ -46,6 +46,8 @@ RETRY = 0.5
 UNDECIDED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter-failed")
 #: What the agent itself did is kept whatever the filter file says: it ends incidents.
 OWN = Decision(action=events.RECORD, severity=events.INFO, rule="agent")
+#: What a shutdown of the host explains.
+ENDS = events.WITHOUT_A_CAUSE | {"lifecycle.stopped"}
 STOP = object()
 
 
@@ -62,6 +64,7 @@ class Pipeline:
         changed: Callable[[], None],
         now: Callable[[], int],
         taken: Callable[[Observation], None] = lambda _: None,
+        going_down: Callable[[], bool] = lambda: False,
     ):
         """Keep the parts; start nothing.
 
@@ -70,6 +73,7 @@ class Pipeline:
             has changed.
         :param now: microseconds since the epoch.
         :param taken: called with every observation that was taken in, in order.
+        :param going_down: tells whether the host is shutting down.
         """
         self.filters = filters
         #: source -> its last word on whether it sees its host.
@@ -86,6 +90,7 @@ class Pipeline:
         self._changed = changed
         self._now = now
         self._taken = taken
+        self._going_down = going_down
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -212,6 +217,9 @@ class Pipeline:
 
     def _deliveries(self, raw: RawEvent) -> list[dict[str, Any]]:
         """Return the form of the event, or nothing if a rule ignores it."""
+        attributes = raw.attributes
+        if raw.type in ENDS and self._going_down():
+            attributes = {**attributes, "host_going_down": True}
         event = Event(
             event_id=str(uuid.uuid4()),
             host=self._host,
@@ -220,7 +228,7 @@ class Pipeline:
             type=raw.type,
             detail=raw.detail,
             occurred_at=raw.occurred_at,
-            attributes=raw.attributes,
+            attributes=attributes,
         )
         decision = self._decide(event)
         self.last_event_at = raw.occurred_at

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the agent from its parts, starts them in the right order, and stops them in reverse."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -68,6 +69,7 @@ class AgentService(service.Service):
             changed=self._changed,
             now=now,
             taken=self._taken,
+            going_down=self._going_down,
         )
         self.reporter = Reporter(
             *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
@@ -79,6 +81,9 @@ class AgentService(service.Service):
         self._actions = _actions(conf)
         endpoint = Endpoint(self._actions, self.inventory, self.pipeline, now)
         self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
+
+    def _going_down(self) -> bool:
+        return os.path.exists(self._conf.agent.going_down_file)
 
     def _changed(self) -> None:
         self.reporter.look()

@@ -16,7 +16,7 @@ DETAILS = ("timeline", "recoveries", "events")
 
 
 class ListIncident(base.List):
-    """List incidents, newest first."""
+    """List incidents, newest first, without those that turned out to be planned."""
 
     NOUN = "incidents"
     COLUMNS = (
@@ -64,11 +64,15 @@ class ListIncident(base.List):
             dest="open",
             help="only those that are over",
         )
+        parser.add_argument(
+            "--all", action="store_true", help="also those that turned out to be planned (ignored)"
+        )
         return parser
 
     def params(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
         """Return the query string that the command line asks for."""
-        return super().params(parsed_args) | {"open": parsed_args.open}
+        ignored = None if parsed_args.all or parsed_args.state else "false"
+        return super().params(parsed_args) | {"open": parsed_args.open, "ignored": ignored}
 
 
 class ShowIncident(base.Show):

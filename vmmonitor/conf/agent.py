@@ -53,6 +53,16 @@ recovery driver).
 Needs write access to libvirt. Leave it off where nova or masakari does the recovery.
 """,
     ),
+    cfg.StrOpt(
+        "going_down_file",
+        default="/run/nologin",
+        help="""
+A file that is there while the host shuts down, as systemd's ``/run/nologin`` is.
+
+What stops then gets the attribute ``host_going_down``; the shipped rules only record it. Empty:
+nothing is known of a shutdown, and each instance that the host ends is taken for a failure.
+""",
+    ),
     cfg.IntOpt(
         "behind_mark",
         default=1000,

@@ -88,15 +88,21 @@ def page(tx: Transaction, page: Page) -> list[Agent]:
 
 def watches(tx: Transaction) -> list[Watch]:
     """Return how far each host's inventory can be trusted, by host."""
-    query = sa.select(AGENTS).order_by(AGENTS.c.host)
+    of = AGENTS.c
+    columns = (of.host, of.state, of.seen_at, of.interval, of.held_digest, of.inventory_digest)
     return [
         Watch(
-            **rows.fields(Watch, row._mapping),
-            digest=row.held_digest,
-            current=bool(row.held_digest) and row.held_digest == row.inventory_digest,
-            settled=row.state == states.UP and not row.spool_depth,
+            host=host,
+            state=state,
+            seen_at=seen_at,
+            interval=interval,
+            digest=held,
+            current=bool(held) and held == has,
+            settled=state == states.UP and not depth,
         )
-        for row in tx.execute(query)
+        for host, state, seen_at, interval, held, has, depth in tx.execute(
+            sa.select(*columns, of.spool_depth).order_by(of.host)
+        )
     ]
 
 

@@ -9,6 +9,8 @@ from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 
+MOVE = "migrated"
+ARRIVED = f"lifecycle.resumed/{MOVE}"
 BY_HOST = "lifecycle.stopped/shutdown by host"
 ARRIVING = "lifecycle.stopped before it ran here"
 
@@ -107,13 +109,14 @@ class LibvirtExpectation(Expectation):
     def by_cause(self, incident: Incident, events: Sequence[Event]) -> Verdict:
         """Judge by the newest event that says what state the instance is in.
 
-        Pure. Only what the incident's own host said counts: a late word from the host that an
-        instance was migrated away from must not excuse its failure on the new one.
+        Pure. Only what the incident's own host said counts, and what was said of the instance
+        before it arrived there: a late word from the host that it was migrated away from must
+        not excuse its failure on the new one.
 
         :param events: the incident's events, oldest first.
         """
-        here = [event for event in events if event.host == incident.host]
-        newest = next((i for i in reversed(range(len(here))) if _tells_state(here[i])), None)
+        here = _said_where_it_is(incident.host, events)
+        newest = _newest_word(here)
         if newest is None:
             return _symptom(here) or Verdict(word=UNKNOWN, reason=f"{_said(here)}: not conclusive")
         last, since = here[newest], here[newest + 1 :]
@@ -149,6 +152,28 @@ class LibvirtExpectation(Expectation):
             ],
             whole=True,
         )
+
+
+def _said_where_it_is(host: str, events: Sequence[Event]) -> list[Event]:
+    arrivals = [i for i, one in enumerate(events) if (one.host, one.cause) == (host, ARRIVED)]
+    arrived = arrivals[-1] if arrivals else -1
+    before = [event for event in events[: arrived + 1] if event.detail != MOVE]
+    return before + [event for event in events[arrived + 1 :] if event.host == host]
+
+
+def _newest_word(events: Sequence[Event]) -> int | None:
+    """Return the index of the newest event that tells the state; None if none does.
+
+    The end of the process may be stamped later than the stop that explains it, which is still
+    what counts: a listing is as old as its beginning.
+    """
+    telling = [i for i, event in enumerate(events) if _tells_state(event)]
+    while len(telling) > 1 and events[telling[-1]].type in WITHOUT_A_CAUSE:
+        before = instance.STATE_AFTER.get(events[telling[-2]].type)
+        if before not in (instance.SHUTOFF, instance.CRASHED):
+            break
+        telling.pop()
+    return telling[-1] if telling else None
 
 
 def _tells_state(event: Event) -> bool:

@@ -16,7 +16,7 @@ from vmmonitor.model.incident import Incident
 
 def index(request: Request) -> dict[str, Any]:
     """``GET /v1/incidents``: the incidents that match, newest first."""
-    page = _open(query.read(request, schema.INDEX, sort="opened_at:desc"))
+    page = _in_states(query.read(request, schema.INDEX, sort="opened_at:desc"))
     return query.answer(request, page, incidents.page, "incidents", "incident_id", view)
 
 
@@ -59,14 +59,19 @@ def view(incident: Incident) -> dict[str, Any]:
     }
 
 
-def _open(page: Page) -> Page:
-    """Replace the filter ``open`` by the states that it stands for."""
+def _in_states(page: Page) -> Page:
+    """Replace the filters ``open`` and ``ignored`` by the states that they stand for."""
     filters = dict(page.filters)
-    asked = filters.pop("open", None)
-    if asked is None:
-        return page
-    if "state" in filters:
-        raise query.bad_parameter("open: not together with state, which says it more exactly")
-    over = set(states.INCIDENT) - states.INCIDENT_OPEN
-    filters["state"] = sorted(states.INCIDENT_OPEN if asked == ["true"] else over)
+    meant = set(states.INCIDENT)
+    for name, named in (("open", states.INCIDENT_OPEN), ("ignored", {states.IGNORED})):
+        asked = filters.pop(name, None)
+        if asked is None:
+            continue
+        if "state" in filters:
+            raise query.bad_parameter(
+                f"{name}: not together with state, which says it more exactly"
+            )
+        meant = meant & named if asked == ["true"] else meant - named
+    if meant < set(states.INCIDENT):
+        filters["state"] = sorted(meant)
     return dataclasses.replace(page, filters=filters)

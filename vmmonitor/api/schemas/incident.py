@@ -16,5 +16,6 @@ INDEX = listing.of(
     },
     sort_keys=("opened_at", "updated_at", "host"),
 )
-#: Whether the incident is not over; stands for several states.
+#: Whether the incident is not over, and whether it was ignored; each stands for several states.
 INDEX["properties"]["open"] = listing.once(listing.one_of(("true", "false")))
+INDEX["properties"]["ignored"] = INDEX["properties"]["open"]

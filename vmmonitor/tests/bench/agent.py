@@ -17,6 +17,11 @@ from vmmonitor.tests.fixtures.processes import wait_until
 #: own process and adds its own memory.
 GUESTS = (1, 10, 50)
 TEST_DOMAINS = 1000
+#: Beside the default ones, all that there are, at their quickest.
+ALL_SOURCES = {
+    "agent": {"sources": "libvirt,process,qmp,liveness"},
+    "liveness": {"sensitivity": "high"},
+}
 SETTLE_S = 12.0
 IDLE_S = 30.0
 BOOT_S = 120.0
@@ -41,7 +46,7 @@ def measure() -> dict[str, Any]:
     figures: dict[str, Any] = {"rss_mib": {}, "idle_cpu_percent": {}}
 
     def keep(count: int, uri: str) -> None:
-        rss, cpu = _idle(deployment, count, uri)
+        rss, cpu = _idle(deployment, count, uri, {})
         figures["rss_mib"][str(count)] = round(rss, 1)
         figures["idle_cpu_percent"][str(count)] = round(cpu, 2)
 
@@ -55,6 +60,9 @@ def measure() -> dict[str, Any]:
                 guests[-1].start(wait=False)
             wait_until(lambda: all(one.ping(5) for one in guests), BOOT_S, "no answer")
             keep(count, hypervisor.uri)
+        say("agent: the same with all sources")
+        rss, cpu = _idle(deployment, len(guests), hypervisor.uri, ALL_SOURCES)
+        figures["all_sources"] = {"rss_mib": round(rss, 1), "idle_cpu_percent": round(cpu, 2)}
         node = pathlib.Path(hypervisor.path) / "node.xml"
         node.write_text(_node(TEST_DOMAINS))
         keep(TEST_DOMAINS, f"test://{node}")
@@ -66,10 +74,13 @@ def _node(count: int) -> str:
     return f"<node>{''.join(domains)}</node>"
 
 
-def _idle(deployment: Deployment, count: int, uri: str) -> tuple[float, float]:
+def _idle(
+    deployment: Deployment, count: int, uri: str, more: dict[str, dict[str, Any]]
+) -> tuple[float, float]:
     """Return an agent's RSS in MiB and its use of a core in percent, with nothing to do."""
-    sections = {"libvirt": {"uri": uri, "read_only": False}}
-    with Program("vmmonitor-agent", deployment.configure(f"node-{count}", sections)) as agent:
+    sections = {"libvirt": {"uri": uri, "read_only": False}, **more}
+    name = f"node-{count}{'-all' if more else ''}"
+    with Program("vmmonitor-agent", deployment.configure(name, sections)) as agent:
         time.sleep(SETTLE_S)
         cpu, began = cpu_seconds(agent.pid), time.monotonic()
         time.sleep(IDLE_S)

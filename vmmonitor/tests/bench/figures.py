@@ -14,6 +14,7 @@ SPREAD = ("p50", "p95", "p99")
 KEYS = {
     "latency": (
         "kills",
+        "kill_to_stored_ms",
         "kill_to_callback_ms",
         "callback_to_stored_ms",
         "callback_to_recovery_ms",
@@ -25,7 +26,7 @@ KEYS = {
         "lost",
         "duplicates",
     ),
-    "agent": ("rss_mib", "idle_cpu_percent"),
+    "agent": ("rss_mib", "idle_cpu_percent", "all_sources"),
     "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
 }
 

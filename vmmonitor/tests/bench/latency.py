@@ -95,7 +95,7 @@ def measure(kills: int) -> dict[str, Any]:
         engine = stack.enter_context(Program("vmmonitor-engine", deployment.configure("engine")))
         sections = {
             "libvirt": {"uri": hypervisor.uri, "read_only": False},
-            "agent": {"allow_recovery": True},
+            "agent": {"allow_recovery": True, "going_down_file": ""},
         }
         conf = deployment.configure("node-1", sections)
         agent = stack.enter_context(Program("vmmonitor-agent", conf))

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import time
 import uuid
@@ -231,6 +232,25 @@ def defined(scene: Scene) -> None:
         connection.defineXML(scene.guest.xml)
 
 
+# -- the host ----------------------------------------------------------------------------------
+def going_down(host: Hypervisor) -> str:
+    """The file that is there while a host shuts down."""
+    return os.path.join(host.path, "going-down")
+
+
+def host_rebooted(scene: Scene) -> None:
+    """Shut the guest's host down, which ends its QEMU, and let it come back."""
+    host = scene.guest.hypervisor
+    pathlib.Path(going_down(host)).touch()
+    pid = scene.guest.pid()
+    scene.guest.kill(signal.SIGTERM)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), JOB_S, "QEMU does not end")
+    time.sleep(0.5)
+    host.stop()
+    os.unlink(going_down(host))
+    host.start()
+
+
 # -- migration ---------------------------------------------------------------------------------
 def migrated(scene: Scene, **more: Any) -> None:
     """Migrate the guest, which goes on running, to the other host."""
@@ -238,6 +258,13 @@ def migrated(scene: Scene, **more: Any) -> None:
     flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE
     with scene.domain() as domain, scene.target.connection() as there:
         domain.migrate3(there, parameters, flags)
+
+
+def watchdog_then_migrated(scene: Scene) -> None:
+    """Let the guest's watchdog fire, and migrate the guest, which runs on."""
+    scene.guest.order("W")
+    time.sleep(2)
+    migrated(scene)
 
 
 def migrated_in_vain(scene: Scene) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the whole table on two hosts with an agent each, and an engine.
+"""Runs the whole table on three hosts with an agent each, and an engine.
 
 The shipped filter is in force, and so are the shipped policies. A fault is made twice: on a
 guest of which an incident is only told, so that nothing disturbs what is seen, and on one that
@@ -20,6 +20,7 @@ import fixtures
 from vmmonitor.model.event import StoredEvent
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.source import LIST_AGAIN
+from vmmonitor.tests.catalogue import acts
 from vmmonitor.tests.catalogue.acts import Act, Scene
 from vmmonitor.tests.catalogue.rows import STARTED, Row
 from vmmonitor.tests.catalogue.score import Opened, Result, wrong
@@ -46,7 +47,7 @@ policies:
   - {driver: log, wait_for: nothing}
 """
 #: All of them, since what one tells must not disturb what another does.
-AGENT = {"agent": {"sources": "libvirt,process,qmp"}}
+SOURCES = ("libvirt", "process", "qmp")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -63,7 +64,7 @@ class Play:
 
 
 class Lab(fixtures.Fixture):
-    """Two hosts and vmmonitor.
+    """Three hosts and vmmonitor. The second is there to migrate to, the third to go down.
 
     :param say: called with a line about the progress.
     """
@@ -73,7 +74,7 @@ class Lab(fixtures.Fixture):
         self._say = say
 
     def _setUp(self) -> None:
-        self.hosts = [self.useFixture(Hypervisor()) for _ in range(2)]
+        self.hosts = {f"node-{i}": self.useFixture(Hypervisor()) for i in (1, 2, 3)}
         directory = self.useFixture(fixtures.TempDir()).path
         database = f"sqlite:///{directory}/vmmonitor.db"
         self.deployment = self.useFixture(Deployment(self.useFixture(RabbitMQ()).url, database))
@@ -81,10 +82,11 @@ class Lab(fixtures.Fixture):
             policies = ONLY_TOLD + shipped.read().partition("\npolicies:\n")[2]
         options = {"recovery": {"policy_file": self.deployment.file("policies.yaml", policies)}}
         self.deployment.engine(options=options).start("An engine works on host")
-        for number, host in enumerate(self.hosts, 1):
-            agent = self.deployment.agent(host, f"node-{number}", AGENT)
+        for name, host in self.hosts.items():
+            options = {"sources": ",".join(SOURCES), "going_down_file": acts.going_down(host)}
+            agent = self.deployment.agent(host, name, {"agent": options})
             agent.start()
-            for source in ("libvirt", "process", "qmp"):
+            for source in SOURCES:
                 agent.wait_for(f"Source {source} sees its host")
         self._listed_at = time.monotonic() + max(LIST_AGAIN) + QUIET_S / 10
 
@@ -117,7 +119,7 @@ class Lab(fixtures.Fixture):
         return [self._scene(row, f"{name}{uuid.uuid4().hex[:8]}") for name in names]
 
     def _scene(self, row: Row, name: str) -> Scene:
-        here, there = self.hosts
+        here, there = self.hosts[row.on], self.hosts["node-2"]
         disk, disks = None, []
         if row.disk:
             disk, make = row.disk(here)
@@ -163,7 +165,7 @@ class Lab(fixtures.Fixture):
             if one.event.source in ("process", "qmp") and one.event.cause not in play.row.perhaps
         ]
         return Result(
-            sees=_by_libvirt(first, "node-1", play.row),
+            sees=_by_libvirt(first, play.row.on, play.row),
             target_sees=_by_libvirt(first, "node-2", play.row),
             besides=tuple(sorted(others)),
             incidents=tuple(self._incidents(scene.guest) for scene in play.scenes),

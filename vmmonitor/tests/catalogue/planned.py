@@ -157,6 +157,17 @@ CHANGES = (
     ),
 )
 
+HOSTS = (
+    Row(
+        name="host reboots",
+        happens="The whole host shuts down and comes back",
+        act=acts.host_rebooted,
+        on="node-3",
+        sees=("lifecycle.shutdown/host", "lifecycle.stopped/shutdown"),
+        besides=EXITED,
+    ),
+)
+
 MIGRATIONS = (
     Row(
         name="migration",
@@ -186,5 +197,5 @@ MIGRATIONS = (
     ),
 )
 
-PLANNED = (*POWER, *SAVES, *CHANGES, *MIGRATIONS)
+PLANNED = (*POWER, *SAVES, *CHANGES, *HOSTS, *MIGRATIONS)
 ROWS = (*FAULTS, *PLANNED)

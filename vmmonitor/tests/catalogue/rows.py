@@ -24,13 +24,14 @@ class Row:
     :param name: a short one, for tests and tables.
     :param happens: the same for a person who reads the guide.
     :param does: what vmmonitor does by default, for the same person.
-    :param sees: the causes that libvirt tells on the guest's host, in order, repeats folded; of
-        reboots, of which libvirt tells two or three for one reset, the first.
+    :param sees: the causes that libvirt tells on the guest's first host, in order, repeats
+        folded; of reboots, of which libvirt tells two or three for one reset, the first.
     :param target_sees: the same on the host to which it is migrated.
     :param besides: the causes that the other sources tell, in any order.
     :param perhaps: causes that may be told too.
     :param cause: of the incident that opens; empty if none does.
     :param host: the incident's.
+    :param on: the host on which the guest is at first.
     :param guest: arguments for the guest.
     :param disk: makes its extra disk.
     :param cure: what ends the fault, once the incident is open.
@@ -46,6 +47,7 @@ class Row:
     perhaps: tuple[str, ...] = ()
     cause: str = ""
     host: str = "node-1"
+    on: str = "node-1"
     guest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     disk: Callable[..., Any] | None = None
     cure: Act | None = None
@@ -96,6 +98,23 @@ DEATHS = (
         besides=EXITED,
         cause="lifecycle.stopped/shutdown",
         does="Starts it after 5 s.",
+    ),
+    Row(
+        name="migrated with its incident",
+        happens="The guest's watchdog fires, and the instance is migrated before that is judged",
+        act=acts.watchdog_then_migrated,
+        guest={"watchdog": "shutdown"},
+        sees=(
+            "watchdog/shutdown",
+            "lifecycle.suspended/migrated",
+            "lifecycle.stopped/migrated",
+            "job_completed/migration_out",
+        ),
+        target_sees=("lifecycle.started/migrated", "lifecycle.resumed/migrated"),
+        besides=EXITED,
+        cause="watchdog/shutdown",
+        host="node-2",
+        does="Looks after it on its new host.",
     ),
     Row(
         name="killed after a migration",

@@ -40,6 +40,7 @@ class MainPathTest(testtools.TestCase):
         self.conf.set_override("uri", HYPERVISOR, "libvirt")
         self.conf.set_override("read_only", False, "libvirt")
         self.conf.set_override("allow_recovery", True, "agent")
+        self.conf.set_override("going_down_file", "", "agent")
         self.conf.set_override("reply_timeout", 1.0, "forwarder")
         self.transport = self.useFixture(Bus(self.conf)).transport
         EVENT_LOOP.start()

@@ -319,7 +319,7 @@ class TestTakeOver(Deaths):
         agent = self.watched()
         (guest,) = self.guests(1, defined=True)
         guest.kill()
-        self.wait(lambda: self.states(guest) == [states.PENDING], "no incident")
+        self.wait(lambda: self.stops(guest), "not told")
         agent.send(signal.SIGSTOP)
         self.wait(lambda: self.states(guest) == [states.RECOVERING], "the agent is not asked")
         first.kill()

@@ -83,7 +83,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         stops = self.deployment.events(guest.uuid, "lifecycle.stopped")
         self.assertEqual(["web-2"] * 2, [stop.event.instance.name for stop in stops])
 
-    def test_planned_stops_are_only_recorded(self):
+    def test_planned_stops_are_left_alone(self):
         self.run_all()
         destroyed, powered_off, suspended = self.guests(3, defined=True)
         with self.hypervisor().connection() as connection:
@@ -99,9 +99,10 @@ class TestOnMariaDB(MainPath, WholeTest):
             self.wait(lambda g=guest, c=cause: c in self.deployment.causes(g.uuid), cause)
         self.quiet()
         for guest, cause in expected.items():
-            self.assertEqual([], self.deployment.incidents(guest.uuid), cause)
-            actions = {one.decision.action for one in self.deployment.events(guest.uuid)}
-            self.assertEqual({"record"}, actions)
+            # One may have been pending between the end of the process and libvirt's word.
+            self.assertLessEqual(set(self.states(guest)), {states.IGNORED}, cause)
+            told = [one.event.cause for one in self.deployment.events(guest.uuid)]
+            self.assertEqual(1, told.count("lifecycle.started/booted"))
         self.assertEqual("shutoff", destroyed.state())
         self.assertEqual("shutoff", powered_off.state())
         self.assertEqual("paused", suspended.state())

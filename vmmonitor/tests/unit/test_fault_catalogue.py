@@ -83,6 +83,14 @@ class ScoreTest(unittest.TestCase):
             self.assertEqual([name], self.figures(row, result))
             self.assertTrue(score.wrong(row, result))
 
+    def test_one_that_was_pending_and_is_ignored_does_not_count_where_an_end_was_planned(self):
+        ignored = ("lifecycle.stopped/destroyed", FAULT.host, states.IGNORED)
+        for incidents, count in (((ignored,), 0), ((ignored, ignored), 1)):
+            result = dataclasses.replace(QUIET, incidents=(incidents,))
+            self.assertEqual(count, len(self.figures(DESTROY, result)))
+        result = dataclasses.replace(RIGHT, incidents=((OPENED, ignored), (OPENED,)))
+        self.assertEqual(["duplicates"], self.figures(FAULT, result))
+
     def test_a_scenario_that_could_not_be_played_is_no_success(self):
         failed = dataclasses.replace(QUIET, error="no such disk")
         self.assertEqual(["no such disk"], score.wrong(DESTROY, failed))

@@ -7,6 +7,7 @@ import io
 import fixtures
 import yaml
 
+from vmmonitor.db import incidents
 from vmmonitor.model import errors
 from vmmonitor.tests.fixtures import sample
 from vmmonitor.tests.functional.client import base
@@ -24,6 +25,11 @@ LINES = """\
 5,912.0  state     recovering -> resolved: the instance runs again
 5,912.0  recovery  attempt 1 of step 1, driver libvirt: succeeded: the instance runs again
 """
+
+
+def _ignore(tx, incident_id):
+    incident = incidents.get(tx, incident_id)
+    incidents.move(tx, incident, "plan", reason="it was planned", now=incident.updated_at + 1)
 
 
 class TestFormats(base.CommandTest):
@@ -103,6 +109,17 @@ class TestIncident(base.CommandTest):
             (("--policy", "restart-here", "--host", "compute-1"), ["resolved"]),
             (("--instance", sample.WEB.uuid, "--severity", "critical"), ["resolved"]),
             (("--sort", "opened_at:asc"), ["resolved", "pending"]),
+        ):
+            found = [incident["state"] for incident in self.told("incident", "list", *words)]
+            self.assertEqual(expected, found, words)
+
+    def test_those_that_were_planned_are_listed_when_asked_for(self):
+        self.api.database.run(_ignore, self.told("incident", "list", "--open")[0]["incident_id"])
+        for words, expected in (
+            ((), ["resolved"]),
+            (("--closed",), ["resolved"]),
+            (("--all",), ["ignored", "resolved"]),
+            (("--state", "ignored"), ["ignored"]),
         ):
             found = [incident["state"] for incident in self.told("incident", "list", *words)]
             self.assertEqual(expected, found, words)

@@ -57,6 +57,12 @@ class PipelineTest(testtools.TestCase):
         self.assertEqual("shutoff", self.spool.known[UUID]["seen"]["state"])
         self.assertEqual(["changed"], self.woken, "the inventory has")
 
+    def test_what_stops_while_the_host_goes_down_says_so(self):
+        self.pipeline._going_down = lambda: True
+        self.pipeline.process([raw(), raw("process.exited/"), raw("lifecycle.suspended/ioerror")])
+        said = [body["attributes"].get("host_going_down") for body in self.spool.rows.values()]
+        self.assertEqual([True, True, None], said)
+
     def test_what_the_agent_itself_did_is_kept_whatever_the_rules_say(self):
         self.rules.action = events.IGNORE
         self.pipeline.process([raw("recovery.running/started", source="agent")])

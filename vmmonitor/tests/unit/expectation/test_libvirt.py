@@ -74,6 +74,11 @@ ENDS = {
     "it ended while paused": (f"{IO_PAUSE} process.exited", UNKNOWN),
     "it ended, then why": ("process.exited lifecycle.stopped/failed", FAILED),
     "it ended, then why, and it was planned": (f"process.exited {DESTROYED}", PLANNED),
+    "it ended, and why was stamped earlier": ("lifecycle.stopped/daemon process.exited", FAILED),
+    "it was started since": (
+        "lifecycle.stopped/failed lifecycle.started/booted process.exited",
+        UNKNOWN,
+    ),
     "it ended, then a symptom": ("process.exited watchdog/reset", UNKNOWN),
 }
 
@@ -166,6 +171,21 @@ class TestLibvirtExpectation(testtools.TestCase):
         late = nouns.event("lifecycle.stopped/migrated", host="compute-2")
         self.assertEqual(FAILED, self.judge([nouns.event("lifecycle.stopped/failed"), late]).word)
         self.assertEqual(UNKNOWN, self.judge([late]).word)
+
+    def test_a_symptom_goes_with_an_instance_that_was_migrated(self):
+        moved = [
+            nouns.event("watchdog/reset", host="compute-0"),
+            nouns.event("lifecycle.suspended/migrated", host="compute-0"),
+            nouns.event("lifecycle.started/migrated"),
+            nouns.event("lifecycle.resumed/migrated"),
+            nouns.event("lifecycle.stopped/migrated", host="compute-0"),
+        ]
+        verdict = self.judge(moved)
+        self.assertEqual((FAILED, True), (verdict.word, "watchdog" in verdict.reason))
+        self.assertEqual(UNKNOWN, self.judge(moved[1:]).word)
+        self.assertEqual(
+            PLANNED, self.judge([*moved, nouns.event("lifecycle.stopped/destroyed")]).word
+        )
 
     def test_reasons_are_for_a_person(self):
         self.assertEqual(

@@ -130,6 +130,11 @@ class FiltersTest(base.RulesTest):
             decided = self.decision("lifecycle.stopped", detail, was_arriving=True)
             self.assertEqual(("record", "warning"), decided)
 
+    def test_what_ends_with_its_host_is_recorded(self):
+        for type, detail in (("lifecycle.stopped", "failed"), ("process.exited", "")):
+            decided = self.decision(type, detail, host_going_down=True)
+            self.assertEqual(("record", "warning"), decided)
+
     def test_wanted(self):
         for type, detail in (
             ("lifecycle.stopped", "from_snapshot"),

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no event told of is found all the same, with real agents and several engines."""
+
+import os
+import signal
+import threading
+
+from vmmonitor.db import agents
+from vmmonitor.db.tables import AGENTS, INSTANCES
+from vmmonitor.model import states
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.live.base import LOG_ONLY, PATIENCE_S, WholeTest
+from vmmonitor.tests.live.libvirt_base import migrate
+
+#: Short rounds; and a hold that is longer than a loaded machine takes for a report.
+EAGER = {"reconcile": {"interval": 0.5, "hold": 2}}
+
+
+class TestReconcile(WholeTest):
+    def setUp(self):
+        super().setUp()
+        self.deploy(options=EAGER)
+        for name in ("engine-1", "engine-2"):
+            self.start(self.deployment.engine(name, self.policies(LOG_ONLY)))
+        self.agent = self.watched()
+
+    def seen(self, guest, host="node-1"):
+        """How the engines know a guest; None if they do not."""
+        with self.deployment.database.reader() as tx:
+            found = agents.inventory(tx, host)
+        return next((one for one in found if one.instance.uuid == guest.uuid), None)
+
+    def state_on(self, host, guest):
+        seen = self.seen(guest, host)
+        return seen.state if seen else ""
+
+    def known(self, guest, state="running"):
+        self.wait(lambda: (one := self.seen(guest)) and one.state == state, f"not {state}")
+
+    def told(self, guest):
+        return [one for one in self.deployment.causes(guest.uuid) if one.startswith("reconcile.")]
+
+    def forget(self):
+        """Take the agent's memory away."""
+        for directory, _, files in os.walk(self.deployment.path):
+            for name in files:
+                if name.startswith("spool.db"):
+                    os.unlink(os.path.join(directory, name))
+
+    def test_an_instance_that_disappears_without_any_event(self):
+        lost, other = self.guests(2)
+        self.known(lost)
+        self.known(other)
+        self.agent.kill()
+        self.forget()
+        lost.kill(signal.SIGKILL)
+        self.watched(self.agent)
+        self.wait(lambda: self.told(lost) == ["reconcile.missing"], "not told")
+        (incident,) = self.deployment.incidents(lost.uuid)
+        self.assertEqual("reconcile.missing", incident.cause)
+        # Somebody may have wanted it: nothing acts on it.
+        self.wait(lambda: self.states(lost) == [states.HELD], "not held")
+        self.quiet()
+        self.assertEqual(["reconcile.missing"], self.told(lost))
+        self.assertEqual([], self.told(other))
+        self.assertEqual([], self.deployment.recoveries(incident.incident_id))
+
+    def test_what_an_event_told_of_is_not_told_again(self):
+        killed, destroyed, undefined = self.guests(3, defined=True)
+        for guest in (killed, destroyed, undefined):
+            self.known(guest)
+        killed.kill(signal.SIGKILL)
+        with self.hypervisor().connection() as connection:
+            connection.lookupByUUIDString(destroyed.uuid).destroy()
+            domain = connection.lookupByUUIDString(undefined.uuid)
+            domain.destroy()
+            domain.undefine()
+        self.known(killed, "shutoff")
+        self.known(destroyed, "shutoff")
+        self.wait(lambda: self.seen(undefined) is None, "still known")
+        # And neither when the agent comes back without a memory.
+        self.agent.kill()
+        self.forget()
+        self.watched(self.agent)
+        marker = self.guest()
+        self.known(marker)
+        self.wait(lambda: self.deployment.agent_state() == (states.UP, ""), "not up")
+        for _ in range(4):
+            self.quiet()
+        self.assertEqual([], [one for guest in self.told_of for one in self.told(guest)])
+
+    def test_a_migration_is_no_mismatch_while_it_lasts_nor_after_it(self):
+        target = self.useFixture(Hypervisor())
+        self.watched(self.deployment.agent(target, "node-2"))
+        guest = self.guest(defined=True)
+        self.known(guest)
+        with self.hypervisor().connection() as connection:
+            domain = connection.lookupByUUIDString(guest.uuid)
+            # So slow that it lasts longer than a hold.
+            domain.migrateSetMaxSpeed(1)
+            moving = threading.Thread(target=migrate, args=(domain, target), daemon=True)
+            moving.start()
+            for _ in range(4):
+                self.quiet()
+            lasted = moving.is_alive()
+            domain.migrateSetMaxSpeed(1000)
+            moving.join(PATIENCE_S)
+        self.assertTrue(lasted, "it was over at once")
+        self.wait(lambda: self.state_on("node-2", guest) == "running", "not there")
+        self.wait(lambda: self.state_on("node-1", guest) == "shutoff", "not away")
+        for _ in range(4):
+            self.quiet()
+        self.assertEqual([], self.told(guest))
+        self.assertEqual([], self.deployment.incidents(guest.uuid))
+
+    def test_a_lost_difference_is_healed(self):
+        guest = self.guest(defined=True)
+        self.known(guest)
+        with self.hypervisor().connection() as connection:
+            connection.lookupByUUIDString(guest.uuid).setAutostart(1)
+        with self.deployment.database.writer() as tx:
+            tx.execute(INSTANCES.delete())
+            tx.execute(AGENTS.update().values(held_digest="of another inventory"))
+        self.known(guest)
+        guest.kill(signal.SIGKILL)
+        self.known(guest, "shutoff")
+        with self.hypervisor().connection() as connection:
+            connection.lookupByUUIDString(guest.uuid).create()
+        self.wait(lambda: (one := self.seen(guest)) and one.autostart, "no autostart")
