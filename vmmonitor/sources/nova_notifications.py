@@ -48,6 +48,8 @@ class NovaNotifications(Source):
         self.counts: collections.Counter[str] = collections.Counter()
         #: The newest that could not be read: what is known of them, without their content.
         self.set_aside: collections.deque[dict[str, str]] = collections.deque(maxlen=SET_ASIDE)
+        #: Why it does not listen; None before it has tried.
+        self._trouble: str | None = None
         self._told_of: set[str] = set()
         self._instances: collections.OrderedDict[str, Instance] = collections.OrderedDict()
         group = conf.nova_notifications
@@ -88,6 +90,9 @@ class NovaNotifications(Source):
             self.observe(raw)
 
     def _connected(self, reason: str) -> None:
+        if reason == self._trouble:
+            return
+        self._trouble = reason
         self.observe(
             Reachability(source=SOURCE, reachable=not reason, at=self._now(), reason=reason)
         )

@@ -171,3 +171,9 @@ class BusTest(NovaCase):
         self.assertIsInstance(word, Reachability)
         self.assertFalse(word.reachable)
         self.assertIn("not the address of a broker", word.reason)
+
+    def test_trouble_is_told_once(self):
+        source = NovaNotifications(self.conf, self.observe)
+        for reason in ("refused", "refused", "", "", "refused"):
+            source._connected(reason)
+        self.assertEqual(["refused", "", "refused"], [one.reason for one in self.seen])
