@@ -73,25 +73,6 @@ class PathTest(RecoveryCase):
         self.assertEqual("resolved", self.incident().state)
         self.is_idle(workers)
 
-    def test_the_expectation_is_told_what_nova_did_before(self):
-        told: list[list[str]] = []
-
-        def answer(_, events):
-            told.append([event.cause for event in events])
-            return Verdict(word=PLANNED, reason="nova powers it off")
-
-        self.expectation.answer = answer
-        for seconds, cause in ((-601, "nova.reboot/start"), (-2, "nova.power_off/start")):
-            at = samples.NOON + seconds * SECOND
-            self.store(delivery(cause, action="record", occurred_at=at))
-        self.store(delivery("nova.power_off/start", action="record", uuid=OTHER))
-        self.store(delivery(), delivery("nova.power_off/end", action="record"))
-        self.recoveries()
-        self.eventually_in("ignored")
-        self.assertEqual(
-            [["nova.power_off/start", "lifecycle.stopped/failed", "nova.power_off/end"]], told
-        )
-
     def test_own_work_starts_at_once(self):
         self.conf.set_override("poll_interval", 60, "recovery")
         workers = self.recoveries()
