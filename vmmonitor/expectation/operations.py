@@ -9,8 +9,9 @@ dead, and that is no plan but a sign of the failure.
 import dataclasses
 from collections.abc import Sequence
 
-from vmmonitor.model.event import RUNNING_AGAIN, Event
-from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
+from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
+from vmmonitor.model.incident import GONE, PLANNED, UNKNOWN, Incident, Verdict
+from vmmonitor.model.instance import STATE_AFTER
 
 PREFIX = "nova."
 ERROR = "nova.error"
@@ -70,6 +71,12 @@ PARTS = {
     ("live_migration_rollback", "start"): ("live_migration", "error"),
     ("live_migration_abort", "start"): ("live_migration", "error"),
 }
+PART_OF = {part: operation for (part, _), (operation, _) in PARTS.items()}
+
+#: What a host says of an instance that is not there, or not running.
+ENDED = WITHOUT_A_CAUSE | {
+    *("lifecycle.stopped", "reconcile.missing", "reconcile.not_running"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,10 +131,20 @@ def judge(incident: Incident, events: Sequence[Event], otherwise: Verdict) -> Ve
     doing = plan(incident, events)
     if doing is None or otherwise.word in (PLANNED, GONE):
         return otherwise
-    if doing.leaves == UP and otherwise.word == FAILED:
-        reason = f"{otherwise.reason}; {doing.words}, and what comes of that is to be seen"
-        return Verdict(word=UNKNOWN, reason=reason)
-    return Verdict(word=PLANNED, reason=doing.words)
+    if doing.leaves == DOWN or (otherwise.word == UNKNOWN and _ended(incident, events)):
+        return Verdict(word=PLANNED, reason=doing.words)
+    reason = f"{otherwise.reason}; {doing.words}, and what comes of that is to be seen"
+    return Verdict(word=UNKNOWN, reason=reason)
+
+
+def _ended(incident: Incident, events: Sequence[Event]) -> bool:
+    """Tell whether its host has last said of an instance that it is not there, or not running."""
+    told = [
+        event.type
+        for event in events
+        if event.host == incident.host and (event.type in STATE_AFTER or event.type in ENDED)
+    ]
+    return bool(told) and told[-1] in ENDED
 
 
 def _after(before: Plan | None, event: Event) -> Plan | None:
@@ -137,27 +154,23 @@ def _after(before: Plan | None, event: Event) -> Plan | None:
     if event.type == ERROR:
         return None
     operation, phase = _step(event)
-    if not phase:
+    if not operation:
         return before
     if phase == "error" or (phase == GOES_ON and before is None):
         return None
     leaves, doing = OPERATIONS[operation]
-    return Plan(
-        doing=doing, leaves=leaves, over=phase == "end", at=event.occurred_at, by=_who(event)
-    )
+    by = str(event.attributes.get("by_user") or event.attributes.get("by_user_id") or "")
+    if not by:
+        return None if leaves == UP else before
+    return Plan(doing=doing, leaves=leaves, over=phase == "end", at=event.occurred_at, by=by)
 
 
 def _step(event: Event) -> tuple[str, str]:
-    """Return the operation and the phase that an event tells of; no phase if it tells of none."""
+    """Return the operation and the phase that an event tells of; none if it tells of no other."""
     word = event.type.removeprefix(PREFIX)
-    if word == event.type:
+    if word == event.type or not event.detail:
         return "", ""
-    if event.detail == "error":
-        return word, "error"
     operation, phase = PARTS.get((word, event.detail), (word, event.detail))
-    return (operation, phase) if operation in OPERATIONS and _who(event) else ("", "")
-
-
-def _who(event: Event) -> str:
-    """Return who asked for it; nobody did for what nova does of its own accord."""
-    return str(event.attributes.get("by_user") or event.attributes.get("by_user_id") or "")
+    if phase == "error":
+        operation = PART_OF.get(word, operation)
+    return (operation, phase) if operation in OPERATIONS else ("", "")

@@ -60,6 +60,16 @@ STORIES = {
         None,
         None,
     ),
+    "a preparation that failed": (
+        "-9 live_migration_pre/start -8 live_migration_pre/error",
+        None,
+        None,
+    ),
+    "powering off, while something else fails": (
+        "-3 power_off/start -2 volume_attach/error",
+        PLANNED,
+        PLANNED,
+    ),
     "a migration that failed": (
         "-9 live_migration_pre/start -8 live_migration_pre/end -1 live_migration_rollback/start",
         None,
@@ -101,7 +111,8 @@ class OperationsTest(unittest.TestCase):
             events = told(story)
             for given, wanted in ((IT_FAILED, failed), (NOBODY_KNOWS, unclear)):
                 with self.subTest(name, given=given.word):
-                    verdict = operations.judge(nouns.incident(), events, given)
+                    ended = [*events, nouns.event("lifecycle.stopped/unknown")]
+                    verdict = operations.judge(nouns.incident(), ended, given)
                     self.assertEqual(wanted or given.word, verdict.word, verdict.reason)
                     if wanted is None:
                         self.assertIs(given, verdict)
@@ -111,6 +122,16 @@ class OperationsTest(unittest.TestCase):
         for story in ("-1 power_off/start", "-3 power_off/start -1 power_off/end"):
             events = told(story, request_id="req-1")
             self.assertIs(IT_FAILED, operations.judge(nouns.incident(), events, IT_FAILED))
+
+    def test_what_nova_starts_by_itself_ends_a_plan(self):
+        events = [*told("-9 power_off/start -8 power_off/end"), *told("-7 reboot/start", x="y")]
+        self.assertIsNone(operations.plan(nouns.incident(), events))
+
+    def test_only_an_end_is_a_part_of_what_is_to_run_again(self):
+        for cause in ("lifecycle.suspended/postcopy_failed", "memory_failure/fatal"):
+            events = [*told("-1 live_migration_pre/start"), nouns.event(cause)]
+            verdict = operations.judge(nouns.incident(), events, NOBODY_KNOWS)
+            self.assertEqual(UNKNOWN, verdict.word, cause)
 
     def test_novas_words_are_a_persons(self):
         events = told("-3 power_off/start -1 power_off/end")
