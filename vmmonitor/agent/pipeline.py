@@ -4,8 +4,9 @@
     source thread --observe()--> queue --> learn -> decide -> spool --> forwarder --> engine
                                            `------ thread "pipeline" ------'
 
-A source only queues. One thread takes what is queued, in order: the inventory completes each
-event (and turns a listing into the events that were missed), the filter decides, and everything
+A source only queues. One thread takes what is queued, in order: what several words tell of one
+failure becomes one event (``fingerprint``), the inventory completes each event (and turns a
+listing into the events that were missed), the filter decides, and everything
 that was taken is spooled in one transaction together with what it changed in the inventory.
 Only what is on the disk leaves the queue's order for the forwarder. Then the sources are told what
 the others observed.
@@ -14,14 +15,17 @@ the others observed.
 import collections
 import functools
 import logging
+import math
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from oslo_log import log
 
+from vmmonitor.agent.fingerprint import Retellings
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.spool import Spool, SpoolUnavailable
 from vmmonitor.model import event as events
@@ -83,6 +87,7 @@ class Pipeline:
         self.last_event_at = 0
         #: What was not sent, by the rule that said so.
         self.dropped: collections.Counter[str] = collections.Counter()
+        self._retellings = Retellings(self.dropped)
         self._host = host
         self._inventory = inventory
         self._spool = spool
@@ -131,7 +136,10 @@ class Pipeline:
                 return
 
     def _take(self) -> list[Any]:
-        taken = [self._queue.get()]
+        try:
+            taken = [self._queue.get(timeout=self._retellings.patience(time.monotonic()))]
+        except queue.Empty:
+            return []
         while len(taken) < CHUNK and not self._queue.empty():
             taken.append(self._queue.get())
         return taken
@@ -148,11 +156,16 @@ class Pipeline:
                 self._taken(observation)
 
     def _keep(self, observations: list[Any]) -> None:
-        deliveries = [
-            delivery
+        raws = [
+            raw
             for observation in observations
             for raw in self._surviving(self._raw_events, observation)
-            for delivery in self._surviving(self._deliveries, raw)
+        ]
+        now = math.inf if self._stopping.is_set() else time.monotonic()
+        for late in self._retellings.due(now):
+            raws += self._surviving(self._learnt, late)
+        deliveries = [
+            delivery for raw in raws for delivery in self._surviving(self._deliveries, raw)
         ]
         known = self._inventory.take_changes()
         if not deliveries and not known:
@@ -191,10 +204,10 @@ class Pipeline:
             case functools.partial():
                 observation()
             case RawEvent():
-                learnt = self._inventory.learn(observation)
-                if learnt is None:
-                    self.dropped["noticed-already"] += 1
-                return [learnt] if learnt else []
+                libvirt = self.reachability.get("libvirt")
+                waits = libvirt is not None and libvirt.reachable
+                told = self._retellings.sift(observation, time.monotonic(), waits)
+                return [raw for one in told for raw in self._learnt(one)]
             case Listing():
                 return self._inventory.compare(observation, self._now())
             case Reachability():
@@ -202,6 +215,12 @@ class Pipeline:
             case _:
                 raise TypeError(f"no observation: {type(observation).__name__}")
         return []
+
+    def _learnt(self, told: RawEvent) -> list[RawEvent]:
+        learnt = self._inventory.learn(told)
+        if learnt is None:
+            self.dropped["noticed-already"] += 1
+        return [learnt] if learnt else []
 
     def _reached(self, word: Reachability) -> None:
         before = self.reachability.get(word.source)

@@ -153,6 +153,7 @@ class AgentService(service.Service):
         except InvalidRules as error:
             LOG.error("The new filter file is refused, the old rules stay in force: %s", error)
             return
+        rules.inherit(self.pipeline.filters)
         self.pipeline.filters = rules
         self.reporter.wake()
         LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)

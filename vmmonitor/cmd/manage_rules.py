@@ -84,8 +84,8 @@ def explain_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         loaded = filters.load(args.file or filter_file(conf))
     except errors.VmmonitorError as error:
         return _refuse(error)
-    decision = loaded.decide(event)
     _print(loaded.path, event, loaded.explain(event))
+    decision = loaded.decide(event)
     print(f"-> {decision.action}, {decision.severity}, by {decision.rule}")
     return 0
 

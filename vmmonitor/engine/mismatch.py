@@ -11,7 +11,10 @@ from typing import Any
 
 from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
+from vmmonitor.model.event import RECONCILE_SOURCE, Event
 from vmmonitor.model.expected import Expected, Mismatch, Sight
+from vmmonitor.model.incident import FAILED, Incident, Verdict
+from vmmonitor.model.incident import UNKNOWN as NOBODY_KNOWS
 from vmmonitor.model.instance import Instance
 
 MISSING = "reconcile.missing"
@@ -55,6 +58,21 @@ def compare(
     if expected.state == should.RUNNING:
         return _should_run(expected, sights, running, trusted)
     return _found(UNEXPECTED, expected, running[0]) if running else AGREES
+
+
+def verdict(incident: Incident, told: Sequence[Event]) -> Verdict | None:
+    """Return what follows from what reconciliation found; None: ask the expectation.
+
+    :param told: the incident's events, oldest first.
+    """
+    if incident.cause.partition("/")[0] in (UNEXPECTED, TWO_HOSTS, WRONG_HOST):
+        # The expectation would say again what it said when this was found.
+        return Verdict(word=FAILED, reason="reconciliation found it where, or as, it must not be")
+    words = [event.type for event in told if event.source == RECONCILE_SOURCE]
+    if words[-1:] == [TWO_HOSTS]:
+        # It opened for another reason, and its policy would act.
+        return Verdict(word=NOBODY_KNOWS, reason="it runs on two hosts at once: nothing may act")
+    return None
 
 
 def _two_hosts(expected: Expected | None, running: Sequence[Sight]) -> Mismatch:

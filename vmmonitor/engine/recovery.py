@@ -18,6 +18,7 @@ from oslo_log import log
 
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
+from vmmonitor.engine import mismatch
 from vmmonitor.engine.attempts import Attempts, Claim, Outdated
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.incidents import SECOND
@@ -168,6 +169,8 @@ class Recoveries:
         return [stored.event for stored in found]
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
+        if verdict := mismatch.verdict(incident, told):
+            return verdict
         try:
             return self._expectation.judge(incident, told)
         except Exception as error:

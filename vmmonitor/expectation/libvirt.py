@@ -14,25 +14,17 @@ ARRIVED = f"lifecycle.resumed/{MOVE}"
 BY_HOST = "lifecycle.stopped/shutdown by host"
 ARRIVING = "lifecycle.stopped before it ran here"
 
-RECONCILED = frozenset({"reconcile.missing", "reconcile.not_running", "reconcile.two_hosts"})
-#: Nobody saw its end, so nobody knows whether it was wanted.
-UNSEEN = (UNKNOWN, "it may have failed, or somebody had it stopped while nobody watched")
+STOPPED = "lifecycle.stopped/"
+RECONCILED = frozenset({"reconcile.missing", "reconcile.not_running"})
 
 #: What the newest word on an instance's state means. The newest decides: somebody who destroys
 #: an instance after its failure wants it stopped. A cause that is not here is UNKNOWN. The
 #: details are those of libvirt's events, and the reasons that it gives to whoever looks later.
 MEANING = {
-    # Reconciliation's words, of what no event told of.
-    "reconcile.not_running/failed": (FAILED, "it ended by itself, and no event told of it"),
-    "reconcile.not_running/crashed": (FAILED, "it crashed, and no event told of it"),
-    "reconcile.missing/failed": (FAILED, "it ended by itself, and no event told of it"),
-    "reconcile.missing/crashed": (FAILED, "it crashed, and no event told of it"),
-    "reconcile.two_hosts": (FAILED, "it runs on two hosts at once, which destroys its data"),
-    "reconcile.missing": UNSEEN,
-    "reconcile.missing/vanished": UNSEEN,
-    "reconcile.missing/unknown": UNSEEN,
-    "reconcile.not_running/vanished": UNSEEN,
-    "reconcile.not_running/unknown": UNSEEN,
+    "reconcile.missing": (
+        UNKNOWN,
+        "it may have failed, or somebody had it stopped while nobody watched",
+    ),
     "lifecycle.stopped/failed": (FAILED, "its process was killed or ended by itself"),
     "lifecycle.stopped/crashed": (FAILED, "it was stopped because its guest crashed"),
     "lifecycle.stopped/daemon": (FAILED, "libvirt gave it up when it came back to it"),
@@ -82,11 +74,20 @@ MEANING = {
     ),
 }
 
+#: Reconciliation finds an instance stopped for the reasons that libvirt's event would have told.
+MEANING |= {
+    f"{kind}/{cause.removeprefix(STOPPED)}": meaning
+    for kind in ("reconcile.missing", "reconcile.not_running")
+    for cause, meaning in list(MEANING.items())
+    if cause.startswith(STOPPED)
+}
+
 #: Failures that leave the state as it was: they count where the instance was not stopped or
 #: paused since.
 SYMPTOMS = {
     "io_error": "one of its disks failed",
     "io_error_reason": "one of its disks failed",
+    "block_io_error": "one of its disks failed",
     "watchdog": "its guest did not feed its watchdog in time",
 }
 

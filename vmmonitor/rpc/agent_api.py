@@ -74,7 +74,7 @@ class AgentEndpoint(abc.ABC):
         try:
             instance_uuid, recovery_id = str(request["instance_uuid"]), str(request["recovery_id"])
             timeout = float(request["timeout"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidMessage(f"not a request: {type(error).__name__} {error}") from error
         if not 0 < timeout <= LONGEST:
             raise InvalidMessage("no such timeout", timeout=timeout)

@@ -33,7 +33,10 @@ def _unreachable(rows: Sequence[Row[Any]]) -> list[str]:
     """Return the rows that an earlier one always forestalls. Only one-to-one cases are found."""
     found = []
     for number, row in enumerate(rows):
-        earlier = next((one for one in rows[:number] if row.match.implies(one.match)), None)
+        # One with a rate lets the first events by.
+        earlier = next(
+            (one for one in rows[:number] if not one.rate and row.match.implies(one.match)), None
+        )
         if earlier:
             found.append(
                 f"{row.name!r} can never decide: {earlier.name!r} before it matches "

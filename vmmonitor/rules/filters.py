@@ -38,12 +38,22 @@ class Filters:
         self._ordered = rows
         self._default = default
 
+    def inherit(self, before: "Filters") -> None:
+        """Go on counting where the rules before did, for each rule with the same name and rate."""
+        rates = {row.name: row.rate for row in before.rows}
+        for row in self.rows:
+            if row.rate and (rate := rates.get(row.name)):
+                row.rate.inherit(rate)
+
     def decide(self, event: Event) -> Decision:
-        """Return what is to become of the event; the first rule that matches decides."""
+        """Return what is to become of the event; the first rule that matches decides.
+
+        The event is counted by the rules with a rate that are tried: ask once for each event.
+        """
         return self._ordered.first(event) or self._default
 
     def explain(self, event: Event) -> list[Trial]:
-        """Return how every rule did that was tried, in order; the last one decided."""
+        """Return how every rule does that is tried, in order; the last one decides."""
         trials = self._ordered.explain(event)
         if not any(trial.matched for trial in trials):
             trials.append(Trial(rule=DEFAULT, matched=True))

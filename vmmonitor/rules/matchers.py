@@ -62,7 +62,7 @@ class Matcher:
         self.operand = operand
         self.wanted: frozenset[Any] | None = None
         self._pattern: re.Pattern[str] | None = None
-        self._read = _reader(field)
+        self._read = reader(field)
         if operator_.endswith("~"):
             self._pattern = _compiled(text(operand) or "")
         else:
@@ -195,7 +195,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         raise BadPattern(f"{pattern[:100]!r} is not a regular expression: {error}") from None
 
 
-def _reader(field: str) -> Callable[[Event], Any]:
+def reader(field: str) -> Callable[[Event], Any]:
+    """Return what reads a field of an event; it reads None where there is none.
+
+    :param field: one of FIELDS, or ``attributes.`` and a name; dots reach into mappings.
+    """
     if not field.startswith(ATTRIBUTES):
         return operator.attrgetter(field)
     names = field.removeprefix(ATTRIBUTES).split(".")

@@ -9,6 +9,7 @@ from vmmonitor.model.event import Event
 from vmmonitor.rules import matchers
 from vmmonitor.rules.document import Document, Problem, invalid
 from vmmonitor.rules.matchers import Match, Matcher
+from vmmonitor.rules.rate import Rate
 
 T = TypeVar("T")
 
@@ -18,11 +19,21 @@ class Row(Generic[T]):
     """A named row.
 
     :param value: what it decides.
+    :param rate: how often its match must hold before it decides; None: at once.
     """
 
     name: str
     match: Match
     value: T
+    rate: Rate | None = None
+
+    def decides(self, event: Event) -> bool:
+        """Return whether it decides on the event, which is counted where that matters."""
+        return self.match.holds(event) and (self.rate is None or self.rate.reached(event))
+
+    def why_not(self, event: Event) -> str:
+        """Return, for a person, why it does not decide; empty if it does. Counts nothing."""
+        return self.match.why_not(event) or (self.rate.why_not(event) if self.rate else "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +71,7 @@ class Rows(Generic[T]):
             if event.type in self._listed:
                 rows = self._by_type[event.type] = self._rows_for(event.type)
         for row in rows:
-            if row.match.holds(event):
+            if row.decides(event):
                 return row.value
         return None
 
@@ -73,7 +84,7 @@ class Rows(Generic[T]):
         """Return how every row did that was tried, in order; the last one may have matched."""
         trials: list[Trial] = []
         for row in self.rows:
-            reason = row.match.why_not(event)
+            reason = row.why_not(event)
             trials.append(Trial(rule=row.name, matched=not reason, reason=reason))
             if not reason:
                 break
@@ -107,7 +118,8 @@ def build(
             problems.append(document.problem(path, reason))
         lines.setdefault(name, problem.line)
         match = _match(document, (section, number, "match"), row["match"], problems)
-        rows.append(Row(name=name, match=match, value=make(row)))
+        rate = Rate(**row["rate"]) if "rate" in row else None
+        rows.append(Row(name=name, match=match, value=make(row), rate=rate))
     if problems:
         raise invalid(document.path, problems)
     return Rows(rows)

@@ -20,6 +20,7 @@ _SCALAR = {"type": ["string", "number", "boolean"]}
 _STRING = {"type": "string", "maxLength": 4096}
 _LIST = {"type": "array", "minItems": 1, "maxItems": 1000, "items": _SCALAR}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 64}
+_ATTRIBUTE = r"^attributes\.[^.]+(\.[^.]+)*$"
 _OPERATORS = {
     "=": _SCALAR,
     "!=": _SCALAR,
@@ -38,7 +39,7 @@ _TESTS = {
     "type": "object",
     "additionalProperties": False,
     "properties": dict.fromkeys(matchers.FIELDS, _TEST),
-    "patternProperties": {r"^attributes\.[^.]+(\.[^.]+)*$": _TEST},
+    "patternProperties": {_ATTRIBUTE: _TEST},
 }
 _MATCH = {
     "if": {"type": "array"},
@@ -64,6 +65,16 @@ def _number(least: float, most: float) -> dict[str, Any]:
 _DECISION = {
     "action": {"type": "string", "enum": list(event.ACTIONS)},
     "severity": {"type": "string", "enum": list(event.SEVERITIES)},
+}
+_PER = {
+    "type": "string",
+    "maxLength": 255,
+    "anyOf": [{"enum": list(matchers.FIELDS)}, {"pattern": _ATTRIBUTE}],
+}
+_RATE = {
+    "count": {"type": "integer", "minimum": 2, "maximum": 1000},
+    "seconds": _number(0.1, 86400),
+    "per": {"type": "array", "minItems": 1, "maxItems": 10, "items": _PER},
 }
 _BACKOFF = {
     "initial": _number(0, 86400),
@@ -95,7 +106,9 @@ FILTERS = _object(
     {
         "version": _VERSION,
         "default": _object(_DECISION, "action"),
-        "rules": _rows({**_ROW, **_DECISION}, "action"),
+        "rules": _rows(
+            {**_ROW, **_DECISION, "rate": _object(_RATE, "count", "seconds")}, "action"
+        ),
     },
     "version",
     "rules",
@@ -161,6 +174,8 @@ def _words(error: Any) -> str:
         several = isinstance(error.instance, list) and error.validator_value == _SCALAR["type"]
         hint = "; for several write in: [...]" if several else ""
         return f"{_cut(error.instance)} is {_article(error.instance)}, not {_types(error)}{hint}"
+    if error.validator == "anyOf":
+        return _unknown(error.instance, dict.fromkeys(matchers.FIELDS))
     if error.validator in ("minItems", "minProperties"):
         return "must not be empty"
     if error.validator == "maxItems":

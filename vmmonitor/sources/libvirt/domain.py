@@ -15,9 +15,8 @@ def look(domain: libvirt.virDomain) -> Seen:
 
     :raises libvirt.libvirtError: it is gone, or libvirt is.
     """
+    xml = _definition(domain)
     state, reason = decode.state(*domain.state())
-    # The inactive XML needs no privilege and holds nothing that belongs to this run only.
-    xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     persistent = bool(domain.isPersistent())
     return Seen(
         instance=metadata.instance(domain.UUIDString(), domain.name(), xml),
@@ -37,6 +36,18 @@ def _autostart(domain: libvirt.virDomain) -> bool:
         if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
         return False
+
+
+def _definition(domain: libvirt.virDomain) -> str:
+    """Return the XML of a domain; empty where it is longer than the 4 MiB of libvirt's answers."""
+    try:
+        # The inactive XML needs no privilege and holds nothing that belongs to this run only.
+        return domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_RPC:
+            raise
+        # It has a name and a state nevertheless, unless the next question finds libvirt gone.
+        return ""
 
 
 def look_at_all(connection: libvirt.virConnect) -> tuple[Seen, ...]:

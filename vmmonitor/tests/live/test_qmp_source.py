@@ -3,7 +3,13 @@
 
 import time
 
-from vmmonitor.model.event import RawEvent
+import fixtures
+
+from vmmonitor.agent.inventory import Inventory
+from vmmonitor.agent.pipeline import Pipeline
+from vmmonitor.agent.spool import Spool
+from vmmonitor.model.event import RUNNING_AGAIN, RawEvent
+from vmmonitor.rules import defaults, filters
 from vmmonitor.sources.libvirt.qmp import QmpSource
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
 from vmmonitor.tests.fixtures.hypervisor import Hypervisor
@@ -12,6 +18,9 @@ from vmmonitor.tests.live.libvirt_base import LiveTest, fill
 
 #: Seconds in which nothing more must come.
 QUIET_S = 0.3
+#: The same, where a word may wait for another one.
+WAITED_S = 3.0
+ROOM = 2**24
 STARTED = "lifecycle.started/booted"
 
 
@@ -92,3 +101,111 @@ class QmpTest(LiveTest):
         event = self.told(by_qemu, guest, "block_io_error")
         self.assertEqual("read", event.attributes["operation"])
         self.assertEqual("disk", event.attributes["path"])
+
+
+class BothTest(LiveTest):
+    """Both sources, and the agent's way to the spool."""
+
+    def setUp(self):
+        super().setUp()
+        path = self.useFixture(fixtures.TempDir()).join("spool.db")
+        self.spool = Spool(path, 10_000, ROOM)
+        self.addCleanup(self.spool.close)
+        self.pipeline = Pipeline(
+            host="node-1",
+            inventory=Inventory({}),
+            filters=filters.load(defaults.path(defaults.EVENT_FILTERS)),
+            spool=self.spool,
+            spooled=lambda: None,
+            changed=lambda: None,
+            now=lambda: time.time_ns() // 1000,
+        )
+        self.pipeline.start()
+        self.addCleanup(self.pipeline.stop, 5)
+        uri = self.hypervisor().uri
+        self.source(observe=self.pipeline.observe, uri=uri)
+        by_qemu = QmpSource(base.new_conf(uri=uri), self.pipeline.observe)
+        self.addCleanup(by_qemu.stop)
+        by_qemu.start()
+        self.wait(self._both_see, "reachable")
+
+    def _both_see(self):
+        words = self.pipeline.reachability.values()
+        return len(words) == 2 and all(word.reachable for word in words)
+
+    def spooled(self, guest):
+        """Return what is spooled of a guest, besides its start."""
+        told = [entry.body for entry in self.spool.read(10_000)]
+        return [
+            one
+            for one in told
+            if one["instance"]["uuid"] == guest.uuid and one["type"] not in RUNNING_AGAIN
+        ]
+
+    def causes(self, guest):
+        return [f"{one['type']}/{one['detail']}" for one in self.spooled(guest)]
+
+    def assert_told(self, guest, *expected):
+        """Wait for these events, and then for more, which must not come."""
+        self.wait(lambda: len(self.causes(guest)) >= len(expected), f"{expected}")
+        time.sleep(WAITED_S)
+        self.assertEqual(sorted(expected), sorted(self.causes(guest)))
+
+    def failing(self, policy, **kwargs):
+        """Return a guest whose disk fails."""
+        faulty = self.useFixture(FaultyDisk(self.hypervisor()))
+        guest = self.guest(disks=[faulty.disk(policy, **kwargs)])
+        faulty.fail()
+        return guest
+
+    def test_errors_that_the_guest_gets_are_one_event_each(self):
+        guest = self.failing("report")
+        for _ in range(3):
+            self.assertEqual("e", guest.order("D", timeout=5))
+        self.assert_told(guest, *["io_error/report"] * 3)
+        # Where QEMU's word came first, libvirt's has what that knew besides.
+        known = {(None, None), ("write", "Input/output error")}
+        for event in self.spooled(guest):
+            said = event["attributes"]
+            self.assertEqual(("disk", "virtio-disk1"), (said["path"], said["device"]))
+            self.assertIn((said.get("operation"), said.get("reason")), known)
+
+    def test_errors_of_a_disk_without_a_name_are_told_by_qemu_alone(self):
+        guest = self.failing("report", name=None)
+        for _ in range(3):
+            self.assertEqual("e", guest.order("D", timeout=5))
+        self.assert_told(guest, *["block_io_error/report"] * 3)
+
+    def test_an_error_that_pauses(self):
+        guest = self.failing("stop")
+        guest.order("D", timeout=1)
+        self.assert_told(guest, "io_error/pause", "lifecycle.suspended/ioerror")
+
+    def test_an_error_that_pauses_of_a_disk_without_a_name(self):
+        guest = self.failing("stop", name=None)
+        guest.order("D", timeout=1)
+        self.assert_told(guest, "block_io_error/stop", "lifecycle.suspended/ioerror")
+
+    def test_a_full_disk_is_told_with_its_reason(self):
+        full = self.useFixture(FullDisk(self.hypervisor()))
+        guest = self.guest(disks=[full.disk()])
+        fill(guest)
+        self.assert_told(
+            guest, "io_error/pause", "io_error_reason/pause", "lifecycle.suspended/ioerror"
+        )
+
+    def test_a_panic(self):
+        guest = self.guest(on_crash="preserve")
+        guest.order("P")
+        self.wait(lambda: "lifecycle.crashed/panicked" in self.causes(guest), "panicked")
+        time.sleep(WAITED_S)
+        self.assertNotIn("guest_panicked/pause", self.causes(guest))
+
+    def test_a_disk_that_goes_on_failing_is_an_outage(self):
+        for name in ("disk", None):
+            guest = self.failing("report", name=name)
+            for _ in range(11):
+                self.assertEqual("e", guest.order("D", timeout=5))
+            self.wait(lambda guest=guest: len(self.spooled(guest)) == 11, "told")
+            actions = [one["decision"]["action"] for one in self.spooled(guest)]
+            self.assertEqual(["record"] * 9 + ["recover"] * 2, actions, name)

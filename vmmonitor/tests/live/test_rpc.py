@@ -8,14 +8,14 @@ import testtools
 
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import Retriable
+from vmmonitor.rpc import inventories, wire
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.fixtures.nouns import HOST, UUID, event
 from vmmonitor.tests.fixtures.services import RabbitMQ
-from vmmonitor.tests.functional.test_rpc import ANSWER, Agent, Engine, delivery
+from vmmonitor.tests.functional.test_rpc import ANSWER, Agent, Engine, Silent, delivery
 
 PATIENCE = 60.0
 STOP = 10.0
@@ -63,6 +63,15 @@ class RpcTest(testtools.TestCase):
         error = self.assertRaises(Retriable, self.report, timeout=PATIENCE)
         self.assertIn("a bug", str(error))
         self.assertNotIn("\n", str(error))
+
+    def test_an_engine_that_is_older_than_a_call_is_told_apart(self):
+        self.serve(Silent())
+        changes = inventories.Changes(
+            host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
+        )
+        self.assertRaises(
+            transports.Unsupported, self.engine.report_inventory_changes, changes, PATIENCE
+        )
 
     def test_a_host_without_an_agent_costs_no_more_than_its_time(self):
         begun = time.monotonic()

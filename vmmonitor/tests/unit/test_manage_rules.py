@@ -102,6 +102,22 @@ class ManageRulesTest(testtools.TestCase):
             out.splitlines(),
         )
 
+    def test_explain_a_rule_with_a_rate(self):
+        rated = FILTERS.replace("recover\n", "recover\n  rate: {count: 2, seconds: 60}\n")
+        path = self.file("f.yaml", rated)
+        event = self.file("e.json", json.dumps(CRASH))
+        code, out, _ = self.run_command("filter", "explain", event, "--file", path)
+        self.assertEqual(0, code)
+        self.assertEqual(
+            [
+                "  web: no, 1 of 2 within 60 s per instance.uuid",
+                "  late: no, type = 'watchdog' fails: it is 'lifecycle.stopped'",
+                "  default: matches",
+                "-> record, info, by default",
+            ],
+            out.splitlines()[1:],
+        )
+
     def test_explain_policy(self):
         path = self.file("p.yaml", POLICIES)
         words = ("policy", "explain", "-", "--file", path)

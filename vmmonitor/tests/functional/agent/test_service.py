@@ -177,6 +177,22 @@ class ServiceTest(testtools.TestCase):
         self.observe(agent, "no", "yes")
         eventually(lambda: engine.details == ["yes"], PATIENCE)
 
+    def test_rules_that_are_read_again_go_on_counting(self):
+        often = (
+            "version: 1\nrules: [{name: often, match: {type: test}, action: ignore,"
+            " rate: {count: 3, seconds: 60}}]\n"
+        )
+        self.rules(often)
+        engine = self.engine()
+        agent = self.agent()
+        self.observe(agent, "1", "2")
+        eventually(lambda: engine.details == ["1", "2"], PATIENCE)
+        self.rules(often + "# changed\n")
+        agent.reset()
+        self.observe(agent, "3")
+        eventually(lambda: agent.pipeline.dropped["often"] == 1, PATIENCE)
+        self.assertEqual(["1", "2"], engine.details)
+
     def test_broken_rules_keep_it_from_starting(self):
         self.rules("version: 1\nrules: [{name: broken}]\n")
         self.assertRaises(InvalidRules, self.agent_only)

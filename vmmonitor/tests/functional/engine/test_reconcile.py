@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from vmmonitor.db import agents, mismatches
+from vmmonitor.engine import mismatch
 from vmmonitor.engine.observe import Observer
 from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.expectation import Expectation
@@ -210,6 +211,29 @@ class RoundsTest(ReconcileCase):
         self.host("a", RUNNING)
         self.assertEqual("reconcile.agrees/missing", self.round()[-1])
         self.assertEqual("pending", self.incident().state)
+
+
+class VerdictTest(ReconcileCase):
+    """What reconciliation found itself is not asked about again."""
+
+    def judged(self, cause: str, *words: str) -> str:
+        told = [
+            dataclasses.replace(delivery(word).event, source=word.partition(".")[0])
+            for word in words
+        ]
+        found = mismatch.verdict(samples.incident(cause=cause), told)
+        return found.word if found else ""
+
+    def test_what_is_in_the_wrong_place_failed_whatever_nova_says(self):
+        for cause in ("two_hosts", "wrong_host/booted", "unexpected/booted"):
+            self.assertEqual("failed", self.judged(f"reconcile.{cause}"))
+        self.assertEqual("", self.judged("reconcile.missing", "reconcile.missing"))
+
+    def test_nothing_acts_on_what_runs_on_two_hosts(self):
+        died, twice, over = base.FAILURE, "reconcile.two_hosts", "reconcile.agrees/two_hosts"
+        self.assertEqual("unknown", self.judged(died, died, twice, "lifecycle.stopped/failed"))
+        self.assertEqual("", self.judged(died, died, twice, over))
+        self.assertEqual("", self.judged(died, died))
 
 
 class AskingTest(ReconcileCase):

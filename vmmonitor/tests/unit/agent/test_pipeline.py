@@ -108,6 +108,51 @@ class PipelineTest(testtools.TestCase):
             self.pipeline.process([raw()])
         self.assertEqual(["INFO", "DEBUG"], [one.levelname for one in logs.records])
 
+    # -- several words of one failure ----------------------------------------------------------
+    def words(self):
+        """Return what QEMU and libvirt tell of one disk error, in the order in which they do."""
+        said = {"device": "virtio-disk1"}
+        return [
+            raw("block_io_error/report", source="qmp", attributes=said | {"operation": "write"}),
+            raw("io_error/report", attributes=said),
+            raw("io_error_reason/report", attributes=said | {"reason": ""}),
+        ]
+
+    def see_libvirt(self, reachable=True):
+        word = Reachability(source="libvirt", reachable=reachable, at=1)
+        self.pipeline.process([word])
+
+    def test_one_failure_in_several_words_is_one_event(self):
+        self.see_libvirt()
+        self.pipeline.process(self.words()[:1])
+        self.assertEqual([], self.spooled())
+        self.pipeline.process(self.words()[1:])
+        self.assertEqual(["io_error"], self.spooled("type"))
+        self.assertEqual("write", self.spooled("attributes")[0]["operation"])
+        self.assertEqual({"told-already": 2}, dict(self.pipeline.dropped))
+
+    def test_a_word_that_waits_in_vain_is_told_by_itself(self):
+        self.see_libvirt()
+        self.start()
+        self.pipeline.observe(self.words()[0])
+        self.spool.tried.get(timeout=PATIENCE)
+        self.pipeline.stop(PATIENCE)
+        self.assertEqual(["block_io_error"], self.spooled("type"))
+
+    def test_a_stop_ends_the_wait(self):
+        self.see_libvirt()
+        self.start()
+        self.pipeline.observe(self.words()[0])
+        self.pipeline.stop(PATIENCE)
+        self.assertEqual(["block_io_error"], self.spooled("type"))
+
+    def test_nobody_waits_for_a_libvirt_that_is_away(self):
+        for reachable in (None, False):
+            if reachable is not None:
+                self.see_libvirt(reachable)
+            self.pipeline.process(self.words()[:1])
+        self.assertEqual(["block_io_error"] * 2, self.spooled("type"))
+
     # -- clocks --------------------------------------------------------------------------------
     def test_a_clock_that_was_put_back_hides_nothing(self):
         self.pipeline.process([raw("lifecycle.started/booted", at=self.clock.time)])

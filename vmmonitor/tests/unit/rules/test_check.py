@@ -42,6 +42,12 @@ class WarningsTest(base.RulesTest):
         ):
             self.assertEqual([], self.warnings((before, "recover"), (after, "record")))
 
+    def test_rule_after_one_with_a_rate(self):
+        rate = "recover, rate: {count: 2, seconds: 9}"
+        self.assertEqual([], self.warnings(("{type: a}", rate), ("{type: a}", "record")))
+        found = self.warnings(("{type: a}", "recover"), ("{type: a}", rate))
+        self.assertEqual(1, len(found), found)
+
     def test_nothing_recovers(self):
         self.assertEqual(["no rule recovers anything"], self.warnings(("{}", "record")))
 

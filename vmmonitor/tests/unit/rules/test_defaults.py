@@ -125,6 +125,36 @@ class FiltersTest(base.RulesTest):
         ):
             self.assertEqual(("record", "warning"), self.decision(type, detail), type)
 
+    def errors(self, count, kind="io_error", detail="report", device="virtio-disk1", every=1.0):
+        """Return what is decided on each of so many errors of a disk."""
+        found = []
+        for number in range(count):
+            seen = base.event(kind, detail, device=device)
+            at = seen.occurred_at + round(number * every * 1_000_000)
+            decided = self.filters.decide(dataclasses.replace(seen, occurred_at=at))
+            found.append((decided.action, decided.severity, decided.rule))
+        return found
+
+    def test_a_disk_that_goes_on_failing(self):
+        for kind, rule in (
+            ("io_error", "io-error-handed-to-guest"),
+            ("block_io_error", "qemu-said"),
+        ):
+            first = [("record", "warning", rule)] * 9
+            then = [("recover", "critical", "io-errors-repeat")]
+            self.assertEqual(first + then * 2, self.errors(11, kind, device=kind))
+
+    def test_a_disk_that_fails_now_and_then(self):
+        rare = self.errors(50, every=7)
+        self.assertEqual({("record", "warning", "io-error-handed-to-guest")}, set(rare))
+
+    def test_each_disk_is_counted_apart(self):
+        found = self.errors(9, device="a") + self.errors(9, device="b")
+        self.assertEqual({"record"}, {action for action, _, _ in found})
+
+    def test_an_error_that_pauses_waits_for_no_other(self):
+        self.assertEqual("io-error-paused", self.errors(1, detail="pause")[0][2])
+
     def test_a_migration_that_failed_is_not_recovered_on_its_target(self):
         for detail in ("failed", "vanished", "destroyed"):
             decided = self.decision("lifecycle.stopped", detail, was_arriving=True)
@@ -255,6 +285,11 @@ class PoliciesTest(base.RulesTest):
             ("lifecycle.suspended", "watchdog", 0),
         ):
             self.assertEqual(hold, self.policy(type, detail).hold, f"{type}/{detail}")
+
+    def test_errors_of_a_disk_are_left_to_a_person(self):
+        for kind in ("io_error", "block_io_error"):
+            policy = self.policy(kind, "report")
+            self.assertEqual(("disk-errors", 10, ()), (policy.name, policy.hold, policy.steps))
 
     def test_crash(self):
         step = self.policy("lifecycle.stopped", "failed").steps[0]

@@ -48,7 +48,7 @@ class DocsTest(base.RulesTest):
     def test_filters(self):
         text, blocks = page("filters.rst")
         examples = [body for kind, body in blocks if kind == "yaml"]
-        self.assertEqual(3, len(examples))
+        self.assertEqual(4, len(examples))
         path = self.file(examples[0])
         self.assertEqual(2, len(filters.load(path).rows))
         for rules in examples[1:]:

@@ -153,6 +153,21 @@ class RefuseTest(base.RulesTest):
             ("{type: {=~: 5}}", "5 is a number, not a string"),
             ("{attributes.: x}", "'attributes.' names no attribute"),
             ("{instance.nam: x}", "did you mean 'instance.name'?"),
+            ("{}, rate: {count: 5}", "'seconds' is a required property"),
+            ("{}, rate: {count: 1, seconds: 9}", "1 is less than the minimum of 2"),
+            ("{}, rate: {count: 2, seconds: 0}", "0 is less than the minimum of 0.1"),
+            ("{}, rate: {count: 2.5, seconds: 9}", "2.5 is a number, not a whole number"),
+            ("{}, rate: {count: 2, seconds: 9, per: []}", "must not be empty"),
+            ("{}, rate: {count: 2, seconds: 9, per: host}", "'host' is a string, not a list"),
+            (
+                "{}, rate: {count: 2, seconds: 9, per: [instance.nam]}",
+                "rules[0].rate.per[0]: unknown field 'instance.nam'; did you mean",
+            ),
+            (
+                "{}, rate: {count: 2, seconds: 9, per: [attributes.]}",
+                "'attributes.' names no attribute",
+            ),
+            ("{}, rate: 5", "5 is a number, not a mapping"),
             ("{severity: x}", "unknown field 'severity'; known are source, type, detail, host"),
             ("5", "5 is a number, not a mapping"),
         ):

@@ -83,6 +83,11 @@ class PoliciesTest(base.RulesTest):
             self.assertEqual(1, len(lines), lines)
             self.assertIn(reason, lines[0])
 
+    def test_only_filters_have_a_rate(self):
+        row = "- {name: a, match: {}, steps: [], rate: {count: 2, seconds: 9}}\n"
+        (line,) = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
+        self.assertIn("unknown field 'rate'", line)
+
 
 class BackoffTest(base.RulesTest):
     def test_grows_to_its_maximum(self):

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every call that may come over the bus, with anything in it: a clear refusal, or an answer."""
+
+import contextlib
+import json
+import unittest
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from vmmonitor.model.errors import InvalidMessage
+from vmmonitor.rpc import wire
+from vmmonitor.rpc.agent_api import LONGEST, AgentEndpoint
+from vmmonitor.rpc.engine_api import EngineEndpoint
+from vmmonitor.tests.unit.rpc.test_wire import ANYTHING, RECORDED
+
+REQUEST = {"schema": 1, "instance_uuid": "u", "recovery_id": "r", "timeout": 5}
+HUGE = 10**400
+
+
+class Engine(EngineEndpoint):
+    """Takes everything that can be read."""
+
+    def store_events(self, batch):
+        return [wire.Receipt(word=wire.STORED) for _ in batch.deliveries]
+
+    def store_report(self, report):
+        return report.inventory_digest
+
+    def store_inventory(self, host, digest, seen):
+        for one in seen:
+            assert isinstance(one.instance.uuid, str)
+
+
+class Agent(AgentEndpoint):
+    """Says what it was asked for."""
+
+    def recover(self, instance_uuid, recovery_id, timeout):
+        assert 0 < timeout <= LONGEST
+        return {"message": f"{instance_uuid} {recovery_id}"}
+
+
+def changed(form):
+    """Return forms that differ from a good one in some keys, or lack some."""
+    keys = st.sampled_from(sorted(form))
+    changes = st.dictionaries(keys, ANYTHING | st.just(HUGE), max_size=3)
+    return st.builds(
+        lambda more, less: {k: v for k, v in (form | more).items() if k not in less},
+        changes,
+        st.sets(keys, max_size=1),
+    )
+
+
+def listed(form, key):
+    """Return forms whose list holds anything beside what is good."""
+    good = form[key][0]
+    items = ANYTHING | (changed(good) if isinstance(good, dict) else st.nothing())
+    return st.lists(items | st.just(good), max_size=4).map(lambda one: form | {key: one})
+
+
+class EndpointsTest(unittest.TestCase):
+    def answers(self, call, form):
+        with contextlib.suppress(InvalidMessage):
+            answer = call({}, form)
+            self.assertEqual(1, answer["schema"])
+            json.dumps(answer)
+
+    @given(changed(RECORDED["batch"]) | listed(RECORDED["batch"], "events"))
+    def test_report_events(self, form):
+        self.answers(Engine().report_events, form)
+
+    @given(changed(RECORDED["report"]))
+    @example(RECORDED["report"] | {"interval": HUGE})
+    @example(RECORDED["report"] | {"interval": float("nan")})
+    def test_report_agent(self, form):
+        self.answers(Engine().report_agent, form)
+
+    @given(changed(RECORDED["inventory"]) | listed(RECORDED["inventory"], "instances"))
+    def test_report_inventory(self, form):
+        self.answers(Engine().report_inventory, form)
+
+    @given(changed(REQUEST))
+    @example(REQUEST | {"timeout": HUGE})
+    @example(REQUEST | {"timeout": float("nan")})
+    def test_recover_instance(self, form):
+        self.answers(Agent().recover_instance, form)
+
+    @given(changed(RECORDED["receipts"]) | listed(RECORDED["receipts"], "receipts"))
+    def test_receipts(self, form):
+        with contextlib.suppress(InvalidMessage):
+            self.assertEqual(3, len(wire.read_receipts(form, 3)))
