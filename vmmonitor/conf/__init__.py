@@ -16,6 +16,8 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    nova,
+    nova_notifications,
     reconcile,
     recovery,
     spool,
@@ -23,8 +25,8 @@ from vmmonitor.conf import (
 )
 
 MODULES = (
-    *(base, agent, libvirt, spool, forwarder, engine, reconcile, recovery, webhook),
-    *(housekeeping, api),
+    *(base, agent, libvirt, spool, forwarder, engine, nova, nova_notifications, reconcile),
+    *(recovery, webhook, housekeeping, api),
 )
 
 

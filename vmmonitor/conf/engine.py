@@ -21,7 +21,8 @@ hosts. One stores thousands of events per second.
         default="libvirt",
         help="""
 Who knows what an instance should be doing: an entry point of ``vmmonitor.expectation``.
-``libvirt`` goes by the cause that libvirt gave, and needs no OpenStack.
+``libvirt`` goes by the cause that libvirt gave, and needs no OpenStack. ``nova`` asks nova, as
+``[nova]`` says; use it wherever there is one.
 """,
     ),
     cfg.ListOpt(

@@ -12,6 +12,7 @@ from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import EVENTS, INCIDENTS
 from vmmonitor.model import errors
 from vmmonitor.model.event import RECOVER, Decision, Event, StoredEvent, in_order
+from vmmonitor.model.incident import Incident
 
 LISTING = Listing(
     table=EVENTS,
@@ -102,6 +103,27 @@ def tells_of(
         ),
     )
     return tx.execute(query.limit(1)).first() is not None
+
+
+def of_instance(
+    tx: Transaction, incident: Incident, prefix: str, since: int, limit: int = 50
+) -> list[StoredEvent]:
+    """Return the newest events of an incident's instance that are not the incident's own, oldest
+    first.
+
+    :param prefix: only those whose type begins with it.
+    :param since: only those that occurred from then on; microseconds since the epoch.
+    :param limit: greatest number of events.
+    """
+    own = sa.func.coalesce(EVENTS.c.incident_id, "") == incident.incident_id
+    query = (
+        sa.select(EVENTS)
+        .where(EVENTS.c.instance_uuid == incident.instance.uuid, EVENTS.c.occurred_at >= since)
+        .where(EVENTS.c.type.startswith(prefix, autoescape=True), ~own)
+        .order_by(EVENTS.c.occurred_at.desc(), EVENTS.c.id.desc())
+        .limit(limit)
+    )
+    return [_stored(row) for row in reversed(tx.execute(query).all())]
 
 
 def last_type(

@@ -24,7 +24,7 @@ from vmmonitor.engine.clocks import Leaps
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.incidents import SECOND
 from vmmonitor.engine.workers import AHEAD, Workers
-from vmmonitor.expectation import Expectation
+from vmmonitor.expectation import Expectation, operations
 from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
@@ -161,7 +161,7 @@ class Recoveries:
         """
         while True:
             told = self._told(incident.incident_id)
-            verdict = self._judge(incident, told)
+            verdict = self._judge(incident, [*self._planned(incident), *told])
             try:
                 claim = self._database.run(self._attempts.decide, incident, verdict)
                 break
@@ -174,6 +174,13 @@ class Recoveries:
     def _told(self, incident_id: str) -> list[Event]:
         with self._database.reader() as tx:
             return [stored.event for stored in events.of_incident(tx, incident_id)]
+
+    def _planned(self, incident: Incident) -> list[Event]:
+        """Return what nova told of the instance before the incident, and so is not part of it."""
+        since = incident.opened_at - operations.LIMIT * SECOND
+        with self._database.reader() as tx:
+            found = events.of_instance(tx, incident, operations.PREFIX, since)
+        return [stored.event for stored in found]
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
         if verdict := mismatch.verdict(incident, told):

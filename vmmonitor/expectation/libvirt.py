@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from vmmonitor.expectation import Expectation
+from vmmonitor.expectation import Expectation, operations
 from vmmonitor.model import expected, instance
 from vmmonitor.model.event import (
     HUNG,
@@ -119,6 +119,13 @@ class LibvirtExpectation(Expectation):
     """Takes a stop or a pause that somebody asked libvirt for as planned, any other as failed."""
 
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+        """Judge by the cause, and by what nova has told of its operations, if it is listened to.
+
+        :param events: the incident's, and nova's of the time before it, oldest first.
+        """
+        return operations.judge(incident, events, self.by_cause(incident, events))
+
+    def by_cause(self, incident: Incident, events: Sequence[Event]) -> Verdict:
         """Judge by the newest event that says what state the instance is in.
 
         Pure. Only what the incident's own host said counts, and what was said of the instance

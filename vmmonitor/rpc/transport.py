@@ -37,10 +37,7 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     :raises vmmonitor.model.errors.VmmonitorError: the URL is not one of a broker.
     """
     oslo_messaging.set_transport_defaults(EXCHANGE)
-    # NOTE: oslo.messaging reads these two groups from every configuration, but registers them
-    # on the global one only, and lists them nowhere.
-    conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
-    conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
+    register_library_options(conf)
     try:
         transport = oslo_messaging.get_rpc_transport(conf, url=url)
     except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
@@ -49,6 +46,13 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
         # Its own default waits up to 30 s before it looks for a broker that is back.
         conf.set_default("rabbit_interval_max", 5, group="oslo_messaging_rabbit")
     return transport
+
+
+def register_library_options(conf: cfg.ConfigOpts) -> None:
+    """Register what oslo.messaging reads from every configuration, but registers on the global
+    one only, and lists nowhere."""
+    conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
+    conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
 
 
 class Server:

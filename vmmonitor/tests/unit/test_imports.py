@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "policies": set(),
     "client": set(),
     "rules": {"model"},
-    "sources": {"model"},
+    "sources": {"model", "rpc"},
     "rpc": {"model", "version", "native_threads"},
     "db": {"model"},
     "expectation": {"model"},

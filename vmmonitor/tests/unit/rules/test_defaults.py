@@ -201,7 +201,7 @@ class FiltersTest(base.RulesTest):
         known = {word for _, words in tables.LIFECYCLE for word in words}
         known |= {word for _, words in tables.STATES for word in words}
         known |= {*tables.WATCHDOG_ACTION, *tables.IO_ERROR_ACTION, *tables.BLOCK_JOB_STATUS}
-        known.add("vanished")
+        known |= {"vanished", "error"}  # the agent's word, and nova's
         for rows in (self.filters.rows, self.policies.rows):
             for row in rows:
                 for matchers in row.match.alternatives:
@@ -230,6 +230,19 @@ class FiltersTest(base.RulesTest):
             {"replaced": True},
         ):
             self.assertEqual("record", self.decision("process.exited", **known)[0], known)
+
+    def test_what_nova_tells(self):
+        for type, detail, wanted in (
+            ("nova.power_off", "start", ("record", "info")),
+            ("nova.lock", "", ("record", "info")),
+            ("nova.reboot", "error", ("record", "warning")),
+            ("nova.error", "state", ("record", "warning")),
+            ("nova.error", "exception", ("record", "warning")),
+            ("nova.exists", "", ("ignore", "info")),
+            ("nova.update", "state", ("ignore", "info")),
+        ):
+            decided = self.decision(type, detail, source="nova_notifications")
+            self.assertEqual(wanted, decided, type)
 
     def test_running_again_is_kept(self):
         for type in events.RUNNING_AGAIN:

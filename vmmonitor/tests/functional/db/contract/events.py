@@ -164,6 +164,25 @@ class EventsContract:
         self.assertEqual(0, self.database.run(events.purge, NOON, 0, 100))
         self.assertEqual({needed.event.event_id, new.event.event_id}, self._stored_ids())
 
+    def test_what_was_told_of_an_instance_beside_an_incident(self: Any) -> None:
+        incident = samples.incident()
+        here = {"instance": incident.instance, "type": "nova.reboot"}
+        other = samples.new_id()
+        wanted = [samples.stored(NOON + number, **here) for number in range(3)]
+        wanted.append(samples.stored(NOON + 9, other, **here))
+        others = [
+            samples.stored(NOON, incident.incident_id, **here),
+            samples.stored(NOON - 1, **here),
+            samples.stored(NOON, **{**here, "type": "nova_reboot"}),
+            samples.stored(NOON, type="nova.reboot"),
+        ]
+        self.database.run(events.insert, [*others, *wanted])
+        with self.database.reader() as tx:
+            told = events.of_instance(tx, incident, "nova.", NOON)
+            newest = events.of_instance(tx, incident, "nova.", NOON, limit=2)
+        self.assertEqual(wanted, told)
+        self.assertEqual(wanted[-2:], newest)
+
     def test_purge_keeps_the_newest_n_and_what_is_open(self: Any) -> None:
         open_one = samples.incident()
         self.database.run(incidents.insert, [open_one])

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's notifications over a RabbitMQ: nothing is taken that cannot be kept."""
+
+from vmmonitor.rpc import notifications
+from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.tests.fixtures.services import RabbitMQ
+from vmmonitor.tests.functional.sources.test_nova_notifications import NovaCase
+from vmmonitor.tests.unit.sources.test_nova_payloads import RECORDED
+
+MESSAGE = RECORDED["instance.pause.start"]
+COUNT = notifications.PREFETCH * 4
+PATIENCE = 60.0
+
+
+class RabbitTest(NovaCase):
+    def connect(self) -> None:
+        self.rabbit = self.useFixture(RabbitMQ())
+        self.url = self.rabbit.url
+
+    def flood(self) -> set[str]:
+        """Send many messages; returns their ids."""
+        sender = self.sender()
+        self.addCleanup(sender.cleanup)
+        ids = {f"message-{number}" for number in range(COUNT)}
+        self.send(*({**MESSAGE, "message_id": one} for one in sorted(ids)), transport=sender)
+        return ids
+
+    def test_what_waits_is_left_to_the_broker_and_to_the_next_engine(self):
+        """A source that cannot store takes few, and gives those back when it stops."""
+        self.full.clear()
+        first = self.source()
+        self.flood()
+        eventually(self.events, PATIENCE, "the first is seen")
+        self.full.set()
+        first.stop()
+        taken = len(self.events())
+        self.assertLess(taken, COUNT)
+        self.source()
+        eventually(
+            lambda: len({one.event_id for one in self.events()}) == COUNT,
+            PATIENCE,
+            "everything came, to the first or to the next",
+        )
+
+    def test_it_comes_back_with_its_broker(self):
+        self.source()
+        self.rabbit.restart()
+        sender = self.sender()
+        self.addCleanup(sender.cleanup)
+
+        def sent() -> bool:
+            self.send(MESSAGE, transport=sender)
+            return bool(self.events())
+
+        eventually(sent, PATIENCE, "it listens again")

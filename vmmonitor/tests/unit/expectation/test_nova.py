@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is made of nova's answers. ``samples/nova_answers.json`` was recorded from nova 34."""
+
+import copy
+import json
+import pathlib
+from typing import Any
+
+import testtools
+
+from vmmonitor import conf as configuration
+from vmmonitor.expectation.nova import NovaExpectation
+from vmmonitor.model import expected
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.tests.fixtures import nouns
+from vmmonitor.tests.unit.expectation.test_operations import told
+
+SAMPLES = pathlib.Path(__file__).parent / "samples" / "nova_answers.json"
+RECORDED: dict[str, Any] = json.loads(SAMPLES.read_text())
+NOW = 1_795_366_800_000_000
+HOST, TASK, STATE = "OS-EXT-SRV-ATTR:host", "OS-EXT-STS:task_state", "OS-EXT-STS:vm_state"
+
+
+class FakeNova:
+    """Answers what it is told to; raises what is an error."""
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+        self.done: Any = []
+        self.all: list[Any] = []
+        self.asked: list[Any] = []
+
+    def server(self, uuid: str) -> Any:
+        self.asked.append(uuid)
+        return _given(self.answer)
+
+    def actions(self, uuid: str) -> Any:
+        return _given(self.done)
+
+    def servers(self, since: int | None, page_size: int) -> Any:
+        self.asked.append(since)
+        return iter(_given(self.all))
+
+
+def _given(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def server(sample: str = "active", /, **changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(RECORDED[sample]["server"]), **changes}
+
+
+class NovaCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.conf = configuration.new([], files=[])
+        self.expectation = NovaExpectation(self.conf, now=lambda: NOW)
+        self.nova = self.expectation._nova = FakeNova()
+
+    def judge(
+        self, answer: Any, *causes: str, events: Any = (), host: str = "compute-1"
+    ) -> Verdict:
+        self.nova.answer = answer
+        happened = [nouns.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
+        return self.expectation.judge(nouns.incident(host=host), [*events, *happened])
+
+    def assert_word(self, word: str, verdict: Verdict, because: str = "") -> None:
+        self.assertEqual(word, verdict.word, verdict.reason)
+        self.assertIn(because, verdict.reason)
+
+
+class JudgeTest(NovaCase):
+    def test_it_should_run_here_and_failed(self):
+        self.assert_word(FAILED, self.judge(server()), "nova says that it should run here")
+
+    def test_what_the_host_says_of_one_that_should_run(self):
+        for causes, word in (
+            (["lifecycle.stopped/vanished"], FAILED),
+            (["lifecycle.stopped/unknown"], FAILED),
+            (["process.exited"], FAILED),
+            (["reconcile.missing"], FAILED),
+            (["memory_failure/fatal"], FAILED),
+            (["lifecycle.suspended/ioerror"], FAILED),
+            (["lifecycle.stopped/failed", "lifecycle.undefined/removed"], FAILED),
+            (["lifecycle.stopped/shutdown"], PLANNED),
+            (["lifecycle.stopped/destroyed"], PLANNED),
+            (["lifecycle.stopped/failed", "lifecycle.started/booted"], UNKNOWN),
+            (["lifecycle.crashed/crashloaded"], UNKNOWN),
+            (["lifecycle.suspended/postcopy_failed"], UNKNOWN),
+        ):
+            self.assert_word(word, self.judge(server(), *causes), "said")
+
+    def test_it_was_deleted(self):
+        self.assert_word(GONE, self.judge(None), "deleted")
+        self.assert_word(GONE, self.judge(server(**{STATE: "deleted"})), "deleted")
+
+    def test_nova_is_at_work_on_it(self):
+        self.assert_word(PLANNED, self.judge(server("being rebooted")), "reboot_started")
+        for task in ("powering-off", "deleting", "migrating", "resize_prep", "image_snapshot"):
+            self.assert_word(PLANNED, self.judge(server(**{TASK: task})), task)
+
+    def test_it_is_not_to_run(self):
+        self.assert_word(PLANNED, self.judge(server("paused")), "paused")
+        for state in (
+            *("suspended", "rescued", "shelved", "shelved_offloaded", "resized"),
+            *("building", "error", "soft-delete", "of the future"),
+        ):
+            self.assert_word(PLANNED, self.judge(server(**{STATE: state})), "nova")
+
+    def test_it_is_elsewhere(self):
+        verdict = self.judge(server(), host="compute-2")
+        self.assert_word(PLANNED, verdict, "nova has it on host compute-1, not on compute-2")
+
+    def test_a_user_stopped_it(self):
+        self.nova.done = RECORDED["actions, stopped by a user"]["instanceActions"]
+        self.assert_word(PLANNED, self.judge(server("stopped by a user")), "stopped in nova")
+
+    def test_nova_stopped_it_because_it_was_dead(self):
+        self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
+        stopped = server("stopped by nova")
+        self.assert_word(FAILED, self.judge(stopped), "nobody asked nova to stop it")
+        self.assert_word(PLANNED, self.judge(stopped, "lifecycle.stopped/shutdown"))
+        self.assert_word(UNKNOWN, self.judge(stopped, "lifecycle.stopped/vanished"))
+
+    def test_stopped_and_nova_does_not_say_why(self):
+        self.nova.done = []
+        self.assert_word(PLANNED, self.judge(server("stopped by nova")))
+        self.nova.done = Retriable("it answers 503")
+        self.assert_word(UNKNOWN, self.judge(server("stopped by nova")), "503")
+
+    def test_nova_does_not_tell(self):
+        self.assert_word(UNKNOWN, self.judge(Retriable("it answers 500")), "cannot be asked")
+        self.assert_word(UNKNOWN, self.judge({"id": nouns.UUID, "status": "UNKNOWN"}), "cell")
+        self.assert_word(UNKNOWN, self.judge(server(**{HOST: None})), "which host")
+
+    def test_locked(self):
+        self.assert_word(FAILED, self.judge(server(locked=True)))
+        self.conf.set_override("recover_locked", False, "nova")
+        self.assert_word(PLANNED, self.judge(server(locked=True)), "locked")
+        self.assert_word(FAILED, self.judge(server(locked=False)))
+
+
+class MetadataTest(NovaCase):
+    def word(self, metadata: Any) -> str:
+        return self.judge(server(metadata=metadata)).word
+
+    def test_out_by_metadata(self):
+        for said in ("False", "false", "no", "0", "off"):
+            self.assertEqual(PLANNED, self.word({"HA_Enabled": said}))
+        for metadata in ({"HA_Enabled": "True"}, {"HA_Enabled": "whatever"}, {}, None, []):
+            self.assertEqual(FAILED, self.word(metadata))
+
+    def test_in_by_metadata(self):
+        self.conf.set_override("recover_by_default", False, "nova")
+        self.assertEqual(FAILED, self.word({"HA_Enabled": "True"}))
+        for metadata in ({"HA_Enabled": "False"}, {"HA_Enabled": "whatever"}, {}, None):
+            self.assertEqual(PLANNED, self.word(metadata))
+
+    def test_another_key_or_none(self):
+        self.conf.set_override("metadata_key", "recover", "nova")
+        self.assertEqual(FAILED, self.word({"HA_Enabled": "False"}))
+        self.assertEqual(PLANNED, self.word({"recover": "False"}))
+        self.conf.set_override("metadata_key", "", "nova")
+        self.assertEqual(FAILED, self.word({"": "False", "recover": "False"}))
+
+
+class NotificationsTest(NovaCase):
+    def test_what_nova_has_told_need_not_be_asked(self):
+        verdict = self.judge(server(), events=told("-1 power_off/start"))
+        self.assert_word(PLANNED, verdict, "powering it off, as alice asked")
+        self.assertEqual([], self.nova.asked)
+
+    def test_what_is_over_is_asked_for(self):
+        events = told("-3 power_off/start -2 power_off/end")
+        self.assert_word(FAILED, self.judge(server(), events=events))
+
+    def test_what_nova_has_told_counts_where_it_does_not_answer(self):
+        events = told("-3 power_off/start -2 power_off/end")
+        self.assert_word(PLANNED, self.judge(Retriable("no"), events=events), "powering it off")
+        events = told("-3 reboot/start -2 reboot/error")
+        self.assert_word(UNKNOWN, self.judge(Retriable("no"), events=events), "cannot be asked")
+
+
+class SurveyTest(NovaCase):
+    def survey(self, *servers: Any, since: int | None = None) -> expected.Survey:
+        self.nova.all = list(servers)
+        return self.expectation.survey(since, ())
+
+    def test_recorded(self):
+        pages = ("changes, first page", "changes, last page")
+        recorded = [one for page in pages for one in RECORDED[page]["servers"]]
+        told = {one.instance.name: one for one in self.survey(*recorded).expected}
+        self.assertEqual(expected.GONE, told["web-1"].state)
+        self.assertEqual(expected.RUNNING, told["web-2"].state)
+        self.assertEqual(expected.STOPPED, told["web-3"].state)
+        running = told["web-2"]
+        self.assertEqual("compute-1", running.host)
+        self.assertEqual("instance-00000002", running.instance.hypervisor_name)
+        self.assertEqual("m2", running.instance.flavor)
+        self.assertEqual(0, running.updated_at % 1_000_000)
+        self.assertGreater(running.updated_at, 1_795_360_000_000_000)
+
+    def test_states(self):
+        for changes, state in (
+            ({}, expected.RUNNING),
+            ({TASK: "powering-off"}, expected.BUSY),
+            ({HOST: None}, expected.BUSY),
+            ({STATE: "paused"}, expected.PAUSED),
+            ({STATE: "stopped", TASK: "powering-on"}, expected.BUSY),
+            ({STATE: "suspended"}, expected.STOPPED),
+            ({STATE: "shelved_offloaded", HOST: None}, expected.STOPPED),
+            ({STATE: "rescued"}, expected.BUSY),
+            ({STATE: "resized"}, expected.BUSY),
+            ({STATE: "building"}, expected.BUSY),
+            ({STATE: "error"}, expected.BUSY),
+            ({STATE: "of the future"}, expected.BUSY),
+            ({STATE: "deleted", "status": "DELETED", TASK: "deleting"}, expected.GONE),
+        ):
+            (one,) = self.survey(server(**changes)).expected
+            self.assertEqual(state, one.state, changes)
+
+    def test_what_is_not_told_is_left_out(self):
+        """Of a server in a cell that is down nova names the id, and no more."""
+        survey = self.survey(
+            {"id": nouns.UUID, "status": "UNKNOWN"}, {}, {"id": 7, STATE: "active"}
+        )
+        self.assertEqual((), survey.expected)
+
+    def test_odd_values(self):
+        (one,) = self.survey(server(updated="yesterday", flavor=None, name=None)).expected
+        self.assertEqual((0, "", ""), (one.updated_at, one.instance.flavor, one.instance.name))
+
+    def test_the_whole_and_what_changed(self):
+        whole = self.survey()
+        self.assertEqual((True, NOW), (whole.whole, whole.until))
+        changed = self.survey(since=whole.until)
+        self.assertEqual((False, NOW), (changed.whole, changed.until))
+        self.assertEqual([None, NOW - 120_000_000], self.nova.asked)
+
+    def test_no_answer(self):
+        self.nova.all = Retriable("it answers 500")
+        self.assertRaises(Retriable, self.expectation.survey, None, ())

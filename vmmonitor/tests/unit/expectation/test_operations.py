@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nova says that it does to an instance, and what that makes of a failure."""
+
+import unittest
+
+from oslo_config import cfg
+
+from vmmonitor.expectation import operations
+from vmmonitor.expectation.libvirt import LibvirtExpectation
+from vmmonitor.model.event import Event
+from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.tests.fixtures import nouns
+from vmmonitor.tests.fixtures.nouns import AT
+
+SECOND = 1_000_000
+BY = {"by_user": "alice"}
+IT_FAILED = Verdict(word=FAILED, reason="libvirt said that it failed")
+NOBODY_KNOWS = Verdict(word=UNKNOWN, reason="not conclusive")
+
+#: What nova told, seconds before (-) or after the incident began -> what becomes of a failure,
+#: and of something that is not conclusive; None: what it was.
+STORIES = {
+    "nothing": ("", None, None),
+    "powering off": ("-1 power_off/start", PLANNED, PLANNED),
+    "powered off": ("-3 power_off/start -1 power_off/end", PLANNED, PLANNED),
+    "powered off while the host's word was under way": (
+        "-3 power_off/start 1 power_off/end",
+        PLANNED,
+        PLANNED,
+    ),
+    "powered off and on again": (
+        "-30 power_off/start -20 power_off/end -10 power_on/start -9 power_on/end",
+        None,
+        None,
+    ),
+    "powered off, which failed": ("-3 power_off/start -1 power_off/error", None, None),
+    "powered off, whose end never came": ("-601 power_off/start", None, None),
+    "deleting": ("-2 delete/start -1 shutdown/start", PLANNED, PLANNED),
+    "deleted": ("-3 delete/start -2 shutdown/end -1 delete/end", PLANNED, PLANNED),
+    "deleted since, by somebody": ("5 delete/start", PLANNED, PLANNED),
+    "paused": ("-9 pause/start -8 pause/end", PLANNED, PLANNED),
+    "paused, and unpaused": ("-9 pause/start -8 pause/end -7 unpause/end", None, None),
+    "rescued": ("-9 rescue/start -3 rescue/end", PLANNED, PLANNED),
+    "shelved": ("-9 shelve/start -8 shelve/end -7 shelve_offload/end", PLANNED, PLANNED),
+    "suspended": ("-9 suspend/start -8 suspend/end", PLANNED, PLANNED),
+    "a dump was asked for": ("-1 trigger_crash_dump/start", PLANNED, PLANNED),
+    "rebooting": ("-1 reboot/start", UNKNOWN, PLANNED),
+    "rebooted": ("-3 reboot/start -1 reboot/end", None, None),
+    "a reboot that failed": ("-3 reboot/start -1 reboot/error", None, None),
+    "a reboot that failed, as nova 34 tells it": (
+        "-3 reboot/start -1 error/exception",
+        None,
+        None,
+    ),
+    "a reboot that ended in error": ("-3 reboot/start -1 error/state", None, None),
+    "a reboot of long ago": ("-900 reboot/start", None, None),
+    "migrating": ("-9 live_migration_pre/start -8 live_migration_pre/end", UNKNOWN, PLANNED),
+    "migrated": (
+        "-9 live_migration_pre/start -8 live_migration_pre/end -1 live_migration_post/end",
+        None,
+        None,
+    ),
+    "a preparation that failed": (
+        "-9 live_migration_pre/start -8 live_migration_pre/error",
+        None,
+        None,
+    ),
+    "powering off, while something else fails": (
+        "-3 power_off/start -2 volume_attach/error",
+        PLANNED,
+        PLANNED,
+    ),
+    "a migration that failed": (
+        "-9 live_migration_pre/start -8 live_migration_pre/end -1 live_migration_rollback/start",
+        None,
+        None,
+    ),
+    "only the end of a preparation": ("-8 live_migration_pre/end", None, None),
+    "resizing": ("-9 resize_prep/start -8 resize_prep/end -7 resize/start", UNKNOWN, PLANNED),
+    "resizing, between two hosts": ("-7 resize/start -2 resize/end", UNKNOWN, PLANNED),
+    "resizing, from the start": (
+        "-9 resize_prep/start -8 resize_prep/end -7 resize/start -2 resize/end",
+        UNKNOWN,
+        PLANNED,
+    ),
+    "resized": ("-7 resize/start -2 resize_finish/end", None, None),
+    "a snapshot": ("-7 snapshot/start", UNKNOWN, PLANNED),
+    "something new": ("-7 teleport/start", None, None),
+    "locked": ("-7 lock", None, None),
+    "out of order": ("-1 power_on/end -9 power_off/start -8 power_off/end", None, None),
+}
+
+
+def told(story: str, **attributes: str) -> list[Event]:
+    """Return nova's events of a story: pairs of a time and a name."""
+    words = story.split()
+    return [
+        nouns.event(
+            f"nova.{name}",
+            source="nova_notifications",
+            occurred_at=AT + int(at) * SECOND,
+            attributes=attributes or BY,
+        )
+        for at, name in zip(words[::2], words[1::2], strict=True)
+    ]
+
+
+class OperationsTest(unittest.TestCase):
+    def test_what_becomes_of_a_verdict(self):
+        for name, (story, failed, unclear) in STORIES.items():
+            events = told(story)
+            for given, wanted in ((IT_FAILED, failed), (NOBODY_KNOWS, unclear)):
+                with self.subTest(name, given=given.word):
+                    ended = [*events, nouns.event("lifecycle.stopped/unknown")]
+                    verdict = operations.judge(nouns.incident(), ended, given)
+                    self.assertEqual(wanted or given.word, verdict.word, verdict.reason)
+                    if wanted is None:
+                        self.assertIs(given, verdict)
+
+    def test_what_nova_does_by_itself_is_no_plan(self):
+        """Nova stops an instance that it finds dead: that is the failure, and not its excuse."""
+        for story in ("-1 power_off/start", "-3 power_off/start -1 power_off/end"):
+            events = told(story, request_id="req-1")
+            self.assertIs(IT_FAILED, operations.judge(nouns.incident(), events, IT_FAILED))
+
+    def test_what_nova_starts_by_itself_ends_a_plan(self):
+        events = [*told("-9 power_off/start -8 power_off/end"), *told("-7 reboot/start", x="y")]
+        self.assertIsNone(operations.plan(nouns.incident(), events))
+
+    def test_only_an_end_is_a_part_of_what_is_to_run_again(self):
+        for cause in ("lifecycle.suspended/postcopy_failed", "memory_failure/fatal"):
+            events = [*told("-1 live_migration_pre/start"), nouns.event(cause)]
+            verdict = operations.judge(nouns.incident(), events, NOBODY_KNOWS)
+            self.assertEqual(UNKNOWN, verdict.word, cause)
+
+    def test_novas_words_are_a_persons(self):
+        events = told("-3 power_off/start -1 power_off/end")
+        verdict = operations.judge(nouns.incident(), events, IT_FAILED)
+        self.assertEqual("nova is done with powering it off, as alice asked", verdict.reason)
+        verdict = operations.judge(nouns.incident(), told("-1 reboot/start"), IT_FAILED)
+        self.assertIn("libvirt said that it failed; nova is rebooting it", verdict.reason)
+
+    def test_what_is_clear_stays_so(self):
+        for word in (PLANNED, GONE):
+            given = Verdict(word=word, reason="")
+            self.assertIs(
+                given, operations.judge(nouns.incident(), told("-1 reboot/start"), given)
+            )
+
+    def test_an_instance_that_runs_again_is_no_more_stopped(self):
+        events = told("-9 power_off/start -8 power_off/end")
+        events.append(nouns.event("lifecycle.started/booted", occurred_at=AT - SECOND))
+        self.assertIsNone(operations.plan(nouns.incident(), events))
+
+    def test_one_that_is_being_stopped_may_have_just_run(self):
+        events = told("-9 power_off/start")
+        events.append(nouns.event("lifecycle.resumed/unpaused", occurred_at=AT - SECOND))
+        self.assertIsNotNone(operations.plan(nouns.incident(), events))
+
+
+class LibvirtTest(unittest.TestCase):
+    def judge(self, *events: Event) -> str:
+        return LibvirtExpectation(cfg.ConfigOpts()).judge(nouns.incident(), events).word
+
+    def test_the_libvirt_expectation_listens_to_nova(self):
+        died = nouns.event("lifecycle.stopped/failed")
+        self.assertEqual(FAILED, self.judge(died))
+        self.assertEqual(PLANNED, self.judge(*told("-1 power_off/start"), died))
+        self.assertEqual(UNKNOWN, self.judge(*told("-1 reboot/start"), died))
+        self.assertEqual(FAILED, self.judge(*told("-2 reboot/start -1 reboot/error"), died))
+        gone = nouns.event("process.exited")
+        self.assertEqual(PLANNED, self.judge(*told("-1 reboot/start"), gone))
