@@ -13,6 +13,7 @@ from vmmonitor.conf import (
     api,
     base,
     engine,
+    evidence,
     forwarder,
     housekeeping,
     libvirt,
@@ -21,7 +22,10 @@ from vmmonitor.conf import (
     webhook,
 )
 
-MODULES = (base, agent, libvirt, spool, forwarder, engine, recovery, webhook, housekeeping, api)
+MODULES = (
+    *(base, agent, libvirt, spool, forwarder, evidence),
+    *(engine, recovery, webhook, housekeeping, api),
+)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:

@@ -285,3 +285,17 @@ INSTANCES = _table(
     sa.UniqueConstraint("host", "instance_uuid"),
     sa.Index(None, "instance_uuid"),
 )
+
+EVIDENCE = _table(
+    "evidence",
+    _id(),
+    _text("event_id", 64),
+    _text("kind", 32),
+    _text("content_type", 64),
+    _number("size"),
+    _text("sha256", 64),
+    _number("captured_at"),
+    _long("message"),
+    sa.Column("content", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"), nullable=False),
+    sa.UniqueConstraint("event_id", "kind"),
+)

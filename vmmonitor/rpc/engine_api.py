@@ -8,22 +8,27 @@ from typing import Any
 import oslo_messaging
 
 from vmmonitor.model.agent import AgentReport
+from vmmonitor.model.errors import InvalidMessage
+from vmmonitor.model.evidence import Item
 from vmmonitor.model.instance import Seen
+from vmmonitor.rpc import evidence_wire, wire
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 
-VERSION = "1.0"
+VERSION = "1.1"
+#: What every call needs at least that does not say more: an engine may be older than its agents.
+BASE_VERSION = "1.0"
 
 
 class EngineAPI:
     """Calls any engine. Version history:
 
     * 1.0: report_events, report_agent, report_inventory.
+    * 1.1: report_evidence.
     """
 
     def __init__(self, transport: oslo_messaging.Transport):
         """Address the engines' common queue."""
-        target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version=VERSION)
+        target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version=BASE_VERSION)
         self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
 
     def report_events(
@@ -66,6 +71,21 @@ class EngineAPI:
         with transports.retriable():
             self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
 
+    def report_evidence(
+        self, host: str, event_id: str, item: Item, timeout: float
+    ) -> wire.Receipt:
+        """Hand over an item of evidence; returns when it is committed, or will never be.
+
+        :returns: what became of it; ``evidence_wire.UNKNOWN`` if the engine lacks the event.
+        :raises vmmonitor.model.errors.Retriable: no receipt came, so send it again.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer makes no sense.
+        """
+        form = evidence_wire.write(host, event_id, item)
+        with transports.retriable():
+            client = self._client.prepare(timeout=timeout, version="1.1")
+            answer = client.call({}, "report_evidence", evidence=form)
+        return evidence_wire.read_receipt(answer)
+
 
 class EngineEndpoint(abc.ABC):
     """Answers EngineAPI; the engine fills in what is to be done."""
@@ -84,6 +104,10 @@ class EngineEndpoint(abc.ABC):
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory."""
 
+    @abc.abstractmethod
+    def store_evidence(self, exhibit: evidence_wire.Exhibit) -> wire.Receipt:
+        """Store an item of evidence; raises if it is not stored and may be later."""
+
     def report_events(self, _context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
         """Read the batch, have it stored, answer the receipts."""
         return wire.write_receipts(self.store_events(wire.read_batch(batch)))
@@ -97,3 +121,11 @@ class EngineEndpoint(abc.ABC):
         """Read the inventory and have it stored."""
         self.store_inventory(*wire.read_inventory(inventory))
         return {"schema": wire.SCHEMA}
+
+    def report_evidence(self, _context: Mapping[str, Any], evidence: Any) -> dict[str, Any]:
+        """Read the item, have it stored, answer the receipt; refuse one that cannot be read."""
+        try:
+            receipt = self.store_evidence(evidence_wire.read(evidence))
+        except InvalidMessage as error:
+            receipt = wire.Receipt(word=wire.REFUSED, reason=str(error))
+        return evidence_wire.write_receipt(receipt)

@@ -12,6 +12,7 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
+from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
@@ -33,6 +34,10 @@ class OnSQLite(testtools.TestCase):
 
 
 class TestEvents(EventsContract, OnSQLite):
+    pass
+
+
+class TestEvidence(EvidenceContract, OnSQLite):
     pass
 
 

@@ -187,7 +187,7 @@ class FiltersTest(base.RulesTest):
 
     def test_the_end_of_a_process_is_a_fact_without_a_cause(self):
         decided = self.filters.decide(base.event("process.exited", source="process", pid=7))
-        self.assertEqual(("record", "info", "process"), dataclasses.astuple(decided))
+        self.assertEqual(("record", "info", "process", ()), dataclasses.astuple(decided))
 
     def test_running_again_is_kept(self):
         for type in events.RUNNING_AGAIN:
