@@ -80,7 +80,9 @@ class Statistics:
 
     def _look(self) -> None:
         try:
-            self._keep(self._calls.call("evidence-stats-look", self._read, TIMEOUT))
+            found = self._calls.call("evidence-stats-look", self._read, TIMEOUT)
+            self._keep(found)
+            LOG.debug("Looked at the statistics of %d instances", len(found))
         except (libvirt.libvirtError, Missing) as error:
             LOG.debug("No statistics: %s", error)
         except Exception:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every database must do with evidence."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -104,10 +105,8 @@ class EvidenceContract:
                 if number:
                     databases[1].run(events.purge, NOON, 0, 100)
                     return
-                try:
+                with contextlib.suppress(errors.NotFound):
                     databases[0].run(evidence.insert, "compute-1", event_id, item())
-                except errors.NotFound:
-                    pass
 
             race(2, act)
             self.database.run(events.purge, NOON, 0, 100)
