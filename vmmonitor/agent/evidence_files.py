@@ -77,6 +77,7 @@ class EvidenceFiles:
                     _write(os.path.join(unfinished, evidence.file_name(item.kind)), item.content)
             manifest = {"event_id": event_id, "items": [_fact(item) for item in items]}
             _write(os.path.join(unfinished, MANIFEST), json.dumps(manifest, indent=1).encode())
+            self.remove(event_id)
             os.rename(unfinished, self._place(event_id))
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -33,9 +33,8 @@ def tail(path: str, limit: int) -> str:
     :param limit: greatest size, in bytes of the file.
     :raises Missing: it cannot be read.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        with open(os.open(path, flags), "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_open) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise Missing(f"{path} is not a regular file")
@@ -48,6 +47,10 @@ def tail(path: str, limit: int) -> str:
         # Half a line might hide what a secret is called, and so the secret from its masking.
         data = data.partition(b"\n")[2]
     return printable(data)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def printable(data: bytes) -> str:
