@@ -136,6 +136,7 @@ class Evidence:
         if self._captures is None:
             self.lost["nothing-captures"] += 1
             return
+        self._full = self._full and not self._queue.empty()
         try:
             self._queue.put_nowait((event, kinds))
         except queue.Full:
@@ -143,8 +144,6 @@ class Evidence:
             if not self._full:
                 LOG.warning("Too many events ask for evidence; that of some is not captured")
             self._full = True
-        else:
-            self._full = False
 
     def figures(self) -> dict[str, int]:
         """Return how many events' evidence was lost, by the reason."""
