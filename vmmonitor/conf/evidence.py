@@ -33,13 +33,13 @@ acknowledged yet. Related options: ``state_path``.
     ),
     cfg.IntOpt(
         "max_bytes",
-        default=262144,
+        default=1048576,
         min=1024,
         max=4194304,
         mutable=True,
         help="""
-Greatest size of one item in bytes. Of a text only so much of its end is kept; a screenshot that is
-larger is left out.
+Greatest size of one item in bytes. A screenshot that is larger is left out; of a text only so much
+of its end is kept, and never more than 64 KiB.
 """,
     ),
     cfg.IntOpt(

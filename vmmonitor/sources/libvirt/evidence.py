@@ -36,6 +36,8 @@ CALLS = 4
 #: Bytes of a screenshot as QEMU gives it; what it becomes is held to ``[evidence] max_bytes``.
 RAW_SCREEN = 16 * 1024 * 1024
 CHUNK = 262_120
+#: Bytes of a text: some hundred lines, which are masked in some 20 ms.
+TEXT = 65536
 SYSTEM_LOGS = "/var/log/libvirt/qemu"
 #: virDomainDiskErrorCode.
 DISK_ERRORS = ("none", "unspecified", "no_space")
@@ -184,17 +186,19 @@ class Captures:
     # -- files ---------------------------------------------------------------------------------
     def _console(self, subject: Subject) -> bytes:
         path = console_log(subject.seen.definition if subject.seen else "")
-        limit = self._conf.evidence.max_bytes
-        return captures.fitted(masking.mask(captures.tail(path, limit)), limit)
+        return captures.fitted(masking.mask(captures.tail(path, TEXT)), self._text_bytes())
 
     def _qemu_log(self, subject: Subject) -> bytes:
-        return captures.fitted(self._log_of(subject), self._conf.evidence.max_bytes)
+        return captures.fitted(self._log_of(subject), self._text_bytes())
+
+    def _text_bytes(self) -> int:
+        return min(TEXT, self._conf.evidence.max_bytes)
 
     def _log_of(self, subject: Subject) -> str:
         options = self._conf.evidence
         directory = options.qemu_log_directory or log_directory(self._conf.libvirt.uri)
         path = os.path.join(directory, log_name(subject.domain_name))
-        return masking.mask_log(captures.tail(path, options.max_bytes))
+        return masking.mask_log(captures.tail(path, TEXT))
 
 
 def console_log(definition: str) -> str:
