@@ -5,6 +5,7 @@ What is not acknowledged lies in a directory, through restarts and for as long a
 answers; that directory is bounded, and events do not wait for it.
 """
 
+import collections
 import threading
 import time
 
@@ -34,6 +35,7 @@ class EvidenceSender:
         self._files = files
         self._spool = spool
         self._engine = engine
+        self._failures: collections.Counter[str] = collections.Counter()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="evidence-sender", daemon=True)
@@ -70,7 +72,8 @@ class EvidenceSender:
     def _empty(self) -> float | None:
         """Send what is there, oldest first; returns in how many seconds to try again."""
         left = None
-        for event_id in self._files.names():
+        # What failed most often comes last: one that no engine can store must not stop the others.
+        for event_id in sorted(self._files.names(), key=self._failures.__getitem__):
             if self._stopping.is_set():
                 break
             # Looked at before the engine is asked: what it does not have then, it never gets.
@@ -78,11 +81,13 @@ class EvidenceSender:
             try:
                 there = self._send(event_id)
             except (Retriable, InvalidMessage) as error:
-                LOG.debug("No engine took evidence: %s", error)
+                LOG.debug("No engine took the evidence of event %s: %s", event_id, error)
+                self._failures[event_id] += 1
                 self._stopping.wait(min(SOON, self._conf.forwarder.retry_max))
                 return float(self._conf.forwarder.retry_max)
             if there or settled:
                 self._files.remove(event_id)
+                self._failures.pop(event_id, None)
             else:
                 left = SOON
         return left

@@ -100,7 +100,8 @@ ones before the event. Nobody looks unless a rule asks for ``stats``.
         min=1,
         max=100,
         help="""
-Number of looks at an instance's statistics that are remembered; each takes about 600 bytes.
+Number of looks at an instance's statistics that are remembered; each takes some
+hundred bytes of memory.
 """,
     ),
     cfg.StrOpt(

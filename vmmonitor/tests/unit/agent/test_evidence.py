@@ -256,6 +256,21 @@ class EvidenceTest(testtools.TestCase):
             eventually(lambda: self.outgoing() == [], PATIENCE)
             made.stop(PATIENCE)
 
+    def test_one_that_no_engine_can_store_does_not_stop_the_others(self):
+        bad, *others = self.left(4)
+        take = self.engine.report_evidence
+
+        def choosy(host, event_id, item, timeout):
+            if event_id == bad:
+                self.engine.asked.put(event_id)
+                raise Retriable("the database cannot take it")
+            return take(host, event_id, item, timeout)
+
+        self.engine.report_evidence = choosy
+        self.evidence()
+        eventually(lambda: self.outgoing() == [bad], PATIENCE)
+        self.assertEqual([(one, "console") for one in others], self.engine.stored)
+
     def test_the_event_may_still_be_on_its_way(self):
         (event_id,) = self.left()
         self.engine.known = set()
