@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stored evidence: captured beside an event, kept as long as the event is."""
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 
 import sqlalchemy as sa
+from oslo_db import exception
+from sqlalchemy import exc
 
 from vmmonitor.db import rows
-from vmmonitor.db.session import Transaction, unique
+from vmmonitor.db.session import Transaction, told, unique
 from vmmonitor.db.tables import EVENTS, EVIDENCE
 from vmmonitor.model import errors
 from vmmonitor.model.evidence import Item, KeptItem
@@ -17,6 +20,7 @@ def insert(tx: Transaction, host: str, event_id: str, item: Item) -> None:
 
     :raises vmmonitor.model.errors.NotFound: this host has no such event.
     :raises vmmonitor.model.errors.Conflict: there is an item of this kind already.
+    :raises vmmonitor.model.errors.Retriable: the database did not take it.
     """
     # Locked, so that the event cannot be purged before its evidence can be purged with it.
     query = (
@@ -26,7 +30,7 @@ def insert(tx: Transaction, host: str, event_id: str, item: Item) -> None:
     )
     if tx.execute(query).first() is None:
         raise errors.NotFound(event_id=event_id, host=host)
-    with unique("This evidence is stored already"):
+    with unique("This evidence is stored already"), _untold():
         tx.execute(
             sa.insert(EVIDENCE).values(
                 event_id=event_id,
@@ -39,6 +43,17 @@ def insert(tx: Transaction, host: str, event_id: str, item: Item) -> None:
                 content=item.content,
             )
         )
+
+
+@contextlib.contextmanager
+def _untold() -> Iterator[None]:
+    """Turn errors that quote what was to be stored into one that does not: somebody logs it."""
+    try:
+        yield
+    except exception.DBDuplicateEntry:
+        raise
+    except (exception.DBError, exc.SQLAlchemyError) as error:
+        raise errors.Retriable(f"The database did not store evidence: {told(error)}") from None
 
 
 def of_event(tx: Transaction, event_id: str) -> list[KeptItem]:
