@@ -88,7 +88,8 @@ class Evidence:
 
     # -- any thread ----------------------------------------------------------------------------
     def start(self, filters: Filters) -> None:
-        """Send what an earlier life has left, and begin with what these rules ask for."""
+        """Send or delete what an earlier life has left; begin with what these rules ask for."""
+        self._tidy_up()
         if len(self._outgoing):
             self._sender.start()
         self.use(filters)

@@ -142,6 +142,15 @@ class EvidenceTest(testtools.TestCase):
         self.assertEqual({"action", "severity", "rule"}, set(delivery["decision"]))
         self.assertEqual([], os.listdir(self.directory))
 
+    def test_what_is_too_old_goes_though_no_rule_asks_any_more(self):
+        kept = os.path.join(self.directory, "kept")
+        files = EvidenceFiles(kept, 2**30)
+        for number in range(2):
+            files.write(f"7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a{number:02d}", [])
+        os.utime(os.path.join(kept, files.names()[0]), (0, 0))
+        self.evidence()
+        self.assertEqual(files.names()[1:], os.listdir(kept))
+
     def test_a_reload_begins_with_it_once(self):
         made = self.evidence()
         made.use(Rules("console"))
