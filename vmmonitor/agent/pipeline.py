@@ -8,11 +8,12 @@ A source only queues. One thread takes what is queued, in order: what several wo
 failure becomes one event (``fingerprint``), the inventory completes each event (and turns a
 listing into the events that were missed), the filter decides, and everything
 that was taken is spooled in one transaction together with what it changed in the inventory.
-Only what is on the disk leaves the queue's order for the forwarder. Then the sources are told what
-the others observed.
+Only what is on the disk leaves the queue's order for the forwarder. Then the evidence that rules
+ask for is asked for, and the sources are told what the others observed.
 """
 
 import collections
+import dataclasses
 import functools
 import logging
 import math
@@ -25,10 +26,12 @@ from typing import Any
 
 from oslo_log import log
 
+from vmmonitor.agent.evidence import Evidence
 from vmmonitor.agent.fingerprint import Retellings
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.spool import Spool, SpoolUnavailable
 from vmmonitor.model import event as events
+from vmmonitor.model import evidence
 from vmmonitor.model.event import (
     Decision,
     Event,
@@ -69,6 +72,7 @@ class Pipeline:
         now: Callable[[], int],
         taken: Callable[[Observation], None] = lambda _: None,
         going_down: Callable[[], bool] = lambda: False,
+        evidence: Evidence | None = None,
     ):
         """Keep the parts; start nothing.
 
@@ -78,6 +82,7 @@ class Pipeline:
         :param now: microseconds since the epoch.
         :param taken: called with every observation that was taken in, in order.
         :param going_down: tells whether the host is shutting down.
+        :param evidence: is given the events whose rule asks for evidence, once they are spooled.
         """
         self.filters = filters
         #: source -> its last word on whether it sees its host.
@@ -96,6 +101,8 @@ class Pipeline:
         self._now = now
         self._taken = taken
         self._going_down = going_down
+        self.evidence = evidence
+        self._asked: list[tuple[Event, tuple[str, ...]]] = []
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -156,6 +163,7 @@ class Pipeline:
                 self._taken(observation)
 
     def _keep(self, observations: list[Any]) -> None:
+        self._asked = []
         raws = [
             raw
             for observation in observations
@@ -179,6 +187,12 @@ class Pipeline:
             self._spooled()
         else:
             self._changed()
+        self._ask()
+
+    def _ask(self) -> None:
+        for event, kinds in self._asked:
+            if self.evidence:
+                self.evidence.submit(event, kinds)
 
     def _surviving(self, step: Callable[[Any], list[Any]], what: Any) -> list[Any]:
         """Take a step; what it cannot take is counted and costs nothing else."""
@@ -262,7 +276,12 @@ class Pipeline:
             *(event.cause, raw.instance.uuid, raw.instance.name),
             *(decision.rule, decision.action, event.event_id),
         )
-        return [wire.write_delivery(event, decision, self._now())]
+        if decision.evidence and self.evidence:
+            event = _referring(event, self.evidence.reference(event.event_id, decision.evidence))
+        delivery = wire.write_delivery(event, decision, self._now())
+        if decision.evidence:
+            self._asked.append((event, decision.evidence))
+        return [delivery]
 
     def _decide(self, event: Event) -> Decision:
         if event.source == events.AGENT_SOURCE:
@@ -296,3 +315,10 @@ class Pipeline:
             LOG.info("The spool can be written again")
         self.trouble = trouble
         self._changed()
+
+
+def _referring(event: Event, reference: dict[str, Any]) -> Event:
+    """Return the event with a reference to its evidence, which is yet to be captured."""
+    others = {k: v for k, v in event.attributes.items() if k != evidence.ATTRIBUTE}
+    # First, so that it is kept where there is too much of the others.
+    return dataclasses.replace(event, attributes={evidence.ATTRIBUTE: reference} | others)

@@ -162,6 +162,7 @@ class Reporter:
     def report(self) -> AgentReport:
         """Return the agent's word of itself, as it is now."""
         state, reason = self.state()
+        evidence = self._pipeline.evidence
         return AgentReport(
             host=self._conf.host,
             state=state,
@@ -180,6 +181,7 @@ class Reporter:
             figures={
                 "dropped": dict(self._pipeline.dropped),
                 "overflowed": self._spool.overflowed,
+                "evidence_lost": evidence.figures() if evidence else {},
                 "spools_set_aside": list(self._spool.set_aside),
             },
         )

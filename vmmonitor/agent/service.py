@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the agent from its parts, starts them in the right order, and stops them in reverse."""
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from oslo_log import log
 
 from vmmonitor import plugins
 from vmmonitor.agent.endpoint import Endpoint
+from vmmonitor.agent.evidence import Captures, Evidence
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.inventory import Inventory, read_known
 from vmmonitor.agent.pipeline import Pipeline
@@ -60,6 +62,9 @@ class AgentService(service.Service):
         self.inventory = Inventory(known)
         engine = EngineAPI(transport)
         self.forwarder = Forwarder(conf, self.spool, engine, self._changed, now)
+        self.evidence = Evidence(
+            conf, functools.partial(_captures, conf), self.inventory.get, self.spool, engine
+        )
         self.pipeline = Pipeline(
             host=conf.host,
             inventory=self.inventory,
@@ -70,6 +75,7 @@ class AgentService(service.Service):
             now=now,
             taken=self._taken,
             going_down=self._going_down,
+            evidence=self.evidence,
         )
         self.reporter = Reporter(
             *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
@@ -107,6 +113,7 @@ class AgentService(service.Service):
     def start(self) -> None:
         """Start what takes before what gives."""
         self.forwarder.start()
+        self.evidence.start(self.pipeline.filters)
         self.pipeline.start()
         for name, source in self.sources.items():
             self._watch(name, source)
@@ -141,6 +148,7 @@ class AgentService(service.Service):
                 # What was seen until now still has to get to the disk.
                 LOG.exception("Source %s does not stop", name)
         self.pipeline.stop(STOP_TIMEOUT)
+        self.evidence.stop(STOP_TIMEOUT)
         self.forwarder.stop(STOP_TIMEOUT)
         self.reporter.stop(STOP_TIMEOUT)
         self.spool.close()
@@ -154,6 +162,7 @@ class AgentService(service.Service):
             LOG.error("The new filter file is refused, the old rules stay in force: %s", error)
             return
         rules.inherit(self.pipeline.filters)
+        self.evidence.use(rules)
         self.pipeline.filters = rules
         self.reporter.wake()
         LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)
@@ -166,3 +175,10 @@ def _actions(conf: cfg.ConfigOpts):
     from vmmonitor.sources.libvirt.actions import Actions
 
     return Actions(conf)
+
+
+def _captures(conf: cfg.ConfigOpts, stats_wanted: Callable[[], bool]) -> Captures:
+    """Return what captures evidence on this host."""
+    from vmmonitor.sources.libvirt import evidence
+
+    return evidence.Captures(conf, stats_wanted)

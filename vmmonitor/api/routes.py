@@ -11,17 +11,19 @@ import webob.dec
 from oslo_config import cfg
 
 from vmmonitor.api import errors
-from vmmonitor.api.handlers import agent, event, incident, recovery, root
+from vmmonitor.api.handlers import agent, event, evidence, incident, recovery, root
 from vmmonitor.api.request import Request
 from vmmonitor.db import session
 
-Handler = Callable[[Request], Mapping[str, Any]]
+Handler = Callable[[Request], Mapping[str, Any] | webob.Response]
 
 ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/": {"GET": root.versions},
     "/v1": {"GET": root.version},
     "/v1/events": {"GET": event.index},
     "/v1/events/{event_id}": {"GET": event.show},
+    "/v1/events/{event_id}/evidence": {"GET": evidence.index},
+    "/v1/events/{event_id}/evidence/{kind}": {"GET": evidence.show},
     "/v1/incidents": {"GET": incident.index},
     "/v1/incidents/{incident_id}": {"GET": incident.show},
     "/v1/recoveries": {"GET": recovery.index},
@@ -50,7 +52,8 @@ def _mapper() -> routes.Mapper:
 
 
 class Router:
-    """Finds the function that answers a request, and sends what it returns as JSON."""
+    """Finds the function that answers a request, and sends what it returns, as JSON unless it is
+    an answer already."""
 
     def __init__(self, conf: cfg.ConfigOpts, database: session.Database):
         """Make the table ready to look things up.
@@ -74,6 +77,8 @@ class Router:
             raise errors.ApiError(404, errors.NO_SUCH_URL, detail)
         handler = found.pop("handler")
         request.conf, request.database, request.arguments = self.conf, self.database, found
-        response = webob.Response(json_body=handler(request), content_type="application/json")
+        response = handler(request)
+        if not isinstance(response, webob.Response):
+            response = webob.Response(json_body=response, content_type="application/json")
         response.cache_control = "no-cache"
         return response

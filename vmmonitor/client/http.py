@@ -2,7 +2,7 @@
 """The REST API as the commands see it: lists and single things."""
 
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keystoneauth1 import adapter
@@ -61,15 +61,35 @@ class Client:
         answer = self._get(f"/v1/{noun}/{urllib.parse.quote(ident, safe='')}", {})
         return next(iter(answer.values()))
 
+    def evidence(self, event_id: str) -> Sequence[dict[str, Any]]:
+        """Return the list of an event's evidence.
+
+        :raises osc_lib.exceptions.CommandError: there is no such event, or no API.
+        """
+        return self._get(_evidence_of(event_id), {})["evidence"]
+
+    def evidence_content(self, event_id: str, kind: str) -> bytes:
+        """Return what an event's evidence of a kind holds.
+
+        :raises osc_lib.exceptions.CommandError: there is none, or no API.
+        """
+        path = f"{_evidence_of(event_id)}/{urllib.parse.quote(kind, safe='')}"
+        response = self._ask(path, {})
+        if not response.ok:
+            self._read(response)
+        return response.content
+
     def _get(self, path: str, params: Params) -> dict[str, Any]:
+        return self._read(self._ask(path, params))
+
+    def _ask(self, path: str, params: Params) -> Any:
         query = urllib.parse.urlencode(params, doseq=True)
         try:
-            response = self._api.get(f"{path}?{query}" if query else path, raise_exc=False)
+            return self._api.get(f"{path}?{query}" if query else path, raise_exc=False)
         except (ksa.ConnectionError, ksa.RetriableConnectionFailure) as error:
             raise Unreachable(self._unreachable(error)) from error
         except ksa.ClientException as error:
             raise exceptions.CommandError(_one_line(error)) from error
-        return self._read(response)
 
     def _read(self, response: Any) -> dict[str, Any]:
         try:
@@ -95,6 +115,10 @@ class Client:
             f"cannot reach the vmmonitor API at {where}: is it running? Another URL is set with "
             f"--endpoint or VMMONITOR_ENDPOINT. ({_cause(error)})"
         )
+
+
+def _evidence_of(event_id: str) -> str:
+    return f"/v1/events/{urllib.parse.quote(event_id, safe='')}/evidence"
 
 
 def _cause(error: BaseException) -> str:

@@ -86,7 +86,8 @@ def explain_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         return _refuse(error)
     _print(loaded.path, event, loaded.explain(event))
     decision = loaded.decide(event)
-    print(f"-> {decision.action}, {decision.severity}, by {decision.rule}")
+    asked = f", with {', '.join(decision.evidence)}" if decision.evidence else ""
+    print(f"-> {decision.action}, {decision.severity}, by {decision.rule}{asked}")
     return 0
 
 

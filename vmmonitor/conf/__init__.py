@@ -13,6 +13,7 @@ from vmmonitor.conf import (
     api,
     base,
     engine,
+    evidence,
     forwarder,
     housekeeping,
     libvirt,
@@ -25,8 +26,8 @@ from vmmonitor.conf import (
 )
 
 MODULES = (
-    *(base, agent, libvirt, spool, forwarder, engine, nova, nova_notifications, reconcile),
-    *(recovery, webhook, housekeeping, api),
+    *(base, agent, libvirt, spool, forwarder, evidence),
+    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vmmonitor.db import rows
+from vmmonitor.db import evidence, rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import EVENTS, INCIDENTS
@@ -156,7 +156,8 @@ def page(tx: Transaction, page: Page) -> list[StoredEvent]:
 
 
 def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
-    """Delete events, the oldest first, except those of incidents that are not over.
+    """Delete events with their evidence, the oldest first, except those of incidents that are not
+    over.
 
     :param before: those stored earlier go; microseconds since the epoch.
     :param keep: of the others, only this many newest stay; 0: all.
@@ -169,15 +170,18 @@ def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
     of_open = sa.exists().where(
         INCIDENTS.c.incident_id == EVENTS.c.incident_id, INCIDENTS.c.open_key.is_not(None)
     )
-    doomed: set[int] = set()
+    doomed: dict[int, str] = {}
     for condition, order in conditions:
-        query = sa.select(EVENTS.c.id).where(condition, ~of_open).order_by(order).limit(limit)
-        doomed.update(tx.execute(query).scalars())
+        query = sa.select(EVENTS.c.id, EVENTS.c.event_id).where(condition, ~of_open)
+        doomed.update((id, name) for id, name in tx.execute(query.order_by(order).limit(limit)))
     ids = sorted(doomed)[:limit]
-    return sum(
+    deleted = sum(
         tx.execute(sa.delete(EVENTS).where(EVENTS.c.id.in_(chunk))).rowcount
         for chunk in rows.chunks(ids)
     )
+    # After its event, which whoever stores evidence holds locked meanwhile: none is left over.
+    evidence.purge_of(tx, [doomed[id] for id in ids])
+    return deleted
 
 
 def _surplus(tx: Transaction, keep: int) -> int | None:

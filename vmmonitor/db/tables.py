@@ -309,3 +309,17 @@ MISMATCHES = _table(
     _text("event_id", 64),
     sa.UniqueConstraint("instance_uuid"),
 )
+
+EVIDENCE = _table(
+    "evidence",
+    _id(),
+    _text("event_id", 64),
+    _text("kind", 32),
+    _text("content_type", 64),
+    _number("size"),
+    _text("sha256", 64),
+    _number("captured_at"),
+    _long("message"),
+    sa.Column("content", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"), nullable=False),
+    sa.UniqueConstraint("event_id", "kind"),
+)

@@ -3,12 +3,13 @@
 
 from collections.abc import Sequence
 
-from vmmonitor.db import agents
+from vmmonitor.db import agents, evidence
 from vmmonitor.db.session import Database
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.model.agent import AgentReport
+from vmmonitor.model.errors import Conflict, NotFound
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import inventories, wire
+from vmmonitor.rpc import evidence_wire, inventories, wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
 
 
@@ -60,3 +61,16 @@ class Endpoint(EngineEndpoint):
             changes.gone,
             self._database.now(),
         )
+
+    def store_evidence(self, exhibit: evidence_wire.Exhibit) -> wire.Receipt:
+        """Store an item of evidence; one that is stored already, or whose event is not, is told.
+
+        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        """
+        try:
+            self._database.run(evidence.insert, exhibit.host, exhibit.event_id, exhibit.item)
+        except Conflict:
+            return wire.Receipt(word=wire.DUPLICATE)
+        except NotFound:
+            return wire.Receipt(word=evidence_wire.UNKNOWN)
+        return wire.Receipt(word=wire.STORED)

@@ -140,11 +140,14 @@ class Decision:
     :param action: one of ACTIONS.
     :param severity: one of SEVERITIES.
     :param rule: name of the rule that decided; ``default`` if none matched.
+    :param evidence: the kinds of evidence to capture; only the event's own host knows them, and
+        the event tells them as an attribute (``evidence.ATTRIBUTE``).
     """
 
     action: str
     severity: str
     rule: str
+    evidence: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,10 @@ from typing import Any
 import oslo_messaging
 
 from vmmonitor.model.agent import AgentReport
+from vmmonitor.model.errors import InvalidMessage
+from vmmonitor.model.evidence import Item
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import inventories, wire
+from vmmonitor.rpc import evidence_wire, inventories, wire
 from vmmonitor.rpc import transport as transports
 
 #: What an engine answers. A call asks for the version that first had it, so that an agent that is
@@ -21,7 +23,7 @@ class EngineAPI:
     """Calls any engine. Version history:
 
     * 1.0: report_events, report_agent, report_inventory.
-    * 1.1: report_inventory_changes.
+    * 1.1: report_inventory_changes, report_evidence.
     """
 
     def __init__(self, transport: oslo_messaging.Transport):
@@ -84,6 +86,21 @@ class EngineAPI:
         wire.check_schema(answer)
         return str(answer.get("inventory_digest", ""))
 
+    def report_evidence(
+        self, host: str, event_id: str, item: Item, timeout: float
+    ) -> wire.Receipt:
+        """Hand over an item of evidence; returns when it is committed, or will never be.
+
+        :returns: what became of it; ``evidence_wire.UNKNOWN`` if the engine lacks the event.
+        :raises vmmonitor.model.errors.Retriable: no receipt came, so send it again.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer makes no sense.
+        """
+        form = evidence_wire.write(host, event_id, item)
+        with transports.retriable():
+            client = self._client.prepare(timeout=timeout, version="1.1")
+            answer = client.call({}, "report_evidence", evidence=form)
+        return evidence_wire.read_receipt(answer)
+
 
 class EngineEndpoint(abc.ABC):
     """Answers EngineAPI; the engine fills in what is to be done."""
@@ -109,6 +126,10 @@ class EngineEndpoint(abc.ABC):
         """
         return ""
 
+    @abc.abstractmethod
+    def store_evidence(self, exhibit: evidence_wire.Exhibit) -> wire.Receipt:
+        """Store an item of evidence; raises if it is not stored and may be later."""
+
     def report_events(self, _context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
         """Read the batch, have it stored, answer the receipts."""
         return wire.write_receipts(self.store_events(wire.read_batch(batch)))
@@ -129,3 +150,11 @@ class EngineEndpoint(abc.ABC):
         """Read the changes, have them stored, answer the digest."""
         digest = self.store_inventory_changes(inventories.read_changes(changes))
         return {"schema": wire.SCHEMA, "inventory_digest": digest}
+
+    def report_evidence(self, _context: Mapping[str, Any], evidence: Any) -> dict[str, Any]:
+        """Read the item, have it stored, answer the receipt; refuse one that cannot be read."""
+        try:
+            receipt = self.store_evidence(evidence_wire.read(evidence))
+        except InvalidMessage as error:
+            receipt = wire.Receipt(word=wire.REFUSED, reason=str(error))
+        return evidence_wire.write_receipt(receipt)

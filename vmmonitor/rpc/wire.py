@@ -166,7 +166,11 @@ def read_instance(form: Any) -> Instance:
 def write_delivery(event: Event, decision: Decision, spooled_at: int) -> dict[str, Any]:
     """Return the form of an event with its decision, as it is spooled and sent."""
     return write_event(event) | {
-        "decision": dataclasses.asdict(decision) | {"rule": decision.rule[:NAME_LENGTH]},
+        "decision": {
+            "action": decision.action,
+            "severity": decision.severity,
+            "rule": decision.rule[:NAME_LENGTH],
+        },
         "spooled_at": spooled_at,
     }
 

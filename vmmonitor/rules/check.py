@@ -21,6 +21,11 @@ def warnings(filters: Filters) -> list[str]:
     found += [_unresolvable(filters, kind) for kind in sorted(events.RUNNING_AGAIN)]
     if all(row.value.action != events.RECOVER for row in filters.rows):
         found.append("no rule recovers anything")
+    found += [
+        f"{row.name!r} asks for evidence of what it ignores: there will be none"
+        for row in filters.rows
+        if row.value.evidence and row.value.action == events.IGNORE
+    ]
     return [warning for warning in found if warning]
 
 

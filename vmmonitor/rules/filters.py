@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.model import event as events
+from vmmonitor.model import evidence
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.rules import document, ordered, schemas
 from vmmonitor.rules.ordered import Rows, Trial
@@ -52,6 +53,11 @@ class Filters:
         """
         return self._ordered.first(event) or self._default
 
+    def wants(self, kind: str) -> bool:
+        """Tell whether any rule asks for a kind of evidence."""
+        decisions = [self._default, *(row.value for row in self.rows)]
+        return any(kind in decision.evidence for decision in decisions)
+
     def explain(self, event: Event) -> list[Trial]:
         """Return how every rule does that is tried, in order; the last one decides."""
         trials = self._ordered.explain(event)
@@ -76,4 +82,10 @@ def load(path: str) -> Filters:
 def _decision(row: Mapping[str, Any]) -> Decision:
     action = row["action"]
     severity = row.get("severity", _SEVERITY[action])
-    return Decision(action=action, severity=severity, rule=row["name"])
+    asked = row.get("evidence", ())
+    return Decision(
+        action=action,
+        severity=severity,
+        rule=row["name"],
+        evidence=tuple(kind for kind in evidence.KINDS if kind in asked),
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 
-from vmmonitor.model import event
+from vmmonitor.model import event, evidence
 from vmmonitor.rules import matchers
 from vmmonitor.rules.document import Document, Path, Problem, invalid
 
@@ -65,6 +65,11 @@ def _number(least: float, most: float) -> dict[str, Any]:
 _DECISION = {
     "action": {"type": "string", "enum": list(event.ACTIONS)},
     "severity": {"type": "string", "enum": list(event.SEVERITIES)},
+    "evidence": {
+        "type": "array",
+        "uniqueItems": True,
+        "items": {"type": "string", "enum": list(evidence.KINDS)},
+    },
 }
 _PER = {
     "type": "string",

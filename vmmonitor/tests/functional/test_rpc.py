@@ -46,6 +46,10 @@ class Engine(EngineEndpoint):
     def store_report(self, report):
         return "digest"
 
+    def store_evidence(self, exhibit):
+        self.exhibit = exhibit
+        return wire.Receipt(word=wire.STORED)
+
     def store_inventory(self, host, digest, seen):
         self.inventory = (host, digest, seen)
 

@@ -17,6 +17,7 @@ from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
+from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
@@ -110,6 +111,10 @@ class TestMariaDBEvents(EventsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBIncidents(IncidentsContract, OnMariaDB):
     pass
 
@@ -143,6 +148,10 @@ class TestMariaDBServer(ServerContract, OnMariaDB):
 
 
 class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
     pass
 
 

@@ -27,6 +27,7 @@ ASKED = {
     "version": "/v1",
     "events": "/v1/events?limit=1&severity=critical",
     "event": f"/v1/events/{sample.EVENTS[0].event.event_id}",
+    "evidence": f"/v1/events/{sample.EVENTS[2].event.event_id}/evidence",
     "incidents": "/v1/incidents?open=false",
     "incident": f"/v1/incidents/{sample.CRASH.incident_id}",
     "recoveries": "/v1/recoveries",

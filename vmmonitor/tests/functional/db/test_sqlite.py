@@ -2,16 +2,20 @@
 """The db room on SQLite."""
 
 import os
+import traceback
 
 import fixtures
 import testtools
 
-from vmmonitor.db import events, schema, session
+from vmmonitor.db import events, evidence, schema, session
 from vmmonitor.db.page import Page
+from vmmonitor.model import errors
+from vmmonitor.model.evidence import Item
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
+from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
@@ -35,6 +39,22 @@ class OnSQLite(testtools.TestCase):
 
 class TestEvents(EventsContract, OnSQLite):
     pass
+
+
+class TestEvidence(EvidenceContract, OnSQLite):
+    def test_what_cannot_be_stored_is_not_quoted(self) -> None:
+        event_id = self.event()
+        with self.database.writer() as tx:
+            tx.exec_driver_sql("DROP TABLE evidence")
+        item = Item(kind="console", captured_at=1, content=b"private", message="personal")
+        with self.database.writer() as tx:
+            error = self.assertRaises(
+                errors.Retriable, evidence.insert, tx, "compute-1", event_id, item
+            )
+        told = "".join(traceback.format_exception(error))
+        self.assertIn("no such table", told)
+        for word in ("private", "personal"):
+            self.assertNotIn(word, told)
 
 
 class TestIncidents(IncidentsContract, OnSQLite):

@@ -48,6 +48,7 @@ class ReporterTest(testtools.TestCase):
             filters=Rules(),
             dropped=collections.Counter(noise=3),
             forget=self.forgotten.append,
+            evidence=None,
         )
         self.forwarder = types.SimpleNamespace(trouble="")
         self.reporter = Reporter(
@@ -104,7 +105,13 @@ class ReporterTest(testtools.TestCase):
         self.assertEqual((self.clock.time, 17), (report.started_at, report.last_event_at))
         self.assertEqual(self.pipeline.filters.checksum, report.filter_checksum)
         self.assertEqual(
-            {"dropped": {"noise": 3}, "overflowed": 4, "spools_set_aside": []}, report.figures
+            {
+                "dropped": {"noise": 3},
+                "overflowed": 4,
+                "evidence_lost": {},
+                "spools_set_aside": [],
+            },
+            report.figures,
         )
 
     def test_the_inventory_is_told_only_if_the_engine_holds_another(self):

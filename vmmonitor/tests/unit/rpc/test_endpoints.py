@@ -9,12 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vmmonitor.model.errors import InvalidMessage
-from vmmonitor.rpc import wire
+from vmmonitor.model.evidence import Item
+from vmmonitor.rpc import evidence_wire, wire
 from vmmonitor.rpc.agent_api import LONGEST, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.tests.unit.rpc.test_wire import ANYTHING, RECORDED
 
 REQUEST = {"schema": 1, "instance_uuid": "u", "recovery_id": "r", "timeout": 5}
+CHANGES = RECORDED["inventory_changes"]
+EVIDENCE = evidence_wire.write("compute-1", "e", Item(kind="panic", content=b"x", captured_at=1))
 HUGE = 10**400
 
 
@@ -30,6 +33,14 @@ class Engine(EngineEndpoint):
     def store_inventory(self, host, digest, seen):
         for one in seen:
             assert isinstance(one.instance.uuid, str)
+
+    def store_inventory_changes(self, changes):
+        self.store_inventory(changes.host, changes.digest, changes.changed)
+        return changes.digest
+
+    def store_evidence(self, exhibit):
+        assert isinstance(exhibit.item.content, bytes)
+        return wire.Receipt(word=wire.STORED)
 
 
 class Agent(AgentEndpoint):
@@ -78,6 +89,14 @@ class EndpointsTest(unittest.TestCase):
     @given(changed(RECORDED["inventory"]) | listed(RECORDED["inventory"], "instances"))
     def test_report_inventory(self, form):
         self.answers(Engine().report_inventory, form)
+
+    @given(changed(CHANGES) | listed(CHANGES, "changed"))
+    def test_report_inventory_changes(self, form):
+        self.answers(Engine().report_inventory_changes, form)
+
+    @given(changed(EVIDENCE))
+    def test_report_evidence(self, form):
+        self.answers(Engine().report_evidence, form)
 
     @given(changed(REQUEST))
     @example(REQUEST | {"timeout": HUGE})

@@ -51,6 +51,17 @@ class WarningsTest(base.RulesTest):
     def test_nothing_recovers(self):
         self.assertEqual(["no rule recovers anything"], self.warnings(("{}", "record")))
 
+    def test_evidence_of_what_is_ignored(self):
+        path = self.file(
+            "version: 1\nrules:\n"
+            "- {name: a, match: {type: a}, action: ignore, evidence: [stats]}\n"
+            "- {name: b, match: {}, action: recover, evidence: [stats]}\n"
+        )
+        self.assertEqual(
+            ["'a' asks for evidence of what it ignores: there will be none"],
+            check.warnings(filters.load(path)),
+        )
+
     def test_news_of_running_instances_dropped(self):
         found = self.warnings(("{type: lifecycle.resumed}", "ignore"), ("{}", "recover"))
         self.assertEqual(1, len(found))

@@ -221,7 +221,9 @@ class FiltersTest(base.RulesTest):
 
     def test_the_end_of_a_process_is_a_fact_without_a_cause(self):
         decided = self.filters.decide(base.event("process.exited", source="process", pid=7))
-        self.assertEqual(("recover", "critical", "process-ended"), dataclasses.astuple(decided))
+        self.assertEqual(
+            ("recover", "critical", "process-ended", ()), dataclasses.astuple(decided)
+        )
 
     def test_the_end_of_a_process_that_was_explained_before_is_recorded(self):
         for known in (

@@ -11,6 +11,7 @@ import unittest.mock
 
 from vmmonitor import conf as configuration
 from vmmonitor.cmd import manage_rules
+from vmmonitor.model import evidence
 from vmmonitor.rules import defaults, filters, matchers, policies
 from vmmonitor.tests.unit.rules import base
 
@@ -56,6 +57,16 @@ class DocsTest(base.RulesTest):
         self.assert_console_is_real(blocks, path)
         for word in (*matchers.FIELDS, *matchers.OPERATORS):
             self.assertTrue(f"``{word}``" in text or f'``"{word}"``' in text, word)
+
+    def test_evidence(self):
+        text, blocks = page("evidence.rst")
+        [rules] = [body for kind, body in blocks if kind == "yaml"]
+        loaded = filters.load(self.file("version: 1\nrules:\n" + rules))
+        asked = loaded.decide(base.event("lifecycle.crashed", "panicked")).evidence
+        self.assertEqual(("screenshot", "panic", "console"), asked)
+        for kind in evidence.KINDS:
+            self.assertIn(f"``{kind}``", text)
+            self.assertIn(f"``{kind}``", page("filters.rst")[0])
 
     def test_policies(self):
         _, blocks = page("policies.rst")

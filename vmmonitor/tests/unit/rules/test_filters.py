@@ -4,7 +4,7 @@ import os
 import hypothesis
 from hypothesis import strategies as st
 
-from vmmonitor.model import errors
+from vmmonitor.model import errors, evidence
 from vmmonitor.model.event import Decision
 from vmmonitor.rules import defaults, filters
 from vmmonitor.rules.ordered import Row, Rows
@@ -208,3 +208,34 @@ class RefuseTest(base.RulesTest):
         os.remove(path)
         error = self.assertRaises(errors.InvalidRules, filters.load, path)
         self.assertIn("No such file", str(error))
+
+
+class EvidenceTest(base.RulesTest):
+    ROW = "version: 1\nrules:\n- {{name: a, match: {{type: b}}, action: record, evidence: {}}}\n"
+
+    def test_no_shipped_rule_asks_for_any(self):
+        shipped = filters.load(defaults.path(defaults.EVENT_FILTERS))
+        self.assertEqual([], [kind for kind in evidence.KINDS if shipped.wants(kind)])
+
+    def test_it_is_asked_for_in_the_order_in_which_it_is_captured(self):
+        path = self.file(self.ROW.format("[qemu_log, stats, screenshot]"))
+        loaded = filters.load(path)
+        asked = loaded.decide(base.event("b")).evidence
+        self.assertEqual(("screenshot", "stats", "qemu_log"), asked)
+        self.assertEqual((), loaded.decide(base.event("c")).evidence)
+        self.assertEqual((True, False), (loaded.wants("stats"), loaded.wants("panic")))
+
+    def test_the_default_may_ask_too(self):
+        path = self.file("version: 1\ndefault: {action: record, evidence: [panic]}\nrules: []\n")
+        self.assertTrue(filters.load(path).wants("panic"))
+
+    def test_what_is_wrong_is_told(self):
+        for asked, reason in (
+            ("[screen]", "'screen' is none of screenshot, panic"),
+            ("[screen]", "did you mean 'screenshot'?"),
+            ("screenshot", "'screenshot' is a string, not a list"),
+            ("[[stats]]", "it is none of screenshot"),
+            ("[stats, stats]", "non-unique"),
+        ):
+            lines = " ".join(self.refusal(filters.load, self.ROW.format(asked)))
+            self.assertIn(reason, lines)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``event evidence``: what was captured when an event occurred."""
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from osc_lib import exceptions
+from osc_lib.command import command
+
+from vmmonitor.client import base, columns
+
+COLUMNS = ("kind", "size", "kept", "host", "captured_at", "message")
+LONG = ("content_type", "sha256", "path")
+#: Type of content -> how such a file's name ends.
+ENDINGS = {"image/png": "png", "application/json": "json", "text/plain": "txt"}
+
+
+class ListEvidence(command.Lister):
+    """List the evidence of an event, and save it as files."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of the command line."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("ident", metavar="<event-id>")
+        parser.add_argument(
+            "--save",
+            metavar="<directory>",
+            help="write what the engine keeps into this directory, which is made if needed; the "
+            "files may hold what is private in the guest",
+        )
+        parser.add_argument(
+            "--long", action="store_true", help="all columns (json and yaml always have them)"
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterator]:
+        """Return the columns and the rows."""
+        api = base.api(self)
+        found = api.evidence(parsed_args.ident)
+        if parsed_args.save:
+            for item in found:
+                if item["size"]:
+                    content = api.evidence_content(parsed_args.ident, item["kind"])
+                    self._save(parsed_args.save, item, content)
+        program = parsed_args.formatter in base.PROGRAMS
+        everything = program or parsed_args.long or parsed_args.columns
+        names = (*COLUMNS, *(LONG if everything else ()))
+        row = columns.values if program else columns.cells
+        return names, (row(names, one) for one in found)
+
+    def _save(self, directory: str, item: Mapping[str, Any], content: bytes) -> None:
+        """Write a file that only its owner can read.
+
+        :raises osc_lib.exceptions.CommandError: it cannot be written.
+        """
+        # The name is ours: what an API answers must not choose a place on this machine.
+        kind = "".join(c for c in str(item["kind"]) if c.isalnum() or c == "_")
+        name = f"{kind}.{ENDINGS.get(item['content_type'], 'bin')}"
+        path = os.path.join(directory, name)
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(path, flags, 0o600), "wb") as file:
+                file.write(content)
+        except OSError as error:
+            raise exceptions.CommandError(f"{path} cannot be written: {error}") from error
+        self.app.stderr.write(f"{path}: {len(content)} bytes\n")
