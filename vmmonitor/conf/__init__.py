@@ -16,12 +16,16 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    liveness,
     recovery,
     spool,
     webhook,
 )
 
-MODULES = (base, agent, libvirt, spool, forwarder, engine, recovery, webhook, housekeeping, api)
+MODULES = (
+    *(base, agent, libvirt, liveness, spool, forwarder),
+    *(engine, recovery, webhook, housekeeping, api),
+)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
