@@ -44,13 +44,13 @@ class LivenessTest(LiveTest):
         self.wait(lambda: told.reachable() == [True], "reachable")
         return source, told
 
-    def rounds(self, source, number, guest=None):
-        """Wait for so many whole rounds, in each of which the guest was asked."""
+    def rounds(self, source, number):
+        """Wait until so many more rounds have begun."""
         for _ in range(number):
             at = source._round_at
             deadline.eventually(lambda at=at: source._round_at > at, LATE, "a round")
 
-    def watched_for(self, source, guest, seconds):
+    def measured(self, source, guest, seconds):
         """Wait until the measures of a guest cover so many seconds without a gap."""
 
         def covers():

@@ -197,6 +197,9 @@ class LivenessSource(ConnectedSource):
                 watched = Watched(domain, run_id, name, Judge(self._settings, Facts()), None)
             watched.domain = domain
             self._watched[uuid] = watched
+        for uuid, watched in before.items():
+            if uuid not in self._watched and _still_there(watched):
+                self._watched[uuid] = watched
         self._find_processes()
         self._remember()
         if any(one.judge.facts.all() for uuid, one in before.items() if not self._same(uuid, one)):
@@ -218,11 +221,10 @@ class LivenessSource(ConnectedSource):
 
     def _remember(self) -> None:
         """Go on, after a restart of the agent, from what was told before it."""
-        remembered, self._remembered = self._remembered, {}
-        for uuid, (run, told) in remembered.items():
-            watched = self._watched.get(uuid)
-            if watched and watched.run == run:
-                watched.judge.facts = Facts(told)
+        for uuid in self._remembered.keys() & self._watched.keys():
+            run, told = self._remembered.pop(uuid)
+            if self._watched[uuid].run == run:
+                self._watched[uuid].judge.facts = Facts(told)
 
     def _look_again(self) -> None:
         """Look at those of which something may be certain before the next round."""
@@ -295,6 +297,12 @@ class LivenessSource(ConnectedSource):
             if watched.judge.facts.all()
         }
         memory.write(self._path, told)
+
+
+def _still_there(watched: Watched) -> bool:
+    """Whether facts last about a process that libvirt, having just started, may find again."""
+    main = watched.tasks.main() if watched.tasks and watched.judge.facts.all() else None
+    return main is not None and main.state not in ("Z", "X")
 
 
 def _now() -> int:
