@@ -210,7 +210,7 @@ class StorageTest(LivenessTest):
         self.assertEqual(2, len(told.causes(guest.uuid)))
         full.grow()
         self.domain(guest, lambda found: found.resume())
-        deadline.eventually(lambda: len(told.causes(guest.uuid)) > 3, LATE, "over")
+        deadline.eventually(lambda: len(told.causes(guest.uuid)) > 3, LATE, f"over {told}")
         self.assertEqual(
             {"liveness.cleared/paused", "liveness.cleared/disk_error"},
             set(told.causes(guest.uuid)[2:]),

@@ -32,6 +32,8 @@ class Judge:
         self._looked: Look | None = None
         #: Reason of a pause -> since when it has been seen.
         self._paused: tuple[str, float] = ("", 0.0)
+        #: Disks with an error that QEMU goes on naming, though the guest went on since.
+        self._old_errors: set[str] = set()
         #: Reason of a pause of which another source has told.
         self._told_pause = ""
         self._agent_spoke = False
@@ -57,10 +59,10 @@ class Judge:
 
         :param now: microseconds since the epoch.
         """
-        self._looked = look
+        before, self._looked = self._looked, look
         if look.state != states.RUNNING or look.reason == ARRIVING:
             self._stalled.forget()
-        words = self._paused_words(look, now)
+        words = self._paused_words(look, now) + self._resumed_words(before, look, now)
         if how := self._hung.look(look):
             attributes = {
                 "lasted_s": round(self._hung.silent_for(look.at), 3),
@@ -161,11 +163,30 @@ class Judge:
             return words
         return words + self.facts.begin(facts.PAUSED, why, now, {"lasted_s": round(lasted, 3)})
 
+    def _resumed_words(self, before: Look | None, look: Look, now: int) -> list[Word]:
+        """The errors that paused the guest are over when it goes on.
+
+        QEMU names them until it ends: ``cont`` resets only disks that it has a name for, and
+        libvirt gives them none.
+        """
+        if look.state == states.PAUSED:
+            self._old_errors.clear()
+        if look.state != states.RUNNING or before is None or before.state != states.PAUSED:
+            return []
+        self._old_errors = self.facts.devices(facts.DISK_ERROR)
+        return [
+            word
+            for device in sorted(self._old_errors)
+            for word in self.facts.end(facts.DISK_ERROR, now, device)
+        ]
+
     def _disk_words(self, errors: Mapping[str, str], now: int) -> list[Word]:
         words = []
         for device in sorted(self.facts.devices(facts.DISK_ERROR) - set(errors)):
             words += self.facts.end(facts.DISK_ERROR, now, device)
-        for device, error in sorted(errors.items()):
+        self._old_errors &= set(errors)
+        for device in sorted(set(errors) - self._old_errors):
+            error = errors[device]
             words += self.facts.begin(facts.DISK_ERROR, error, now, {}, device)
         return words
 

@@ -43,7 +43,7 @@ class Worker:
                 self._do(job)
             except libvirt.libvirtError as error:
                 LOG.debug("Instance %s cannot be asked: %s", key, error)
-                self._close()
+                self._close_what_broke()
             except Exception:
                 # A bug must not leave the host unwatched.
                 LOG.exception("Asking instance %s failed", key)
@@ -56,6 +56,12 @@ class Worker:
         if self._connection is None:
             self._connection = self._pool.connect()
         job(self._connection)
+
+    def _close_what_broke(self) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            if self._connection is not None and self._connection.isAlive():
+                return
+        self._close()
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
