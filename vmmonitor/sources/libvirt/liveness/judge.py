@@ -34,6 +34,8 @@ class Judge:
         self._paused: tuple[str, float] = ("", 0.0)
         #: Disks with an error that QEMU goes on naming, though the guest went on since.
         self._old_errors: set[str] = set()
+        #: Nothing happened to it since they were asked about.
+        self._disks_known = False
         #: Reason of a pause of which another source has told.
         self._told_pause = ""
         self._agent_spoke = False
@@ -46,6 +48,7 @@ class Judge:
         """Something happened to the instance: what was measured before says nothing any more."""
         self._stalled.forget()
         self._told_pause = ""
+        self._disks_known = False
         self._agent_answers = False
         self._pings_in_vain = 0
 
@@ -81,6 +84,11 @@ class Judge:
             and not (look.state == states.PAUSED and look.reason in hung.AT_WORK)
         )
 
+    def wants_disk_errors(self) -> bool:
+        """Whether to ask for them too: an error that libvirt remembers has paused the guest."""
+        paused = self._looked is not None and self._looked.state == states.PAUSED
+        return paused or not self._disks_known or bool(self.facts.devices(facts.DISK_ERROR))
+
     def due(self) -> float | None:
         """Return when the next look is worth it, None if the next round is soon enough."""
         return None if self.facts.detail(facts.HUNG) else self._hung.due()
@@ -105,7 +113,9 @@ class Judge:
             return []
         self._hung.answered()
         words = self.facts.end(facts.HUNG, now)
-        words += self._disk_words(answer.disk_errors, now)
+        if answer.disk_errors is not None:
+            self._disks_known = True
+            words += self._disk_words(answer.disk_errors, now)
         look = self._looked
         if look is None or look.state != states.RUNNING or look.reason == ARRIVING:
             return words

@@ -36,10 +36,13 @@ BUSY = libvirt.VIR_ERR_OPERATION_TIMEOUT
 SILENT = libvirt.VIR_ERR_AGENT_UNRESPONSIVE
 
 
-def ask(connection: libvirt.virConnect, uuid: str, tasks: Tasks | None) -> Answer | None:
+def ask(
+    connection: libvirt.virConnect, uuid: str, tasks: Tasks | None, disks: bool
+) -> Answer | None:
     """Ask QEMU; returns None if the instance does not run any more.
 
     :param tasks: the threads of its QEMU, if they can be seen.
+    :param disks: ask for disk errors too, which costs as much as all the rest.
     :raises libvirt.libvirtError: libvirt failed.
     """
     began = time.monotonic()
@@ -47,7 +50,7 @@ def ask(connection: libvirt.virConnect, uuid: str, tasks: Tasks | None) -> Answe
         domain = connection.lookupByUUIDString(uuid)
         requests = sum(domain.blockStats(ALL_DISKS)[REQUESTS])
         stats = connection.domainListGetStats([domain], GROUPS)
-        errors = domain.diskErrors()
+        errors = domain.diskErrors() if disks else None
     except libvirt.libvirtError as error:
         if error.get_error_code() == BUSY:
             return _answer(began, None)
@@ -65,9 +68,7 @@ def ask(connection: libvirt.virConnect, uuid: str, tasks: Tasks | None) -> Answe
         io=requests + sum(value for name, value in said.items() if SENT.fullmatch(name)),
         exits=exits(said),
         balloon_at=said.get(BALLOON),
-        disk_errors={
-            device: decode.word(DISK_ERRORS, code) for device, code in errors.items() if code
-        },
+        disk_errors=None if errors is None else _named(errors),
     )
 
 
@@ -93,6 +94,10 @@ def exits(said: Mapping[str, Any]) -> int | None:
         if found := EXITS.fullmatch(name.replace("-", "_")):
             total = (total or 0) + (value if found[1] == "exits" else -value)
     return total
+
+
+def _named(errors: Mapping[str, int]) -> dict[str, str]:
+    return {device: decode.word(DISK_ERRORS, code) for device, code in errors.items() if code}
 
 
 def _answer(began: float, vcpus: Vcpus | None, done: bool = False, **said: Any) -> Answer:

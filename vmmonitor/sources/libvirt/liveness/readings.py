@@ -64,7 +64,7 @@ class Answer:
     :param io: block requests completed and packets sent since the start, summed up.
     :param exits: how often the guest itself left its vCPUs (KVM), summed up.
     :param balloon_at: when the guest's balloon driver spoke last; any unit.
-    :param disk_errors: device -> error that libvirt remembers.
+    :param disk_errors: device -> error that libvirt remembers, if that was asked.
     """
 
     at: float
@@ -75,4 +75,4 @@ class Answer:
     io: int | None = None
     exits: int | None = None
     balloon_at: int | None = None
-    disk_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    disk_errors: Mapping[str, str] | None = None

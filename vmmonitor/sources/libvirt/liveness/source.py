@@ -37,6 +37,7 @@ DISTURBING = frozenset(
 )
 #: Rounds in which the process of an instance is searched.
 SEARCHES = 3
+ACTIVE = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
 #: Milliseconds in a second.
 MS = 1000
 
@@ -56,6 +57,7 @@ class Watched:
     """One run of one instance.
 
     :param domain: as the last round listed it.
+    :param state: what libvirt said of it last, and its reason.
     :param searches: how many more rounds look for its process.
     """
 
@@ -63,7 +65,8 @@ class Watched:
     run_id: int
     name: str
     judge: Judge
-    tasks: Tasks | None
+    tasks: Tasks | None = None
+    state: tuple[str, str] = ("", "")
     searches: int = SEARCHES
 
     @property
@@ -189,13 +192,15 @@ class LivenessSource(ConnectedSource):
     def _list(self, connection: libvirt.virConnect) -> None:
         """Begin with what runs anew, and forget what runs no more."""
         before, self._watched = self._watched, {}
-        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        # All at once; this group is the one that asks no QEMU.
+        for domain, said in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, ACTIVE):
             uuid, run_id = domain.UUIDString(), domain.ID()
             watched = before.get(uuid)
             if watched is None or watched.run_id != run_id:
                 name = decode.plain(domain.name())
-                watched = Watched(domain, run_id, name, Judge(self._settings, Facts()), None)
+                watched = Watched(domain, run_id, name, Judge(self._settings, Facts()))
             watched.domain = domain
+            watched.state = decode.state(said["state.state"], said["state.reason"])
             self._watched[uuid] = watched
         for uuid, watched in before.items():
             if uuid not in self._watched and _still_there(watched):
@@ -231,20 +236,23 @@ class LivenessSource(ConnectedSource):
         for uuid, watched in list(self._watched.items()):
             due = watched.judge.due()
             if due is not None and due <= time.monotonic():
-                self._look(uuid, watched)
+                self._look(uuid, watched, anew=True)
 
-    def _look(self, uuid: str, watched: Watched) -> bool:
+    def _look(self, uuid: str, watched: Watched, anew: bool = False) -> bool:
         """Look at an instance; False if it is gone.
 
+        :param anew: its state may have changed since the round began.
         :raises libvirt.libvirtError: libvirt is gone.
         """
         try:
-            state, reason = decode.state(*watched.domain.state())
+            if anew:
+                watched.state = decode.state(*watched.domain.state())
             control, _, since_ms = watched.domain.controlInfo()
         except libvirt.libvirtError:
             if not watched.domain.connect().isAlive():
                 raise
             return False
+        state, reason = watched.state
         occupied = control == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED
         look = Look(
             at=time.monotonic(),
@@ -260,11 +268,12 @@ class LivenessSource(ConnectedSource):
     # -- asking --------------------------------------------------------------------------------
     def _submit(self, uuid: str, watched: Watched) -> None:
         run_id, tasks = watched.run_id, watched.tasks
+        disks = watched.judge.wants_disk_errors()
 
         def job(connection: libvirt.virConnect) -> None:
             answer = None
             try:
-                answer = probe.ask(connection, uuid, tasks)
+                answer = probe.ask(connection, uuid, tasks, disks)
             finally:
                 self._queue.put(Asked(uuid, run_id, answer))
             speaks = probe.ping(connection, uuid) if answer and self._ping else None

@@ -25,10 +25,12 @@ class Tasks:
 
     def main(self) -> Thread | None:
         """Return its main thread, None if the process has ended."""
+        pid = self.process.pid
         try:
-            if procfs.started(self.process.pid) != self.process.started:
-                return None
-            return _thread(self.process.pid, self.process.pid)
+            stat = _stat(pid, pid)
+            # The pid may be another process's by now.
+            same = int(stat[procfs.START_TIME]) == self.process.started
+            return _thread(pid, pid, stat) if same else None
         except (OSError, ValueError, IndexError):
             return None
 
@@ -36,20 +38,20 @@ class Tasks:
         """Return its vCPU threads, None if they cannot be known."""
         pid = self.process.pid
         try:
-            running = {int(number) for number in os.listdir(f"/proc/{pid}/task")}
+            running = [int(number) for number in os.listdir(f"/proc/{pid}/task")]
             self._names = {number: self._name(number) for number in running}
             numbers = [n for n, name in self._names.items() if name.startswith(VCPU)]
             return Vcpus(
-                threads={number: _thread(pid, number) for number in numbers},
+                threads={n: _thread(pid, n, _stat(pid, n)) for n in numbers},
                 emulated=any(self._names[number].endswith(EMULATED) for number in numbers),
             )
         except (OSError, ValueError, IndexError):
             return None
 
     def _name(self, number: int) -> bytes:
-        # A thread takes its name a moment after it has started.
         known = self._names.get(number, b"")
-        if known.startswith(VCPU):
+        # A thread has its parent's name for a moment, and then its own for good.
+        if known and known != self._names.get(self.process.pid):
             return known
         try:
             return _read(self.process.pid, number, "comm").rstrip(b"\n")
@@ -57,9 +59,13 @@ class Tasks:
             return b""  # one of those that come and go
 
 
-def _thread(pid: int, number: int) -> Thread:
+def _stat(pid: int, number: int) -> list[bytes]:
+    """Return ``/proc/PID/stat`` of a thread from behind its name, which may hold anything."""
+    return _read(pid, number, "stat").rpartition(b")")[2].split()
+
+
+def _thread(pid: int, number: int, stat: list[bytes]) -> Thread:
     used, waited, runs = _read(pid, number, "schedstat").split()
-    stat = _read(pid, number, "stat").rpartition(b")")[2].split()
     return Thread(state=stat[0].decode(), cpu_ns=int(used), delay_ns=int(waited), runs=int(runs))
 
 

@@ -202,6 +202,19 @@ class DiskErrorTest(JudgeTest):
         self.assertEqual(["cleared/disk_error"], self.answer(20, {"vda": "unspecified"}))
         self.assertEqual("vdb", self.words[0].attributes["device"])
 
+    def test_asked_about_at_first_and_whenever_there_may_be_one(self):
+        self.assertTrue(self.judge.wants_disk_errors())
+        self.round(0)
+        self.assertFalse(self.judge.wants_disk_errors())
+        self.judge.disturbed()
+        self.assertTrue(self.judge.wants_disk_errors())
+        self.round(10)
+        self.look(20, "paused", "ioerror")
+        self.assertTrue(self.judge.wants_disk_errors())
+        self.answer(20, {"vdb": "no_space"})
+        self.judge.look(Look(at=21, state="running"), 21 * S)
+        self.assertFalse(self.judge.wants_disk_errors())
+
     def test_it_is_over_when_the_guest_goes_on_although_qemu_names_it_still(self):
         errors = {"vdb": "no_space"}
         self.look(0, "paused", "ioerror")
@@ -213,7 +226,7 @@ class DiskErrorTest(JudgeTest):
 
     def test_one_of_a_guest_that_went_on_before_anybody_looked(self):
         self.look(0)
-        told = [one for at in range(0, 100, 10) for one in self.answer(at, {"vdb": "no_space"})]
+        told = [one for at in (0, 10, 20) for one in self.answer(at, {"vdb": "no_space"})]
         self.assertEqual(["disk_error/no_space"], told)
 
 
