@@ -47,6 +47,11 @@ class Hung:
         #: Since when it has been asked without an answer.
         self._asked_at: float | None = None
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether it was asked and has not answered."""
+        return self._asked_at is not None
+
     def asked(self, at: float) -> None:
         """QEMU was asked something."""
         if self._asked_at is None:

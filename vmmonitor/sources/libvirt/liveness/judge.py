@@ -74,6 +74,11 @@ class Judge:
             words += self.facts.begin(facts.HUNG, how, now, attributes)
         return words
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether QEMU was asked and has not answered."""
+        return self._hung.unanswered
+
     def may_be_asked(self) -> bool:
         """Whether QEMU may be asked something: it is not at another command, nor at work."""
         look = self._looked

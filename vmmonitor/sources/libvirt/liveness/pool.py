@@ -19,7 +19,31 @@ STUCK = 1.0
 #: Seconds for which stop() waits for those that are not.
 JOIN_TIMEOUT = 1.0
 
-Job = Callable[[libvirt.virConnect], None]
+
+class Domains:
+    """A connection, and the domains that were looked up through it."""
+
+    #: Kept at most; those that run no more are among them.
+    MOST = 2000
+
+    def __init__(self, connection: libvirt.virConnect):
+        """Know none yet."""
+        self.connection = connection
+        self._known: dict[str, libvirt.virDomain] = {}
+
+    def get(self, uuid: str) -> libvirt.virDomain:
+        """Return a domain.
+
+        :raises libvirt.libvirtError: there is none, or libvirt is gone.
+        """
+        if uuid not in self._known:
+            if len(self._known) >= self.MOST:
+                self._known.clear()
+            self._known[uuid] = self.connection.lookupByUUIDString(uuid)
+        return self._known[uuid]
+
+
+Job = Callable[[Domains], None]
 
 
 class Worker:
@@ -28,7 +52,7 @@ class Worker:
     def __init__(self, pool: "Pool", number: int):
         """Start nothing."""
         self._pool = pool
-        self._connection: libvirt.virConnect | None = None
+        self._domains: Domains | None = None
         #: Since when it has been at its job; None between two.
         self.busy_since: float | None = None
         self.thread = threading.Thread(
@@ -53,21 +77,21 @@ class Worker:
         self._close()
 
     def _do(self, job: Job) -> None:
-        if self._connection is None:
-            self._connection = self._pool.connect()
-        job(self._connection)
+        if self._domains is None:
+            self._domains = Domains(self._pool.connect())
+        job(self._domains)
 
     def _close_what_broke(self) -> None:
         with contextlib.suppress(libvirt.libvirtError):
-            if self._connection is not None and self._connection.isAlive():
+            if self._domains is not None and self._domains.connection.isAlive():
                 return
         self._close()
 
     def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        domains, self._domains = self._domains, None
+        if domains is not None:
             with contextlib.suppress(libvirt.libvirtError):
-                connection.close()
+                domains.connection.close()
 
 
 class Pool:

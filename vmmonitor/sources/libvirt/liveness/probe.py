@@ -13,6 +13,7 @@ from typing import Any
 import libvirt
 
 from vmmonitor.sources.libvirt import decode
+from vmmonitor.sources.libvirt.liveness.pool import Domains
 from vmmonitor.sources.libvirt.liveness.readings import Answer, Vcpus
 from vmmonitor.sources.libvirt.liveness.tasks import Tasks
 
@@ -36,9 +37,7 @@ BUSY = libvirt.VIR_ERR_OPERATION_TIMEOUT
 SILENT = libvirt.VIR_ERR_AGENT_UNRESPONSIVE
 
 
-def ask(
-    connection: libvirt.virConnect, uuid: str, tasks: Tasks | None, disks: bool
-) -> Answer | None:
+def ask(domains: Domains, uuid: str, tasks: Tasks | None, disks: bool) -> Answer | None:
     """Ask QEMU; returns None if the instance does not run any more.
 
     :param tasks: the threads of its QEMU, if they can be seen.
@@ -47,9 +46,9 @@ def ask(
     """
     began = time.monotonic()
     try:
-        domain = connection.lookupByUUIDString(uuid)
+        domain = domains.get(uuid)
         requests = sum(domain.blockStats(ALL_DISKS)[REQUESTS])
-        stats = connection.domainListGetStats([domain], GROUPS)
+        stats = domains.connection.domainListGetStats([domain], GROUPS)
         errors = domain.diskErrors() if disks else None
     except libvirt.libvirtError as error:
         if error.get_error_code() == BUSY:
@@ -72,13 +71,13 @@ def ask(
     )
 
 
-def ping(connection: libvirt.virConnect, uuid: str) -> bool | None:
+def ping(domains: Domains, uuid: str) -> bool | None:
     """Return whether the guest agent speaks, None if there is none to ask.
 
-    :param connection: one that may write.
+    :param domains: of a connection that may write.
     """
     try:
-        connection.lookupByUUIDString(uuid).getTime()
+        domains.get(uuid).getTime()
     except libvirt.libvirtError as error:
         return False if error.get_error_code() == SILENT else None
     return True

@@ -42,7 +42,7 @@ class Look:
 
     :param state: as in model.instance, and libvirt's reason for it.
     :param occupied_s: for how long QEMU has had a command that it has not answered; None if
-        it has none.
+        it has none, or has just answered what it was asked.
     :param main: QEMU's main thread; None if its process cannot be seen.
     """
 

@@ -22,7 +22,7 @@ from vmmonitor.sources.libvirt.connection import Connection, connect
 from vmmonitor.sources.libvirt.liveness import memory, probe
 from vmmonitor.sources.libvirt.liveness.facts import Facts, Word
 from vmmonitor.sources.libvirt.liveness.judge import Judge
-from vmmonitor.sources.libvirt.liveness.pool import STUCK, Pool
+from vmmonitor.sources.libvirt.liveness.pool import STUCK, Domains, Pool
 from vmmonitor.sources.libvirt.liveness.readings import Answer, Look
 from vmmonitor.sources.libvirt.liveness.settings import settings
 from vmmonitor.sources.libvirt.liveness.tasks import Tasks
@@ -244,21 +244,22 @@ class LivenessSource(ConnectedSource):
         :param anew: its state may have changed since the round began.
         :raises libvirt.libvirtError: libvirt is gone.
         """
+        occupied_s = None
         try:
             if anew:
                 watched.state = decode.state(*watched.domain.state())
-            control, _, since_ms = watched.domain.controlInfo()
+            if watched.judge.unanswered:
+                occupied_s = _occupied_s(watched.domain)
         except libvirt.libvirtError:
             if not watched.domain.connect().isAlive():
                 raise
             return False
         state, reason = watched.state
-        occupied = control == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED
         look = Look(
             at=time.monotonic(),
             state=state,
             reason=reason,
-            occupied_s=since_ms / MS if occupied else None,
+            occupied_s=occupied_s,
             main=watched.tasks.main() if watched.tasks else None,
         )
         watched.judge.pause_told(self._told_pauses.get(uuid, ""))
@@ -270,13 +271,13 @@ class LivenessSource(ConnectedSource):
         run_id, tasks = watched.run_id, watched.tasks
         disks = watched.judge.wants_disk_errors()
 
-        def job(connection: libvirt.virConnect) -> None:
+        def job(domains: Domains) -> None:
             answer = None
             try:
-                answer = probe.ask(connection, uuid, tasks, disks)
+                answer = probe.ask(domains, uuid, tasks, disks)
             finally:
                 self._queue.put(Asked(uuid, run_id, answer))
-            speaks = probe.ping(connection, uuid) if answer and self._ping else None
+            speaks = probe.ping(domains, uuid) if answer and self._ping else None
             if speaks is not None:
                 self._queue.put(Pinged(uuid, run_id, speaks, time.monotonic()))
 
@@ -306,6 +307,12 @@ class LivenessSource(ConnectedSource):
             if watched.judge.facts.all()
         }
         memory.write(self._path, told)
+
+
+def _occupied_s(domain: libvirt.virDomain) -> float | None:
+    """Return for how long QEMU has been at a command, None if it is not."""
+    control, _, since_ms = domain.controlInfo()
+    return since_ms / MS if control == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else None
 
 
 def _still_there(watched: Watched) -> bool:

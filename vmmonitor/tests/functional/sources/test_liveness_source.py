@@ -31,9 +31,9 @@ class PoolTest(testtools.TestCase):
         self.addCleanup(self.pool.stop)
         self.addCleanup(self.release.set)
 
-    def stick(self, connection):
+    def stick(self, domains):
         self.release.wait(30)
-        self.done.put(connection)
+        self.done.put(domains)
 
     def works(self):
         """Whether a job of another instance is done, within some seconds."""
@@ -58,7 +58,7 @@ class PoolTest(testtools.TestCase):
         self.pool.submit("stuck", self.stick)
         working = self.works()
         self.release.set()
-        self.assertIsNot(working, self.done.get(timeout=20))
+        self.assertIsNot(working.connection, self.done.get(timeout=20).connection)
 
     def test_there_are_only_so_many_threads(self):
         for number in range(pool.SIZE + 3):
@@ -73,14 +73,14 @@ class PoolTest(testtools.TestCase):
     def test_a_broken_connection_is_opened_again(self):
         connections = []
 
-        def fail(connection):
-            connections.append(connection)
-            connection.isAlive.return_value = False
+        def fail(domains):
+            connections.append(domains.connection)
+            domains.connection.isAlive.return_value = False
             raise libvirt.libvirtError("gone")
 
         self.pool.submit("fails", fail)
         again = self.works()
-        self.assertIsNot(connections[0], again)
+        self.assertIsNot(connections[0], again.connection)
         connections[0].close.assert_called_once_with()
 
     def test_a_bug_in_a_job(self):
@@ -95,14 +95,29 @@ class PoolTest(testtools.TestCase):
         self.assertLess(time.monotonic() - began, 10)
 
 
+class DomainsTest(testtools.TestCase):
+    def test_each_is_looked_up_once(self):
+        domains = pool.Domains(mock.Mock())
+        lookup = domains.connection.lookupByUUIDString
+        lookup.side_effect = str.upper
+        self.assertEqual(["A", "B", "A"], [domains.get(uuid) for uuid in "aba"])
+        self.assertEqual(2, lookup.call_count)
+
+    def test_so_many_are_kept(self):
+        domains = pool.Domains(mock.Mock())
+        for number in range(3 * domains.MOST):
+            domains.get(str(number))
+        self.assertLessEqual(len(domains._known), domains.MOST)
+
+
 class PingTest(testtools.TestCase):
     def ping(self, code):
-        connection = mock.Mock()
+        domains = pool.Domains(mock.Mock())
         error = libvirt.libvirtError("no")
         error.err = (code, 0, "no", 2, "", "", "", 0, 0)
-        domain = connection.lookupByUUIDString.return_value
+        domain = domains.connection.lookupByUUIDString.return_value
         domain.getTime.side_effect = error if code else None
-        return probe.ping(connection, "uuid")
+        return probe.ping(domains, "uuid")
 
     def test_what_an_agent_says(self):
         self.assertIs(True, self.ping(0))
