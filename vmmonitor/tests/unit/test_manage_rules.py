@@ -62,7 +62,7 @@ class ManageRulesTest(testtools.TestCase):
 
     def test_check_shipped_files(self):
         for noun, name, count in (
-            ("filter", defaults.EVENT_FILTERS, "23 rules"),
+            ("filter", defaults.EVENT_FILTERS, "28 rules"),
             ("policy", defaults.RECOVERY_POLICIES, "6 policies"),
         ):
             code, out, err = self.run_command(noun, "check", defaults.path(name))

@@ -42,8 +42,9 @@ class Look:
 
     :param state: as in model.instance, and libvirt's reason for it.
     :param occupied_s: for how long QEMU has had a command that it has not answered; None if
-        it has none, or has just answered what it was asked.
-    :param main: QEMU's main thread; None if its process cannot be seen.
+        it has none.
+    :param main: QEMU's main thread; None if its process cannot be seen. Of a QEMU that has
+        answered everything neither is looked at.
     """
 
     at: float

@@ -244,12 +244,13 @@ class LivenessSource(ConnectedSource):
         :param anew: its state may have changed since the round began.
         :raises libvirt.libvirtError: libvirt is gone.
         """
-        occupied_s = None
+        occupied_s = main = None
         try:
             if anew:
                 watched.state = decode.state(*watched.domain.state())
             if watched.judge.unanswered:
                 occupied_s = _occupied_s(watched.domain)
+                main = watched.tasks.main() if watched.tasks else None
         except libvirt.libvirtError:
             if not watched.domain.connect().isAlive():
                 raise
@@ -260,7 +261,7 @@ class LivenessSource(ConnectedSource):
             state=state,
             reason=reason,
             occupied_s=occupied_s,
-            main=watched.tasks.main() if watched.tasks else None,
+            main=main,
         )
         watched.judge.pause_told(self._told_pauses.get(uuid, ""))
         self._tell(uuid, watched, watched.judge.look(look, _now()))

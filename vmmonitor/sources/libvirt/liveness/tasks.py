@@ -51,7 +51,7 @@ class Tasks:
     def _name(self, number: int) -> bytes:
         known = self._names.get(number, b"")
         # A thread has its parent's name for a moment, and then its own for good.
-        if known and known != self._names.get(self.process.pid):
+        if known and (number == self.process.pid or known != self._names.get(self.process.pid)):
             return known
         try:
             return _read(self.process.pid, number, "comm").rstrip(b"\n")
