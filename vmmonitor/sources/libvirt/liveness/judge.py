@@ -89,6 +89,10 @@ class Judge:
             and not (look.state == states.PAUSED and look.reason in hung.AT_WORK)
         )
 
+    def wants_complete(self) -> bool:
+        """Whether to ask for all counters."""
+        return self._stalled.wants_complete or bool(self.facts.detail(facts.STALLED))
+
     def wants_disk_errors(self) -> bool:
         """Whether to ask for them too: an error that libvirt remembers has paused the guest."""
         paused = self._looked is not None and self._looked.state == states.PAUSED

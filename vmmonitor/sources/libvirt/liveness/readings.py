@@ -62,7 +62,9 @@ class Answer:
     :param awake_at: the same moment by a clock that also counts while the host sleeps.
     :param took_s: seconds that it took.
     :param done: QEMU answered; False if libvirt gave up on the way to it.
-    :param io: block requests completed and packets sent since the start, summed up.
+    :param io: block requests completed since the start, of all disks.
+    :param complete: the next three were asked for too.
+    :param sent: packets sent since the start, through all interfaces.
     :param exits: how often the guest itself left its vCPUs (KVM), summed up.
     :param balloon_at: when the guest's balloon driver spoke last; any unit.
     :param disk_errors: device -> error that libvirt remembers, if that was asked.
@@ -74,6 +76,8 @@ class Answer:
     done: bool
     vcpus: Vcpus | None = None
     io: int | None = None
+    complete: bool = True
+    sent: int | None = None
     exits: int | None = None
     balloon_at: int | None = None
     disk_errors: Mapping[str, str] | None = None

@@ -270,12 +270,12 @@ class LivenessSource(ConnectedSource):
     # -- asking --------------------------------------------------------------------------------
     def _submit(self, uuid: str, watched: Watched) -> None:
         run_id, tasks = watched.run_id, watched.tasks
-        disks = watched.judge.wants_disk_errors()
+        wanted = watched.judge.wants_complete(), watched.judge.wants_disk_errors()
 
         def job(domains: Domains) -> None:
             answer = None
             try:
-                answer = probe.ask(domains, uuid, tasks, disks)
+                answer = probe.ask(domains, uuid, tasks, *wanted)
             finally:
                 self._queue.put(Asked(uuid, run_id, answer))
             speaks = probe.ping(domains, uuid) if answer and self._ping else None

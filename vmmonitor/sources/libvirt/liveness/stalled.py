@@ -42,6 +42,8 @@ HABIT = 2
 BALLOON_PERIODS = 3
 #: Intervals between two answers above which nobody knows what happened in between.
 GAP = 2.5
+#: Answers of which one is complete, while nothing is suspicious.
+STRIDE = 3
 #: Seconds for which the host has slept between two answers, at least.
 SLEPT = 1.0
 
@@ -74,10 +76,11 @@ class Pair:
         """Seconds between them."""
         return self.now.at - self.before.at
 
-    def moved(self, name: str) -> bool | None:
-        """Return whether a counter moved, None if it is not known."""
-        before, now = getattr(self.before, name), getattr(self.now, name)
-        return None if before is None or now is None else before != now
+    def still(self, *names: str) -> bool | None:
+        """Return whether no counter of these moved, None if none of them is known."""
+        both = [(getattr(self.before, name), getattr(self.now, name)) for name in names]
+        known = [before == now for before, now in both if None not in (before, now)]
+        return all(known) if known else None
 
     def few_exits(self) -> bool | None:
         """Return whether the guest hardly ever left its vCPUs, None if it is not known."""
@@ -136,8 +139,8 @@ STILL: Mapping[str, Callable[[Pair], bool | None]] = {
     "asleep": Pair.asleep,
     "pinned": Pair.pinned,
     "exits": Pair.few_exits,
-    "io": lambda pair: _opposite(pair.moved("io")),
-    "balloon": lambda pair: _opposite(pair.moved("balloon_at")),
+    "io": lambda pair: pair.still("io", "sent"),
+    "balloon": lambda pair: pair.still("balloon_at"),
 }
 
 
@@ -158,8 +161,16 @@ class Stalled:
         self._moves: dict[str, int] = {"io": 0, "balloon": 0}
         self._balloon_period = 0.0
         self._spoke_at: float | None = None
+        #: Answers that were not complete, since one that was.
+        self._incomplete = 0
+        self._suspicious = False
         self._lively = 0
         self._used: list[tuple[float, int]] = []
+
+    @property
+    def wants_complete(self) -> bool:
+        """Whether the next answer should be complete, which costs more."""
+        return self._before is None or self._suspicious or self._incomplete >= STRIDE - 1
 
     def answered(self, answer: Answer, agent_answered: bool = False) -> Verdict:
         """Take in the next answer and return what the guest looks like.
@@ -169,7 +180,9 @@ class Stalled:
         if not _threads(answer):
             self.forget()
             return Verdict()
-        before, self._before = self._before, answer
+        before = self._before
+        answer = self._before = _completed(answer, before)
+        self._incomplete = 0 if answer.complete else self._incomplete + 1
         if before is None:
             return Verdict()
         pair = Pair(before, answer)
@@ -179,10 +192,12 @@ class Stalled:
             return Verdict()
         still = {name: look(pair) for name, look in STILL.items()}
         self._take_in(pair, still)
+        self._suspicious = bool(still["asleep"] or still["pinned"])
         spoke = agent_answered or still["io"] is False or still["balloon"] is False
         if spoke:
             self._spoke_at = answer.at
-        return self._verdict(answer.at, still, spoke)
+        verdict = self._verdict(answer.at, still, spoke)
+        return verdict if answer.complete else Verdict(alive=verdict.alive)
 
     def _take_in(self, pair: Pair, still: Mapping[str, bool | None]) -> None:
         if still["balloon"] is False and self._moves["balloon"]:
@@ -239,9 +254,17 @@ def _signals(standing: set[str]) -> tuple[str, ...]:
     return ()
 
 
+def _completed(answer: Answer, before: Answer | None) -> Answer:
+    """Return an answer with what was not asked for as it was before.
+
+    Whether it moved meanwhile shows in the next one that is complete, before any verdict.
+    """
+    if answer.complete or before is None:
+        return answer
+    return dataclasses.replace(
+        answer, sent=before.sent, exits=before.exits, balloon_at=before.balloon_at
+    )
+
+
 def _threads(answer: Answer) -> Mapping[int, Thread]:
     return answer.vcpus.threads if answer.vcpus else {}
-
-
-def _opposite(moved: bool | None) -> bool | None:
-    return None if moved is None else not moved

@@ -133,7 +133,7 @@ class SourceTest(base.LibvirtTest):
         self.useFixture(fixtures.MonkeyPatch(f"{probe.__name__}.ask", self.ask))
         self.useFixture(fixtures.MonkeyPatch("libvirt.virDomain.controlInfo", lambda _: [0, 0, 0]))
 
-    def ask(self, _connection, uuid, _tasks, _disks):
+    def ask(self, _domains, uuid, _tasks, _complete, _disks):
         """What libvirt's test driver cannot be asked."""
         self.asked.append(uuid)
         at = time.monotonic()

@@ -44,8 +44,8 @@ class Guest:
         self.vcpus = list(vcpus or self.vcpus)
         self.rates |= rates
 
-    def answer(self, seconds=10.0):
-        """The answer after so many seconds."""
+    def answer(self, seconds=10.0, complete=True):
+        """The answer after so many seconds, with all counters or with those of its disks."""
         self.at += seconds
         self._used = [
             tuple(was + int(rate * seconds) for was, rate in zip(used, rates, strict=True))
@@ -68,7 +68,12 @@ class Guest:
             took_s=0.001,
             done=True,
             vcpus=Vcpus(threads=threads, emulated=self.emulated),
-            **{name: int(value) for name, value in self._counted.items()},
+            complete=complete,
+            **{
+                name: int(value)
+                for name, value in self._counted.items()
+                if complete or name == "io"
+            },
         )
 
 
@@ -80,13 +85,13 @@ class StalledTest(unittest.TestCase):
         """The verdict after so many seconds of the guest."""
         verdict = NOTHING
         for _ in range(int(seconds / step)):
-            verdict = self.stalled.answered(guest.answer(step))
+            verdict = self.stalled.answered(guest.answer(step, self.stalled.wants_complete))
         return verdict
 
     def never(self, guest, seconds=600):
         """Nothing is said in all that time."""
         for _ in range(int(seconds / 10)):
-            verdict = self.stalled.answered(guest.answer())
+            verdict = self.stalled.answered(guest.answer(10, self.stalled.wants_complete))
             self.assertEqual(("", ()), (verdict.detail, verdict.signals))
 
     def assert_says(self, detail, signals, verdict):
@@ -142,6 +147,29 @@ class AliveTest(StalledTest):
         self.never(Guest(FULL, io=0, exits=0, balloon_at=1))
 
 
+class CostTest(StalledTest):
+    def complete(self, guest, rounds=30):
+        """How many of so many answers are to be complete."""
+        wanted = 0
+        for _ in range(rounds):
+            complete = self.stalled.wants_complete
+            wanted += complete
+            self.stalled.answered(guest.answer(10, complete))
+        return wanted
+
+    def test_a_guest_that_does_something_is_asked_for_all_in_each_third_round(self):
+        self.assertEqual(10, self.complete(Guest(HALF, io=3, exits=400)))
+
+    def test_one_that_does_not_in_each_round(self):
+        self.assertGreaterEqual(self.complete(Guest(HALTED, io=0, exits=0)), 28)
+
+    def test_no_verdict_without_all_counters(self):
+        guest = Guest(HALTED, io=0, exits=0)
+        self.stalled.answered(guest.answer())
+        verdicts = [self.stalled.answered(guest.answer(10, False)) for _ in range(10)]
+        self.assertEqual({""}, {verdict.detail for verdict in verdicts})
+
+
 class HaltedTest(StalledTest):
     def test_one_signal(self):
         guest = Guest(HALTED_TCG, emulated=True, io=0)
@@ -181,7 +209,7 @@ class HaltedTest(StalledTest):
         self.never(guest, 60)
         guest.does(HALTED, balloon_at=0)
         self.never(guest, 20)
-        self.assert_says("failed", "cpu balloon", self.after(guest, 20))
+        self.assert_says("failed", "cpu balloon", self.after(guest, 100))
 
     def test_it_goes_on(self):
         guest = Guest(HALTED_TCG, emulated=True, io=0)
@@ -235,13 +263,13 @@ class SpinningTest(StalledTest):
         guest = Guest(HALF, io=3, exits=300, balloon_at=1)
         self.never(guest, 60)
         guest.does(FULL, io=0, exits=300, balloon_at=0)
-        self.assert_says("suspect", "io balloon", self.after(guest, 60))
+        self.assert_says("suspect", "io balloon", self.after(guest, 120))
 
     def test_two_signals_without_exit_counters(self):
         guest = Guest(HALF, io=3, balloon_at=1)
         self.never(guest, 60)
         guest.does(FULL, io=0, balloon_at=0)
-        self.assert_says("failed", "io balloon", self.after(guest, 60))
+        self.assert_says("failed", "io balloon", self.after(guest, 120))
 
 
 class WindowTest(StalledTest):
@@ -302,7 +330,8 @@ class AnyLifeTest(unittest.TestCase):
         for (vcpu, io), rounds in life:
             guest.does(vcpu, io=io)
             for _ in range(rounds):
-                self.assertNotEqual("failed", stalled.answered(guest.answer()).detail)
+                answer = guest.answer(10, stalled.wants_complete)
+                self.assertNotEqual("failed", stalled.answered(answer).detail)
 
     @hypothesis.given(strategies.lists(strategies.floats(0.1, 30), min_size=5, max_size=40))
     def test_no_verdict_before_a_whole_window(self, steps):
