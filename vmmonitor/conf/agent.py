@@ -14,7 +14,8 @@ What to watch on this host: entry points of ``vmmonitor.sources``.
 
 Add ``process`` to know within milliseconds that a QEMU process has ended, also while libvirtd is
 away. Add ``qmp`` to hear QEMU's own words on disk errors; it needs a connection to libvirt that
-may write, whatever ``[libvirt] read_only`` says. Any installed source can be added. Keep
+may write, whatever ``[libvirt] read_only`` says. Add ``liveness`` to find what hangs without a
+word. Any installed source can be added. Keep
 ``libvirt``: the others learn from it which instances run. Each one is started at the agent's
 start; an unknown name stops the agent with an error.
 """,

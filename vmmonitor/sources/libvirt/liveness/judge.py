@@ -79,6 +79,11 @@ class Judge:
         """Whether QEMU was asked and has not answered."""
         return self._hung.unanswered
 
+    def not_seen(self) -> None:
+        """It could not be looked at: it has just ended, or libvirt has just started."""
+        self._hung = hung.Hung(self._settings)
+        self._stalled.forget()
+
     def may_be_asked(self) -> bool:
         """Whether QEMU may be asked something: it is not at another command, nor at work."""
         look = self._looked

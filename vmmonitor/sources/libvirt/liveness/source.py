@@ -191,7 +191,7 @@ class LivenessSource(ConnectedSource):
 
     def _list(self, connection: libvirt.virConnect) -> None:
         """Begin with what runs anew, and forget what runs no more."""
-        before, self._watched = self._watched, {}
+        before, now = self._watched, {}
         # All at once; this group is the one that asks no QEMU.
         for domain, said in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, ACTIVE):
             uuid, run_id = domain.UUIDString(), domain.ID()
@@ -201,17 +201,15 @@ class LivenessSource(ConnectedSource):
                 watched = Watched(domain, run_id, name, Judge(self._settings, Facts()))
             watched.domain = domain
             watched.state = decode.state(said["state.state"], said["state.reason"])
-            self._watched[uuid] = watched
+            now[uuid] = watched
         for uuid, watched in before.items():
-            if uuid not in self._watched and _still_there(watched):
-                self._watched[uuid] = watched
+            if uuid not in now and _still_there(watched):
+                now[uuid] = watched
+        self._watched = now
         self._find_processes()
         self._remember()
-        if any(one.judge.facts.all() for uuid, one in before.items() if not self._same(uuid, one)):
+        if any(one.judge.facts.all() and now.get(uuid) is not one for uuid, one in before.items()):
             self._keep()
-
-    def _same(self, uuid: str, watched: Watched) -> bool:
-        return self._watched.get(uuid) is watched
 
     def _find_processes(self) -> None:
         wanted = {
@@ -254,6 +252,7 @@ class LivenessSource(ConnectedSource):
         except libvirt.libvirtError:
             if not watched.domain.connect().isAlive():
                 raise
+            watched.judge.not_seen()
             return False
         state, reason = watched.state
         look = Look(
@@ -282,8 +281,9 @@ class LivenessSource(ConnectedSource):
             if speaks is not None:
                 self._queue.put(Pinged(uuid, run_id, speaks, time.monotonic()))
 
-        if self._pool.submit(uuid, job):
-            watched.judge.asked(time.monotonic())
+        # Where the last question is still open, that one goes on counting.
+        self._pool.submit(uuid, job)
+        watched.judge.asked(time.monotonic())
 
     # -- telling -------------------------------------------------------------------------------
     def _tell(self, uuid: str, watched: Watched, words: list[Word]) -> None:

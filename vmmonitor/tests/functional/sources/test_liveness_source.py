@@ -175,6 +175,24 @@ class SourceTest(base.LibvirtTest):
         self.wait(lambda: len(told.causes(uuid)) > 1, "over")
         self.assertEqual("liveness.cleared/disk_error", told.causes(uuid)[1])
 
+    def test_what_was_told_outlives_a_round_that_fails(self):
+        admin = self.admin()
+        uuid = self.new_domain(admin)
+        self.errors = {"vda": "no_space"}
+        source, told = self.new_source()
+        self.wait(lambda: told.causes(uuid), "told")
+        look = libvirt.virConnect.getAllDomainStats
+        failing = mock.Mock(side_effect=libvirt.libvirtError("no"))
+        self.useFixture(
+            fixtures.MonkeyPatch("libvirt.virConnect.getAllDomainStats", lambda *_: failing())
+        )
+        self.wait(lambda: told.reachable()[-1] is False, "unreachable")
+        self.useFixture(fixtures.MonkeyPatch("libvirt.virConnect.getAllDomainStats", look))
+        self.wait(lambda: told.reachable()[-1] is True, "reachable again")
+        asked = len(self.asked)
+        self.wait(lambda: len(self.asked) > asked + 3, "asked again")
+        self.assertEqual(["liveness.disk_error/no_space"], told.causes(uuid))
+
     def test_following_only_queues(self):
         source = LivenessSource(base.new_conf(), lambda _: None)
         for kind in ("reboot", "rtc_change"):

@@ -89,6 +89,13 @@ class HungTest(JudgeTest):
             self.look(at, **facts)
             self.assertEqual(expected, self.judge.may_be_asked(), facts)
 
+    def test_one_that_cannot_be_looked_at_is_not_due(self):
+        self.look(0, main="T")
+        self.judge.asked(0)
+        self.assertIsNotNone(self.judge.due())
+        self.judge.not_seen()
+        self.assertIsNone(self.judge.due())
+
     def test_libvirt_went_away_while_it_was_asked(self):
         self.look(0)
         self.judge.asked(0)
