@@ -32,8 +32,9 @@ SUSPECT = "suspect"
 VAIN_NS = 40_000
 #: Of one CPU: with less, and without a single exit of its own, a guest under KVM does nothing.
 NEXT_TO_NOTHING = 0.001
-#: Of the time in which a thread ran or wanted to.
-ALWAYS = 0.95
+#: Of the time: a thread that ran or wanted to for so much of it never paused. How long it has
+#: been waiting for a CPU is counted only when it gets one.
+ALWAYS = 0.9
 #: A second. What makes a guest that spins exit is the host (a watchdog, pages that are moved).
 FEW_EXITS = 0.5
 #: What has moved so often is missed when it does not.
