@@ -17,6 +17,7 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    liveness,
     nova,
     nova_notifications,
     reconcile,
@@ -26,7 +27,7 @@ from vmmonitor.conf import (
 )
 
 MODULES = (
-    *(base, agent, libvirt, spool, forwarder, evidence),
+    *(base, agent, libvirt, liveness, spool, forwarder, evidence),
     *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
 )
 

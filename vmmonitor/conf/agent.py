@@ -8,15 +8,15 @@ GROUP = "agent"
 OPTS = [
     cfg.ListOpt(
         "sources",
-        default=["libvirt", "process"],
+        default=["libvirt", "process", "liveness"],
         help="""
 What to watch on this host: entry points of ``vmmonitor.sources``.
 
 ``process`` knows within milliseconds that a QEMU process has ended, also while libvirtd is away.
-Add ``qmp`` to hear QEMU's own words on disk errors; it needs a connection to libvirt that
-may write, whatever ``[libvirt] read_only`` says. Any installed source can be added. Keep
-``libvirt``: the others learn from it which instances run. Each one is started at the agent's
-start; an unknown name stops the agent with an error.
+``liveness`` finds what hangs without a word. Add ``qmp`` to hear QEMU's own words on disk errors;
+it needs a connection to libvirt that may write, whatever ``[libvirt] read_only`` says. Any
+installed source can be added. Keep ``libvirt``: the others learn from it which instances run.
+Each one is started at the agent's start; an unknown name stops the agent with an error.
 """,
     ),
     cfg.StrOpt(

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The liveness source on guests that live, whatever is done to them: it has nothing to tell."""
+
+import os
+import subprocess
+import sys
+import time
+
+from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.tests.live.libvirt_base import migrate
+from vmmonitor.tests.live.liveness_base import WINDOW, LivenessTest
+
+SNAPSHOT = "<domainsnapshot><name>before</name></domainsnapshot>"
+
+
+class NothingToTellTest(LivenessTest):
+    def assert_silent(self, source, told, guest):
+        """Measure for a whole window and more; nothing is told of the guest."""
+        self.measured(source, guest, WINDOW)
+        self.rounds(source, 2)
+        self.assertEqual([], told.causes(guest.uuid))
+
+    def test_idle_and_busy(self):
+        source, told = self.liveness(self.hypervisor())
+        idle, busy = self.guest(), self.guest()
+        self.assert_silent(source, told, idle)
+        busy.order("C")
+        self.assert_silent(source, told, busy)
+        self.assert_silent(source, told, idle)
+
+    def test_a_host_without_a_cpu_to_spare(self):
+        source, told = self.liveness(self.hypervisor())
+        idle, busy = self.guest(), self.guest()
+        busy.order("C")
+        for _ in range(2 * (os.cpu_count() or 1)):
+            hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            self.addCleanup(hog.wait)
+            self.addCleanup(hog.kill)
+        self.assert_silent(source, told, idle)
+        self.assert_silent(source, told, busy)
+
+    def test_boot_and_resets(self):
+        source, told = self.liveness(self.hypervisor())
+        guest = self.guest()
+        until = time.monotonic() + 1.5 * WINDOW
+        while time.monotonic() < until:
+            guest.order("B")
+            self.assertTrue(guest.ping(20), "it does not answer after its reset")
+            self.domain(guest, lambda found: found.reset())
+            self.assertTrue(guest.ping(20), "it does not answer after the reset")
+        self.assert_silent(source, told, guest)
+
+    def test_paused_by_its_owner(self):
+        source, told = self.liveness(self.hypervisor())
+        guest = self.guest()
+        self.domain(guest, lambda found: found.suspend())
+        self.rounds(source, int(2 * WINDOW))
+        self.domain(guest, lambda found: found.resume())
+        self.assert_silent(source, told, guest)
+
+    def test_saved_and_restored(self):
+        source, told = self.liveness(self.hypervisor())
+        guest = self.guest()
+        file = os.path.join(self.hypervisor().path, f"{guest.name}.save")
+        self.measured(source, guest, WINDOW / 2)
+        self.domain(guest, lambda found: found.save(file))
+        self.rounds(source, 2)
+        with self.hypervisor().connection() as connection:
+            connection.restore(file)
+        self.assert_silent(source, told, guest)
+
+    def test_snapshot_taken_and_reverted(self):
+        source, told = self.liveness(self.hypervisor())
+        guest = self.guest(defined=True, boot_format="qcow2")
+        self.measured(source, guest, WINDOW / 2)
+        self.domain(guest, lambda found: found.snapshotCreateXML(SNAPSHOT))
+        self.assert_silent(source, told, guest)
+        self.domain(
+            guest, lambda found: found.revertToSnapshot(found.snapshotLookupByName("before"))
+        )
+        self.assert_silent(source, told, guest)
+        self.domain(guest, lambda found: found.snapshotLookupByName("before").delete())
+
+    def test_migrated(self):
+        target = self.useFixture(Hypervisor())
+        here, told_here = self.liveness(self.hypervisor())
+        there, told_there = self.liveness(target)
+        guest, stays = self.guest(), self.guest()
+        self.measured(here, guest, WINDOW / 2)
+        self.domain(guest, lambda found: migrate(found, target))
+        self.assert_silent(there, told_there, guest)
+        self.assertEqual([], told_here.causes(guest.uuid))
+        self.assert_silent(here, told_here, stays)
