@@ -89,6 +89,10 @@ class Facts:
         self._facts[kind, device] = fact
         return [Word(type=f"liveness.{kind}", detail=detail, attributes=_with(fact, attributes))]
 
+    def forget_serious(self) -> None:
+        """Forget what should be over, since somebody saw to it; if it is not, it is told anew."""
+        self._facts = {key: fact for key, fact in self._facts.items() if not fact.serious}
+
     def end(self, kind: str, now: int, device: str = "") -> list[Word]:
         """Return what is to be told now that a fact does not hold; nothing if it never did.
 

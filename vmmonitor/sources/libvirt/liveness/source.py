@@ -35,6 +35,8 @@ DISTURBING = frozenset(
         *("migration_iteration", "job_completed"),
     }
 )
+#: The agent's word that an instance was brought back, which ends its incident.
+BROUGHT_BACK = "recovery.running"
 #: Rounds in which the process of an instance is searched.
 SEARCHES = 3
 ACTIVE = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
@@ -123,7 +125,7 @@ class LivenessSource(ConnectedSource):
     def follow(self, observation: Observation) -> None:
         """Learn of what disturbs the measures, and of pauses that are told already."""
         if isinstance(observation, Listing) or (
-            isinstance(observation, RawEvent) and observation.type in DISTURBING
+            isinstance(observation, RawEvent) and observation.type in DISTURBING | {BROUGHT_BACK}
         ):
             self._queue.put(observation)
 
@@ -161,6 +163,9 @@ class LivenessSource(ConnectedSource):
             self._take_pause(uuid, item.type.removeprefix("lifecycle."), item.detail)
             if watched := self._watched.get(uuid):
                 watched.judge.disturbed()
+                if item.type == BROUGHT_BACK:
+                    watched.judge.facts.forget_serious()
+                    self._keep()
         return False
 
     def _learn(self, item: Asked | Pinged, watched: Watched) -> None:

@@ -193,6 +193,23 @@ class SourceTest(base.LibvirtTest):
         self.wait(lambda: len(self.asked) > asked + 3, "asked again")
         self.assertEqual(["liveness.disk_error/no_space"], told.causes(uuid))
 
+    def test_one_that_was_brought_back_starts_over(self):
+        uuid = self.new_domain(self.admin())
+        source, _ = self.new_source()
+        self.wait(lambda: uuid in source._watched, "watched")
+        facts = source._watched[uuid].judge.facts
+        facts.begin("stalled", "failed", 1, {})
+        source.follow(
+            RawEvent(
+                source="agent",
+                type="recovery.running",
+                detail="reset",
+                occurred_at=1,
+                instance=Instance(uuid=uuid),
+            )
+        )
+        self.wait(lambda: not facts.all(), "forgotten")
+
     def test_following_only_queues(self):
         source = LivenessSource(base.new_conf(), lambda _: None)
         for kind in ("reboot", "rtc_change"):

@@ -164,6 +164,13 @@ class EndsTest(unittest.TestCase):
         self.assertEqual(["recovered/hung"], causes(facts.end("hung", 1)))
         self.assertEqual(["cleared/stalled"], causes(facts.end("stalled", 1)))
 
+    def test_what_goes_on_although_somebody_saw_to_it_is_told_anew(self):
+        facts = Facts()
+        for kind, detail, anew in (("stalled", "failed", 1), ("disk_error", "no_space", 0)):
+            facts.begin(kind, detail, 0, {})
+            facts.forget_serious()
+            self.assertEqual(anew, len(facts.begin(kind, detail, 1, {})), kind)
+
     def test_the_clock_was_put_back(self):
         facts = Facts()
         facts.begin("hung", "monitor", 9 * S, {})
