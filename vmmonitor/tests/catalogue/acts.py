@@ -127,6 +127,14 @@ def ordered(letter: str) -> Act:
     return lambda scene: scene.guest.order(letter) and None
 
 
+def halted_after_io(scene: Scene) -> None:
+    """Have the guest write now and then, as most do, and halt with its interrupts off."""
+    for _ in range(3):
+        scene.guest.order("D")
+        time.sleep(7)
+    scene.guest.order("H")
+
+
 # -- what is planned ---------------------------------------------------------------------------
 def called(name: str, *arguments: Any) -> Act:
     """Call a method of libvirt's domain."""

@@ -7,6 +7,21 @@ from vmmonitor.tests.catalogue.rows import EXITED, FAULTS, Row
 SUSPENDED = "lifecycle.suspended/paused"
 RESUMED = "lifecycle.resumed/unpaused"
 
+WORK = (
+    Row(
+        name="computes",
+        happens="The guest computes for ever",
+        act=acts.ordered("C"),
+        sees=(),
+    ),
+    Row(
+        name="idles",
+        happens="The guest does nothing but wait",
+        act=lambda scene: None,
+        sees=(),
+    ),
+)
+
 POWER = (
     Row(
         name="destroy",
@@ -197,5 +212,5 @@ MIGRATIONS = (
     ),
 )
 
-PLANNED = (*POWER, *SAVES, *CHANGES, *HOSTS, *MIGRATIONS)
+PLANNED = (*WORK, *POWER, *SAVES, *CHANGES, *HOSTS, *MIGRATIONS)
 ROWS = (*FAULTS, *PLANNED)

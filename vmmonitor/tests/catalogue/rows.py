@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table: what is done to a guest, what is told of it, and what comes of that.
-
-Not here, since no source of today sees them: a QEMU that hangs (SIGSTOP) and a guest that hangs
-or spins.
-"""
+"""The table: what is done to a guest, what is told of it, and what comes of that."""
 
 import dataclasses
 import signal
@@ -198,6 +194,35 @@ WATCHDOGS = (
     watchdog("inject-nmi", "Nothing.", opens=False),
 )
 
+HANGS = (
+    Row(
+        name="sigstop",
+        happens="QEMU is stopped (SIGSTOP), or its main loop hangs",
+        act=acts.sent(signal.SIGSTOP),
+        sees=(),
+        besides=("liveness.hung/stopped",),
+        cause="liveness.hung/stopped",
+        does="Ends it by force after 5 s, and starts it.",
+    ),
+    Row(
+        name="halted",
+        happens="The guest hangs (halted, its interrupts off) and used its disk before",
+        act=acts.halted_after_io,
+        disk=acts.plain,
+        sees=(),
+        besides=("liveness.stalled/failed",),
+        cause="liveness.stalled/failed",
+        does="Resets it after 10 s.",
+    ),
+    Row(
+        name="spins",
+        happens="The guest spins, its interrupts off, on a host without KVM",
+        act=acts.ordered("J"),
+        sees=(),
+        does="Nothing: it looks like one that computes.",
+    ),
+)
+
 DISKS = (
     Row(
         name="disk full",
@@ -259,4 +284,4 @@ DISKS = (
     ),
 )
 
-FAULTS = (*DEATHS, *PANICS, *WATCHDOGS, *DISKS)
+FAULTS = (*DEATHS, *HANGS, *PANICS, *WATCHDOGS, *DISKS)

@@ -71,7 +71,7 @@ class EvidenceTest(testtools.TestCase):
         agent = AgentService(self.conf, self.transport, lambda: self.filters)
         agent.start()
         self.addCleanup(agent.stop)
-        eventually(lambda: agent.pipeline.reachability, what="the agent sees its host")
+        eventually(lambda: "libvirt" in agent.pipeline.reachability, what="it sees its host")
         return agent
 
     def happen(self, agent, type="watchdog", **instance):

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every row of the fault catalogue on real guests, with the real programs.
-
-A QEMU that hangs (SIGSTOP) and a guest that hangs or spins are not in the table yet: no source of
-today sees them.
-"""
+"""Every row of the fault catalogue on real guests, with the real programs."""
 
 import testtools
 from testtools import content

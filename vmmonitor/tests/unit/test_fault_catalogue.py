@@ -47,7 +47,7 @@ class RowsTest(unittest.TestCase):
 
     def test_what_opens_an_incident_is_told(self):
         for row in ROWS:
-            self.assertIn(row.cause, ("", *row.sees, *row.target_sees), row.name)
+            self.assertIn(row.cause, ("", *row.sees, *row.target_sees, *row.besides), row.name)
         self.assertFalse([row.name for row in PLANNED if row.cause])
 
 

@@ -45,7 +45,7 @@ def event_columns(stored: StoredEvent) -> dict[str, Any]:
     columns = rows.shallow(stored) | event | rows.shallow(stored.decision)
     columns |= rows.of_instance(stored.event.instance)
     columns["attributes"] = tables.json_text(columns["attributes"])
-    for name in ("event", "decision", "instance", "corrected_at"):
+    for name in ("event", "decision", "instance", "corrected_at", "evidence"):
         del columns[name]
     return columns
 
