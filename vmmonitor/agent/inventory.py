@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vmmonitor.agent.told import Told, fingerprint
+from vmmonitor.agent.told import Told, checksum
 from vmmonitor.model import instance as states
 from vmmonitor.model.event import ENDING, RUNNING_AGAIN, WITHOUT_A_CAUSE, Listing, RawEvent
 from vmmonitor.model.instance import Instance, Seen
@@ -278,7 +278,7 @@ class Inventory:
         self._known[uuid] = known
         self._changed.add(uuid)
         seen = _as_told(known)
-        told = (seen, fingerprint(seen))
+        told = (seen, checksum(seen))
         if self._told.get(uuid, (None, None))[1] != told[1]:
             self._told[uuid] = told
             self.version += 1

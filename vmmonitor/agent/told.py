@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an engine is told of the instances on this host, and whether it holds just that.
 
-Each instance has a fingerprint, made when it changes. The digest of all is their sum: it costs
+Each instance has a checksum, made when it changes. The digest of all is their sum: it costs
 little with a thousand instances, whatever their order, and any lost difference changes it.
 """
 
@@ -13,19 +13,19 @@ from collections.abc import Iterable, Mapping
 from vmmonitor.model.instance import Seen
 from vmmonitor.rpc import inventories
 
-#: Fingerprints and their sums have 256 bits.
+#: Checksums and their sums have 256 bits.
 RANGE = 2**256
 
 
-def fingerprint(seen: Seen) -> int:
+def checksum(seen: Seen) -> int:
     """Return a SHA-256 over all that an engine is told of an instance."""
     text = json.dumps(inventories.write_seen(seen), sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
 
-def digest(fingerprints: Iterable[int]) -> str:
+def digest(checksums: Iterable[int]) -> str:
     """Return the digest of an inventory, in hex; the order does not matter."""
-    return f"{sum(fingerprints) % RANGE:064x}"
+    return f"{sum(checksums) % RANGE:064x}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +48,10 @@ class Told:
     def __init__(self, instances: Mapping[str, tuple[Seen, int]]):
         """Keep it.
 
-        :param instances: uuid -> how it was seen, and the fingerprint of that.
+        :param instances: uuid -> how it was seen, and the checksum of that.
         """
         self._instances = instances
-        self.digest = digest(fingerprint for _, fingerprint in instances.values())
+        self.digest = digest(checksum for _, checksum in instances.values())
 
     def all(self) -> list[Seen]:
         """Return every instance, by uuid."""
@@ -63,8 +63,8 @@ class Told:
         return Changes(
             changed=[
                 seen
-                for uuid, (seen, fingerprint) in sorted(mine.items())
-                if uuid not in theirs or theirs[uuid][1] != fingerprint
+                for uuid, (seen, checksum) in sorted(mine.items())
+                if uuid not in theirs or theirs[uuid][1] != checksum
             ],
             gone=sorted(theirs.keys() - mine.keys()),
         )
