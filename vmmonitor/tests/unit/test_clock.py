@@ -74,7 +74,7 @@ class TestHostClock(unittest.TestCase):
         self.assertLessEqual(abs(corrections[-1] - known.offset), STEADY)
 
     @hypothesis.given(
-        strategies.integers(-10 * HOUR, 10 * HOUR),
+        strategies.integers(-10 * HOUR, 0) | strategies.integers(STEADY + 1, 10 * HOUR),
         strategies.lists(strategies.integers(0, STEADY - 1), min_size=SAMPLES),
     )
     def test_a_steady_clock_behind_a_quick_bus_has_one_correction(self, offset, ways):
@@ -83,6 +83,19 @@ class TestHostClock(unittest.TestCase):
             before, known = known, known.after(offset + way)
             self.assertEqual(before.correction, known.correction)
             self.assertEqual(before.correction, at_arrival(before.correction, offset + way))
+        self.assertLessEqual(abs(known.correction - offset), STEADY)
+
+    @hypothesis.given(
+        strategies.integers(1, STEADY),
+        strategies.lists(strategies.integers(0, STEADY - 1), min_size=SAMPLES),
+    )
+    @hypothesis.example(STEADY - 1, [2] * SAMPLES)
+    def test_one_that_is_off_by_nearly_as_much_as_is_let_pass_has_two_at_most(self, offset, ways):
+        known, corrections = heard(*[offset] * SAMPLES), set()
+        for way in ways:
+            known = known.after(offset + way)
+            corrections.add(known.correction)
+        self.assertLessEqual(len(corrections), 2)
         self.assertLessEqual(abs(known.correction - offset), STEADY)
 
 
