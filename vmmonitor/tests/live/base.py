@@ -139,13 +139,19 @@ class WholeTest(testtools.TestCase):
 
     def recovered(self, guest: Guest) -> None:
         """Wait until the guest answers and its one incident is over; check that it was brought
-        back once."""
+        back once.
+
+        An attempt whose answer was lost with libvirtd counts as failed; the next one is cancelled
+        when the instance is seen to run.
+        """
         self.wait(lambda: self.states(guest) == [states.RESOLVED], f"{guest.name}: not resolved")
         self.assertTrue(guest.ping(PATIENCE_S), "the guest does not answer")
         (incident,) = self.deployment.incidents(guest.uuid)
         words = [recovery.state for recovery in self.deployment.recoveries(incident.incident_id)]
-        self.assertEqual(states.SUCCEEDED, words[-1])
-        self.assertEqual(1, words.count(states.SUCCEEDED))
+        *earlier, last = words
+        self.assertIn(last, (states.SUCCEEDED, states.CANCELLED))
+        self.assertEqual({states.FAILED}, {states.FAILED, *earlier})
+        self.assertTrue(last == states.SUCCEEDED or earlier, "nobody tried")
 
     def quiet(self) -> None:
         """Let pass the time in which what must not come would come."""
