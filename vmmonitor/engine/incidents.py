@@ -282,6 +282,9 @@ class Sorting:
             incidents.attach(
                 *(self._tx, case.incident.incident_id, case.count, case.running_at, self._now)
             )
+            # Whoever judges it next asks again if events came that it does not know of.
+            count = case.incident.event_count + case.count
+            case.incident = dataclasses.replace(case.incident, event_count=count)
             case.count, case.running_at = 0, KEEP
 
     def _write_notes(self) -> None:

@@ -160,8 +160,8 @@ class Recoveries:
         :returns: whether something else may be due now.
         """
         while True:
-            told = self._told(incident.incident_id)
-            verdict = self._judge(incident, [*self._planned(incident), *told])
+            told, planned = self._told(incident)
+            verdict = self._judge(incident, [*planned, *told])
             try:
                 claim = self._database.run(self._attempts.decide, incident, verdict)
                 break
@@ -171,16 +171,13 @@ class Recoveries:
             self._call(claim, told)
         return claim is not None
 
-    def _told(self, incident_id: str) -> list[Event]:
-        with self._database.reader() as tx:
-            return [stored.event for stored in events.of_incident(tx, incident_id)]
-
-    def _planned(self, incident: Incident) -> list[Event]:
-        """Return what nova told of the instance before the incident, and so is not part of it."""
+    def _told(self, incident: Incident) -> tuple[list[Event], list[Event]]:
+        """Return the incident's events, and what nova told of its instance before them."""
         since = incident.opened_at - operations.LIMIT * SECOND
         with self._database.reader() as tx:
-            found = events.of_instance(tx, incident, operations.PREFIX, since)
-        return [stored.event for stored in found]
+            told = events.of_incident(tx, incident.incident_id)
+            planned = events.of_instance(tx, incident, operations.PREFIX, since)
+        return [one.event for one in told], [one.event for one in planned]
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
         if verdict := mismatch.verdict(incident, told):
@@ -194,7 +191,8 @@ class Recoveries:
     # -- a recovery is due ---------------------------------------------------------------------
     def _go_on(self, recovery: Recovery) -> bool:
         # First, so that nothing can go wrong between the claim and the call.
-        told = self._told(recovery.incident_id)
+        with self._database.reader() as tx:
+            told = [one.event for one in events.of_incident(tx, recovery.incident_id)]
         claim = self._database.run(self._attempts.take_up, recovery)
         if claim:
             self._call(claim, told)

@@ -47,6 +47,16 @@ class CauseTest(base.EngineCase):
         self.assertIsNotNone(self.decide())
         self.assertEqual(1, len(self.incidents()))
 
+    def test_who_judges_it_knows_of_all_its_events(self):
+        """Or the expectation would be asked twice."""
+        for sent in ([delivery()], [delivery("reboot/info"), delivery()]):
+            held = []
+            ingest = self.ingest(held=held.extend)
+            ingest.store(base.batch(*sent), 10)
+            ingest.stop(10)
+            self.assertEqual([self.incident().event_count], [one.event_count for one in held])
+            self.store(delivery(RUNS), delivery(ENDED))
+
     def test_both_in_one_batch(self):
         self.store(delivery(RUNS), delivery(ENDED), delivery())
         self.assertEqual([ENDED, FAILURE], [one.cause for one in self.incidents()])
