@@ -93,7 +93,7 @@ class Sorting:
                 self._runs_again(case, event)
         elif event.type == events.AGREES_AGAIN:
             self._agrees_again(case)
-        elif meaning.is_awaited_cause(case.incident, event):
+        elif meaning.is_awaited_cause(case.incident, delivery):
             self._learn_cause(case, delivery)
         elif delivery.decision.action == events.RECOVER:
             case.running_at = None

@@ -47,11 +47,16 @@ def is_news(incident: Incident, event: Event) -> bool:
     return event.host == incident.host or event.occurred_at > incident.opened_at
 
 
-def is_awaited_cause(incident: Incident, event: Event) -> bool:
-    """Tell whether an event says why that happened of which only the bare fact is known."""
+def is_awaited_cause(incident: Incident, delivery: Delivery) -> bool:
+    """Tell whether an event says why that happened of which only the bare fact is known: another
+    failure, or a word on its end."""
+    event = delivery.event
+    ends = instances.STATE_AFTER.get(event.type) in (instances.SHUTOFF, instances.CRASHED)
+    fails = delivery.decision.action == events.RECOVER
     return (
         incident.cause in events.WITHOUT_A_CAUSE
+        and event.type not in events.WITHOUT_A_CAUSE
         and incident.state in incidents.WAITING
         and event.host == incident.host
-        and instances.STATE_AFTER.get(event.type) in (instances.SHUTOFF, instances.CRASHED)
+        and (ends or fails)
     )

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The libvirt source: list, then follow; and again whenever libvirt was away."""
 
+import contextlib
 import dataclasses
+import threading
 import time
 
 import libvirt
@@ -9,6 +11,7 @@ from oslo_config import cfg
 
 from vmmonitor import sources
 from vmmonitor.model.event import Listing, RawEvent
+from vmmonitor.model.instance import Seen
 from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connected import ConnectedSource
 from vmmonitor.sources.libvirt.connection import Arrival, Connection, DomainEvents
@@ -24,6 +27,31 @@ LOOK_AFTER_CAUSE = frozenset({("lifecycle.resumed", "migrated")})
 LIST_AGAIN = (2.0, 10.0)
 #: Seconds for which a listing waits for the events of what it has seen.
 LAST_WORDS = 0.1
+#: Seconds for which stop() waits for a listing; one that hangs ends with its connection.
+LISTER_TIMEOUT = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Looked:
+    """Every domain at one moment.
+
+    :param started_at: when the look began; microseconds since the epoch.
+    """
+
+    started_at: int
+    seen: tuple[Seen, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """A listing has ended.
+
+    :param looked: None if it was in vain.
+    :param lister: the thread that did it, and does nothing more.
+    """
+
+    looked: Looked | None
+    lister: threading.Thread
 
 
 class LibvirtSource(ConnectedSource):
@@ -36,6 +64,13 @@ class LibvirtSource(ConnectedSource):
         super().__init__(conf, observe)
         self._why = "start"
         self._list_at: list[float] = []
+        self._lister = threading.Thread()
+
+    def stop(self) -> None:
+        """Stop watching; what arrived before is still told. Stopping twice does nothing."""
+        super().stop()
+        if self._lister.is_alive():
+            self._lister.join(LISTER_TIMEOUT)
 
     def _open(self) -> Connection:
         options = self.conf.libvirt
@@ -43,31 +78,62 @@ class LibvirtSource(ConnectedSource):
 
     def _listen(self, connection: Connection) -> None:
         self._take(0)
-        self._list_at = [time.monotonic()]
+        self._list_at = []
         self._list_again()
+        seen = self._look_at_all(connection.libvirt)
+        # What the listing saw libvirt may be about to say, with a better word for its cause.
+        self._take(LAST_WORDS)
+        self._tell(seen)
+        self._reach(True)
         while not self._stopping.is_set():
-            if self._list_at and self._list_at[0] <= time.monotonic():
-                self._list(connection.libvirt)
-            self._take(self._list_at[0] - time.monotonic() if self._list_at else None)
+            # One that is due while another is under way waits for its end, which arrives, too.
+            waits = self._list_at and not self._lister.is_alive()
+            if waits and self._list_at[0] <= time.monotonic():
+                self._list_at.pop(0)
+                self._list_beside(connection.libvirt)
+                continue
+            self._take(self._list_at[0] - time.monotonic() if waits else None)
 
     def _list_again(self) -> None:
         # The first one that is due stays: a storm of reasons must not put it off for ever.
         due = [time.monotonic() + delay for delay in LIST_AGAIN]
         self._list_at = sorted([*self._list_at[:1], *due])
 
-    def _list(self, connection: libvirt.virConnect) -> None:
-        self._list_at.pop(0)
+    def _look_at_all(self, connection: libvirt.virConnect) -> Looked:
         started_at = time.time_ns() // 1000
-        seen = domain.look_at_all(connection)
-        # What the listing saw libvirt may be about to say, with a better word for its cause.
-        self._take(LAST_WORDS)
+        return Looked(started_at, domain.look_at_all(connection))
+
+    def _list_beside(self, connection: libvirt.virConnect) -> None:
+        """List in a thread of its own, so that events go on: libvirt lists nothing for the 10 s
+        in which it ends a QEMU that hangs."""
+
+        def look() -> None:
+            looked = None
+            with contextlib.suppress(libvirt.libvirtError):  # its connection's loss arrives, too
+                looked = self._look_at_all(connection)
+                self._stopping.wait(LAST_WORDS)
+            self._queue.put(Listed(looked, threading.current_thread()))
+
+        self._lister = threading.Thread(target=look, name="libvirt-listing", daemon=True)
+        self._lister.start()
+
+    def _tell(self, looked: Looked) -> None:
         self.observe(
-            Listing(source=decode.SOURCE, started_at=started_at, why=self._why, seen=seen)
+            Listing(
+                source=decode.SOURCE,
+                started_at=looked.started_at,
+                why=self._why,
+                seen=looked.seen,
+            )
         )
         self._why = "reconnect"
-        self._reach(True)
 
-    def _arrived(self, arrival: Arrival) -> bool:
+    def _arrived(self, arrival: Arrival | Listed) -> bool:
+        if isinstance(arrival, Listed):
+            arrival.lister.join()
+            if arrival.looked:
+                self._tell(arrival.looked)
+            return True
         event = decode.event(
             arrival.event_id, arrival.uuid, arrival.name, arrival.arguments, arrival.occurred_at
         )

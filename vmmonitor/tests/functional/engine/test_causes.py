@@ -29,6 +29,7 @@ class CauseTest(base.EngineCase):
             policy("ended", {"type": "process.exited"}, hold=10),
             policy("died", {"type": "lifecycle.stopped", "detail": "failed"}, hold=0),
             policy("stopped", {"type": "lifecycle.stopped"}, hold=5),
+            policy("watchdog", {"type": "watchdog"}, hold=10),
         )
         self.store(delivery(ENDED))
 
@@ -73,6 +74,15 @@ class CauseTest(base.EngineCase):
         self.later(1)
         self.store(delivery("lifecycle.stopped/vanished"))
         self.assertEqual(NOON + 6 * SECOND, self.incident().hold_until)
+
+    def test_what_brought_it_down_is_its_cause(self):
+        """QEMU's watchdog tells that it acts, and the kernel is quicker with what came of it."""
+        self.store(delivery("watchdog/poweroff"))
+        self.assertEqual("watchdog/poweroff", self.incident().cause)
+        self.store(delivery())
+        incident = self.incident()
+        self.assertEqual(("pending", "died", "watchdog/poweroff"), some(incident, "cause"))
+        self.assertEqual(self.clock, incident.hold_until)
 
     def test_the_first_cause_stays(self):
         self.store(delivery("lifecycle.crashed/panicked"), delivery())
