@@ -38,6 +38,8 @@ LEGIBLE = frozenset(MISSED_TYPE)
 TOLD_BY_LISTINGS = frozenset({"lifecycle.started", "lifecycle.stopped", "lifecycle.crashed"})
 #: How a migration to this host begins. The instance runs here when it is resumed, not before.
 ARRIVING = ("lifecycle.started", "migrated")
+#: A guest that crashed, and runs its crash kernel: it is as it was.
+DUMPS = ("lifecycle.crashed", "crashloaded")
 #: Detail of the pause that ends a live migration on the host that the instance leaves.
 MOVED = "migrated"
 #: Who shuts down an instance that is not ended by its host.
@@ -161,7 +163,7 @@ class Inventory:
             if known:
                 self._put(uuid, dataclasses.replace(known, ending=raw.detail == "begun"))
             return
-        state = states.STATE_AFTER.get(raw.type)
+        state = None if (raw.type, raw.detail) == DUMPS else states.STATE_AFTER.get(raw.type)
         if state is None and raw.seen is None:
             return
         before = raw.seen or (known.seen if known else Seen(instance=instance, state="unknown"))

@@ -203,6 +203,12 @@ class ListingTest(unittest.TestCase):
         events = knowing(seen(run_id=1)).compare(listing(seen(run_id=2)), NOW)
         self.assertEqual(["lifecycle.started/booted"], causes(events))
 
+    def test_one_that_runs_its_crash_kernel(self):
+        inventory = knowing(seen())
+        inventory.learn(raw("lifecycle.crashed/crashloaded"))
+        self.assertEqual("running", inventory.get(UUID).state)
+        self.assertEqual([], inventory.compare(listing(seen()), NOW))
+
     def test_one_that_did_nothing(self):
         for state, reason in (("running", "booted"), ("paused", "user"), ("shutoff", "crashed")):
             inventory = knowing(seen(state, reason))
