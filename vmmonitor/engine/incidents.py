@@ -148,11 +148,16 @@ class Sorting:
         """Give an incident that began with a bare fact its cause, and have it judged by that: at
         once if it was planned."""
         event = delivery.event
-        case.running_at = None
         policy = self._policies.choose(event)
         wanted = delivery.decision.action == events.RECOVER
         hold = policy.hold if policy and wanted else 0.0
-        changes = {"cause": event.cause, "severity": delivery.decision.severity}
+        count, case.count, case.running_at = case.count, 0, KEEP
+        changes: dict[str, Any] = {
+            "cause": event.cause,
+            "severity": delivery.decision.severity,
+            "event_count": case.incident.event_count + count,
+            "running_at": None,
+        }
         if policy:
             changes["policy"] = policy.name
         word = f"the cause is {event.cause}: rule {delivery.decision.rule}"
