@@ -121,7 +121,8 @@ class EvidenceFiles:
     def _make_room(self, keep: str) -> None:
         while self._size > self._max_bytes:
             with self._lock:
-                oldest = next(iter(self._entries))
+                # The sender may just have had the last one stored, and deleted it.
+                oldest = next(iter(self._entries), keep)
             if oldest == keep:
                 return
             self.remove(oldest)

@@ -64,6 +64,21 @@ class FilesTest(testtools.TestCase):
         again.write(last := str(uuid.uuid4()), ITEMS)
         self.assertEqual([*names[3:], last], again.names())
 
+    def test_one_that_was_sent_and_deleted_meanwhile_needs_no_room(self):
+        files = self.files(blocks=1)
+        remove = files.remove
+
+        def remove_all(_):
+            for name in files.names():
+                remove(name)
+
+        first, second = self.write(files, 1) + [str(uuid.uuid4())]
+        files.remove = lambda name: None if name == second else remove_all(name)
+        files.write(second, ITEMS)
+        files._size = 10 * files._max_bytes
+        files._make_room(second)
+        self.assertNotIn(first, files.names())
+
     def test_the_last_one_stays_however_large(self):
         files = self.files(blocks=1)
         *_, last = self.write(files, 2)
