@@ -41,7 +41,7 @@ from vmmonitor.model.event import (
     Reachability,
 )
 from vmmonitor.rpc import wire
-from vmmonitor.rules.filters import Filters
+from vmmonitor.rules.filters import UNDECIDED, Filters
 
 LOG = log.getLogger(__name__)
 
@@ -49,8 +49,6 @@ LOG = log.getLogger(__name__)
 CHUNK = 500
 #: Seconds between two tries to write a spool that cannot be written.
 RETRY = 0.5
-#: Kept for a person to look at: losing it might lose a failure.
-UNDECIDED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter-failed")
 #: What the agent itself did is kept whatever the filter file says: it ends incidents.
 OWN = Decision(action=events.RECORD, severity=events.INFO, rule="agent")
 #: What a shutdown of the host explains.
@@ -253,16 +251,7 @@ class Pipeline:
         attributes = raw.attributes
         if raw.type in ENDS and self._going_down():
             attributes = {**attributes, "host_going_down": True}
-        event = Event(
-            event_id=str(uuid.uuid4()),
-            host=self._host,
-            instance=raw.instance,
-            source=raw.source,
-            type=raw.type,
-            detail=raw.detail,
-            occurred_at=raw.occurred_at,
-            attributes=attributes,
-        )
+        event = events.made_of(raw, self._host, attributes, str(uuid.uuid4()))
         decision = self._decide(event)
         self.last_event_at = raw.occurred_at
         if decision.action == events.IGNORE:

@@ -18,7 +18,7 @@ from vmmonitor.model import event as events
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.event import Decision, Event, Observation, RawEvent, Reachability
 from vmmonitor.rpc import wire
-from vmmonitor.rules.filters import Filters
+from vmmonitor.rules.filters import UNDECIDED, Filters
 
 LOG = log.getLogger(__name__)
 
@@ -30,9 +30,6 @@ CHUNK = 500
 RETRY = 1.0
 #: The host of something of which nobody said where it happened.
 NOWHERE = "unknown"
-#: Kept for a person to look at, as the agent does.
-UNDECIDED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter-failed")
-
 Store = Callable[[wire.Batch, float], Sequence[wire.Receipt]]
 
 
@@ -144,16 +141,8 @@ class Observer:
 
     def _delivery(self, raw: RawEvent) -> wire.Delivery | None:
         """Return the event with what the rules make of it; None if they ignore it."""
-        event = Event(
-            event_id=raw.event_id or str(uuid.uuid4()),
-            host=raw.host or NOWHERE,
-            instance=raw.instance,
-            source=raw.source,
-            type=raw.type,
-            detail=raw.detail,
-            occurred_at=raw.occurred_at,
-            attributes=raw.attributes,
-        )
+        event_id = raw.event_id or str(uuid.uuid4())
+        event = events.made_of(raw, raw.host or NOWHERE, raw.attributes, event_id)
         decision = self._decide(event)
         if decision.action == events.IGNORE:
             LOG.debug("Rule %s ignores %s of %s", decision.rule, event.cause, raw.instance.uuid)

@@ -126,6 +126,23 @@ class Event:
         return f"{self.type}/{self.detail}" if self.detail else self.type
 
 
+def made_of(raw: RawEvent, host: str, attributes: Mapping[str, Any], event_id: str) -> Event:
+    """Return what a source saw as an event of a host, not spooled yet.
+
+    :param attributes: in place of its own.
+    """
+    return Event(
+        event_id=event_id,
+        host=host,
+        instance=raw.instance,
+        source=raw.source,
+        type=raw.type,
+        detail=raw.detail,
+        occurred_at=raw.occurred_at,
+        attributes=attributes,
+    )
+
+
 def taken_back(event: Event) -> frozenset[str]:
     """Return the types of the earlier events that are not true any more after this one."""
     if event.type == RECOVERED:

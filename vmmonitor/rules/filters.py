@@ -13,6 +13,9 @@ from vmmonitor.rules.ordered import Rows, Trial
 #: Name of the rule that decides when none matches.
 DEFAULT = "default"
 
+#: What becomes of an event on which the rules fail: losing it might lose a failure.
+UNDECIDED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter-failed")
+
 _SEVERITY = {
     events.IGNORE: events.INFO,
     events.RECORD: events.INFO,

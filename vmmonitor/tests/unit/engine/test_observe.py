@@ -11,6 +11,7 @@ from vmmonitor.model import event as events
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Listing, Reachability
 from vmmonitor.rpc import wire
+from vmmonitor.rules import filters
 from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, Rules, raw
 
@@ -66,7 +67,7 @@ class ObserverTest(unittest.TestCase):
         self.assertEqual([], self.ingest.batches)
         self.observer.store([raw("x/poison", host="a")])
         (batch,) = self.ingest.batches
-        self.assertEqual(observe.UNDECIDED, batch.deliveries[0].decision)
+        self.assertEqual(filters.UNDECIDED, batch.deliveries[0].decision)
 
     def test_who_stores_is_told_that_it_failed(self):
         self.ingest.failing = Retriable("away")
