@@ -192,6 +192,11 @@ INCIDENTS = _table(
     _number("running_at", nullable=True),
     _number("closed_at", nullable=True),
     _text("kind", 16),
+    _number("priority"),
+    _text("held_by", 16),
+    _text("part_of", 64),
+    _text("shared_cause"),
+    _text("override"),
     sa.UniqueConstraint("incident_id"),
     sa.Index(None, "state", "opened_at"),
     sa.Index(None, "instance_uuid", "opened_at"),
@@ -204,6 +209,9 @@ INCIDENTS = _table(
     sa.Index(None, "opened_at"),
     sa.Index(None, "updated_at"),
     sa.Index(None, "state", "hold_until"),
+    sa.Index(None, "state", "held_by", "priority"),
+    sa.Index(None, "part_of", "opened_at"),
+    sa.Index(None, "shared_cause", "opened_at"),
     sa.Index(None, "closed_at"),
 )
 
@@ -239,6 +247,7 @@ RECOVERIES = _table(
     _number("called_at", nullable=True),
     _number("finished_at", nullable=True),
     _long("message"),
+    _number("look_at", nullable=True),
     sa.UniqueConstraint("recovery_id"),
     sa.Index(None, "incident_id", "created_at"),
     sa.Index(None, "instance_uuid", "created_at"),
@@ -249,6 +258,14 @@ RECOVERIES = _table(
     sa.Index(None, "state", "not_before"),
     sa.Index(None, "state", "lease_until"),
     sa.Index(None, "state", "wait_until"),
+    sa.Index(None, "state", "look_at"),
+)
+
+GATES = _table(
+    "gates",
+    _id(),
+    _text("name"),
+    sa.UniqueConstraint("name"),
 )
 
 AGENTS = _table(

@@ -262,7 +262,8 @@ class Sorting:
         recovery = recoveries.active_for(self._tx, incident.incident_id)
         if recovery is None:
             return True
-        if recovery.state == states.RUNNING or self._has_just_failed(recovery):
+        waits_for_more = recovery.look_at is not None
+        if recovery.state == states.RUNNING or waits_for_more or self._has_just_failed(recovery):
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)

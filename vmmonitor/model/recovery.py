@@ -23,6 +23,8 @@ class Recovery:
     :param lease_owner: the engine that runs it; empty if none does.
     :param lease_until: another engine may take it over afterwards; 0 without a lease.
     :param wait_until: it has failed if the instance does not run by then; 0 if not waiting.
+    :param look_at: while waiting, when the expectation is to be asked next whether it runs; None
+        if only its host's word counts.
     :param called_at: when the driver was (last) called; None if it was not.
     :param message: what came of it, for a person to read.
     """
@@ -44,6 +46,7 @@ class Recovery:
     called_at: int | None = None
     finished_at: int | None = None
     message: str = ""
+    look_at: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,6 +40,14 @@ class Driver(abc.ABC):
         self.conf = conf
         self.ask_agent = ask_agent
 
+    def check(self) -> str:
+        """Tell what would keep this driver from working now; empty if nothing would.
+
+        Asked by operators (``vmmonitor-manage driver check``), from any thread; may take seconds
+        and changes nothing. A driver that needs nobody else has nothing to say: the default.
+        """
+        return ""
+
     @abc.abstractmethod
     def recover(self, request: Request) -> Outcome:
         """Do it, once, within ``request.timeout`` seconds, and tell what came of it.

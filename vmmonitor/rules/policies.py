@@ -13,6 +13,7 @@ from vmmonitor.rules.ordered import Rows, Trial
 WITHOUT_LIMIT = -1
 
 RUNNING = "running"
+ACTIVE = "active"
 NOTHING = "nothing"
 
 
@@ -51,9 +52,10 @@ class PolicyStep:
     :param driver: entry point name of the recovery driver.
     :param attempts: how often; 0 skips the step, WITHOUT_LIMIT never goes on to the next one.
     :param timeout: seconds that the driver may take.
-    :param wait_for: RUNNING: the driver's word is not enough, the instance must be seen running
-        again; NOTHING: it is.
+    :param wait_for: RUNNING: the driver's word is not enough, the agent must see the instance
+        run again; ACTIVE: the expectation (nova) must say so; NOTHING: it is enough.
     :param wait: seconds in which it must be seen running.
+    :param dry_run: what would be called is recorded, and the next step is gone on to.
     """
 
     driver: str
@@ -62,6 +64,7 @@ class PolicyStep:
     wait_for: str = RUNNING
     wait: float = 60.0
     backoff: Backoff = dataclasses.field(default_factory=Backoff)
+    dry_run: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +73,13 @@ class Policy:
 
     :param hold: seconds before anything is done, in case it was planned or heals by itself.
     :param steps: tried in order; none: the incident is left open for a person.
+    :param dry_run: what would be called is recorded, and the incident left open.
     """
 
     name: str
     hold: float = 0.0
     steps: tuple[PolicyStep, ...] = ()
+    dry_run: bool = False
 
 
 class Policies:
@@ -119,7 +124,12 @@ def load(path: str) -> Policies:
 
 def _policy(row: Mapping[str, Any]) -> Policy:
     steps = tuple(_step(step) for step in row["steps"])
-    return Policy(name=row["name"], hold=float(row.get("hold", 0)), steps=steps)
+    return Policy(
+        name=row["name"],
+        hold=float(row.get("hold", 0)),
+        steps=steps,
+        dry_run=row.get("dry_run", False),
+    )
 
 
 def _step(row: Mapping[str, Any]) -> PolicyStep:
