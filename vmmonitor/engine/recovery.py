@@ -237,6 +237,7 @@ class Recoveries:
             events=told,
             taken_over=claim.taken_over,
             timeout=claim.step.timeout,
+            options=claim.step.options,
         )
         if claim.dry_run:
             message = f"dry run: driver {claim.recovery.driver} would have been called"
