@@ -77,7 +77,7 @@ class Do(base.Write):
 
 
 def _waits(action: Mapping[str, Any]) -> str:
-    why = columns.printable(action["message"]) or "no engine has taken it; does one run?"
+    why = columns.printable(action["message"]) or "no engine has taken it, perhaps none runs"
     return (
         f"not done yet: {why}. It stays wanted; 'vmmonitor action show {action['action_id']}' "
         "tells what becomes of it"
@@ -165,7 +165,15 @@ class ListAction(base.List):
     LONG = ("recovery_id", "comment", "options", "finished_at")
     FILTERS = (
         ("--state", {"help": "only in this state; may be repeated"}),
-        ("--verb", {"help": "only of this kind (recover, hold ...); may be repeated"}),
+        # NOTE: --verb would be taken for --verbose by the shell itself.
+        (
+            "--action",
+            {
+                "dest": "verb",
+                "metavar": "<verb>",
+                "help": "only of this kind (recover, hold ...); may be repeated",
+            },
+        ),
         ("--author", {"help": "only of this person; may be repeated"}),
         base.INCIDENT,
         (
