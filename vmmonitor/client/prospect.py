@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How it stands with an incident, and what happens next, if nobody does anything."""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vmmonitor.client import words
+
+Incident = Mapping[str, Any]
+Line = tuple[str, str]
+
+ACTIVE = ("requested", "running", "waiting")
+WITHOUT_LIMIT = -1
+#: A time further away than this stands for never.
+NEVER = datetime.timedelta(days=366)
+
+
+def headline(incident: Incident) -> str:
+    """Return in one sentence how it stands."""
+    if incident["kind"] == "host":
+        state = words.HOST.get(incident["state"], f"is {incident['state']}.")
+        return f"Host {incident['host']} {state}"
+    instance = incident["instance"]
+    who = instance["name"] or instance["hypervisor_name"] or instance["uuid"]
+    state = words.INSTANCE.get(incident["state"], f"is {incident['state']}.")
+    return f"Instance {who} {state}"
+
+
+def standing(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
+    """Yield (title, sentence) of what is so now, why, and what comes next.
+
+    :param now: the client's clock.
+    """
+    yield "cause", _cause(incident)
+    if incident["reason"]:
+        yield "reason", incident["reason"]
+    if down := _downtime(incident, now):
+        yield "down", down
+    if incident["recoveries"]:
+        yield "tried", _tried(incident["recoveries"])
+    yield from _coming(incident, now)
+
+
+def plan(incident: Incident) -> Mapping[str, Any]:
+    """Return the plan of the policy that applies, as it was in force when it was chosen; empty if
+    the time line does not tell it."""
+    plans = [
+        line["data"]
+        for line in incident["timeline"]
+        if line["kind"] == "hold" and isinstance(line["data"].get("steps"), list)
+    ]
+    return plans[-1] if plans else {}
+
+
+def steps_in_words(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a policy would try, in order."""
+    tried = [f"{one['driver']} ({_often(one['attempts'])})" for one in steps if one["attempts"]]
+    return ", then ".join(tried) if tried else "nothing is done"
+
+
+def _often(attempts: int) -> str:
+    if attempts == WITHOUT_LIMIT:
+        return "until it works"
+    return "once" if attempts == 1 else f"at most {attempts} times"
+
+
+def _cause(incident: Incident) -> str:
+    type_, _, detail = incident["cause"].partition("/")
+    return f"{words.event(type_, detail, {})}, on host {incident['host']}"
+
+
+def _downtime(incident: Incident, now: datetime.datetime) -> str:
+    if incident["state"] == "ignored":
+        return ""
+    word = "unwatched" if incident["kind"] == "host" else "not seen running"
+    ended = incident["running_at"] or (incident["closed_at"] if _is_well(incident) else None)
+    if ended:
+        return words.span(between(incident["opened_at"], ended))
+    since = words.span((now - _moment(incident["opened_at"])).total_seconds())
+    return f"for {since} now, {word} since {clock(incident['opened_at'])}"
+
+
+def _is_well(incident: Incident) -> bool:
+    return bool(incident["state"] == "resolved")
+
+
+def _tried(recoveries: Sequence[Mapping[str, Any]]) -> str:
+    last = recoveries[-1]
+    count = f"{len(recoveries)} attempts, the last" if len(recoveries) > 1 else "one attempt,"
+    state = words.ATTEMPTS.get(last["state"], f"is {last['state']}")
+    message = f": {last['message']}" if last["message"] else ""
+    return f"{count} by driver {last['driver']}, {state}{message}"
+
+
+# -- what comes next -----------------------------------------------------------------------------
+def _coming(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
+    state = incident["state"]
+    if incident["kind"] == "host":
+        if state == "open":
+            yield "next", "it ends by itself when the host's agent reports and sees its host again"
+    elif state == "recovering":
+        yield from _recovering(incident, now)
+    elif state == "pending":
+        what = "it is asked whether this was a failure, and if so it is recovered"
+        yield "next", f"{_when(incident['hold_until'], now)} {what}{_by(incident)}"
+    elif state == "held":
+        when = _when(incident["hold_until"], now, never="when somebody releases it,")
+        yield (
+            "next",
+            f"{when} it is looked at again, and recovered only if nothing stands in the way",
+        )
+    elif state == "silenced":
+        when = _when(incident["hold_until"], now, never="when the silence ends,")
+        yield "next", f"{when} it is looked at again, as if it had just failed"
+    elif state == "open":
+        yield "next", "nothing, until the instance runs again, fails anew, or somebody acts"
+    elif state == "failed":
+        yield "next", "nothing: somebody has to look. A new failure opens a new incident"
+
+
+def _by(incident: Incident) -> str:
+    told = plan(incident)
+    if not told:
+        return f" by policy {incident['policy']}" if incident["policy"] else ""
+    if not told["policy"]:
+        return "; but no policy matches, so nothing will act"
+    return f" by policy {told['policy']}: {steps_in_words(told['steps'])}"
+
+
+def _recovering(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
+    active = [one for one in incident["recoveries"] if one["state"] in ACTIVE]
+    if not active:
+        return
+    one = active[-1]
+    what = f"attempt {one['attempt']} of step {one['step'] + 1}, driver {one['driver']}"
+    if one["state"] == "requested":
+        yield "next", f"{_when(one['not_before'], now)} {what}, begins"
+    elif one["state"] == "running":
+        since = words.span((now - _moment(one["called_at"])).total_seconds())
+        yield "now", f"{what}, has been at work for {since}"
+        yield "engine", f"if it dies, another takes over {_when(one['lease_until'], now)[:-1]}"
+    else:
+        yield "now", f"{what}, has done its part; the instance must be seen running"
+        yield "until", _when(one["wait_until"], now)[:-1]
+    if told := plan(incident).get("steps"):
+        yield "if not", _after(told, one["step"], one["attempt"])
+
+
+def _after(steps: Sequence[Mapping[str, Any]], index: int, attempt: int) -> str:
+    """Return what follows if an attempt fails."""
+    if index < len(steps):
+        attempts = steps[index]["attempts"]
+        if attempts == WITHOUT_LIMIT:
+            return "the same is tried again, as often as it takes"
+        if attempt < attempts:
+            return f"attempt {attempt + 1} of {attempts} by the same driver"
+    for number, step in enumerate(steps[index + 1 :], start=index + 2):
+        if step["attempts"]:
+            return f"step {number} of {len(steps)}: driver {step['driver']}"
+    return "nothing is left to try, and it is given up"
+
+
+# -- times ---------------------------------------------------------------------------------------
+def _when(time: str | None, now: datetime.datetime, never: str = "later,") -> str:
+    """Return when something will be, to go before what."""
+    if not time:
+        return "soon,"
+    left = _moment(time) - now
+    if left > NEVER:
+        return never
+    if left.total_seconds() <= 0:
+        return "any moment now,"
+    return f"in {words.span(left.total_seconds())}, at {clock(time)},"
+
+
+def clock(time: str) -> str:
+    """Return a time of the API's as a person reads it."""
+    return f"{time[:19]}Z".replace("T", " ")
+
+
+def _moment(time: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(time)
+
+
+def between(earlier: str, later: str) -> float:
+    """Return the seconds between two times of the API."""
+    return (_moment(later) - _moment(earlier)).total_seconds()
