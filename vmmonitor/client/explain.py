@@ -51,7 +51,6 @@ def explained(incident: Mapping[str, Any], width: int, now: datetime.datetime) -
     yield from narrative.story(incident, width)
     if table := list(narrative.way(incident)):
         yield ""
-        yield f"HOW LONG IT TOOK{'since it happened':>29}   {'step':>12}"
         yield from table
     yield ""
     yield from narrative.facts(_more(incident), width)

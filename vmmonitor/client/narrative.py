@@ -157,18 +157,9 @@ def stops(incident: Incident) -> Iterator[tuple[str, float]]:
         for name in STOPS:
             if name in opening["data"]["stops_ms"]:
                 yield STOP_WORDS[name], opening["ms"] + opening["data"]["stops_ms"][name]
-    firsts = {
-        "judged to be a failure": _is_verdict,
-        "driver called": lambda line: _begins_call(line),
-    }
-    for what, is_it in firsts.items():
-        if found := next((line for line in timeline if is_it(line)), None):
-            yield what, found["ms"]
-    answers = [
-        line for line in timeline if "answer" in line["data"] and line["kind"] == "recovery"
-    ]
-    if answers:
-        yield f"driver {answers[-1]['data']['asked']} answered", answers[-1]["ms"]
+    if judged := next((line for line in timeline if _is_verdict(line)), None):
+        yield "judged to be a failure", judged["ms"]
+    yield from _calls(timeline)
     for what, name in (("seen running again", "running_at"), ("over", "closed_at")):
         if incident[name]:
             yield what, prospect.between(incident["opened_at"], incident[name]) * 1000
@@ -186,16 +177,28 @@ def _is_verdict(line: Line) -> bool:
     return line["kind"] == "question" and line["data"].get("verdict") == "failed"
 
 
-def _begins_call(line: Line) -> bool:
-    return line["kind"] == "recovery" and bool(line["data"].get("question"))
+def _calls(timeline: Sequence[Line]) -> Iterator[tuple[str, float]]:
+    """Yield when drivers were called, for the first and for the last time, and answered."""
+    told = [line for line in timeline if line["kind"] == "recovery"]
+    calls = [line for line in told if line["data"].get("question")]
+    for line in calls[:1]:
+        yield f"driver {line['data']['asked']} called", line["ms"]
+    for line in calls[1:][-1:]:
+        yield f"driver {line['data']['asked']} called last", line["ms"]
+    for line in [line for line in told if "answer" in line["data"]][-1:]:
+        yield f"driver {line['data']['asked']} answered", line["ms"]
 
 
 def way(incident: Incident) -> Iterator[str]:
     """Yield the lines of a table of the stops, with how long each took after the one before."""
+    found = sorted(stops(incident), key=lambda stop: stop[1])
+    size = max([len(what) for what, _ in found], default=0)
+    if found:
+        yield f"{'HOW LONG IT TOOK':{size + 2}}  {'in all':>13}  {'of that':>13}"
     last = 0.0
-    for what, ms in stops(incident):
-        yield f"  {what:30} {words.since(ms):>13}  {words.since(max(0.0, ms - last)):>13}"
-        last = max(ms, last)
+    for what, ms in found:
+        yield f"  {what:{size}}  {words.since(ms):>13}  {words.since(ms - last):>13}"
+        last = ms
 
 
 # -- a page --------------------------------------------------------------------------------------

@@ -34,11 +34,11 @@ def standing(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
     """
     yield "cause", _cause(incident)
     if incident["reason"]:
-        yield "reason", incident["reason"]
+        yield "why so", incident["reason"]
     if down := _downtime(incident, now):
         yield "down", down
-    if incident["recoveries"]:
-        yield "tried", _tried(incident["recoveries"])
+    if tried := _tried(incident):
+        yield "tried", tried
     yield from _coming(incident, now)
 
 
@@ -85,9 +85,14 @@ def _is_well(incident: Incident) -> bool:
     return bool(incident["state"] == "resolved")
 
 
-def _tried(recoveries: Sequence[Mapping[str, Any]]) -> str:
-    last = recoveries[-1]
-    count = f"{len(recoveries)} attempts, the last" if len(recoveries) > 1 else "one attempt,"
+def _tried(incident: Incident) -> str:
+    """Return what was done that has an end; what has none is told as what comes next."""
+    ended = [one for one in incident["recoveries"] if one["state"] not in ACTIVE]
+    if not ended:
+        by_itself = _is_well(incident) and incident["kind"] != "host"
+        return "nothing: it came right without vmmonitor" if by_itself else ""
+    last = ended[-1]
+    count = f"{len(ended)} attempts; the last," if len(ended) > 1 else "one attempt,"
     state = words.ATTEMPTS.get(last["state"], f"is {last['state']}")
     message = f": {last['message']}" if last["message"] else ""
     return f"{count} by driver {last['driver']}, {state}{message}"
@@ -133,18 +138,28 @@ def _recovering(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
     if not active:
         return
     one = active[-1]
-    what = f"attempt {one['attempt']} of step {one['step'] + 1}, driver {one['driver']}"
+    steps = plan(incident).get("steps", ())
+    what = f"driver {one['driver']}, {_numbered(steps, one['step'], one['attempt'])}"
     if one["state"] == "requested":
-        yield "next", f"{_when(one['not_before'], now)} {what}, begins"
+        yield "next", f"{_when(one['not_before'], now)} {what}"
     elif one["state"] == "running":
         since = words.span((now - _moment(one["called_at"])).total_seconds())
         yield "now", f"{what}, has been at work for {since}"
         yield "engine", f"if it dies, another takes over {_when(one['lease_until'], now)[:-1]}"
     else:
-        yield "now", f"{what}, has done its part; the instance must be seen running"
-        yield "until", _when(one["wait_until"], now)[:-1]
-    if told := plan(incident).get("steps"):
-        yield "if not", _after(told, one["step"], one["attempt"])
+        yield "now", f"{what}, has done its part: {one['message']}"
+        yield "until", f"the instance must be seen running {_when(one['wait_until'], now)[:-1]}"
+    if steps:
+        yield "if not", _after(steps, one["step"], one["attempt"])
+
+
+def _numbered(steps: Sequence[Mapping[str, Any]], index: int, attempt: int) -> str:
+    """Return which step and attempt it is, of how many as far as that is known."""
+    if index >= len(steps):
+        return f"step {index + 1}, attempt {attempt}"
+    often = steps[index]["attempts"]
+    of = ", of any number" if often == WITHOUT_LIMIT else f" of {often}"
+    return f"step {index + 1} of {len(steps)}, attempt {attempt}{of}"
 
 
 def _after(steps: Sequence[Mapping[str, Any]], index: int, attempt: int) -> str:
