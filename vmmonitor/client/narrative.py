@@ -65,7 +65,7 @@ def _told(line: Line, before: Line | None) -> list[tuple[str, str]]:
     """Return (what it is, text) of a line, in one or two parts."""
     tell = TOLD.get(line["kind"])
     told = tell(line, before) if tell else []
-    return told or [(line["kind"], line["message"])]
+    return told or [(OTHER.get(line["kind"], line["kind"]), line["message"])]
 
 
 def _of_event(line: Line, before: Line | None) -> list[tuple[str, str]]:
@@ -78,19 +78,20 @@ def _of_event(line: Line, before: Line | None) -> list[tuple[str, str]]:
 def _of_hold(line: Line, before: Line | None) -> list[tuple[str, str]]:
     data = line["data"]
     if not isinstance(data.get("steps"), list):
-        return [("policy", line["message"])]
+        return [("held", line["message"])]
     if not data["policy"]:
         return [("policy", "no policy matches, so nothing will act")]
     hold = f"nothing is done for {data['hold']:g} s" if data["hold"] else "it acts at once"
     steps = prospect.steps_in_words(data["steps"])
-    return [("policy", f"{data['policy']} applies: {hold}; then {steps}")]
+    tried_out = "; all of it is only tried out (dry run)" if data.get("dry_run") else ""
+    return [("policy", f"{data['policy']} applies: {hold}; then {steps}{tried_out}")]
 
 
 def _of_question(line: Line, before: Line | None) -> list[tuple[str, str]]:
     data = line["data"]
     if not data.get("asked"):
         return [("asked", line["message"])]
-    took = f" (after {words.span(data['ms'] / 1000)})" if data.get("ms") else ""
+    took = f" (after {words.span(data['ms'] / 1000)})" if data["ms"] >= 1 else ""
     return [
         ("asked", f"{data['asked']}, {data['question']}"),
         ("answer", f"{data['answer']}{took}, so the verdict is: {data['verdict']}"),
@@ -115,7 +116,7 @@ def _of_recovery(line: Line, before: Line | None) -> list[tuple[str, str]]:
     if data.get("question"):
         return [("asked", _called(data))]
     if "answer" in data:
-        took = f" (after {words.span(data['ms'] / 1000)})" if data.get("ms") else ""
+        took = f" (after {words.span(data['ms'] / 1000)})" if data.get("ms", 0) >= 1 else ""
         return [("answer", f"{data['said']}{took}{_then(data)}")]
     if "said" in data:
         return [("result", f"{data['said']}; so the attempt {words.ATTEMPTS[data['state']]}")]
@@ -138,6 +139,9 @@ def _then(data: Mapping[str, Any]) -> str:
         return f"; it must be seen running within {data['wait']:g} s"
     return f"; so the attempt {words.ATTEMPTS[data['state']]}"
 
+
+#: What lines of other kinds are called.
+OTHER = {"decision": "decided"}
 
 #: Kind of a line -> what tells it.
 TOLD = {
@@ -194,7 +198,7 @@ def way(incident: Incident) -> Iterator[str]:
     found = sorted(stops(incident), key=lambda stop: stop[1])
     size = max([len(what) for what, _ in found], default=0)
     if found:
-        yield f"{'HOW LONG IT TOOK':{size + 2}}  {'in all':>13}  {'of that':>13}"
+        yield f"{'HOW LONG IT TOOK':{size + 2}}  {'in all':>13}  {'by itself':>13}"
     last = 0.0
     for what, ms in found:
         yield f"  {what:{size}}  {words.since(ms):>13}  {words.since(ms - last):>13}"
@@ -215,4 +219,5 @@ def _wrapped(head: str, text: str, width: int) -> Iterator[str]:
         max(width, NARROW) - 1,
         initial_indent=f"{head} ",
         subsequent_indent=" " * (len(head) + 1),
+        break_on_hyphens=False,
     ) or [head.rstrip()]

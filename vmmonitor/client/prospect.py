@@ -12,19 +12,24 @@ Line = tuple[str, str]
 
 ACTIVE = ("requested", "running", "waiting")
 WITHOUT_LIMIT = -1
+#: Kind of an incident -> what goes on as long as it does.
+ABSENT = {"instance": "not seen running", "host": "not watched"}
+#: What the headline says already.
+RUNS_AGAIN = "the instance runs again"
 #: A time further away than this stands for never.
 NEVER = datetime.timedelta(days=366)
 
 
 def headline(incident: Incident) -> str:
     """Return in one sentence how it stands."""
-    if incident["kind"] == "host":
-        state = words.HOST.get(incident["state"], f"is {incident['state']}.")
-        return f"Host {incident['host']} {state}"
+    kind, state = incident["kind"], incident["state"]
+    states = {"host": words.HOST, "storm": words.STORM}.get(kind, words.INSTANCE)
     instance = incident["instance"]
     who = instance["name"] or instance["hypervisor_name"] or instance["uuid"]
-    state = words.INSTANCE.get(incident["state"], f"is {incident['state']}.")
-    return f"Instance {who} {state}"
+    subject = f"Instance {who}" if who else f"{kind.capitalize()} of host {incident['host']}"
+    if kind == "host":
+        subject = f"Host {incident['host']}"
+    return f"{subject} {states.get(state, f'is {state}.')}"
 
 
 def standing(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
@@ -33,8 +38,10 @@ def standing(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
     :param now: the client's clock.
     """
     yield "cause", _cause(incident)
-    if incident["reason"]:
+    if not incident["reason"].startswith(RUNS_AGAIN):
         yield "why so", incident["reason"]
+    if by := words.HELD_BY.get(incident.get("held_by", "")):
+        yield "held by", by
     if down := _downtime(incident, now):
         yield "down", down
     if tried := _tried(incident):
@@ -55,14 +62,16 @@ def plan(incident: Incident) -> Mapping[str, Any]:
 
 def steps_in_words(steps: Sequence[Mapping[str, Any]]) -> str:
     """Return what a policy would try, in order."""
-    tried = [f"{one['driver']} ({_often(one['attempts'])})" for one in steps if one["attempts"]]
+    tried = [f"{one['driver']} ({_often(one)})" for one in steps if one["attempts"]]
     return ", then ".join(tried) if tried else "nothing is done"
 
 
-def _often(attempts: int) -> str:
-    if attempts == WITHOUT_LIMIT:
+def _often(step: Mapping[str, Any]) -> str:
+    if step.get("dry_run"):
+        return "only tried out"
+    if step["attempts"] == WITHOUT_LIMIT:
         return "until it works"
-    return "once" if attempts == 1 else f"at most {attempts} times"
+    return "once" if step["attempts"] == 1 else f"at most {step['attempts']} times"
 
 
 def _cause(incident: Incident) -> str:
@@ -71,9 +80,9 @@ def _cause(incident: Incident) -> str:
 
 
 def _downtime(incident: Incident, now: datetime.datetime) -> str:
-    if incident["state"] == "ignored":
+    if incident["state"] == "ignored" or incident["kind"] not in ABSENT:
         return ""
-    word = "unwatched" if incident["kind"] == "host" else "not seen running"
+    word = ABSENT[incident["kind"]]
     ended = incident["running_at"] or (incident["closed_at"] if _is_well(incident) else None)
     if ended:
         return words.span(between(incident["opened_at"], ended))
@@ -89,7 +98,7 @@ def _tried(incident: Incident) -> str:
     """Return what was done that has an end; what has none is told as what comes next."""
     ended = [one for one in incident["recoveries"] if one["state"] not in ACTIVE]
     if not ended:
-        by_itself = _is_well(incident) and incident["kind"] != "host"
+        by_itself = _is_well(incident) and incident["kind"] == "instance"
         return "nothing: it came right without vmmonitor" if by_itself else ""
     last = ended[-1]
     count = f"{len(ended)} attempts; the last," if len(ended) > 1 else "one attempt,"
@@ -101,8 +110,8 @@ def _tried(incident: Incident) -> str:
 # -- what comes next -----------------------------------------------------------------------------
 def _coming(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
     state = incident["state"]
-    if incident["kind"] == "host":
-        if state == "open":
+    if incident["kind"] != "instance":
+        if incident["kind"] == "host" and state == "open":
             yield "next", "it ends by itself when the host's agent reports and sees its host again"
     elif state == "recovering":
         yield from _recovering(incident, now)

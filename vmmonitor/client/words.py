@@ -98,6 +98,23 @@ HOST = {
     "open": "IS NOT WATCHED: what fails there now is not seen.",
     "resolved": "is over: its host was not watched for a while.",
 }
+STORM = {
+    "open": "goes on.",
+    "held": "goes on: its instances wait for its end, or for somebody to release them.",
+    "resolved": "is over.",
+}
+
+#: Why an incident is held or silenced.
+HELD_BY = {
+    "unknown": "nobody who was asked can tell whether it failed",
+    "silence": "a silence of an operator",
+    "maintenance": "the maintenance of its host",
+    "storm": "the storm fuse: too many failed at once",
+    "budget": "its budget: it was recovered too often of late",
+    "flapping": "its comings and goings: it fails again and again",
+    "turn": "the queue: others are recovered first",
+    "operator": "an operator",
+}
 
 
 def event(type: str, detail: str, attributes: Mapping[str, Any]) -> str:

@@ -14,6 +14,9 @@ from vmmonitor.model.incident import Verdict
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy, PolicyStep
 
+#: Microseconds from which on a line says how long an answer took.
+TOLD = 1000
+
 
 # -- the expectation ---------------------------------------------------------------------------
 def answered(verdict: Verdict, expectation: Expectation, took: int) -> Verdict:
@@ -33,7 +36,7 @@ def message(verdict: Verdict) -> str:
     """Return a question and its answer as one line."""
     if not verdict.asked:
         return f"{verdict.word}: {verdict.reason}"
-    took = f" ({verdict.took / 1000:,.1f} ms)" if verdict.took else ""
+    took = f" ({verdict.took / 1000:,.0f} ms)" if verdict.took >= TOLD else ""
     asked = f"asked {verdict.asked} {verdict.question}"
     return f"{asked}: {verdict.reason} -> {verdict.word}{took}"
 
@@ -52,14 +55,8 @@ def data(verdict: Verdict) -> dict[str, Any]:
 # -- the policy --------------------------------------------------------------------------------
 def plan(policy: Policy | None, event: Event) -> dict[str, Any]:
     """Return what a policy would do about the event that chose it, as it was in force then."""
-    if policy is None:
-        return {"event_id": event.event_id, "policy": "", "hold": 0.0, "steps": []}
-    return {
-        "event_id": event.event_id,
-        "policy": policy.name,
-        "hold": policy.hold,
-        "steps": [dataclasses.asdict(step) for step in policy.steps],
-    }
+    told = dataclasses.asdict(policy or Policy(name=""))
+    return {"event_id": event.event_id, "policy": told.pop("name"), **told}
 
 
 def next_attempt(step: PolicyStep, attempt: int, delay: float) -> str:

@@ -126,7 +126,7 @@ def of_policies(
     :param policy: what would apply; None if none would.
     """
     new_name = policy.name if policy else ""
-    now: dict[str, Any] = dataclasses.asdict(policy) if policy else {"hold": 0.0, "steps": ()}
+    now: dict[str, Any] = dataclasses.asdict(policy or Policy(name=""))
     if told is None:
         # What it was to do is not known: so that nothing differs but the name.
         action = _action(now["steps"])
@@ -158,7 +158,7 @@ def _plan(told: Mapping[str, Any]) -> str:
 def _changes(told: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
     """Return what differs between two plans of one name, each with its own value."""
     changed = [
-        *_differing("hold", told["hold"], now["hold"]),
+        *_differing("", {**told, "steps": ()}, {**now, "steps": ()}),
         *_differing("step", list(told["steps"]), list(now["steps"])),
     ]
     return (
@@ -172,7 +172,7 @@ def _differing(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in old:
             if name in new:
-                yield from _differing(f"{path} {name}", old[name], new[name])
+                yield from _differing(f"{path} {name}".strip(), old[name], new[name])
     elif isinstance(old, list) and isinstance(new, list):
         for number in range(max(len(old), len(new))):
             pair = (old[number : number + 1], new[number : number + 1])
