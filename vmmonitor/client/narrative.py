@@ -64,7 +64,11 @@ def _grouped(timeline: Sequence[Line]) -> Iterator[tuple[Line, int]]:
 def _told(line: Line, before: Line | None) -> list[tuple[str, str]]:
     """Return (what it is, text) of a line, in one or two parts."""
     tell = TOLD.get(line["kind"])
-    told = tell(line, before) if tell else []
+    try:
+        told = tell(line, before) if tell else []
+    except (KeyError, TypeError):
+        # Of another version: its message tells it as well.
+        told = []
     return told or [(OTHER.get(line["kind"], line["kind"]), line["message"])]
 
 
@@ -91,7 +95,7 @@ def _of_question(line: Line, before: Line | None) -> list[tuple[str, str]]:
     data = line["data"]
     if not data.get("asked"):
         return [("asked", line["message"])]
-    took = f" (after {words.span(data['ms'] / 1000)})" if data["ms"] >= 1 else ""
+    took = f" (after {words.span(data['ms'] / 1000)})" if data.get("ms", 0) >= 1 else ""
     return [
         ("asked", f"{data['asked']}, {data['question']}"),
         ("answer", f"{data['answer']}{took}, so the verdict is: {data['verdict']}"),
