@@ -69,7 +69,8 @@ def _told(line: Line, before: Line | None) -> list[tuple[str, str]]:
     except (KeyError, TypeError):
         # Of another version: its message tells it as well.
         told = []
-    return told or [(OTHER.get(line["kind"], line["kind"]), line["message"])]
+    kind = str(line["kind"])
+    return told or [(OTHER.get(kind, kind), line["message"])]
 
 
 def _of_event(line: Line, before: Line | None) -> list[tuple[str, str]]:
@@ -145,7 +146,7 @@ def _then(data: Mapping[str, Any]) -> str:
 
 
 #: What lines of other kinds are called.
-OTHER = {"decision": "decided"}
+OTHER: Mapping[str, str] = {"decision": "decided", "action": "by hand"}
 
 #: Kind of a line -> what tells it.
 TOLD = {

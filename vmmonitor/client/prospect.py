@@ -29,7 +29,14 @@ def headline(incident: Incident) -> str:
     subject = f"Instance {who}" if who else f"{kind.capitalize()} of host {incident['host']}"
     if kind == "host":
         subject = f"Host {incident['host']}"
+    if kind == "instance" and state == "resolved" and not _runs(incident):
+        return f"{subject} {words.SETTLED}"
     return f"{subject} {states.get(state, f'is {state}.')}"
+
+
+def _runs(incident: Incident) -> bool:
+    """Tell whether the instance was seen running, and not only its incident ended."""
+    return bool(incident["running_at"]) or incident["reason"].startswith(RUNS_AGAIN)
 
 
 def standing(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
@@ -47,17 +54,19 @@ def standing(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
     if tried := _tried(incident):
         yield "tried", tried
     yield from _coming(incident, now)
+    if incident["kind"] == "instance":
+        yield from _by_hand(incident)
 
 
 def plan(incident: Incident) -> Mapping[str, Any]:
-    """Return the plan of the policy that applies, as it was in force when it was chosen; empty if
-    the time line does not tell it."""
+    """Return the plan of the policy that applies, as it was in force when an event chose it; empty
+    if the time line does not tell it, or an operator chose another one."""
     plans = [
         line["data"]
         for line in incident["timeline"]
         if line["kind"] == "hold" and isinstance(line["data"].get("steps"), list)
     ]
-    return plans[-1] if plans else {}
+    return plans[-1] if plans and plans[-1]["policy"] == incident["policy"] else {}
 
 
 def steps_in_words(steps: Sequence[Mapping[str, Any]]) -> str:
@@ -99,7 +108,7 @@ def _tried(incident: Incident) -> str:
     ended = [one for one in incident["recoveries"] if one["state"] not in ACTIVE]
     if not ended:
         by_itself = _is_well(incident) and incident["kind"] == "instance"
-        return "nothing: it came right without vmmonitor" if by_itself else ""
+        return "nothing: no driver was called" if by_itself else ""
     last = ended[-1]
     count = f"{len(ended)} attempts; the last," if len(ended) > 1 else "one attempt,"
     state = words.ATTEMPTS.get(last["state"], f"is {last['state']}")
@@ -183,6 +192,24 @@ def _after(steps: Sequence[Mapping[str, Any]], index: int, attempt: int) -> str:
         if step["attempts"]:
             return f"step {number} of {len(steps)}: driver {step['driver']}"
     return "nothing is left to try, and it is given up"
+
+
+def _by_hand(incident: Incident) -> Iterator[Line]:
+    """Yield what an operator can do."""
+    ident, state = incident["incident_id"], incident["state"]
+    active = [one for one in incident["recoveries"] if one["state"] in ACTIVE]
+    if state in ("pending", "held", "silenced"):
+        yield "you can", f"let it go on now: vmmonitor incident release {ident}"
+    if state in ("held", "silenced", "failed"):
+        yield "you can", f"have it recovered in spite of that: vmmonitor incident recover {ident}"
+    if state == "open":
+        name = "" if any(step["attempts"] for step in plan(incident).get("steps", ())) else "NAME"
+        by = f" --policy {name}" if name else ""
+        yield "you can", f"have it recovered: vmmonitor incident recover {ident}{by}"
+    if state in ("open", "held"):
+        yield "you can", f"call it settled: vmmonitor incident resolve {ident}"
+    if state == "recovering" and active:
+        yield "you can", f"stop that: vmmonitor recovery cancel {active[-1]['recovery_id']}"
 
 
 # -- times ---------------------------------------------------------------------------------------

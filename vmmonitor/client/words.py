@@ -94,6 +94,8 @@ INSTANCE = {
     "ignored": "is left alone: this was no failure, or there is nothing left to recover.",
     "resolved": "runs again.",
 }
+#: The same where nobody saw the instance run again.
+SETTLED = "is settled: its incident is over."
 HOST = {
     "open": "IS NOT WATCHED: what fails there now is not seen.",
     "resolved": "is over: its host was not watched for a while.",

@@ -22,9 +22,13 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OPTIONS = (
     ("engine", "expectation", "who is asked whether it failed"),
     ("recovery", "ask_again", "seconds after which that is asked again if nobody can tell"),
+    ("recovery", "unknown_limit", "seconds after which a person is told that nobody can"),
+    ("recovery", "dry_run", "whether everything is only tried out"),
     ("recovery", "workers", "recoveries that one engine runs at once"),
     ("recovery", "lease", "seconds after which another engine goes on with one"),
 )
+#: Groups of which every option is told, where they are known: what may keep an incident waiting.
+LIMITING = ("limits", "storm")
 NOVA = (
     ("nova", "metadata_key", "key of the server's metadata that opts in or out"),
     ("nova", "recover_by_default", "whether a server without it is recovered"),
@@ -86,6 +90,9 @@ def _explained(
     nova = NOVA if conf.engine.expectation == "nova" else ()
     for group, option, meaning in (*OPTIONS, *nova):
         yield f"   [{group}] {option} = {conf[group][option]}: {meaning}"
+    for group in LIMITING:
+        for option, value in conf[group].items() if group in conf else ():
+            yield f"   [{group}] {option} = {value}"
 
 
 def _check(incident: Incident, event_id: str) -> None:

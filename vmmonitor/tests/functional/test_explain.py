@@ -135,7 +135,7 @@ class ExplainCase(base.EngineCase):
         self.store(delivery())
         self.store(delivery(RUNS))
         self.assert_told(
-            "Instance web runs again.", "tried nothing: it came right without vmmonitor"
+            "Instance web runs again.", "down 0 ms tried nothing: no driver was called"
         )
 
     def test_nobody_knows(self):

@@ -33,6 +33,7 @@ def line(kind: str, message: str, **data: Any) -> dict[str, Any]:
 def recovery(state: str, **fields: Any) -> dict[str, Any]:
     known = {"driver": "libvirt", "step": 0, "attempt": 1, "message": "", "state": state}
     times = {name: None for name in ("not_before", "called_at", "lease_until", "wait_until")}
+    known |= {"recovery_id": "7"}
     return {**known, **times, **fields}
 
 
@@ -107,6 +108,15 @@ class TestHeadline(unittest.TestCase):
             self.assertNotIn(f"is {state}.", prospect.headline(incident(state)))
             self.assertIn(state, words.CAME_TO)
 
+    def test_of_one_that_an_operator_resolved(self):
+        settled = incident("resolved", reason="resolved by ada (storage is back)")
+        self.assertEqual(
+            "Instance web is settled: its incident is over.", prospect.headline(settled)
+        )
+        for fields in ({"running_at": BEGAN}, {"reason": "the instance runs again"}):
+            told = prospect.headline(incident("resolved", **fields))
+            self.assertEqual("Instance web runs again.", told)
+
     def test_of_a_state_that_is_new(self):
         self.assertEqual("Instance web is new.", prospect.headline(incident("new")))
 
@@ -163,13 +173,43 @@ class TestNext(unittest.TestCase):
         self.assertIn("when the host's agent", standing(kind="host", state="open")["next"])
 
 
+class TestByHand(unittest.TestCase):
+    def commands(self, state: str, **fields: Any) -> list[str]:
+        told = prospect.standing(incident(state, **fields), NOW)
+        return [text.partition("vmmonitor ")[2] for title, text in told if title == "you can"]
+
+    def test_what_an_operator_can_do(self):
+        busy = recovery("waiting", wait_until=at(5), recovery_id="77")
+        for state, expected in (
+            ("pending", ["incident release 9"]),
+            ("held", ["incident release 9", "incident recover 9", "incident resolve 9"]),
+            ("silenced", ["incident release 9", "incident recover 9"]),
+            ("open", ["incident recover 9", "incident resolve 9"]),
+            ("failed", ["incident recover 9"]),
+            ("recovering", ["recovery cancel 77"]),
+            ("resolved", []),
+            ("ignored", []),
+        ):
+            recoveries = [busy] if state == "recovering" else []
+            self.assertEqual(expected, self.commands(state, recoveries=recoveries), state)
+
+    def test_where_the_policy_does_not_act_another_one_has_to_be_named(self):
+        told = self.commands("open", timeline=[hold(steps=[])])
+        self.assertEqual("incident recover 9 --policy NAME", told[0])
+
+    def test_a_policy_that_an_operator_chose_has_no_plan(self):
+        self.assertEqual({}, prospect.plan(incident(policy="gentle")))
+
+
 class TestStory(unittest.TestCase):
     def told(self, *lines: dict[str, Any]) -> list[str]:
         return list(narrative.story(incident(timeline=lines), 100))[2:]
 
     def test_a_line_that_somebody_else_wrote_says_what_it_always_said(self):
         (told,) = self.told(line("action", "ada released it: the storage is back"))
-        self.assertTrue(told.endswith("action    ada released it: the storage is back"), told)
+        self.assertTrue(told.endswith("by hand   ada released it: the storage is back"), told)
+        (told,) = self.told(line("rumour", "it is the storage"))
+        self.assertTrue(told.endswith("rumour    it is the storage"), told)
 
     def test_lines_of_an_older_engine(self):
         for kind, label in (

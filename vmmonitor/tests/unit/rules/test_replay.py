@@ -82,6 +82,12 @@ class TestPolicies(unittest.TestCase):
         before, after = replay.of_policies("restart", told, RESTART)
         self.assertEqual(before, after)
 
+    def test_options_of_a_driver(self):
+        step = PolicyStep(driver="libvirt", options={"how": "hard"})
+        new = dataclasses.replace(RESTART, steps=(step,))
+        self.assert_details("step 1 options {}", "step 1 options {'how': 'hard'}", new)
+        self.assert_same(new, new)
+
     def test_dry_run(self):
         new = dataclasses.replace(RESTART, dry_run=True)
         self.assert_details("dry_run False", "dry_run True", new)
