@@ -92,9 +92,10 @@ def _downtime(incident: Incident, now: datetime.datetime) -> str:
     if incident["state"] == "ignored" or incident["kind"] not in ABSENT:
         return ""
     word = ABSENT[incident["kind"]]
-    ended = incident["running_at"] or (incident["closed_at"] if _is_well(incident) else None)
-    if ended:
-        return words.span(between(incident["opened_at"], ended))
+    if _is_well(incident):
+        ended = incident["running_at"] or incident["closed_at"]
+        known = incident["kind"] == "host" or _runs(incident)
+        return words.span(between(incident["opened_at"], ended)) if known else ""
     since = words.span((now - _moment(incident["opened_at"])).total_seconds())
     return f"for {since} now, {word} since {clock(incident['opened_at'])}"
 
@@ -148,7 +149,8 @@ def _by(incident: Incident) -> str:
         return f" by policy {incident['policy']}" if incident["policy"] else ""
     if not told["policy"]:
         return "; but no policy matches, so nothing will act"
-    return f" by policy {told['policy']}: {steps_in_words(told['steps'])}"
+    tried_out = ", only tried out (dry run)" if told.get("dry_run") else ""
+    return f" by policy {told['policy']}: {steps_in_words(told['steps'])}{tried_out}"
 
 
 def _recovering(incident: Incident, now: datetime.datetime) -> Iterator[Line]:

@@ -142,7 +142,7 @@ class Sorting:
             event_id=event.event_id,
             rule=delivery.decision.rule,
         )
-        self._note(incident, "hold", _hold_message(policy), **questions.plan(policy, event))
+        self._note(incident, "hold", _hold_message(policy), **questions.chosen(policy, event))
         return incident.incident_id
 
     def _learn_cause(self, case: Case, delivery: Delivery) -> None:
@@ -173,7 +173,7 @@ class Sorting:
         message = f"{word} says {delivery.decision.action}"
         self._note(case.incident, "decision", message, event_id=event.event_id)
         if wanted:
-            told = questions.plan(policy, event)
+            told = questions.chosen(policy, event)
             self._note(case.incident, "hold", _hold_message(policy), **told)
 
     def _follow_to(self, case: Case, event: Event) -> None:
@@ -206,7 +206,7 @@ class Sorting:
             return
         case.held = True
         message = f"{event.cause} followed: {_hold_message(policy)}"
-        self._note(case.incident, "hold", message, **questions.plan(policy, event))
+        self._note(case.incident, "hold", message, **questions.chosen(policy, event))
 
     def _is_worth_another_look(self, incident: Incident, policy: Policy) -> bool:
         """Tell whether a failure is not just one more event of the one that was acted upon."""

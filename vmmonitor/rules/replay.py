@@ -9,6 +9,7 @@ from typing import Any
 from vmmonitor.model import event as events
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.incident import Step
+from vmmonitor.rules import plan
 from vmmonitor.rules.filters import Filters
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy
 
@@ -126,7 +127,7 @@ def of_policies(
     :param policy: what would apply; None if none would.
     """
     new_name = policy.name if policy else ""
-    now: dict[str, Any] = dataclasses.asdict(policy or Policy(name=""))
+    now = plan.of(policy)
     if told is None:
         # What it was to do is not known: so that nothing differs but the name.
         action = _action(now["steps"])
@@ -159,7 +160,7 @@ def _changes(told: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]
     """Return what differs between two plans of one name, each with its own value."""
     changed = [
         *_differing("", {**told, "steps": ()}, {**now, "steps": ()}),
-        *_differing("step", list(told["steps"]), list(now["steps"])),
+        *_differing("step", told["steps"], now["steps"]),
     ]
     return (
         ", ".join(f"{path} {old}" for path, old, _ in changed),
@@ -168,9 +169,8 @@ def _changes(told: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]
 
 
 def _differing(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (where, old, new); what only one of two mappings has is of another version, except
-    the options of a driver, which are whatever an operator wrote."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping) and not path.endswith("options"):
+    """Yield (where, old, new); what only one of two mappings has is of another version."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in old:
             if name in new:
                 yield from _differing(f"{path} {name}".strip(), old[name], new[name])

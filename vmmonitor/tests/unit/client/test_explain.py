@@ -113,6 +113,7 @@ class TestHeadline(unittest.TestCase):
         self.assertEqual(
             "Instance web is settled: its incident is over.", prospect.headline(settled)
         )
+        self.assertNotIn("down", dict(prospect.standing(settled, NOW)))
         for fields in ({"running_at": BEGAN}, {"reason": "the instance runs again"}):
             told = prospect.headline(incident("resolved", **fields))
             self.assertEqual("Instance web runs again.", told)

@@ -65,14 +65,14 @@ class TestVerdict(unittest.TestCase):
 class TestPlan(unittest.TestCase):
     def test_it_is_the_policy(self):
         event = samples.stored().event
-        told = json.loads(json.dumps(questions.plan(POLICY, event)))
+        told = json.loads(json.dumps(questions.chosen(POLICY, event)))
         self.assertEqual((event.event_id, "restart", 2.0), tuple(told.values())[:3])
         self.assertEqual(["a", "b"], [step["driver"] for step in told["steps"]])
         self.assertEqual(2.0, told["steps"][0]["backoff"]["initial"])
 
     def test_of_no_policy(self):
-        told = questions.plan(None, samples.stored().event)
-        self.assertEqual(("", 0.0, ()), (told["policy"], told["hold"], told["steps"]))
+        told = questions.chosen(None, samples.stored().event)
+        self.assertEqual(("", 0.0, []), (told["policy"], told["hold"], told["steps"]))
 
     def test_what_comes_next(self):
         step = PolicyStep(driver="a", attempts=3)
