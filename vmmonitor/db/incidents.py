@@ -367,3 +367,7 @@ def _key(kind: str, name: str) -> str:
 def _incident(row: sa.Row[Any]) -> Incident:
     columns = row._mapping
     return Incident(instance=rows.instance(columns), **rows.fields(Incident, columns))
+
+
+#: The same for others of this room.
+from_row = _incident
