@@ -11,7 +11,7 @@ import webob.dec
 from oslo_config import cfg
 
 from vmmonitor.api import errors
-from vmmonitor.api.handlers import agent, event, evidence, incident, recovery, root
+from vmmonitor.api.handlers import agent, event, evidence, incident, recovery, root, silence
 from vmmonitor.api.request import Request
 from vmmonitor.db import session
 
@@ -28,6 +28,8 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/incidents/{incident_id}": {"GET": incident.show},
     "/v1/recoveries": {"GET": recovery.index},
     "/v1/recoveries/{recovery_id}": {"GET": recovery.show},
+    "/v1/silences": {"GET": silence.index, "POST": silence.create},
+    "/v1/silences/{silence_id}": {"GET": silence.show, "DELETE": silence.expire},
     "/v1/agents": {"GET": agent.index},
     "/v1/agents/{host}": {"GET": agent.show},
 }
