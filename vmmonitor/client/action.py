@@ -21,12 +21,11 @@ REQUESTED = "requested"
 REFUSED = "refused"
 
 
-def _span(text: str) -> float:
-    try:
-        return columns.seconds(text)
-    except ValueError:
-        detail = f"{text!r} is no time span such as 90s, 30m, 1h or 7d"
-        raise argparse.ArgumentTypeError(detail) from None
+def _span(text: str) -> int:
+    seconds = columns.span(text)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time span such as 90s, 30m, 1h or 7d")
+    return seconds
 
 
 class Do(base.Write):

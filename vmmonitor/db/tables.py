@@ -268,6 +268,25 @@ GATES = _table(
     sa.UniqueConstraint("name"),
 )
 
+SILENCES = _table(
+    "silences",
+    _id(),
+    _text("silence_id", 64),
+    _json("match"),
+    _text("author"),
+    _long("comment"),
+    _number("starts_at"),
+    _number("ends_at"),
+    _number("created_at"),
+    _number("expired_at", nullable=True),
+    _text("expired_by"),
+    sa.UniqueConstraint("silence_id"),
+    sa.Index(None, "ends_at"),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "starts_at"),
+    sa.Index(None, "author", "created_at"),
+)
+
 AGENTS = _table(
     "agents",
     _id(),

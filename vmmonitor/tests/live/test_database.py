@@ -25,6 +25,7 @@ from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 
 
 @functools.cache
@@ -136,6 +137,10 @@ class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
     pass
 
 
+class TestMariaDBSilences(SilencesContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBPages(PagesContract, OnMariaDB):
     pass
 
@@ -177,6 +182,10 @@ class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLSilences(SilencesContract, OnPostgreSQL):
     pass
 
 

@@ -23,6 +23,7 @@ from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 from vmmonitor.tests.functional.db.race import race
 
 
@@ -75,6 +76,10 @@ class TestAgents(AgentsContract, OnSQLite):
 
 
 class TestMismatches(MismatchesContract, OnSQLite):
+    pass
+
+
+class TestSilences(SilencesContract, OnSQLite):
     pass
 
 
