@@ -89,7 +89,8 @@ def _explained(
     yield "what else matters, as this machine is configured:"
     nova = NOVA if conf.engine.expectation == "nova" else ()
     for group, option, meaning in (*OPTIONS, *nova):
-        yield f"   [{group}] {option} = {conf[group][option]}: {meaning}"
+        if option in conf[group]:
+            yield f"   [{group}] {option} = {conf[group][option]}: {meaning}"
     for group in LIMITING:
         for option, value in conf[group].items() if group in conf else ():
             yield f"   [{group}] {option} = {value}"

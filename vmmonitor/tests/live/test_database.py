@@ -19,6 +19,7 @@ from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
+from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
@@ -121,7 +122,7 @@ class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
 
-class TestMariaDBIncidents(IncidentsContract, OnMariaDB):
+class TestMariaDBIncidents(HistoryContract, IncidentsContract, OnMariaDB):
     pass
 
 
@@ -169,7 +170,7 @@ class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
     pass
 
 
-class TestPostgreSQLIncidents(IncidentsContract, OnPostgreSQL):
+class TestPostgreSQLIncidents(HistoryContract, IncidentsContract, OnPostgreSQL):
     pass
 
 

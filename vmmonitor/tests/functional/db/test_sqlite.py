@@ -17,6 +17,7 @@ from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
+from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
@@ -63,7 +64,7 @@ class TestEvidence(EvidenceContract, OnSQLite):
             self.assertNotIn(word, told)
 
 
-class TestIncidents(IncidentsContract, OnSQLite):
+class TestIncidents(HistoryContract, IncidentsContract, OnSQLite):
     pass
 
 
