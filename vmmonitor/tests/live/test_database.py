@@ -20,6 +20,7 @@ from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -131,6 +132,10 @@ class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
     pass
 
 
+class TestMariaDBOutbox(OutboxContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBPages(PagesContract, OnMariaDB):
     pass
 
@@ -168,6 +173,10 @@ class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLOutbox(OutboxContract, OnPostgreSQL):
     pass
 
 

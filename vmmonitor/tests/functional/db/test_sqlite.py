@@ -18,6 +18,7 @@ from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -70,6 +71,10 @@ class TestAgents(AgentsContract, OnSQLite):
 
 
 class TestMismatches(MismatchesContract, OnSQLite):
+    pass
+
+
+class TestOutbox(OutboxContract, OnSQLite):
     pass
 
 
