@@ -18,6 +18,7 @@ from vmmonitor.conf import (
     housekeeping,
     libvirt,
     liveness,
+    notifications,
     nova,
     nova_notifications,
     reconcile,
@@ -29,6 +30,7 @@ from vmmonitor.conf import (
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
     *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
+    notifications,
 )
 
 

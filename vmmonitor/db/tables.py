@@ -126,7 +126,7 @@ def _instance() -> list[sa.Column[str]]:
     ]
 
 
-def _table(name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
+def _table(name: str, *parts: sa.schema.SchemaItem, **options: Any) -> sa.Table:
     """Make a table; on MySQL any character can be stored, and ids differ by case."""
     return sa.Table(
         name,
@@ -135,6 +135,7 @@ def _table(name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
         mysql_engine="InnoDB",
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
+        **options,
     )
 
 
@@ -382,4 +383,19 @@ ACTIONS = _table(
     sa.Index(None, "verb", "created_at"),
     sa.Index(None, "created_at"),
     sa.Index(None, "finished_at"),
+)
+
+OUTBOX = _table(
+    "outbox",
+    _id(),
+    _text("incident_id", 64),
+    _text("event_type", 64),
+    _text("priority", 16),
+    _json("payload"),
+    _number("created_at"),
+    _text("lease_owner", 64),
+    _number("lease_until"),
+    sa.Index(None, "incident_id", "id"),
+    # Or SQLite gives the number of a row that is gone to another one.
+    sqlite_autoincrement=True,
 )

@@ -22,6 +22,7 @@ from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -142,6 +143,10 @@ class TestMariaDBSilences(SilencesContract, OnMariaDB):
     pass
 
 
+class TestMariaDBOutbox(OutboxContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBPages(PagesContract, OnMariaDB):
     pass
 
@@ -187,6 +192,10 @@ class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
 
 
 class TestPostgreSQLSilences(SilencesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLOutbox(OutboxContract, OnPostgreSQL):
     pass
 
 

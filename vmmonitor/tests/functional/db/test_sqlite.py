@@ -20,6 +20,7 @@ from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -81,6 +82,10 @@ class TestMismatches(MismatchesContract, OnSQLite):
 
 
 class TestSilences(SilencesContract, OnSQLite):
+    pass
+
+
+class TestOutbox(OutboxContract, OnSQLite):
     pass
 
 
