@@ -42,8 +42,8 @@ DOING = {
     "soft-delete": should.STOPPED,
     "deleted": should.GONE,
 }
-#: ``host_status`` of a host that may be disabled. It hides that of one which is down by force.
-MAYBE_DISABLED = frozenset({"MAINTENANCE", "DOWN", None})
+#: ``host_status`` of a host that is not disabled. DOWN may be, which is by force.
+ENABLED = ("UP", "UNKNOWN")
 
 #: Actions after which an instance runs, if they succeed.
 RUNS_AFTER = frozenset(
@@ -125,7 +125,7 @@ class NovaExpectation(Expectation):
         host = str(server.get(HOST) or "")
         if not self.conf.nova.respect_disabled or not host:
             return ""
-        if server.get("host_status") not in MAYBE_DISABLED:
+        if server.get("host_status") in ENABLED:
             return ""
         return self._maintenance.get(host, lambda: self._disabled(host))
 
@@ -199,7 +199,7 @@ class NovaExpectation(Expectation):
             return False
         since = 0 if recovery.driver == nova.GROUP else recovery.created_at - SKEW
         began = microseconds(newest.get("start_time"))
-        if newest.get("action") not in RUNS_AFTER or began < since:
+        if str(newest.get("action")) not in RUNS_AFTER or began < since:
             return False
         steps = self._nova.steps(uuid, str(newest.get("request_id")))
         return bool(steps) and all(one.get("result") == "Success" for one in steps)
