@@ -19,7 +19,7 @@ from vmmonitor.model.incident import FAILED, GONE, MUTED, PLANNED, UNKNOWN, Inci
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.openstack import nova
-from vmmonitor.openstack.glance import GlanceAPI
+from vmmonitor.openstack.glance import GlanceAPI, Silent
 from vmmonitor.openstack.memory import Memory
 from vmmonitor.openstack.nova import AT_REST, HOST, POWER, RUNNING, STATE, TASK, microseconds
 
@@ -86,7 +86,8 @@ class NovaExpectation(Expectation):
             verdict = self._excused(incident, server) or self._by_state(incident, events, server)
             return self._weighed(server, verdict) if verdict.word == FAILED else verdict
         except Retriable as error:
-            unknown = Verdict(word=UNKNOWN, reason=f"nova cannot be asked: {error}")
+            who = "glance" if isinstance(error, Silent) else "nova"
+            unknown = Verdict(word=UNKNOWN, reason=f"{who} cannot be asked: {error}")
             return operations.judge(incident, events, unknown)
 
     def _excused(self, incident: Incident, server: Mapping[str, Any]) -> Verdict | None:
