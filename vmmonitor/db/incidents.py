@@ -132,13 +132,17 @@ def move(
     state = states.after(states.INCIDENT, incident.state, move)
     over = state not in states.INCIDENT_OPEN
     changes |= {"state": state, "reason": reason, "updated_at": now}
-    changes |= {"closed_at": now, "open_key": None} if over else {}
+    if over:
+        changes |= {"closed_at": now, "open_key": None}
+    elif incident.closed_at is not None:
+        changes |= {"closed_at": None, "open_key": _open_key(incident)}
     if state not in (states.HELD, states.SILENCED):
         changes["held_by"] = ""
     guards = []
     if move == "run" and incident.running_at is not None:
         guards.append(INCIDENTS.c.running_at.is_not(None))
-    return _update(tx, incident, changes, *guards)
+    with unique("Another incident of the instance is open"):
+        return _update(tx, incident, changes, *guards)
 
 
 def reschedule(
@@ -363,3 +367,7 @@ def _key(kind: str, name: str) -> str:
 def _incident(row: sa.Row[Any]) -> Incident:
     columns = row._mapping
     return Incident(instance=rows.instance(columns), **rows.fields(Incident, columns))
+
+
+#: The same for others of this room.
+from_row = _incident

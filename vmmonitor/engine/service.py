@@ -16,6 +16,7 @@ from vmmonitor.engine.observe import Observer
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
+from vmmonitor.engine.silences import Silences
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
@@ -86,7 +87,10 @@ class EngineService(service.Service):
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
-        self.recoveries = Recoveries(conf, self._database, policies, expectation, self._drivers)
+        gates = [Silences().gate]
+        self.recoveries = Recoveries(
+            conf, self._database, policies, expectation, self._drivers, gates
+        )
         self._ingest = Ingest(
             self._database, policies, conf.engine.commit_events, self.recoveries.held
         )

@@ -57,6 +57,9 @@ RUNS_AFTER = frozenset(
 class NovaExpectation(Expectation):
     """Goes by nova; where nova says that an instance should run, also by what its host says."""
 
+    ASKED = "nova"
+    QUESTION = "whether it should run here"
+
     def __init__(self, conf: cfg.ConfigOpts, now: Callable[[], int] | None = None):
         """Keep what is needed; connect to nothing yet.
 
@@ -156,7 +159,7 @@ class NovaExpectation(Expectation):
         said = self._host_says.by_cause(incident, events)
         if said.word == PLANNED or said.word == UNKNOWN and not _stopped(incident, events):
             return said
-        reason = f"nova says that it should run here: active, at work on nothing; {said.reason}"
+        reason = f"nova says that it should run here: active, nothing in progress; {said.reason}"
         return Verdict(word=FAILED, reason=reason)
 
     def _stopped_by(self, incident: Incident) -> str:
