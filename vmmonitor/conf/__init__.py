@@ -18,6 +18,7 @@ from vmmonitor.conf import (
     housekeeping,
     libvirt,
     liveness,
+    masakari,
     nova,
     nova_notifications,
     reconcile,
@@ -28,7 +29,8 @@ from vmmonitor.conf import (
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
+    *(engine, nova, nova_notifications, reconcile, recovery),
+    *(masakari, webhook, housekeeping, api),
 )
 
 

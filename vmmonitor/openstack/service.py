@@ -86,7 +86,7 @@ class Service:
                 **({} if body is None else {"json": body}),
             )
             answer = response.json() if response.content else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Retriable(f"its answer to {path} is not JSON") from error
         except (errors.ClientException, cfg.Error, OSError) as error:
             # The rest is the library's word on its sockets.
@@ -125,4 +125,4 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 
 #: The groups that tell how to reach a service.
-GROUPS = ("nova",)
+GROUPS = ("nova", "masakari")
