@@ -19,6 +19,7 @@ from vmmonitor.conf import (
     libvirt,
     liveness,
     masakari,
+    mistral,
     nova,
     nova_notifications,
     reconcile,
@@ -30,7 +31,7 @@ from vmmonitor.conf import (
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
     *(engine, nova, nova_notifications, reconcile, recovery),
-    *(masakari, webhook, housekeeping, api),
+    *(masakari, mistral, webhook, housekeeping, api),
 )
 
 

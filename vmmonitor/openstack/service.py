@@ -125,4 +125,4 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 
 #: The groups that tell how to reach a service.
-GROUPS = ("nova", "masakari")
+GROUPS = ("nova", "masakari", "mistral")
