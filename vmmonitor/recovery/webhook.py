@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 import queue
-import socket
 import ssl
 import threading
 import time
@@ -21,7 +20,7 @@ from typing import Any
 import requests
 
 from vmmonitor.model.recovery import Outcome, Request
-from vmmonitor.recovery import Driver
+from vmmonitor.recovery import Driver, connecting
 
 TYPE = "org.openstack.vmmonitor.incident.recover"
 SIGNATURE = "X-Vmmonitor-Signature"
@@ -30,7 +29,6 @@ BODY_BYTES = 800
 BODY_SECONDS = 1.0
 EXCERPT = 200
 NO_URL = "no receiver is configured: [webhook] url is empty"
-PORTS = {"http": 80, "https": 443}
 #: OpenSSL's words for a certificate that is not to be trusted, and for a file without any.
 UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "X509")
 
@@ -41,13 +39,7 @@ class WebhookDriver(Driver):
     def check(self) -> str:
         """Connect, and look at the certificate; post nothing, for whoever receives acts."""
         conf = self.conf.webhook
-        if not conf.url:
-            return NO_URL
-        try:
-            _connect(conf.url, conf.ca_file, conf.timeout)
-        except Exception as error:
-            return _trouble(error, conf.timeout).message
-        return ""
+        return connecting.trouble(conf.url, conf.ca_file, conf.timeout) if conf.url else NO_URL
 
     def recover(self, request: Request) -> Outcome:
         """Post once, and judge by the status code of the answer.
@@ -138,20 +130,6 @@ def _system_authorities() -> str | bool:
     """Return where the system keeps its authorities; requests would take its own bundle."""
     paths = ssl.get_default_verify_paths()
     return paths.cafile or paths.capath or True
-
-
-def _connect(url: str, ca_file: str, seconds: float) -> None:
-    """Connect to a receiver, or to the proxy before it, and end that.
-
-    :raises Exception: of ``socket``, ``ssl`` or ``urllib.parse``, whatever is wrong.
-    """
-    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-    there = urllib.parse.urlsplit(proxy or url)
-    port = there.port or PORTS.get(there.scheme, PORTS["http"])
-    with socket.create_connection((there.hostname or "", port), timeout=seconds) as raw:
-        if there.scheme == "https":
-            context = ssl.create_default_context(cafile=(not proxy and ca_file) or None)
-            context.wrap_socket(raw, server_hostname=there.hostname).close()
 
 
 def _next(told: "queue.SimpleQueue[Any]", seconds: float) -> Any:

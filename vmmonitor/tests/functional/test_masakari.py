@@ -215,10 +215,9 @@ class TestTelling(MasakariTest):
             self.assertIn("so it is", self.recover().message)
 
     def test_a_wrong_address(self):
-        self.masakari.answer = lambda asked: (404, b"<html>what?</html>")
-        self.assertFails(self.recover(), "JSON", retry=True)
-        self.masakari.answer = lambda asked: (404, {})
-        self.assertFails(self.recover(), "endpoint_override", retry=False)
+        for body in (b"<html>what?</html>", {}):
+            self.masakari.answer = lambda asked, body=body: (404, body)
+            self.assertFails(self.recover(), "endpoint_override", retry=False)
 
 
 class TestEnds(MasakariTest):
