@@ -30,6 +30,8 @@ PAIRS = (
 CLOCKS = 5_000_000
 #: How masakari's last word begins on a server that it left alone and calls finished.
 SKIPPED = "Skipping"
+#: Seconds for its last word: its engine, which is asked for it, may be busy for a minute.
+LAST_WORD = 2.0
 #: Seconds for a question of a health check.
 CHECK = 10.0
 
@@ -124,7 +126,7 @@ class MasakariDriver(Driver):
 
     def _outcome(self, now: Notification, deadline: Deadline) -> Outcome:
         try:
-            last_word = self._api.last_word(now.uuid, deadline.left())
+            last_word = self._api.last_word(now.uuid, min(LAST_WORD, deadline.left()))
         except Retriable:
             last_word = ""
         words = ": ".join(excerpt(word) for word in (now.message, last_word) if word)

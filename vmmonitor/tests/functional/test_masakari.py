@@ -263,10 +263,14 @@ class TestEnds(MasakariTest):
 
         def answer(asked):
             is_progress = "OpenStack-API-Version" in asked.headers
-            return (500, {}) if is_progress else self.masakari.reply(asked)
+            return trouble(asked) if is_progress else self.masakari.reply(asked)
 
         self.masakari.answer = answer
-        self.assertEqual("wait", self.recover().move)
+        for trouble in (lambda asked: (500, {}), self.masakari.hang):
+            began = time.monotonic()
+            self.assertEqual("wait", self.recover(timeout=30).move)
+            self.assertLess(time.monotonic() - began, 10)
+            self.masakari.rows.clear()
 
     def test_one_that_is_gone(self):
         def answer(asked):
