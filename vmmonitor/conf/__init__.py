@@ -18,6 +18,8 @@ from vmmonitor.conf import (
     housekeeping,
     libvirt,
     liveness,
+    masakari,
+    mistral,
     notifications,
     nova,
     nova_notifications,
@@ -29,8 +31,8 @@ from vmmonitor.conf import (
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
-    notifications,
+    *(engine, nova, nova_notifications, reconcile, recovery),
+    *(masakari, mistral, webhook, notifications, housekeeping, api),
 )
 
 
