@@ -17,6 +17,7 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    limits,
     liveness,
     nova,
     nova_notifications,
@@ -28,7 +29,8 @@ from vmmonitor.conf import (
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
+    *(engine, nova, nova_notifications, reconcile),
+    *(recovery, limits, webhook, housekeeping, api),
 )
 
 

@@ -8,15 +8,17 @@ clock, so that time lines are in order; nothing here calls out, waits, or has a 
 import dataclasses
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 
-from vmmonitor.db import incidents, recoveries
+from vmmonitor.db import incidents, limits, recoveries
 from vmmonitor.db.session import Transaction
+from vmmonitor.engine import gates
+from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.incidents import SECOND, SETTLE, move, move_recovery, note
 from vmmonitor.model import states
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import BY_TURN, Incident
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep
@@ -48,14 +50,17 @@ class Attempts:
         conf: cfg.ConfigOpts,
         policies: Policies,
         now: Callable[[], int],
+        turns: Sequence[Gate] = (),
     ):
         """Keep the parts.
 
         :param now: the engines' common clock, in microseconds since the epoch.
+        :param turns: asked before each attempt but the first, about which ``Decisions`` asks.
         """
         self.policies = policies
         self._conf = conf
         self._now = now
+        self._turns = turns
 
     def first(self, tx: Transaction, incident: Incident, policy: Policy, now: int) -> Claim | None:
         """Claim the first attempt for an incident that is being recovered from now on.
@@ -94,8 +99,26 @@ class Attempts:
         if policy is None or _step(policy, recovery) is None:
             self._without_policy(tx, incident, recovery, now)
             return None
-        taken_over = recovery.state == states.RUNNING
-        return self._claim(tx, incident, recovery, policy, now, taken_over)
+        if recovery.state == states.RUNNING:
+            return self._claim(tx, incident, recovery, policy, now, taken_over=True)
+        if not self._has_turn(tx, incident, recovery, policy, now):
+            return None
+        return self._claim(tx, incident, recovery, policy, now)
+
+    def _has_turn(
+        self, tx: Transaction, incident: Incident, recovery: Recovery, policy: Policy, now: int
+    ) -> bool:
+        """Tell whether an attempt may begin; if not, it waits for its turn."""
+        what = f"{recovery.driver}, attempt {recovery.attempt}"
+        if refusal := gates.ask(self._turns, tx, incident, policy, now):
+            reason = f"{what} {refusal.reason}"
+            if incident.held_by != BY_TURN:
+                note(tx, incident, now, "hold", reason, held_by=BY_TURN)
+            limits.join(tx, incident, recovery, refusal.until, reason, now)
+            return False
+        if incident.held_by == BY_TURN:
+            limits.leave(tx, incident, f"{what} has its turn", now)
+        return True
 
     def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
         """End a recovery whose instance was seen running since a driver was called."""

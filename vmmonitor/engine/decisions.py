@@ -17,6 +17,7 @@ from vmmonitor.engine.attempts import Attempts, Claim, next_step
 from vmmonitor.engine.gates import Gate, Refusal
 from vmmonitor.engine.incidents import SECOND, move, note
 from vmmonitor.model import incident as verdicts
+from vmmonitor.model import states
 from vmmonitor.model.errors import Conflict
 from vmmonitor.model.incident import Incident, Verdict
 
@@ -117,7 +118,9 @@ class Decisions:
             return
         if incident.reason != verdict.reason:
             note(tx, incident, now, "question", f"unknown: {verdict.reason}")
-        incidents.reschedule(tx, incident, again, verdict.reason, now)
+        # Who was held for another reason is held for this one now: it waits for no turn.
+        changes = {"held_by": verdicts.BY_UNKNOWN} if incident.state == states.HELD else {}
+        incidents.reschedule(tx, incident, again, verdict.reason, now, **changes)
 
     def _put_off(
         self,

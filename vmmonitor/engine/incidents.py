@@ -71,6 +71,8 @@ class Sorting:
             for instance_uuid, incident in open_incidents.items()
         }
         self._steps: list[Step] = []
+        #: Whether a recovery was ended here, whose turn is free then.
+        self.ended = False
 
     def place(self, delivery: Delivery) -> str | None:
         """Return the id of the incident that the event belongs to; None if to none.
@@ -267,6 +269,7 @@ class Sorting:
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
+        self.ended = True
         return True
 
     def _has_just_failed(self, recovery: Recovery) -> bool:
