@@ -19,6 +19,7 @@ from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
@@ -127,6 +128,10 @@ class TestMariaDBAgents(AgentsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBLimits(LimitsContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
     pass
 
@@ -164,6 +169,10 @@ class TestPostgreSQLRecoveries(RecoveriesContract, OnPostgreSQL):
 
 
 class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLLimits(LimitsContract, OnPostgreSQL):
     pass
 
 

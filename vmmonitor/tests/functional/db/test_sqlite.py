@@ -17,6 +17,7 @@ from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
@@ -66,6 +67,10 @@ class TestRecoveries(RecoveriesContract, OnSQLite):
 
 
 class TestAgents(AgentsContract, OnSQLite):
+    pass
+
+
+class TestLimits(LimitsContract, OnSQLite):
     pass
 
 
