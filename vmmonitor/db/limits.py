@@ -55,6 +55,26 @@ class Waiting:
         return -self.priority, self.since, self.incident_id
 
 
+#: Built once: it is asked about every failure.
+ACTED = (
+    sa.select(
+        RECOVERIES.c.incident_id,
+        sa.func.max(RECOVERIES.c.called_at).label("called_at"),
+        sa.func.max(sa.func.coalesce(RECOVERIES.c.finished_at, RECOVERIES.c.called_at)).label(
+            "ended_at"
+        ),
+    )
+    .where(
+        RECOVERIES.c.instance_uuid == sa.bindparam("uuid"),
+        RECOVERIES.c.incident_id != sa.bindparam("besides"),
+        RECOVERIES.c.called_at > sa.bindparam("since"),
+        RECOVERIES.c.state != states.SKIPPED,
+    )
+    .group_by(RECOVERIES.c.incident_id)
+    .order_by("called_at")
+)
+
+
 def acted(tx: Transaction, instance_uuid: str, besides: str, since: int) -> list[Acted]:
     """Return the incidents of an instance that were acted upon, in the order of their calls.
 
@@ -63,40 +83,42 @@ def acted(tx: Transaction, instance_uuid: str, besides: str, since: int) -> list
     :param besides: the incident that does not count either.
     :param since: microseconds since the epoch; earlier calls do not count.
     """
-    called_at = sa.func.max(RECOVERIES.c.called_at).label("called_at")
-    ended_at = sa.func.max(
-        sa.func.coalesce(RECOVERIES.c.finished_at, RECOVERIES.c.called_at)
-    ).label("ended_at")
-    query = (
-        sa.select(RECOVERIES.c.incident_id, called_at, ended_at)
-        .where(
-            RECOVERIES.c.instance_uuid == instance_uuid,
-            RECOVERIES.c.incident_id != besides,
-            RECOVERIES.c.called_at > since,
-            RECOVERIES.c.state != states.SKIPPED,
-        )
-        .group_by(RECOVERIES.c.incident_id)
-        .order_by(called_at)
-    )
-    return [Acted(**rows.fields(Acted, row._mapping)) for row in tx.execute(query)]
+    given = {"uuid": instance_uuid, "besides": besides, "since": since}
+    found = tx.execute(ACTED, given)
+    return [Acted(**rows.fields(Acted, row._mapping)) for row in found]
 
 
-def under_way(tx: Transaction) -> dict[str, int]:
-    """Return how many recoveries are under way on each host that has any."""
-    query = (
-        sa.select(RECOVERIES.c.host, sa.func.count())
-        .where(RECOVERIES.c.state.in_(UNDER_WAY))
-        .group_by(RECOVERIES.c.host)
-    )
-    return {host: count for host, count in tx.execute(query)}
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """Who has a turn, and whether anybody waits for one.
+
+    :param under_way: how many recoveries are under way on each host that has any.
+    """
+
+    under_way: Mapping[str, int]
+    anybody_waits: bool
+
+
+#: Built once: it is asked about every failure.
+PICTURE = sa.union_all(
+    sa.select(RECOVERIES.c.host, sa.func.count().label("count"))
+    .where(RECOVERIES.c.state.in_(UNDER_WAY))
+    .group_by(RECOVERIES.c.host),
+    # No host has this name.
+    sa.select(sa.literal("", sa.String()), sa.func.count()).select_from(
+        sa.select(INCIDENTS.c.id).where(IN_LINE).limit(1).subquery()
+    ),
+)
+
+
+def picture(tx: Transaction) -> Picture:
+    """Return who has a turn, and whether anybody waits."""
+    counts = {host: count for host, count in tx.execute(PICTURE)}
+    waits = counts.pop("")
+    return Picture(counts, bool(waits))
 
 
 # -- the line ----------------------------------------------------------------------------------
-def anybody_waits(tx: Transaction) -> bool:
-    """Tell whether anybody waits for a turn."""
-    return tx.execute(sa.select(INCIDENTS.c.id).where(IN_LINE).limit(1)).first() is not None
-
-
 def line(tx: Transaction, full: Collection[str], each: int | None) -> list[Waiting]:
     """Return who waits for a turn, whose comes first foremost.
 

@@ -121,6 +121,7 @@ class Turns:
     def __init__(self, conf: cfg.ConfigOpts):
         """Keep the configuration, which may change."""
         self._conf = conf
+        self._was_full = False
 
     def gate(
         self, tx: Transaction, incident: Incident, policy: Policy | None, now: int
@@ -130,32 +131,42 @@ class Turns:
         if policy is None or per_host == in_all == math.inf:
             return None
         until = now + round(LOOK_AGAIN * SECOND)
-        # Without the lock first: where all turns are taken nobody need wait for another.
-        if reason := full(limits.under_way(tx), incident.host, per_host, in_all):
+        if reason := self._why_not(tx, incident, per_host, in_all):
             return Refusal("hold", BY_TURN, reason, until)
+        return None
+
+    def _why_not(self, tx: Transaction, incident: Incident, per_host: float, in_all: float) -> str:
+        """Return why it is not its turn; empty: it is, and nobody else can take it meanwhile."""
+        # Where all turns were taken a moment ago nobody need wait for others to find that out.
+        if self._was_full and (
+            reason := full(limits.picture(tx).under_way, incident.host, per_host, in_all)
+        ):
+            return reason
         gates.lock(tx, [TURNS])
-        under_way = limits.under_way(tx)
-        if reason := full(under_way, incident.host, per_host, in_all):
-            return Refusal("hold", BY_TURN, reason, until)
+        seen = limits.picture(tx)
+        reason = full(seen.under_way, incident.host, per_host, in_all)
+        self._was_full = bool(reason)
+        if reason or not seen.anybody_waits:
+            return reason
         ours = Waiting(
             incident_id=incident.incident_id,
             host=incident.host,
             priority=incident.priority,
             since=incident.opened_at,
-            until=now,
+            until=0,
         )
-        others = [one for one in self._line(tx, under_way) if one.incident_id != ours.incident_id]
-        if ours in called_up([*others, ours], under_way, per_host, in_all):
-            return None
-        reason = "waits for its turn: what is more important, or down for longer, comes first"
-        return Refusal("hold", BY_TURN, reason, until)
+        line = self._line(tx, seen.under_way)
+        others = [one for one in line if one.incident_id != ours.incident_id]
+        if ours in called_up([*others, ours], seen.under_way, per_host, in_all):
+            return ""
+        return "waits for its turn: what is more important, or down for longer, comes first"
 
     def next(self, tx: Transaction, now: int) -> list[str]:
         """Return the ids of the incidents whose turn has come and that do not know yet."""
-        if not limits.anybody_waits(tx):
+        seen = limits.picture(tx)
+        if not seen.anybody_waits:
             return []
-        under_way = limits.under_way(tx)
-        turns = called_up(self._line(tx, under_way), under_way, *self._limits())
+        turns = called_up(self._line(tx, seen.under_way), seen.under_way, *self._limits())
         return [one.incident_id for one in turns if one.until > now]
 
     def _limits(self) -> tuple[float, float]:

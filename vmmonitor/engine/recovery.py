@@ -18,7 +18,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor.db import events, incidents, limits, recoveries
-from vmmonitor.db.session import Database
+from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine import mismatch
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.clocks import Leaps
@@ -146,11 +146,11 @@ class Recoveries:
         with self._database.reader() as tx:
             work: list[Incident | Recovery] = [
                 *incidents.due(tx, now, limit),
-                *self._without_owner(recoveries.due(tx, now, limit), now),
+                *self._without_owner(self._recoveries_due(tx, now, limit), now),
             ]
             moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
             under_way = [one.incident_id for one in work if isinstance(one, Recovery)]
-            priorities = limits.priorities(tx, under_way)
+            priorities = limits.priorities(tx, under_way) if under_way else {}
         ranked = [(_rank(subject, priorities), subject) for subject in work]
         for rank, subject in sorted(ranked, key=operator.itemgetter(0)):
             self._take_up(subject, rank)
@@ -163,6 +163,11 @@ class Recoveries:
             turns = self._turns.next(tx, now)
         for incident_id in turns:
             self._database.run(limits.call_up, incident_id, now)
+
+    def _recoveries_due(self, tx: Transaction, now: int, limit: int) -> list[Recovery]:
+        """Return the recoveries that are due; mostly none is, which costs one question."""
+        first = recoveries.next_due(tx, 0)
+        return recoveries.due(tx, now, limit) if first is not None and first <= now else []
 
     def _without_owner(self, due: Sequence[Recovery], now: int) -> Sequence[Recovery]:
         """Leave out what another engine runs, for the time of a lease after the clock was put

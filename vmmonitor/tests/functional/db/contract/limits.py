@@ -25,7 +25,7 @@ class LimitsContract:
         def take_a_turn(number: int) -> bool:
             def once(tx):
                 gates.lock(tx, ["turns", "a host"])
-                if sum(limits.under_way(tx).values()) >= 3:
+                if sum(limits.picture(tx).under_way.values()) >= 3:
                     return False
                 recoveries.insert(tx, samples.recovery(state=states.RUNNING))
                 return True
@@ -81,7 +81,7 @@ class LimitsContract:
         ):
             self.database.run(recoveries.insert, samples.recovery(host=host, state=state))
         with self.database.reader() as tx:
-            self.assertEqual({"a": 2, "b": 1}, limits.under_way(tx))
+            self.assertEqual(limits.Picture({"a": 2, "b": 1}, False), limits.picture(tx))
 
     # -- the line ------------------------------------------------------------------------------
     def test_who_comes_first(self: Any) -> None:
@@ -160,7 +160,7 @@ class LimitsContract:
 
     def _anybody(self: Any) -> bool:
         with self.database.reader() as tx:
-            return limits.anybody_waits(tx)
+            return limits.picture(tx).anybody_waits
 
     def _line(self: Any, each: int | None, *full: str) -> list[str]:
         with self.database.reader() as tx:
