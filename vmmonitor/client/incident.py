@@ -12,7 +12,11 @@ from vmmonitor.client import base, columns
 #: Columns of a terminal, where it cannot be asked.
 WIDTH = 100
 #: Kind of an incident -> when it began.
-BEGAN = {"instance": "the callback on the host", "host": "the host was last watched"}
+BEGAN = {
+    "instance": "the callback on the host",
+    "host": "the host was last watched",
+    "storm": "it was one too many",
+}
 #: What ``incident show`` has besides the facts.
 DETAILS = ("timeline", "recoveries", "events")
 
@@ -42,15 +46,20 @@ class ListIncident(base.List):
         "running_at",
         "updated_at",
         "closed_at",
+        "priority",
+        "held_by",
+        "part_of",
+        "shared_cause",
+        "override",
     )
     FILTERS = (
         ("--state", {"help": "only in this state; may be repeated"}),
         (
             "--kind",
             {
-                "choices": ("instance", "host"),
-                "help": "only about instances, or about hosts that are not watched; may be "
-                "repeated",
+                "choices": ("instance", "host", "storm"),
+                "help": "only about instances, about hosts that are not watched, or about storms "
+                "of failures; may be repeated",
             },
         ),
         base.INSTANCE,
@@ -59,6 +68,8 @@ class ListIncident(base.List):
         base.SEVERITY,
         base.PROJECT,
         ("--policy", {"help": "only under this recovery policy; may be repeated"}),
+        ("--held-by", {"help": "only held or silenced by this (storm); may be repeated"}),
+        ("--part-of", {"help": "only the members of the storm with this id; may be repeated"}),
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
