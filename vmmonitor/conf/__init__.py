@@ -23,12 +23,13 @@ from vmmonitor.conf import (
     reconcile,
     recovery,
     spool,
+    storm,
     webhook,
 )
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
+    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, storm, api),
 )
 
 

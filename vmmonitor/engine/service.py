@@ -16,6 +16,8 @@ from vmmonitor.engine.observe import Observer
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
+from vmmonitor.engine.storm_watch import StormWatch
+from vmmonitor.engine.storms import Fuse, Storms
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
@@ -86,7 +88,12 @@ class EngineService(service.Service):
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
-        self.recoveries = Recoveries(conf, self._database, policies, expectation, self._drivers)
+        fuse = Fuse(conf)
+        gates = (Storms(conf, fuse).gate,)
+        self.recoveries = Recoveries(
+            conf, self._database, policies, expectation, self._drivers, gates
+        )
+        self._storm_watch = StormWatch(conf, self._database, fuse, expectation)
         self._ingest = Ingest(
             self._database, policies, conf.engine.commit_events, self.recoveries.held
         )
@@ -109,6 +116,7 @@ class EngineService(service.Service):
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()
+        self._storm_watch.start()
         self._observer.start()
         self._reconciliation.start()
         self._server.start()
@@ -131,6 +139,7 @@ class EngineService(service.Service):
         self._observer.stop(STOP_TIMEOUT)
         self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)
+        self._storm_watch.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
         self.recoveries.stop(STOP_TIMEOUT)
         self._database.dispose()
