@@ -132,13 +132,17 @@ def move(
     state = states.after(states.INCIDENT, incident.state, move)
     over = state not in states.INCIDENT_OPEN
     changes |= {"state": state, "reason": reason, "updated_at": now}
-    changes |= {"closed_at": now, "open_key": None} if over else {}
+    if over:
+        changes |= {"closed_at": now, "open_key": None}
+    elif incident.closed_at is not None:
+        changes |= {"closed_at": None, "open_key": _open_key(incident)}
     if state not in (states.HELD, states.SILENCED):
         changes["held_by"] = ""
     guards = []
     if move == "run" and incident.running_at is not None:
         guards.append(INCIDENTS.c.running_at.is_not(None))
-    return _update(tx, incident, changes, *guards)
+    with unique("Another incident of the instance is open"):
+        return _update(tx, incident, changes, *guards)
 
 
 def reschedule(

@@ -101,6 +101,20 @@ def renew(
     return ours
 
 
+def hasten(tx: Transaction, recovery: Recovery, now: int) -> None:
+    """Let a requested recovery start at once.
+
+    :param now: microseconds since the epoch.
+    :raises vmmonitor.model.errors.Conflict: it is not requested any more.
+    """
+    mine = sa.and_(
+        RECOVERIES.c.recovery_id == recovery.recovery_id,
+        RECOVERIES.c.state == states.REQUESTED,
+    )
+    if not tx.execute(sa.update(RECOVERIES).where(mine).values(not_before=now)).rowcount:
+        raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
+
+
 def look_again(tx: Transaction, recovery: Recovery, look_at: int) -> None:
     """Have a recovery that waits looked at again, unless it is over or somebody else did so.
 

@@ -340,3 +340,27 @@ EVIDENCE = _table(
     sa.Column("content", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"), nullable=False),
     sa.UniqueConstraint("event_id", "kind"),
 )
+
+ACTIONS = _table(
+    "actions",
+    _id(),
+    _text("action_id", 64),
+    _text("verb", 16),
+    _text("incident_id", 64),
+    _text("recovery_id", 64),
+    _text("author"),
+    _long("comment"),
+    _json("options"),
+    _text("state", 16),
+    _long("message"),
+    _number("created_at"),
+    _number("finished_at", nullable=True),
+    sa.UniqueConstraint("action_id"),
+    sa.Index(None, "state", "created_at"),
+    sa.Index(None, "incident_id", "created_at"),
+    sa.Index(None, "recovery_id", "created_at"),
+    sa.Index(None, "author", "created_at"),
+    sa.Index(None, "verb", "created_at"),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "finished_at"),
+)

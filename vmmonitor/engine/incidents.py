@@ -17,7 +17,7 @@ from vmmonitor.engine import meaning
 from vmmonitor.model import event as events
 from vmmonitor.model import states, storage
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.incident import BY_OPERATOR, Incident, Step
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.rpc.wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
@@ -166,6 +166,8 @@ class Sorting:
         word = f"the cause is {event.cause}: rule {delivery.decision.rule}"
         self._insert_first(case)
         hold_until = self._now + round(hold * SECOND)
+        if case.incident.held_by == BY_OPERATOR:
+            hold_until = case.incident.hold_until
         case.incident = incidents.reschedule(
             self._tx, case.incident, hold_until, word, self._now, **changes
         )
@@ -320,7 +322,8 @@ class Sorting:
 
 
 def _waits_in_vain(incident: Incident) -> bool:
-    return incident.state in incidents.WAITING and not incident.policy
+    by_hand = incident.held_by == BY_OPERATOR
+    return incident.state in incidents.WAITING and not incident.policy and not by_hand
 
 
 def _hastens(incident: Incident, hold_until: int) -> bool:

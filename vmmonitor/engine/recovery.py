@@ -19,6 +19,7 @@ from oslo_log import log
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
 from vmmonitor.engine import mismatch
+from vmmonitor.engine.actions import Actions
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.clocks import Leaps
 from vmmonitor.engine.decisions import Decisions, Outdated
@@ -55,6 +56,7 @@ class Recoveries:
     ):
         """Keep the parts; start nothing."""
         self._attempts = Attempts(conf, policies, database.now)
+        self._actions = Actions(database, self._attempts)
         self._decisions = Decisions(conf, self._attempts, gates, database.now)
         self._conf = conf
         self._database = database
@@ -126,6 +128,7 @@ class Recoveries:
 
     def _look(self) -> float:
         """Hand out what is due, the longest due first; returns the seconds to the next look."""
+        self._actions.round()
         now = self._database.now()
         limit = self._conf.recovery.workers * AHEAD + len(self._workers)
         with self._database.reader() as tx:
@@ -234,6 +237,7 @@ class Recoveries:
             events=told,
             taken_over=claim.taken_over,
             timeout=claim.step.timeout,
+            options=claim.step.options,
         )
         if claim.dry_run:
             message = f"dry run: driver {claim.recovery.driver} would have been called"

@@ -254,7 +254,7 @@ def _refusal(storm: Incident, now: int) -> Refusal:
     )
 
 
-def release(tx: Transaction, storm: Incident, reason: str, now: int) -> list[str]:
+def release(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
     """End a storm and make its members due, at once.
 
     Those that were tried in vain meanwhile are tried again, if it was one of a storage.
@@ -262,7 +262,7 @@ def release(tx: Transaction, storm: Incident, reason: str, now: int) -> list[str
     :param storm: locked by this transaction (``incidents.lock``) and open.
     :param reason: why; one sentence for a person.
     :param now: microseconds since the epoch, engines' clock.
-    :return: ids of the incidents that are due.
+    :return: how many incidents go on.
     :raises vmmonitor.model.errors.IllegalMove: it is over.
     """
     move(tx, storm, "run", reason, now)
@@ -275,7 +275,7 @@ def release(tx: Transaction, storm: Incident, reason: str, now: int) -> list[str
         again = {"open_key": incident.instance.uuid, "closed_at": None, "hold_until": now}
         move(tx, incident, "retry", message, now, **again)
     LOG.warning("Storm %s is over, %d go on: %s", storm.incident_id, len(held), reason)
-    return held + failed
+    return len(held) + len(failed)
 
 
 def _told(incident_id: str, message: str, now: int) -> Step:

@@ -95,6 +95,8 @@ _STEP = {
     "wait": _number(0, 86400),
     "backoff": _object(_BACKOFF),
     "dry_run": {"type": "boolean"},
+    # Each driver knows its own.
+    "options": {"type": "object", "maxProperties": 100},
 }
 _POLICY = {
     **_ROW,

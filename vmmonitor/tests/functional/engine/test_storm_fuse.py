@@ -229,7 +229,7 @@ class EndTest(StormCase):
         due = self.database.run(
             lambda tx: storms.release(tx, self.lock(tx, storm), "jane: go on", self.clock)
         )
-        self.assertEqual(15, len(due))
+        self.assertEqual(15, due)
         self.assertEqual(15, self.decide_due())
         self.assertEqual("jane: go on", self.of_kind("storm")[0].reason)
 

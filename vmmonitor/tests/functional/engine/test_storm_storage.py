@@ -183,7 +183,7 @@ class ProbeTest(StorageCase):
         due = self.database.run(
             lambda tx: storms.release(tx, self.lock(tx, storm), "jane: mended", self.clock)
         )
-        self.assertEqual(5, len(due))
+        self.assertEqual(5, due)
         self.assertEqual(5, self.decide_due())
         self.assertIn(first, self.tried())
 
