@@ -19,6 +19,8 @@ BEGAN = {
 }
 #: What ``incident show`` has besides the facts.
 DETAILS = ("timeline", "recoveries", "events")
+#: Members of a storm that ``incident show`` names; ``incident list --part-of`` has all.
+MEMBERS = 50
 
 
 class ListIncident(base.List):
@@ -108,6 +110,10 @@ class ShowIncident(base.Show):
             return super().take_action(parsed_args)
         incident = base.api(self).show(self.NOUN, parsed_args.ident)
         self._timeline, self._began = incident["timeline"], BEGAN.get(incident["kind"], "")
+        self._members = []
+        if incident["kind"] == "storm":
+            found = base.api(self).list(self.NOUN, {"part_of": parsed_args.ident}, MEMBERS)
+            self._members = list(found)
         names = tuple(name for name in columns.flat(incident) if name not in DETAILS)
         return names, columns.cells(names, incident)
 
@@ -119,6 +125,8 @@ class ShowIncident(base.Show):
         if parsed_args.formatter == "table" and not parsed_args.columns:
             width = shutil.get_terminal_size((WIDTH, 24)).columns
             for line in drawn(self._timeline, width, self._began):
+                self.app.stdout.write(f"{line}\n")
+            for line in listed(self._members, width):
                 self.app.stdout.write(f"{line}\n")
         return code
 
@@ -143,3 +151,17 @@ def drawn(
             initial_indent=head,
             subsequent_indent=indent,
         ) or [head.rstrip()]
+
+
+def listed(members: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+    """Yield a heading and a line for each member of a storm, none longer than ``width``.
+
+    :param members: as the API tells them; empty of an incident that is no storm.
+    :param width: columns of the terminal.
+    """
+    if members:
+        yield f"members, the newest {len(members)}:" if len(members) > 1 else "member:"
+    for one in members:
+        name = one["instance"]["name"] or one["instance"]["uuid"]
+        words = f"{one['incident_id']}  {one['state']:10}  {one['host']}  {name}  {one['cause']}"
+        yield columns.printable(words)[:width]
