@@ -182,6 +182,15 @@ def sharing(tx: Transaction, shared_cause: str, since: int) -> int:
     return tx.execute(query).scalar_one()
 
 
+def is_tried(tx: Transaction, shared_cause: str) -> bool:
+    """Tell whether an instance with this cause is being recovered."""
+    query = sa.select(INCIDENTS.c.id).where(
+        *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause),
+        INCIDENTS.c.state == states.RECOVERING,
+    )
+    return tx.execute(query.limit(1)).first() is not None
+
+
 def waiting_for(tx: Transaction, shared_cause: str) -> bool:
     """Tell whether any open incident has this cause."""
     query = sa.select(INCIDENTS.c.id).where(

@@ -177,7 +177,9 @@ class Storms:
         if number < least:
             return None
         why = f"{number} instances have disk errors of {cause.partition(':')[2]}"
-        return _begin(tx, STORAGE, cause, "", why, now)
+        # Those that failed before it was a storm try it already.
+        wait = self._options.probe_interval if storms.is_tried(tx, cause) else 0.0
+        return _begin(tx, STORAGE, cause, "", why, now, wait)
 
     def _of_scope(self, tx: Transaction, incident: Incident, now: int) -> Incident | None:
         """Return the storm in which this failure is; None if there is none, and it is not one
@@ -214,11 +216,18 @@ class Storms:
 
 
 def _begin(
-    tx: Transaction, cause: str, shared_cause: str, host: str, why: str, now: int
+    tx: Transaction,
+    cause: str,
+    shared_cause: str,
+    host: str,
+    why: str,
+    now: int,
+    wait: float = 0.0,
 ) -> Incident:
     """Open a storm.
 
     :param why: one sentence for a person, and the reason of the storm from then on.
+    :param wait: seconds before a member may be tried, of a storage's storm.
     :raises vmmonitor.model.errors.Conflict: another engine did, at the same time.
     """
     storm = Incident(
@@ -232,7 +241,7 @@ def _begin(
         reason=why,
         policy="",
         opened_at=now,
-        hold_until=now,
+        hold_until=now + round(wait * SECOND),
         updated_at=now,
         event_count=0,
         shared_cause=shared_cause,

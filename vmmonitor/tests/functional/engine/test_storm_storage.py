@@ -97,6 +97,31 @@ class BeginTest(StorageCase):
         self.assertEqual([("host:node-0", "storm.host", "open")], self.storms())
 
 
+class EarlyTest(StorageCase):
+    """Two were tried before a third one failed."""
+
+    def setUp(self):
+        super().setUp()
+        self.first = self.disk_errors(2)
+        self.decide_due()
+        self.later(10)
+        self.disk_errors(3)
+
+    def test_they_are_who_tries(self):
+        self.assertEqual(0, self.decide_due())
+        self.assertEqual(3, self.storm().event_count)
+        self.assertEqual(0, self.try_next())
+        self.later(30)
+        self.assertEqual(1, self.try_next())
+
+    def test_they_are_evidence(self):
+        self.decide_due()
+        self.later(1)
+        self.run_again(self.first[:1])
+        self.later(5)
+        self.assertEqual(3, self.try_next())
+
+
 class ProbeTest(StorageCase):
     def setUp(self):
         super().setUp()
