@@ -27,13 +27,14 @@ from vmmonitor.conf import (
     reconcile,
     recovery,
     spool,
+    storm,
     webhook,
 )
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
     *(engine, nova, nova_notifications, reconcile),
-    *(recovery, limits, masakari, mistral, webhook),
+    *(recovery, limits, storm, masakari, mistral, webhook),
     *(notifications, housekeeping, api),
 )
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.db import events as stored
-from vmmonitor.db import incidents, recoveries
+from vmmonitor.db import incidents, recoveries, storms
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine import lines, meaning
 from vmmonitor.model import event as events
-from vmmonitor.model import states
+from vmmonitor.model import states, storage
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import BY_OPERATOR, Incident, Step
 from vmmonitor.model.recovery import Recovery
@@ -89,6 +89,8 @@ class Sorting:
             return self._open(delivery)
         case.count += 1
         case.stands_still |= meaning.stands_still(delivery)
+        if delivery.decision.action == events.RECOVER and not case.incident.shared_cause:
+            self._learn_shared_cause(case, event)
         if meaning.has_moved(case.incident, event):
             self._follow_to(case, event)
         if event.type in events.RUNNING_AGAIN:
@@ -133,6 +135,7 @@ class Sorting:
             opened_at=event.occurred_at,
             hold_until=self._now + round(hold * SECOND),
             updated_at=self._now,
+            shared_cause=storage.shared_cause(event),
         )
         self._cases[event.instance.uuid] = Case(
             incident=incident, is_new=True, held=True, stands_still=meaning.stands_still(delivery)
@@ -177,6 +180,13 @@ class Sorting:
         if wanted:
             told = lines.chosen(policy, event)
             self._note(case.incident, "hold", _hold_message(policy), **told)
+
+    def _learn_shared_cause(self, case: Case, event: Event) -> None:
+        """Note which storage fails, if an event after the first one tells."""
+        if shared_cause := storage.shared_cause(event):
+            self._insert_first(case)
+            storms.learn_cause(self._tx, case.incident.incident_id, shared_cause)
+            case.incident = dataclasses.replace(case.incident, shared_cause=shared_cause)
 
     def _follow_to(self, case: Case, event: Event) -> None:
         """Let an incident go with its instance to the host to which that was migrated."""

@@ -11,7 +11,6 @@ from vmmonitor import plugins
 from vmmonitor.db.session import Database
 from vmmonitor.engine import drivers, limits
 from vmmonitor.engine.endpoint import Endpoint
-from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.observe import Observer
 from vmmonitor.engine.outbox import Outbox
@@ -19,6 +18,8 @@ from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.engine.silences import Silences
+from vmmonitor.engine.storm_watch import StormWatch
+from vmmonitor.engine.storms import Fuse, Storms
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import notifier
@@ -57,12 +58,6 @@ def _source_classes(conf: cfg.ConfigOpts) -> dict[str, Any]:
     return {name: plugins.load("vmmonitor.sources", name) for name in conf.engine.sources}
 
 
-def _gates(conf: cfg.ConfigOpts) -> list[Gate]:
-    """Return what a failure must pass on its way to a recovery, in the order in which it is
-    asked. The last gate, the turns, is the recoveries' own."""
-    return [Silences().gate, limits.Restarts(conf).gate]
-
-
 class EngineService(service.Service):
     """One engine process."""
 
@@ -98,9 +93,14 @@ class EngineService(service.Service):
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
+        fuse = Fuse(conf)
+        # What a failure must pass on its way to a recovery, in the order in which it is asked. The
+        # last gate, the turns, is the recoveries' own.
+        gates = [Silences().gate, Storms(conf, fuse).gate, limits.Restarts(conf).gate]
         self.recoveries = Recoveries(
-            *(conf, self._database, policies, expectation, self._drivers), _gates(conf)
+            *(conf, self._database, policies, expectation, self._drivers), gates
         )
+        self._storm_watch = StormWatch(conf, self._database, fuse, expectation)
         self._ingest = Ingest(
             *(self._database, policies, conf.engine.commit_events),
             *(self.recoveries.held, self.recoveries.look),
@@ -126,6 +126,7 @@ class EngineService(service.Service):
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()
+        self._storm_watch.start()
         self._observer.start()
         self._reconciliation.start()
         self._server.start()
@@ -148,6 +149,7 @@ class EngineService(service.Service):
         self._observer.stop(STOP_TIMEOUT)
         self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)
+        self._storm_watch.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
         self.recoveries.stop(STOP_TIMEOUT)
         self._outbox.stop(STOP_TIMEOUT)
