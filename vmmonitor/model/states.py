@@ -118,6 +118,19 @@ RECOVERY: Mapping[str, Mapping[str, str]] = {
 }
 RECOVERY_ACTIVE = frozenset(state for state, moves in RECOVERY.items() if moves)
 
+# -- action ------------------------------------------------------------------------------------
+#: (Also: REQUESTED) It was done.
+DONE = "done"
+#: It cannot be done; the action's message says why.
+REFUSED = "refused"
+
+#: action state -> {what happens: next state}.
+ACTION: Mapping[str, Mapping[str, str]] = {
+    REQUESTED: {"do": DONE, "refuse": REFUSED},
+    DONE: {},
+    REFUSED: {},
+}
+
 # -- agent -------------------------------------------------------------------------------------
 #: Reports in time, sees its host, and its spool empties.
 UP = "up"

@@ -15,15 +15,19 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
+from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 
 
 @functools.cache
@@ -111,11 +115,15 @@ class TestMariaDBEvents(EventsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBActions(ActionsContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
 
-class TestMariaDBIncidents(IncidentsContract, OnMariaDB):
+class TestMariaDBIncidents(HistoryContract, IncidentsContract, OnMariaDB):
     pass
 
 
@@ -128,6 +136,14 @@ class TestMariaDBAgents(AgentsContract, OnMariaDB):
 
 
 class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBSilences(SilencesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBOutbox(OutboxContract, OnMariaDB):
     pass
 
 
@@ -151,11 +167,15 @@ class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
     pass
 
 
+class TestPostgreSQLActions(ActionsContract, OnPostgreSQL):
+    pass
+
+
 class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
     pass
 
 
-class TestPostgreSQLIncidents(IncidentsContract, OnPostgreSQL):
+class TestPostgreSQLIncidents(HistoryContract, IncidentsContract, OnPostgreSQL):
     pass
 
 
@@ -168,6 +188,14 @@ class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLSilences(SilencesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLOutbox(OutboxContract, OnPostgreSQL):
     pass
 
 
