@@ -59,7 +59,7 @@ class Router:
         """Make the table ready to look things up.
 
         :param conf: the service's configuration, for the handlers.
-        :param database: where the handlers read.
+        :param database: where the handlers read and write.
         """
         self.conf = conf
         self.database = database

@@ -10,6 +10,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmmonitor import plugins
 from vmmonitor.cmd.rule_files import filter_file, policy_file
 from vmmonitor.model import errors
 from vmmonitor.model.event import Event
@@ -70,7 +71,7 @@ def check_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
 def check_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     """Tell the same of a file of recovery policies, and which drivers are not installed."""
     try:
-        loaded = policies.load(args.file)
+        loaded = policies.load(args.file, _check_options)
     except errors.InvalidRules as error:
         return _refuse(error)
     warnings = check.policy_warnings(loaded) + _unknown_drivers(loaded)
@@ -148,6 +149,18 @@ def _unknown_drivers(loaded: policies.Policies) -> list[str]:
         for step in row.value.steps
         if step.driver not in installed
     ]
+
+
+def _check_options(step: policies.PolicyStep) -> None:
+    """Refuse options that the step's driver does not know, if that is installed here.
+
+    :raises vmmonitor.model.errors.InvalidRules: they make no sense.
+    """
+    try:
+        driver = plugins.load("vmmonitor.recovery", step.driver)
+    except plugins.NotInstalled:
+        return
+    driver.check_options(step.options)
 
 
 def _print(path: str, event: Event, trials: Sequence[Trial]) -> None:

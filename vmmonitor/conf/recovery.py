@@ -55,6 +55,45 @@ leases that ran out. An engine's own work starts at once, whatever this says.
 Seconds before the expectation is asked again about an incident on which it had no verdict.
 """,
     ),
+    cfg.FloatOpt(
+        "unknown_limit",
+        default=60.0,
+        min=0,
+        max=86400,
+        help="""
+Seconds since an incident opened after which it is ``held``, and a warning is logged, if nobody has
+known by then whether it is a failure. The expectation is asked on.
+""",
+    ),
+    cfg.FloatOpt(
+        "maintenance_interval",
+        default=30.0,
+        min=0.1,
+        max=3600,
+        help="""
+Seconds between two looks whether a host, whose incidents are silenced as nova calls it disabled,
+is still in maintenance.
+""",
+    ),
+    cfg.FloatOpt(
+        "look_interval",
+        default=1.0,
+        min=0.1,
+        max=60,
+        help="""
+Seconds between two questions whether an instance is active again, under a policy that waits for
+that (``wait_for: active``).
+""",
+    ),
+    cfg.BoolOpt(
+        "dry_run",
+        default=False,
+        mutable=True,
+        help="""
+Everything is decided and recorded, and no driver is called. Policies and their steps have a
+``dry_run`` of their own.
+""",
+    ),
 ]
 
 

@@ -13,7 +13,7 @@ from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
-from vmmonitor.model.incident import HOST, INSTANCE, Incident, Step
+from vmmonitor.model.incident import HOST, INSTANCE, STORM, UNTIL_RELEASED, Incident, Step
 
 
 class Keep(enum.Enum):
@@ -26,7 +26,7 @@ class Keep(enum.Enum):
 KEEP: Final = Keep.KEEP
 
 #: The states that end at hold_until.
-WAITING = (states.PENDING, states.HELD)
+WAITING = (states.PENDING, states.HELD, states.SILENCED)
 
 #: What policies and the expectation know of.
 OF_INSTANCE = INCIDENTS.c.kind == INSTANCE
@@ -36,7 +36,10 @@ LISTING = Listing(
     key="incident_id",
     time="opened_at",
     filters=frozenset(
-        {"state", "kind", "instance_uuid", "host", "cause", "severity", "project_id", "policy"}
+        {
+            *("state", "kind", "instance_uuid", "host", "cause", "severity", "project_id"),
+            *("policy", "held_by", "part_of"),
+        }
     ),
     sort=frozenset({"opened_at", "updated_at", "host"}),
     default=[("opened_at", "desc")],
@@ -76,7 +79,17 @@ def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Inci
 
 def open_for_host(tx: Transaction, host: str) -> Incident | None:
     """Return the open incident of a host, None if there is none, and lock its row."""
-    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _host_key(host))
+    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _key(HOST, host))
+    row = tx.execute(query.with_for_update()).first()
+    return None if row is None else _incident(row)
+
+
+def open_storm(tx: Transaction, shared_cause: str) -> Incident | None:
+    """Return the open incident of a storm, None if there is none, and lock its row.
+
+    :param shared_cause: what its members have in common.
+    """
+    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _key(STORM, shared_cause))
     row = tx.execute(query.with_for_update()).first()
     return None if row is None else _incident(row)
 
@@ -119,17 +132,23 @@ def move(
     state = states.after(states.INCIDENT, incident.state, move)
     over = state not in states.INCIDENT_OPEN
     changes |= {"state": state, "reason": reason, "updated_at": now}
-    changes |= {"closed_at": now, "open_key": None} if over else {}
+    if over:
+        changes |= {"closed_at": now, "open_key": None}
+    elif incident.closed_at is not None:
+        changes |= {"closed_at": None, "open_key": _open_key(incident)}
+    if state not in (states.HELD, states.SILENCED):
+        changes["held_by"] = ""
     guards = []
     if move == "run" and incident.running_at is not None:
         guards.append(INCIDENTS.c.running_at.is_not(None))
-    return _update(tx, incident, changes, *guards)
+    with unique("Another incident of the instance is open"):
+        return _update(tx, incident, changes, *guards)
 
 
 def reschedule(
     tx: Transaction, incident: Incident, hold_until: int, reason: str, now: int, **changes: Any
 ) -> Incident:
-    """Let a pending or held incident wait for another time, if nobody changed it meanwhile.
+    """Let a waiting incident wait for another time, if nobody changed it meanwhile.
 
     :param hold_until: microseconds since the epoch, like ``now``.
     :param changes: new values of other fields (``policy``, ``cause``).
@@ -198,7 +217,8 @@ def attach(
 
 
 def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
-    """Return the pending and held incidents whose time has come, the longest due first.
+    """Return the waiting incidents whose time has come: the most important, then the longest due
+    first.
 
     :param now: microseconds since the epoch.
     :param limit: greatest number of incidents.
@@ -206,7 +226,7 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     query = (
         sa.select(INCIDENTS)
         .where(OF_INSTANCE, INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until <= now)
-        .order_by(INCIDENTS.c.hold_until, INCIDENTS.c.id)
+        .order_by(INCIDENTS.c.priority.desc(), INCIDENTS.c.hold_until, INCIDENTS.c.id)
         .limit(limit)
     )
     return [_incident(row) for row in tx.execute(query)]
@@ -229,7 +249,11 @@ def put_right(tx: Transaction, now: int) -> int:
     :param now: microseconds since the epoch, engines' clock.
     :return: how many incidents that concerns.
     """
-    later = sa.and_(INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.updated_at > now)
+    later = sa.and_(
+        INCIDENTS.c.state.in_(WAITING),
+        INCIDENTS.c.updated_at > now,
+        INCIDENTS.c.hold_until < UNTIL_RELEASED,
+    )
     # In this order: MySQL computes from values that it has set before.
     changes = {
         INCIDENTS.c.hold_until: INCIDENTS.c.hold_until - INCIDENTS.c.updated_at + now,
@@ -325,14 +349,19 @@ def _columns(incident: Incident) -> dict[str, Any]:
     columns = rows.shallow(incident)
     columns |= rows.of_instance(columns.pop("instance"))
     is_open = incident.state in states.INCIDENT_OPEN
-    key = _host_key(incident.host) if incident.kind == HOST else incident.instance.uuid
-    return columns | {"open_key": key if is_open else None}
+    return columns | {"open_key": _open_key(incident) if is_open else None}
 
 
-def _host_key(host: str) -> str:
-    """Return the ``open_key`` of a host's incident, which no instance's uuid can be: it is longer
-    than an agent may tell, and of a host's name it holds what fits, however long that is."""
-    return f"host:{hashlib.sha256(host.encode()).hexdigest()[:56]}"
+def _open_key(incident: Incident) -> str:
+    if incident.kind == INSTANCE:
+        return incident.instance.uuid
+    return _key(incident.kind, incident.host if incident.kind == HOST else incident.shared_cause)
+
+
+def _key(kind: str, name: str) -> str:
+    """Return the ``open_key`` of what is no instance's, which no instance's uuid can be: it is
+    longer than an agent may tell, and of a name it holds what fits, however long that is."""
+    return f"{kind}:{hashlib.sha256(name.encode()).hexdigest()[:56]}"
 
 
 def _incident(row: sa.Row[Any]) -> Incident:

@@ -22,12 +22,13 @@ LISTING = Listing(
     default=[("created_at", "desc")],
 )
 
-#: Active state -> the column that says when it needs an engine.
-DUE = {
-    states.REQUESTED: RECOVERIES.c.not_before,
-    states.RUNNING: RECOVERIES.c.lease_until,
-    states.WAITING: RECOVERIES.c.wait_until,
-}
+#: Active state, and a column that says when it needs an engine.
+DUE = (
+    (states.REQUESTED, RECOVERIES.c.not_before),
+    (states.RUNNING, RECOVERIES.c.lease_until),
+    (states.WAITING, RECOVERIES.c.wait_until),
+    (states.WAITING, RECOVERIES.c.look_at),
+)
 
 
 def insert(tx: Transaction, recovery: Recovery) -> None:
@@ -62,7 +63,7 @@ def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes:
     if state != states.RUNNING:
         values |= {"lease_owner": "", "lease_until": 0}
     if state != states.WAITING:
-        values["wait_until"] = 0
+        values |= {"wait_until": 0, "look_at": None}
     if state not in states.RECOVERY_ACTIVE:
         values |= {"open_key": None, "finished_at": now}
     guards = [
@@ -100,6 +101,36 @@ def renew(
     return ours
 
 
+def hasten(tx: Transaction, recovery: Recovery, now: int) -> None:
+    """Let a requested recovery start at once.
+
+    :param now: microseconds since the epoch.
+    :raises vmmonitor.model.errors.Conflict: it is not requested any more.
+    """
+    mine = sa.and_(
+        RECOVERIES.c.recovery_id == recovery.recovery_id,
+        RECOVERIES.c.state == states.REQUESTED,
+    )
+    if not tx.execute(sa.update(RECOVERIES).where(mine).values(not_before=now)).rowcount:
+        raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
+
+
+def look_again(tx: Transaction, recovery: Recovery, look_at: int) -> None:
+    """Have a recovery that waits looked at again, unless it is over or somebody else did so.
+
+    :param look_at: when; microseconds since the epoch.
+    """
+    tx.execute(
+        sa.update(RECOVERIES)
+        .where(
+            RECOVERIES.c.recovery_id == recovery.recovery_id,
+            RECOVERIES.c.state == states.WAITING,
+            RECOVERIES.c.look_at == recovery.look_at,
+        )
+        .values(look_at=look_at)
+    )
+
+
 def due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
     """Return recoveries that need an engine, the longest due first.
 
@@ -108,17 +139,18 @@ def due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
     :param now: microseconds since the epoch.
     :param limit: greatest number of recoveries.
     """
-    found: list[sa.Row[Any]] = []
-    for state, moment in DUE.items():
+    found: dict[int, sa.Row[Any]] = {}
+    for state, moment in DUE:
         query = (
             sa.select(RECOVERIES, moment.label("due_at"))
             .where(RECOVERIES.c.state == state, moment <= now)
             .order_by(moment, RECOVERIES.c.id)
             .limit(limit)
         )
-        found += tx.execute(query).all()
-    found.sort(key=lambda row: (row.due_at, row.id))
-    return [_recovery(row) for row in found[:limit]]
+        for row in tx.execute(query):
+            found.setdefault(row.id, row)
+    longest = sorted(found.values(), key=lambda row: (row.due_at, row.id))
+    return [_recovery(row) for row in longest[:limit]]
 
 
 def next_due(tx: Transaction, now: int) -> int | None:
@@ -130,7 +162,7 @@ def next_due(tx: Transaction, now: int) -> int | None:
         sa.select(sa.func.min(moment))
         .where(RECOVERIES.c.state == state, moment > now)
         .scalar_subquery()
-        for state, moment in DUE.items()
+        for state, moment in DUE
     ]
     known = [moment for moment in tx.execute(sa.select(*moments)).one() if moment is not None]
     return min(known, default=None)
@@ -146,10 +178,13 @@ def put_right(tx: Transaction, now: int) -> int:
     :return: how many recoveries that concerns.
     """
     moved = 0
-    for state, moment in DUE.items():
+    for state in sorted(states.RECOVERY_ACTIVE):
         begin = RECOVERIES.c.created_at if state == states.REQUESTED else RECOVERIES.c.called_at
         # In this order: MySQL computes from values that it has set before.
-        changes = {moment: moment - begin + now, begin: now}
+        changes: dict[sa.Column[Any], Any] = {
+            moment: moment - begin + now for of, moment in DUE if of == state
+        }
+        changes[begin] = now
         later = sa.and_(RECOVERIES.c.state == state, begin > now)
         query = sa.update(RECOVERIES).where(later).ordered_values(*changes.items())
         moved += tx.execute(query).rowcount

@@ -192,6 +192,11 @@ INCIDENTS = _table(
     _number("running_at", nullable=True),
     _number("closed_at", nullable=True),
     _text("kind", 16),
+    _number("priority"),
+    _text("held_by", 16),
+    _text("part_of", 64),
+    _text("shared_cause"),
+    _text("override"),
     sa.UniqueConstraint("incident_id"),
     sa.Index(None, "state", "opened_at"),
     sa.Index(None, "instance_uuid", "opened_at"),
@@ -204,6 +209,9 @@ INCIDENTS = _table(
     sa.Index(None, "opened_at"),
     sa.Index(None, "updated_at"),
     sa.Index(None, "state", "hold_until"),
+    sa.Index(None, "state", "held_by", "priority"),
+    sa.Index(None, "part_of", "opened_at"),
+    sa.Index(None, "shared_cause", "opened_at"),
     sa.Index(None, "closed_at"),
 )
 
@@ -239,6 +247,7 @@ RECOVERIES = _table(
     _number("called_at", nullable=True),
     _number("finished_at", nullable=True),
     _long("message"),
+    _number("look_at", nullable=True),
     sa.UniqueConstraint("recovery_id"),
     sa.Index(None, "incident_id", "created_at"),
     sa.Index(None, "instance_uuid", "created_at"),
@@ -249,6 +258,14 @@ RECOVERIES = _table(
     sa.Index(None, "state", "not_before"),
     sa.Index(None, "state", "lease_until"),
     sa.Index(None, "state", "wait_until"),
+    sa.Index(None, "state", "look_at"),
+)
+
+GATES = _table(
+    "gates",
+    _id(),
+    _text("name"),
+    sa.UniqueConstraint("name"),
 )
 
 AGENTS = _table(
@@ -322,4 +339,28 @@ EVIDENCE = _table(
     _long("message"),
     sa.Column("content", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"), nullable=False),
     sa.UniqueConstraint("event_id", "kind"),
+)
+
+ACTIONS = _table(
+    "actions",
+    _id(),
+    _text("action_id", 64),
+    _text("verb", 16),
+    _text("incident_id", 64),
+    _text("recovery_id", 64),
+    _text("author"),
+    _long("comment"),
+    _json("options"),
+    _text("state", 16),
+    _long("message"),
+    _number("created_at"),
+    _number("finished_at", nullable=True),
+    sa.UniqueConstraint("action_id"),
+    sa.Index(None, "state", "created_at"),
+    sa.Index(None, "incident_id", "created_at"),
+    sa.Index(None, "recovery_id", "created_at"),
+    sa.Index(None, "author", "created_at"),
+    sa.Index(None, "verb", "created_at"),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "finished_at"),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transactions of a recovery: what is decided, claimed, and made of an outcome.
+"""The transactions of a recovery: what is claimed, and made of an outcome.
 
 Each is one database transaction that first locks the incident's row, and only then reads the
 clock, so that time lines are in order; nothing here calls out, waits, or has a thread.
@@ -15,27 +15,14 @@ from oslo_config import cfg
 from vmmonitor.db import incidents, recoveries
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.incidents import SECOND, SETTLE, move, move_recovery, note
-from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
-from vmmonitor.model.errors import Conflict
-from vmmonitor.model.incident import Incident, Verdict
+from vmmonitor.model.incident import Incident
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep
 
-#: Seconds after its hold at which an instance that never falls silent is decided on all the same.
-UNDECIDED = 10.0
 RUNS_AGAIN = "the instance runs again"
 TAKEN_OVER = "taken over: its engine is gone"
-
-
-class Outdated(Conflict):
-    """Events came in since, which may tell that all of this was planned"""
-
-    def __init__(self, incident: Incident):
-        """Keep the incident as it is now."""
-        super().__init__()
-        self.incident = incident
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,18 +30,25 @@ class Claim:
     """A recovery that this engine has claimed, and what its driver needs to know.
 
     :param step: the step of the policy that it belongs to.
+    :param dry_run: who says that nothing is to be called; empty: nobody.
     """
 
     recovery: Recovery
     incident: Incident
     step: PolicyStep
     taken_over: bool = False
+    dry_run: str = ""
 
 
 class Attempts:
     """Decides about attempts, by the policies in force."""
 
-    def __init__(self, conf: cfg.ConfigOpts, policies: Policies, now: Callable[[], int]):
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        policies: Policies,
+        now: Callable[[], int],
+    ):
         """Keep the parts.
 
         :param now: the engines' common clock, in microseconds since the epoch.
@@ -63,77 +57,45 @@ class Attempts:
         self._conf = conf
         self._now = now
 
-    # -- a hold is over ------------------------------------------------------------------------
-    def decide(self, tx: Transaction, judged: Incident, verdict: Verdict) -> Claim | None:
-        """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
+    def first(self, tx: Transaction, incident: Incident, policy: Policy, now: int) -> Claim | None:
+        """Claim the first attempt for an incident that is being recovered from now on.
 
-        :param judged: the incident as it was before the verdict on it was asked for.
-        :returns: what to call now; None if nothing, or if another engine was faster.
-        :raises Outdated: the verdict is to be asked for again.
-        :raises vmmonitor.model.errors.Conflict: another engine was faster.
+        :returns: None if the policy has no step that is not skipped.
         """
-        incident = incidents.lock(tx, judged.incident_id)
-        now = self._now()
-        if incident.state not in incidents.WAITING or incident.hold_until > now:
+        index = next_step(policy, -1)
+        if index is None:
             return None
-        overdue = now - incident.hold_until > UNDECIDED * SECOND
-        if incident.event_count != judged.event_count and not overdue:
-            raise Outdated(incident)
-        if verdict.word == verdicts.UNKNOWN:
-            self._hold(tx, incident, verdict, now)
-            return None
-        note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
-        if verdict.word in (verdicts.PLANNED, verdicts.GONE):
-            move(tx, incident, "plan", verdict.reason, now)
-            return None
-        policy = self.policies.get(incident.policy)
-        index = _next_step(policy, -1)
-        if policy is None or index is None:
-            reason = (
-                "no policy acts on it" if policy is None else f"policy {policy.name} has no step"
-            )
-            move(tx, incident, "leave", reason, now)
-            return None
-        incident = move(tx, incident, "confirm", verdict.reason, now, running_at=None)
         recovery = self._request(tx, incident, policy, index, 1, now, now)
-        return self._claim(tx, incident, recovery, policy.steps[index], now)
-
-    def _hold(self, tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
-        """Nobody knows: never act blindly, ask again later."""
-        again = now + round(self._conf.recovery.ask_again * SECOND)
-        if incident.state == states.PENDING:
-            note(tx, incident, now, "question", f"unknown: {verdict.reason}")
-            move(tx, incident, "hold", verdict.reason, now, hold_until=again)
-            return
-        if incident.reason != verdict.reason:
-            note(tx, incident, now, "question", f"still unknown: {verdict.reason}")
-        incidents.reschedule(tx, incident, again, verdict.reason, now)
+        return self._claim(tx, incident, recovery, policy, now)
 
     # -- a recovery is due ---------------------------------------------------------------------
-    def take_up(self, tx: Transaction, recovery: Recovery) -> Claim | None:
+    def take_up(self, tx: Transaction, recovery: Recovery, seen: bool = False) -> Claim | None:
         """Claim a recovery that is due, or end one that waited in vain.
 
+        :param seen: the expectation says that the instance runs; only of one that waits for that.
         :returns: what to call now; None if nothing.
         :raises vmmonitor.model.errors.Conflict: another engine was faster.
         """
         incident = incidents.lock(tx, recovery.incident_id)
         now = self._now()
         policy = self.policies.get(recovery.policy)
-        if incident.running_at is not None and incident.state == states.RECOVERING:
+        runs = incident.running_at is not None if recovery.look_at is None else seen
+        if runs and incident.state == states.RECOVERING:
             self._runs(tx, incident, recovery, now)
+            return None
+        if recovery.state == states.WAITING and now < recovery.wait_until:
+            recoveries.look_again(tx, recovery, self._next_look(recovery.wait_until, now))
             return None
         if recovery.state == states.WAITING:
             message = "the instance was not seen running in time"
             recovery = move_recovery(tx, recovery, "fail", message, now)
             self._after_failure(tx, incident, recovery, True, now)
             return None
-        step = _step(policy, recovery)
-        if step is None:
+        if policy is None or _step(policy, recovery) is None:
             self._without_policy(tx, incident, recovery, now)
             return None
-        if recovery.state == states.REQUESTED:
-            return self._claim(tx, incident, recovery, step, now)
-        return self._claim(tx, incident, recovery, step, now, taken_over=True)
+        taken_over = recovery.state == states.RUNNING
+        return self._claim(tx, incident, recovery, policy, now, taken_over)
 
     def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
         """End a recovery whose instance was seen running since a driver was called."""
@@ -192,7 +154,7 @@ class Attempts:
         tx: Transaction,
         incident: Incident,
         recovery: Recovery,
-        step: PolicyStep,
+        policy: Policy,
         now: int,
         taken_over: bool = False,
     ) -> Claim:
@@ -208,7 +170,22 @@ class Attempts:
             lease_until=now + round(self._conf.recovery.lease * SECOND),
             called_at=now,
         )
-        return Claim(recovery=claimed, incident=incident, step=step, taken_over=taken_over)
+        step = policy.steps[recovery.step]
+        return Claim(
+            recovery=claimed,
+            incident=incident,
+            step=step,
+            taken_over=taken_over,
+            dry_run=self._dry_run(policy, step),
+        )
+
+    def _dry_run(self, policy: Policy, step: PolicyStep) -> str:
+        """Return who says that nothing is to be called; empty if nobody does."""
+        if self._conf.recovery.dry_run:
+            return "[recovery] dry_run"
+        if policy.dry_run:
+            return f"policy {policy.name}"
+        return f"the step of policy {policy.name}" if step.dry_run else ""
 
     # -- what came of it -----------------------------------------------------------------------
     def finish(self, tx: Transaction, claim: Claim, outcome: Outcome) -> None:
@@ -220,10 +197,16 @@ class Attempts:
         now = self._now()
         runs = incident.running_at is not None
         is_over = incident.state != states.RECOVERING
-        wants_to_see = claim.step.wait_for == policies.RUNNING
-        if outcome.move == "wait" and wants_to_see and not runs:
+        asks = claim.step.wait_for == policies.ACTIVE
+        wants_to_see = claim.step.wait_for == policies.RUNNING and not runs
+        if outcome.move == "wait" and (asks or wants_to_see):
             until = now + round(claim.step.wait * SECOND)
-            move_recovery(tx, claim.recovery, "wait", outcome.message, now, wait_until=until)
+            look_at = self._next_look(until, now) if asks else None
+            move_recovery(
+                *(tx, claim.recovery, "wait", outcome.message, now),
+                wait_until=until,
+                look_at=look_at,
+            )
             return
         if runs and outcome.move == "fail" and outcome.retry and not is_over:
             # One of the two words is late: a guest that was resumed and paused again at once
@@ -238,12 +221,28 @@ class Attempts:
             return
         if ending == "fail":
             self._after_failure(tx, incident, recovery, outcome.retry, now)
+        elif claim.dry_run:
+            self._after_dry_run(tx, incident, claim, now)
         elif ending == "skip":
             move(tx, incident, "plan", outcome.message, now)
         elif runs:
             move(tx, incident, "run", RUNS_AGAIN, now)
         else:
             move(tx, incident, "leave", f"{recovery.driver} has done its part", now)
+
+    def _next_look(self, until: int, now: int) -> int:
+        """Return when to ask the expectation again whether an instance runs."""
+        return min(until, now + round(self._conf.recovery.look_interval * SECOND))
+
+    def _after_dry_run(self, tx: Transaction, incident: Incident, claim: Claim, now: int) -> None:
+        """Go on to the next step if only this one is tried out; else leave the incident open."""
+        policy = self.policies.get(claim.recovery.policy)
+        index = next_step(policy, claim.recovery.step) if claim.step.dry_run else None
+        if policy is None or index is None or self._conf.recovery.dry_run or policy.dry_run:
+            move(tx, incident, "leave", f"dry run, as {claim.dry_run} says", now)
+            return
+        self._request(tx, incident, policy, index, 1, now, now)
+        note(tx, incident, now, "recovery", f"next step: {policy.steps[index].driver}")
 
     def _after_failure(
         self, tx: Transaction, incident: Incident, failed: Recovery, retry: bool, now: int
@@ -265,7 +264,7 @@ class Attempts:
             self._request(tx, incident, policy, failed.step, failed.attempt + 1, not_before, now)
             note(tx, incident, now, "recovery", f"attempt {failed.attempt + 1} in {delay:.1f} s")
             return
-        index = _next_step(policy, failed.step)
+        index = next_step(policy, failed.step)
         if index is None:
             move(tx, incident, "give_up", f"every step failed, at last: {failed.message}", now)
             return
@@ -281,7 +280,7 @@ def _step(policy: Policy | None, recovery: Recovery) -> PolicyStep | None:
     return step if step.driver == recovery.driver else None
 
 
-def _next_step(policy: Policy | None, index: int) -> int | None:
+def next_step(policy: Policy | None, index: int) -> int | None:
     """Return the index of the next step that is not skipped; None if there is none."""
     if policy is None:
         return None

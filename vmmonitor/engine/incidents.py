@@ -17,7 +17,7 @@ from vmmonitor.engine import meaning
 from vmmonitor.model import event as events
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.incident import BY_OPERATOR, Incident, Step
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.rpc.wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
@@ -163,6 +163,8 @@ class Sorting:
         word = f"the cause is {event.cause}: rule {delivery.decision.rule}"
         self._insert_first(case)
         hold_until = self._now + round(hold * SECOND)
+        if case.incident.held_by == BY_OPERATOR:
+            hold_until = case.incident.hold_until
         case.incident = incidents.reschedule(
             self._tx, case.incident, hold_until, word, self._now, **changes
         )
@@ -262,7 +264,8 @@ class Sorting:
         recovery = recoveries.active_for(self._tx, incident.incident_id)
         if recovery is None:
             return True
-        if recovery.state == states.RUNNING or self._has_just_failed(recovery):
+        waits_for_more = recovery.look_at is not None
+        if recovery.state == states.RUNNING or waits_for_more or self._has_just_failed(recovery):
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
@@ -309,7 +312,8 @@ class Sorting:
 
 
 def _waits_in_vain(incident: Incident) -> bool:
-    return incident.state in incidents.WAITING and not incident.policy
+    by_hand = incident.held_by == BY_OPERATOR
+    return incident.state in incidents.WAITING and not incident.policy and not by_hand
 
 
 def _hastens(incident: Incident, hold_until: int) -> bool:

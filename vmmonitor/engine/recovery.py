@@ -19,9 +19,12 @@ from oslo_log import log
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
 from vmmonitor.engine import mismatch
-from vmmonitor.engine.attempts import Attempts, Claim, Outdated
+from vmmonitor.engine.actions import Actions
+from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.clocks import Leaps
+from vmmonitor.engine.decisions import Decisions, Outdated
 from vmmonitor.engine.drivers import Drivers
+from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.incidents import SECOND
 from vmmonitor.engine.workers import AHEAD, Workers
 from vmmonitor.expectation import Expectation, operations
@@ -49,9 +52,12 @@ class Recoveries:
         policies: Policies,
         expectation: Expectation,
         drivers: Drivers,
+        gates: Sequence[Gate] = (),
     ):
         """Keep the parts; start nothing."""
         self._attempts = Attempts(conf, policies, database.now)
+        self._actions = Actions(database, self._attempts)
+        self._decisions = Decisions(conf, self._attempts, gates, database.now)
         self._conf = conf
         self._database = database
         self._expectation = expectation
@@ -122,6 +128,7 @@ class Recoveries:
 
     def _look(self) -> float:
         """Hand out what is due, the longest due first; returns the seconds to the next look."""
+        self._actions.round()
         now = self._database.now()
         limit = self._conf.recovery.workers * AHEAD + len(self._workers)
         with self._database.reader() as tx:
@@ -163,7 +170,7 @@ class Recoveries:
             told, planned = self._told(incident)
             verdict = self._judge(incident, [*planned, *told])
             try:
-                claim = self._database.run(self._attempts.decide, incident, verdict)
+                claim = self._database.run(self._decisions.decide, incident, verdict)
                 break
             except Outdated as error:
                 incident = error.incident
@@ -193,10 +200,18 @@ class Recoveries:
         # First, so that nothing can go wrong between the claim and the call.
         with self._database.reader() as tx:
             told = [one.event for one in events.of_incident(tx, recovery.incident_id)]
-        claim = self._database.run(self._attempts.take_up, recovery)
+        seen = recovery.look_at is not None and self._is_active(recovery)
+        claim = self._database.run(self._attempts.take_up, recovery, seen)
         if claim:
             self._call(claim, told)
         return True
+
+    def _is_active(self, recovery: Recovery) -> bool:
+        try:
+            return self._expectation.is_active(recovery)
+        except Exception:
+            LOG.exception("The expectation failed on recovery %s", recovery.recovery_id)
+            return False
 
     # -- calling -------------------------------------------------------------------------------
     def _call(self, claim: Claim, told: Sequence[Event]) -> None:
@@ -222,7 +237,11 @@ class Recoveries:
             events=told,
             taken_over=claim.taken_over,
             timeout=claim.step.timeout,
+            options=claim.step.options,
         )
+        if claim.dry_run:
+            message = f"dry run: driver {claim.recovery.driver} would have been called"
+            return Outcome(move="skip", message=message)
         LOG.debug(
             "Recovery %s of instance %s: driver %s is called",
             *(claim.recovery.recovery_id, claim.recovery.instance_uuid, claim.recovery.driver),
@@ -282,6 +301,6 @@ def _due_since(subject: Incident | Recovery) -> int:
     moments = {
         states.REQUESTED: subject.not_before,
         states.RUNNING: subject.lease_until,
-        states.WAITING: subject.wait_until,
+        states.WAITING: subject.look_at or subject.wait_until,
     }
     return moments[subject.state]

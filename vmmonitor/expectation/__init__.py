@@ -14,6 +14,7 @@ from oslo_config import cfg
 from vmmonitor.model.event import Event
 from vmmonitor.model.expected import Sight, Survey
 from vmmonitor.model.incident import Incident, Verdict
+from vmmonitor.model.recovery import Recovery
 
 
 class Expectation(abc.ABC):
@@ -36,6 +37,16 @@ class Expectation(abc.ABC):
         :param events: the incident's events, oldest first.
         :returns: UNKNOWN with a reason where it cannot be told; never raises for that.
         """
+
+    def is_active(self, recovery: Recovery) -> bool:
+        """Tell whether the instance of a recovery, whose driver has done its part, runs again by
+        the expectation's own word; for policies that ``wait_for: active``.
+
+        Called as ``judge`` is, now and then until it does or the recovery's time is over. What
+        cannot be told now counts as not yet. An expectation that cannot tell at all says no, so
+        that such a policy does not work with it; this is the default.
+        """
+        return False
 
     def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
         """Say what instances should be doing, for all of them in one go.

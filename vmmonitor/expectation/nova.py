@@ -11,7 +11,6 @@ from oslo_utils import strutils
 
 from vmmonitor.expectation import Expectation, operations
 from vmmonitor.expectation.libvirt import STATES, LibvirtExpectation
-from vmmonitor.expectation.nova_api import NovaAPI
 from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
 from vmmonitor.model.errors import Retriable
@@ -19,6 +18,7 @@ from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
 from vmmonitor.model.instance import Instance
+from vmmonitor.openstack.nova import NovaAPI
 
 HOST = "OS-EXT-SRV-ATTR:host"
 TASK = "OS-EXT-STS:task_state"

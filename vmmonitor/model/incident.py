@@ -10,26 +10,47 @@ from vmmonitor.model.instance import Instance
 #: What an incident is about. Policies and the expectation only know of instances.
 INSTANCE = "instance"
 HOST = "host"
-KINDS = (INSTANCE, HOST)
+STORM = "storm"
+KINDS = (INSTANCE, HOST, STORM)
+
+#: ``hold_until`` of what waits for a person's word.
+UNTIL_RELEASED = 253402300799_000000
+
+#: Why an incident is held or silenced (``Incident.held_by``).
+BY_UNKNOWN = "unknown"
+BY_SILENCE = "silence"
+BY_MAINTENANCE = "maintenance"
+BY_STORM = "storm"
+BY_BUDGET = "budget"
+BY_FLAPPING = "flapping"
+BY_TURN = "turn"
+BY_OPERATOR = "operator"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Incident:
-    """One failure of one instance, or one host that is not watched; at most one of each is open.
+    """One failure of one instance, one host that is not watched, or one storm of failures; at most
+    one of each is open.
 
     All times are microseconds since the epoch, engines' clock: times of a host's are corrected.
 
-    :param kind: INSTANCE, or HOST: then ``instance`` is nobody, its uuid empty.
+    :param kind: INSTANCE; or HOST or STORM: then ``instance`` is nobody, its uuid empty.
     :param cause: the first event's kind (``lifecycle.stopped/failed``); of a host ``agent.late``
         or ``agent.blind``.
     :param state: one of the keys of ``states.INCIDENT``.
     :param reason: why it is in that state, for a person to read.
     :param policy: name of the recovery policy that applies; empty if none does.
     :param opened_at: when the first event occurred, or since when the host is not watched.
-    :param hold_until: nothing acts before.
+    :param hold_until: nothing acts before; UNTIL_RELEASED: nothing acts of itself.
     :param running_at: when the instance was last seen running since the newest failure of
         this incident; None if it was not.
     :param closed_at: when it was resolved, failed or ignored; None while it is open.
+    :param priority: whose turn comes first where not all can be recovered at once: the greater.
+    :param held_by: while held or silenced, one of the words above; else empty.
+    :param part_of: id of the incident of kind STORM that it belongs to; empty if to none.
+    :param shared_cause: what it may have in common with others (a storage back end); empty if
+        nothing is known.
+    :param override: who wants it recovered in spite of every limit and silence; empty: nobody.
     """
 
     incident_id: str
@@ -47,6 +68,11 @@ class Incident:
     running_at: int | None = None
     closed_at: int | None = None
     kind: str = INSTANCE
+    priority: int = 0
+    held_by: str = ""
+    part_of: str = ""
+    shared_cause: str = ""
+    override: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,15 +96,19 @@ FAILED = "failed"
 PLANNED = "planned"
 GONE = "gone"
 UNKNOWN = "unknown"
+#: It is a failure, about which nothing is to be done for now: its host is in maintenance.
+MUTED = "muted"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """An incident held against the expectation.
 
-    :param word: FAILED, PLANNED, GONE or UNKNOWN.
+    :param word: FAILED, PLANNED, GONE, UNKNOWN or MUTED.
     :param reason: one sentence for a person.
+    :param priority: as for ``Incident``.
     """
 
     word: str
     reason: str
+    priority: int = 0

@@ -2,7 +2,8 @@
 """One attempt to bring an instance back, what it was asked to do, and what came of it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
@@ -23,6 +24,8 @@ class Recovery:
     :param lease_owner: the engine that runs it; empty if none does.
     :param lease_until: another engine may take it over afterwards; 0 without a lease.
     :param wait_until: it has failed if the instance does not run by then; 0 if not waiting.
+    :param look_at: while waiting, when the expectation is to be asked next whether it runs; None
+        if only its host's word counts.
     :param called_at: when the driver was (last) called; None if it was not.
     :param message: what came of it, for a person to read.
     """
@@ -44,6 +47,7 @@ class Recovery:
     called_at: int | None = None
     finished_at: int | None = None
     message: str = ""
+    look_at: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +59,7 @@ class Request:
     :param taken_over: another engine died while it ran this very recovery: find out first
         what was already done.
     :param timeout: seconds that the driver may take.
+    :param options: those of the policy's step, which ``Driver.check_options`` has seen.
     """
 
     recovery: Recovery
@@ -62,6 +67,7 @@ class Request:
     events: Sequence[Event]
     taken_over: bool
     timeout: float
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,11 +19,11 @@ RECOVERING = "recovering"
 #: Nothing acts until it is released: by an operator, or at hold_until, when the expectation is
 #: asked again (unknown verdict, budget, storm fuse).
 HELD = "held"
-#: Muted by an operator; examined again when the silence ends.
+#: Muted by an operator, or by a host's maintenance; examined again at hold_until, when that ends.
 SILENCED = "silenced"
 #: The instance runs again. Over.
 RESOLVED = "resolved"
-#: Every step of the policy was tried in vain. Over.
+#: Every step of the policy was tried in vain. Over, unless an operator has it tried again.
 FAILED = "failed"
 #: It was planned, or the instance is gone. Over.
 IGNORED = "ignored"
@@ -45,16 +45,21 @@ INCIDENT: Mapping[str, Mapping[str, str]] = {
         "run": RESOLVED,
         "plan": IGNORED,
         "silence": SILENCED,
+        "hold": HELD,  # by an operator
     },
     HELD: {
         "confirm": RECOVERING,  # asked again, the expectation knows: failed
         "leave": OPEN,
         "release": PENDING,  # somebody or something lets it go on
+        "silence": SILENCED,
         "run": RESOLVED,
         "plan": IGNORED,
     },
     SILENCED: {
-        "release": PENDING,  # the silence is over
+        "confirm": RECOVERING,  # asked again, no silence matches any more
+        "leave": OPEN,
+        "hold": HELD,
+        "release": PENDING,  # an operator ends it for this incident
         "run": RESOLVED,
         "plan": IGNORED,
     },
@@ -63,12 +68,15 @@ INCIDENT: Mapping[str, Mapping[str, str]] = {
         "give_up": FAILED,  # the last attempt of the last step failed
         "leave": OPEN,  # the driver's part is done, and nothing waits to see the instance run
         "plan": IGNORED,  # a driver found that there is nothing to recover
+        "hold": HELD,  # an operator cancelled its recovery
     },
     RESOLVED: {},
-    FAILED: {},
+    FAILED: {
+        "retry": PENDING,  # an operator has it tried again
+    },
     IGNORED: {},
 }
-INCIDENT_OPEN = frozenset(state for state, moves in INCIDENT.items() if moves)
+INCIDENT_OPEN = frozenset(INCIDENT) - {RESOLVED, FAILED, IGNORED}
 
 # -- recovery ----------------------------------------------------------------------------------
 #: To be started at not_before, by whichever engine claims it.
@@ -109,6 +117,19 @@ RECOVERY: Mapping[str, Mapping[str, str]] = {
     CANCELLED: {},
 }
 RECOVERY_ACTIVE = frozenset(state for state, moves in RECOVERY.items() if moves)
+
+# -- action ------------------------------------------------------------------------------------
+#: (Also: REQUESTED) It was done.
+DONE = "done"
+#: It cannot be done; the action's message says why.
+REFUSED = "refused"
+
+#: action state -> {what happens: next state}.
+ACTION: Mapping[str, Mapping[str, str]] = {
+    REQUESTED: {"do": DONE, "refuse": REFUSED},
+    DONE: {},
+    REFUSED: {},
+}
 
 # -- agent -------------------------------------------------------------------------------------
 #: Reports in time, sees its host, and its spool empties.

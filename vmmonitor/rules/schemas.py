@@ -91,13 +91,17 @@ _STEP = {
     "driver": _NAME,
     "attempts": {"type": "integer", "minimum": -1, "maximum": 1000000},
     "timeout": _number(0.1, 86400),
-    "wait_for": {"type": "string", "enum": ["running", "nothing"]},
+    "wait_for": {"type": "string", "enum": ["running", "active", "nothing"]},
     "wait": _number(0, 86400),
     "backoff": _object(_BACKOFF),
+    "dry_run": {"type": "boolean"},
+    # Each driver knows its own.
+    "options": {"type": "object", "maxProperties": 100},
 }
 _POLICY = {
     **_ROW,
     "hold": _number(0, 86400),
+    "dry_run": {"type": "boolean"},
     "steps": {"type": "array", "maxItems": 100, "items": _object(_STEP, "driver")},
 }
 _VERSION = {"const": VERSION}

@@ -15,6 +15,7 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
@@ -111,6 +112,10 @@ class TestMariaDBEvents(EventsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBActions(ActionsContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
@@ -148,6 +153,10 @@ class TestMariaDBServer(ServerContract, OnMariaDB):
 
 
 class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLActions(ActionsContract, OnPostgreSQL):
     pass
 
 

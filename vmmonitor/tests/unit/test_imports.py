@@ -28,8 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": {"model", "rpc"},
     "rpc": {"model", "version", "native_threads"},
     "db": {"model"},
-    "expectation": {"model"},
-    "recovery": {"model", "version"},
+    "openstack": {"model"},
+    "expectation": {"model", "openstack"},
+    "recovery": {"model", "openstack", "version"},
     "agent": {"model", "rules", "sources", "rpc", "version", "native_threads", "plugins"},
     "engine": {
         *("model", "rules", "rpc", "db", "expectation", "recovery", "version"),
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT["cmd"] = MAY_IMPORT["wsgi"] = set(MAY_IMPORT)
 
 #: package of somebody else -> where in vmmonitor it may be imported.
-HTTP_ROOMS = ("recovery", "expectation", "client")
+HTTP_ROOMS = ("openstack", "recovery", "expectation", "client")
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "libvirt": ("sources.libvirt",),
     "libvirt_qemu": ("sources.libvirt",),

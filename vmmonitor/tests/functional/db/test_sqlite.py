@@ -13,6 +13,7 @@ from vmmonitor.model import errors
 from vmmonitor.model.evidence import Item
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
@@ -38,6 +39,10 @@ class OnSQLite(testtools.TestCase):
 
 
 class TestEvents(EventsContract, OnSQLite):
+    pass
+
+
+class TestActions(ActionsContract, OnSQLite):
     pass
 
 

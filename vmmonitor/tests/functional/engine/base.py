@@ -14,13 +14,15 @@ import testtools
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.attempts import Attempts, Claim
+from vmmonitor.engine.decisions import Decisions
+from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, RECORD, RECOVER, Decision, Event
 from vmmonitor.model.incident import FAILED, Incident, Verdict
 from vmmonitor.model.instance import Instance
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, Recovery, Request
 from vmmonitor.rpc import wire
 from vmmonitor.rules import policies as rules
 from vmmonitor.rules.policies import Policies
@@ -113,6 +115,10 @@ class FakeExpectation:
     def __init__(self) -> None:
         self.answer: Callable[[Incident, Sequence[Event]], Verdict] = lambda *_: IT_FAILED
         self.asked: list[Incident] = []
+        self.active = False
+
+    def is_active(self, recovery: Recovery) -> bool:
+        return self.active
 
     def judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
         self.asked.append(incident)
@@ -153,11 +159,17 @@ class EngineCase(testtools.TestCase):
     def attempts(self) -> Attempts:
         return Attempts(self.conf, self.policies, self.database.now)
 
-    def recoveries(self, database: Any = None, **drivers: FakeDriver) -> Recoveries:
+    def recoveries(
+        self, database: Any = None, gates: Sequence[Gate] = (), **drivers: FakeDriver
+    ) -> Recoveries:
         """Recovery workers that run."""
-        given = FakeDrivers(fake=self.driver, **drivers)
         made = Recoveries(
-            self.conf, database or self.database, self.policies, self.expectation, given
+            self.conf,
+            database or self.database,
+            self.policies,
+            self.expectation,
+            FakeDrivers(fake=self.driver, **drivers),
+            gates,
         )
         made.start()
         self.addCleanup(made.stop, 5)
@@ -169,16 +181,20 @@ class EngineCase(testtools.TestCase):
         return [receipt.word for receipt in self.ingest().store(batch(*deliveries), 10)]
 
     def decide(self, verdict: Verdict = IT_FAILED) -> Claim | None:
-        return self.database.run(self.attempts().decide, self.incident(), verdict)
+        return self.database.run(self.decisions().decide, self.incident(), verdict)
+
+    def decisions(self, gates: Sequence[Gate] = ()) -> Decisions:
+        """Return what decides, by the policies of this test."""
+        return Decisions(self.conf, self.attempts(), gates, self.database.now)
 
     def finish(self, claim: Claim | None, outcome: Outcome = WAIT) -> None:
         self.database.run(self.attempts().finish, claim, outcome)
 
-    def take_up(self) -> Claim | None:
+    def take_up(self, seen: bool = False) -> Claim | None:
         """Take up the one recovery that is due."""
         with self.database.reader() as tx:
             (due,) = recoveries.due(tx, self.clock, 9)
-        return self.database.run(self.attempts().take_up, due)
+        return self.database.run(self.attempts().take_up, due, seen)
 
     # -- what is in the database ---------------------------------------------------------------
     def events(self) -> list[Any]:

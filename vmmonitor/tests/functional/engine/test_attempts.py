@@ -339,7 +339,7 @@ class TakeOverTest(AttemptsCase):
     def test_a_second_decision_claims_nothing(self):
         judged = self.incident()
         self.decide()
-        self.assertIsNone(self.database.run(self.attempts().decide, judged, base.IT_FAILED))
+        self.assertIsNone(self.database.run(self.decisions().decide, judged, base.IT_FAILED))
         self.assertEqual(1, len(self.attempted()))
 
 

@@ -97,7 +97,7 @@ class CauseTest(base.EngineCase):
         self.assertEqual(ENDED, self.incident().cause)
 
     def test_nobody_knows_until_libvirt_is_back(self):
-        self.later(10)
+        self.later(60)
         self.assertIsNone(self.decide(UNKNOWABLE))
         self.assertEqual("held", self.incident().state)
         self.later(300)

@@ -2,7 +2,7 @@
 """How events become incidents, and what ends a hold."""
 
 from vmmonitor.db import incidents
-from vmmonitor.engine.attempts import Outdated
+from vmmonitor.engine.decisions import Outdated
 from vmmonitor.model.event import RECORD, RECOVER
 from vmmonitor.model.incident import GONE, PLANNED, UNKNOWN, Verdict
 from vmmonitor.tests.functional.db import samples
@@ -126,6 +126,7 @@ class HoldTest(base.EngineCase):
         self.assertIsNotNone(self.decide())
 
     def test_the_same_while_nobody_knows(self):
+        self.conf.set_override("unknown_limit", 0, "recovery")
         self.store(delivery("memory_failure/x", action=RECOVER))
         self.decide(UNKNOWABLE)
         self.store(delivery())
@@ -274,7 +275,21 @@ class VerdictTest(base.EngineCase):
             self.assertEqual("pending -> ignored: somebody did it", self.line()[-1][1])
             self.store(delivery())
 
+    def test_nobody_knows_for_too_long(self):
+        self.assertIsNone(self.decide(UNKNOWABLE))
+        incident = self.incident()
+        self.assertEqual(("pending", "nova is away"), (incident.state, incident.reason))
+        self.assertEqual(NOON + round(self.conf.recovery.ask_again) * SECOND, incident.hold_until)
+        self.later(self.conf.recovery.unknown_limit)
+        self.decide(UNKNOWABLE)
+        incident = self.incident()
+        self.assertEqual(("held", "unknown"), (incident.state, incident.held_by))
+        self.later(self.conf.recovery.ask_again)
+        self.assertIsNotNone(self.decide())
+        self.assertEqual(("recovering", ""), (self.incident().state, self.incident().held_by))
+
     def test_nobody_knows_and_later_it_is_known(self):
+        self.conf.set_override("unknown_limit", 0, "recovery")
         self.assertIsNone(self.decide(UNKNOWABLE))
         incident = self.incident()
         again = round(self.conf.recovery.ask_again)
@@ -287,7 +302,7 @@ class VerdictTest(base.EngineCase):
         self.assertIsNone(self.decide(), "it waits again")
         self.later(again)
         self.decide(Verdict(word=UNKNOWN, reason="nova is busy"))
-        self.assertEqual(("question", "still unknown: nova is busy"), self.line()[-1])
+        self.assertEqual(("hold", "nova is busy"), self.line()[-1])
         self.later(again)
         self.assertIsNotNone(self.decide())
         self.assertEqual("recovering", self.incident().state)
@@ -324,7 +339,7 @@ class VerdictTest(base.EngineCase):
     def test_a_verdict_on_less_than_is_known_by_now_decides_nothing(self):
         judged = self.incident()
         self.store(delivery("lifecycle.stopped/destroyed"))
-        decide = self.attempts().decide
+        decide = self.decisions().decide
         with self.assertRaises(Outdated):
             self.database.run(decide, judged, base.IT_FAILED)
         self.assertEqual("pending", self.incident().state)
@@ -334,7 +349,7 @@ class VerdictTest(base.EngineCase):
         judged = self.incident()
         self.store(delivery("io_error/pause"))
         self.later(11)
-        decide = self.attempts().decide
+        decide = self.decisions().decide
         self.assertIsNotNone(self.database.run(decide, judged, base.IT_FAILED))
 
 

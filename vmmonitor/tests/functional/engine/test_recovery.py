@@ -169,6 +169,7 @@ class TroubleTest(RecoveryCase):
         self.assertIn("absent", self.eventually_in("failed").reason)
 
     def test_an_expectation_that_raises_and_then_knows(self):
+        self.conf.set_override("unknown_limit", 0, "recovery")
         self.expectation.answer = lambda *_: 1 / 0
         self.store(delivery())
         self.recoveries()

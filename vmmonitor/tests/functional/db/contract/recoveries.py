@@ -36,7 +36,14 @@ class RecoveriesContract:
             "lease_until": begin + 30 * SECOND,
             "wait_until": begin + 60 * SECOND,
         }
-        three = [samples.recovery(**later, state=state) for state in recoveries.DUE]
+        by_state = (
+            (states.REQUESTED, None),
+            (states.RUNNING, None),
+            (states.WAITING, begin + SECOND),
+        )
+        three = [
+            samples.recovery(**later, state=state, look_at=look_at) for state, look_at in by_state
+        ]
         past = samples.recovery(lease_until=begin, called_at=NOON, state=states.RUNNING)
         for one in [*three, past]:
             self.database.run(recoveries.insert, one)
@@ -46,6 +53,7 @@ class RecoveriesContract:
         self.assertEqual((NOON, NOON + 2 * SECOND), (requested.created_at, requested.not_before))
         self.assertEqual((NOON, NOON + 30 * SECOND), (running.called_at, running.lease_until))
         self.assertEqual((NOON, NOON + 60 * SECOND), (waiting.called_at, waiting.wait_until))
+        self.assertEqual(NOON + SECOND, waiting.look_at)
         self.assertEqual(past, self._get(past))
 
     def test_an_incident_has_one_active_recovery(self: Any) -> None:

@@ -53,7 +53,9 @@ def event_columns(stored: StoredEvent) -> dict[str, Any]:
 def incident_columns(incident: Incident) -> dict[str, Any]:
     """Return an incident's row as the first version wrote it."""
     columns = rows.shallow(incident) | rows.of_instance(incident.instance)
-    del columns["instance"], columns["kind"]
+    added = ("kind", "priority", "held_by", "part_of", "shared_cause", "override")
+    for name in ("instance", *added):
+        del columns[name]
     return columns | {"open_key": incident.instance.uuid}
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import testtools
 
 from vmmonitor import conf as configuration
-from vmmonitor.expectation.nova_api import MICROVERSION, NovaAPI
 from vmmonitor.model.errors import Retriable
+from vmmonitor.openstack.nova import MICROVERSION, NovaAPI
 from vmmonitor.tests.fixtures.nouns import UUID
 from vmmonitor.tests.unit.expectation.test_nova import RECORDED
 

@@ -2,15 +2,13 @@
 """Asks nova's API: one server, its actions, or all servers that changed."""
 
 import datetime
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keystoneauth1 import adapter, loading
-from keystoneauth1 import exceptions as errors
 from oslo_config import cfg
 
 from vmmonitor.model.errors import Retriable
+from vmmonitor.openstack.service import Service
 
 GROUP = "nova"
 #: Tells of locked servers (2.9), embeds the flavor (2.47), and names servers of a cell that is
@@ -18,8 +16,6 @@ GROUP = "nova"
 MICROVERSION = "2.69"
 #: Pages of one listing, after which something is wrong with it.
 MOST_PAGES = 10_000
-#: Seconds for an answer, unless the operator says otherwise.
-TIMEOUT = 10
 
 
 class NovaAPI:
@@ -27,14 +23,7 @@ class NovaAPI:
 
     def __init__(self, conf: cfg.ConfigOpts):
         """Register the options; connect to nothing yet."""
-        self._conf = conf
-        self._guard = threading.Lock()
-        self._adapter: adapter.Adapter | None = None
-        loading.register_session_conf_options(conf, GROUP)
-        loading.register_adapter_conf_options(conf, GROUP, include_deprecated=False)
-        loading.register_auth_conf_options(conf, GROUP)
-        conf.set_default("timeout", TIMEOUT, group=GROUP)
-        conf.set_default("service_type", "compute", group=GROUP)
+        self._service = Service(conf, GROUP, "compute")
 
     def server(self, uuid: str) -> Mapping[str, Any] | None:
         """Return a server as nova shows it; None if nova knows none, or no more.
@@ -77,48 +66,13 @@ class NovaAPI:
         self, path: str, query: Mapping[str, str] | None = None, missing: bool = False
     ) -> Mapping[str, Any] | None:
         """Return nova's answer; None if there is no such thing, where that may be."""
-        try:
-            response = self._connection().get(
-                path, params=dict(query or {}), microversion=MICROVERSION, raise_exc=False
-            )
-            answer = response.json()
-        except ValueError as error:
-            raise Retriable(f"its answer to {path} is not JSON") from error
-        except (errors.ClientException, cfg.Error, OSError) as error:
-            # The rest is the library's word on its sockets.
-            word = str(error).partition(": HTTP")[0]
-            raise Retriable(f"{type(error).__name__}: {word}"[:200]) from error
+        answer = self._service.ask("GET", path, query=query, microversion=MICROVERSION)
         # A proxy in front of nova has a 404 too, but not these words.
-        if missing and response.status_code == 404 and _is_map(answer, "itemNotFound"):
+        if missing and answer.status == 404 and _is_map(answer.body, "itemNotFound"):
             return None
-        if response.status_code != 200 or not isinstance(answer, Mapping):
-            raise Retriable(f"it answers {response.status_code} to {path}")
-        return answer
-
-    def _connection(self) -> adapter.Adapter:
-        with self._guard:
-            if self._adapter is None:
-                auth = loading.load_auth_from_conf_options(self._conf, GROUP)
-                session = loading.load_session_from_conf_options(self._conf, GROUP, auth=auth)
-                self._adapter = loading.load_adapter_from_conf_options(
-                    self._conf, GROUP, session=session, auth=auth
-                )
-            return self._adapter
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options) of keystoneauth, for the sample file."""
-    return [
-        (
-            GROUP,
-            [
-                *loading.get_session_conf_options(),
-                *loading.get_adapter_conf_options(include_deprecated=False),
-                *loading.get_auth_common_conf_options(),
-                *loading.get_auth_plugin_conf_options("password"),
-            ],
-        )
-    ]
+        if answer.status != 200 or not answer.body:
+            raise Retriable(f"it answers {answer.status} to {path}")
+        return answer.body
 
 
 def _part(answer: Mapping[str, Any], name: str, kind: type) -> Any:
