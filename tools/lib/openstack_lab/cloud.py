@@ -9,9 +9,9 @@ from typing import Any
 import openstack
 from openstack import exceptions
 
-from openstack_lab import console
 from openstack_lab.lab import ADMIN, ADMIN_PASSWORD, REGION, SERVICE_PASSWORD, Lab, LabError
 from openstack_lab.service import Service
+from vmmonitor.tests.fixtures import console
 
 ROLES = ("admin", "service")
 FLAVORS = {"m1.nano": 16, "m1.micro": 24}
@@ -158,7 +158,7 @@ class Cloud:
             raise LabError(f"server {name} does not become active: {error}") from error
 
     def order(self, name: str, letters: str) -> list[str]:
-        """Give the guest of a server orders; returns its answers.
+        """Give the guest of a server orders, one a letter; returns its answers.
 
         :raises LabError: there is no such server, or it does not run.
         """
@@ -167,4 +167,7 @@ class Cloud:
             raise LabError(f"there is no server {name}")
         server = self._connection.compute.get_server(server.id)
         uri = self._lab.libvirt_uri(server.compute_host)
-        return console.order(uri, server.id, letters)
+        try:
+            return [console.order(uri, server.id, one) or "no answer" for one in letters]
+        except OSError as error:
+            raise LabError(str(error)) from error
