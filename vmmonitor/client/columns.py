@@ -69,6 +69,18 @@ def _cell(name: str, value: Any) -> Any:
     return "" if value is None else value
 
 
+def seconds(text: str) -> int:
+    """Return a time span in seconds.
+
+    :param text: ``90s``, ``30m``, ``1h``, ``7d``, ``2w``.
+    :raises ValueError: it is none.
+    """
+    span = re.fullmatch(r"(\d{1,9})([smhdw])", text)
+    if not span:
+        raise ValueError(f"{text!r} is no time span")
+    return int(span[1]) * _UNITS[span[2]]
+
+
 def moment(text: str, now: datetime.datetime | None = None) -> str:
     """Return a time as the API reads it.
 
