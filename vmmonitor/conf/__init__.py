@@ -18,6 +18,8 @@ from vmmonitor.conf import (
     housekeeping,
     libvirt,
     liveness,
+    masakari,
+    mistral,
     nova,
     nova_notifications,
     reconcile,
@@ -28,7 +30,8 @@ from vmmonitor.conf import (
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
+    *(engine, nova, nova_notifications, reconcile, recovery),
+    *(masakari, mistral, webhook, housekeeping, api),
 )
 
 

@@ -29,6 +29,9 @@ class FakeNova:
         self.answer: Any = None
         self.done: Any = []
         self.all: list[Any] = []
+        self.parts: Any = []
+        self.service: Any = None
+        self.groups: Any = []
         self.asked: list[Any] = []
 
     def server(self, uuid: str) -> Any:
@@ -37,6 +40,21 @@ class FakeNova:
 
     def actions(self, uuid: str) -> Any:
         return _given(self.done)
+
+    def user_id(self) -> str:
+        return "vmmonitor-user"
+
+    def steps(self, uuid: str, request_id: str) -> Any:
+        self.asked.append(request_id)
+        return _given(self.parts)
+
+    def compute(self, host: str) -> Any:
+        self.asked.append(host)
+        return _given(self.service)
+
+    def aggregates(self) -> Any:
+        self.asked.append("aggregates")
+        return _given(self.groups)
 
     def servers(self, since: int | None, page_size: int) -> Any:
         self.asked.append(since)
@@ -58,7 +76,7 @@ class NovaCase(testtools.TestCase):
         super().setUp()
         self.conf = configuration.new([], files=[])
         self.expectation = NovaExpectation(self.conf, now=lambda: NOW)
-        self.nova = self.expectation._nova = FakeNova()
+        self.nova = self.expectation._nova = self.expectation._choice._nova = FakeNova()
 
     def judge(
         self, answer: Any, *causes: str, events: Any = (), host: str = "compute-1"
