@@ -64,6 +64,7 @@ class Cloud:
         wanted = [(one.name, one.kind, one.address) for one in services]
         # Nova looks for a network service in the catalog.
         wanted.append(("neutron", "network", self._lab.url("network")))
+        wanted.append(("vmmonitor", "", ""))
         there = {service.type for service in identity.services()}
         for name, kind, address in wanted:
             user = identity.find_user(name) or identity.create_user(
@@ -74,7 +75,7 @@ class Cloud:
             )
             for role in roles:
                 identity.assign_project_role_to_user(project, user, role)
-            if kind not in there:
+            if kind and kind not in there:
                 self._publish(name, kind, address)
 
     def _publish(self, name: str, kind: str, address: str) -> None:

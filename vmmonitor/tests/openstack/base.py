@@ -2,6 +2,7 @@
 """What the tests on the lab have in common."""
 
 import contextlib
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -35,24 +36,35 @@ policies:
     detail: {{in: [failed, crashed]}}
   hold: 0
   steps:
-  - {step}
+{steps}
 - name: other
   match: {{}}
   hold: 3
   steps:
-  - {step}
+{steps}
 """
-LIBVIRT = (
-    "{driver: libvirt, attempts: 3, timeout: 30, wait_for: running, wait: 60,"
-    " backoff: {initial: 1, factor: 1, max: 1, jitter: 0}}"
-)
+STEP = """
+  - driver: {driver}
+    attempts: {attempts}
+    timeout: 120
+    wait_for: {wait_for}
+    wait: 120
+    backoff: {{initial: 1, factor: 1, max: 1, jitter: 0}}
+    options: {options}
+"""
+
+
+def step(driver: str, wait_for: str = "active", attempts: int = 3, **options: str) -> str:
+    """Return a step of a policy."""
+    told = json.dumps(options)
+    return STEP.format(driver=driver, wait_for=wait_for, attempts=attempts, options=told)
 
 
 class OpenStackTest(testtools.TestCase):
     """Runs an engine, and an agent for each host of the lab, for all tests of a class."""
 
-    #: The step of the recovery policies, as YAML.
-    step = LIBVIRT
+    #: The steps of the recovery policies.
+    steps: tuple[str, ...] = (step("libvirt", wait_for="running"),)
     #: Of all programs.
     options: Options = {}
 
@@ -67,7 +79,10 @@ class OpenStackTest(testtools.TestCase):
         options = merged(
             {
                 "engine": {"expectation": "nova"},
-                "nova": cls.lab.options("nova"),
+                "nova": cls.lab.options(),
+                # They take the account from there.
+                "masakari": {"auth_section": "nova", "poll_interval": 0.5},
+                "mistral": {"auth_section": "nova", "poll_interval": 0.5},
                 "recovery": {"lease": 5, "ask_again": 1},
             },
             cls.options,
@@ -89,7 +104,7 @@ class OpenStackTest(testtools.TestCase):
     @classmethod
     def new_engine(cls, host: str) -> Program:
         """Start an engine; returns it when it works."""
-        policies = cls.deployment.file("policies.yaml", POLICIES.format(step=cls.step))
+        policies = cls.deployment.file("policies.yaml", POLICIES.format(steps="".join(cls.steps)))
         engine = cls.deployment.engine(host, {"recovery": {"policy_file": policies}})
         engine.start(ENGINE_WORKS)
         return engine
@@ -132,6 +147,14 @@ class OpenStackTest(testtools.TestCase):
         """Wait until an event of a server is stored."""
         causes = self.deployment.causes
         self.wait(lambda: cause in causes(server.uuid), f"{cause} is not stored")
+
+    def questions(self, server: Server) -> int:
+        """Return how often nova was asked about a server in vain."""
+        return sum(
+            "nova cannot be asked" in step.message
+            for incident in self.deployment.incidents(server.uuid)
+            for step in self.deployment.steps(incident.incident_id)
+        )
 
     # -- what is expected ----------------------------------------------------------------------
     def left_alone(self, server: Server) -> None:
