@@ -18,7 +18,9 @@ HOSTS = "node1,node2"
 def main() -> int:
     """Do what is asked for; returns the exit code."""
     hosts.quiet()
-    args = _parser().parse_args()
+    # The client's own options are not ours to read.
+    words = sys.argv[1:2] if sys.argv[1:2] == ["openstack"] else sys.argv[1:]
+    args = _parser().parse_args(words)
     try:
         if args.command == "up":
             return _up(args)
@@ -59,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("units", nargs="+")
         one.set_defaults(run=_change)
     client = commands.add_parser("openstack", add_help=False)
-    client.add_argument("words", nargs=argparse.REMAINDER)
     client.set_defaults(run=_client)
     return parser
 
@@ -115,7 +116,7 @@ def _change(there: Lab, args: argparse.Namespace) -> None:
 def _client(there: Lab, args: argparse.Namespace) -> None:
     told = {f"OS_{name.upper()}": value for name, value in account(there).items()}
     program = there.program("openstack")
-    os.execve(program, [program, *args.words], {**os.environ, **told})
+    os.execve(program, [program, *sys.argv[2:]], {**os.environ, **told})
 
 
 if __name__ == "__main__":

@@ -94,7 +94,9 @@ class TestMasakari(OpenStackTest):
         self.assertEqual(("masakari", states.SUCCEEDED), (recovery.driver, recovery.state))
         # It was followed to its end.
         self.assertEqual(["finished"], self.notifications(server))
-        self.assertIn("finished", recovery.message)
+        (incident,) = self.deployment.incidents(server.uuid)
+        told = [step.message for step in self.deployment.steps(incident.incident_id)]
+        self.assertTrue([message for message in told if "is finished" in message], told)
 
     def test_killed_again_at_once(self):
         """masakari alone takes it for a repeat and leaves the server down."""
