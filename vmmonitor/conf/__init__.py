@@ -20,6 +20,7 @@ from vmmonitor.conf import (
     liveness,
     masakari,
     mistral,
+    notifications,
     nova,
     nova_notifications,
     reconcile,
@@ -31,7 +32,7 @@ from vmmonitor.conf import (
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
     *(engine, nova, nova_notifications, reconcile, recovery),
-    *(masakari, mistral, webhook, housekeeping, api),
+    *(masakari, mistral, webhook, notifications, housekeeping, api),
 )
 
 

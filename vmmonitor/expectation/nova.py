@@ -19,7 +19,7 @@ from vmmonitor.model.incident import FAILED, GONE, MUTED, PLANNED, UNKNOWN, Inci
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.openstack import nova
-from vmmonitor.openstack.glance import GlanceAPI
+from vmmonitor.openstack.glance import GlanceAPI, Silent
 from vmmonitor.openstack.memory import Memory
 from vmmonitor.openstack.nova import AT_REST, HOST, POWER, RUNNING, STATE, TASK, microseconds
 
@@ -42,8 +42,8 @@ DOING = {
     "soft-delete": should.STOPPED,
     "deleted": should.GONE,
 }
-#: ``host_status`` of a host that may be disabled. It hides that of one which is down by force.
-MAYBE_DISABLED = frozenset({"MAINTENANCE", "DOWN", None})
+#: ``host_status`` of a host that is not disabled. DOWN may be, which is by force.
+ENABLED = ("UP", "UNKNOWN")
 
 #: Actions after which an instance runs, if they succeed.
 RUNS_AFTER = frozenset(
@@ -56,6 +56,9 @@ RUNS_AFTER = frozenset(
 
 class NovaExpectation(Expectation):
     """Goes by nova; where nova says that an instance should run, also by what its host says."""
+
+    ASKED = "nova"
+    QUESTION = "whether it should run here"
 
     def __init__(self, conf: cfg.ConfigOpts, now: Callable[[], int] | None = None):
         """Keep what is needed; connect to nothing yet.
@@ -86,7 +89,8 @@ class NovaExpectation(Expectation):
             verdict = self._excused(incident, server) or self._by_state(incident, events, server)
             return self._weighed(server, verdict) if verdict.word == FAILED else verdict
         except Retriable as error:
-            unknown = Verdict(word=UNKNOWN, reason=f"nova cannot be asked: {error}")
+            who = "glance" if isinstance(error, Silent) else "nova"
+            unknown = Verdict(word=UNKNOWN, reason=f"{who} cannot be asked: {error}")
             return operations.judge(incident, events, unknown)
 
     def _excused(self, incident: Incident, server: Mapping[str, Any]) -> Verdict | None:
@@ -125,7 +129,7 @@ class NovaExpectation(Expectation):
         host = str(server.get(HOST) or "")
         if not self.conf.nova.respect_disabled or not host:
             return ""
-        if server.get("host_status") not in MAYBE_DISABLED:
+        if server.get("host_status") in ENABLED:
             return ""
         return self._maintenance.get(host, lambda: self._disabled(host))
 
@@ -155,7 +159,7 @@ class NovaExpectation(Expectation):
         said = self._host_says.by_cause(incident, events)
         if said.word == PLANNED or said.word == UNKNOWN and not _stopped(incident, events):
             return said
-        reason = f"nova says that it should run here: active, at work on nothing; {said.reason}"
+        reason = f"nova says that it should run here: active, nothing in progress; {said.reason}"
         return Verdict(word=FAILED, reason=reason)
 
     def _stopped_by(self, incident: Incident) -> str:
@@ -199,7 +203,7 @@ class NovaExpectation(Expectation):
             return False
         since = 0 if recovery.driver == nova.GROUP else recovery.created_at - SKEW
         began = microseconds(newest.get("start_time"))
-        if newest.get("action") not in RUNS_AFTER or began < since:
+        if str(newest.get("action")) not in RUNS_AFTER or began < since:
             return False
         steps = self._nova.steps(uuid, str(newest.get("request_id")))
         return bool(steps) and all(one.get("result") == "Success" for one in steps)

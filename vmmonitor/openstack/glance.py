@@ -12,6 +12,10 @@ from vmmonitor.openstack.service import Service
 GROUP = "glance"
 
 
+class Silent(Retriable):
+    """glance does not answer"""
+
+
 class GlanceAPI:
     """One session with keystone and glance, for any thread. Logs in as ``[nova]`` does."""
 
@@ -22,11 +26,14 @@ class GlanceAPI:
     def image(self, image_id: str) -> Mapping[str, Any]:
         """Return an image with its properties; empty if there is none, or no more.
 
-        :raises vmmonitor.model.errors.Retriable: glance does not answer.
+        :raises Silent: glance does not answer.
         """
-        answer = self._service.ask("GET", f"/v2/images/{image_id}")
+        try:
+            answer = self._service.ask("GET", f"/v2/images/{image_id}")
+        except Retriable as error:
+            raise Silent(str(error)) from error
         if answer.status == 404:
             return {}
         if answer.status != 200:
-            raise Retriable(f"glance answers {answer.status} about image {image_id}")
+            raise Silent(f"it answers {answer.status} about image {image_id}")
         return answer.body

@@ -28,8 +28,11 @@ PAIRS = (
 )
 #: Microseconds by which the clock of a host, whose monitor of masakari's was faster, may be late.
 CLOCKS = 5_000_000
-#: How masakari's last word begins on a server that it left alone and calls finished.
-SKIPPED = "Skipping"
+#: What an end of masakari's means that does not speak for itself.
+MEANINGS = {
+    masakari.ERROR: "it will try once more by itself",
+    masakari.IGNORED: "the server is paused or rescued, or its segment is disabled",
+}
 #: Seconds for a question of a health check.
 CHECK = 10.0
 
@@ -116,25 +119,20 @@ class MasakariDriver(Driver):
             # What is in error masakari tries once more by itself: the next attempt waits for that.
             is_error = now.status == masakari.ERROR and told.status != masakari.ERROR
             is_over = is_error or now.status in masakari.ENDS
-            return self._outcome(now, deadline) if is_over else None
+            return _outcome(now) if is_over else None
 
         if outcome := follow(look, deadline, self.conf.masakari.poll_interval):
             return outcome
         return failed(f"masakari has not finished notification {told.uuid} yet", retry=True)
 
-    def _outcome(self, now: Notification, deadline: Deadline) -> Outcome:
-        try:
-            last_word = self._api.last_word(now.uuid, deadline.left())
-        except Retriable:
-            last_word = ""
-        words = ": ".join(excerpt(word) for word in (now.message, last_word) if word)
-        message = f"masakari's notification {now.uuid} is {now.status}"
-        message += f": {words}" if words else ""
-        if now.status == masakari.FINISHED and not last_word.startswith(SKIPPED):
-            return Outcome(move="wait", message=message)
-        if now.status == masakari.ERROR:
-            message += " (masakari will try it once more by itself)"
-        return failed(message, retry=now.status in (masakari.ERROR, masakari.FAILED))
+
+def _outcome(now: Notification) -> Outcome:
+    message = f"masakari's notification {now.uuid} is {now.status}"
+    if why := excerpt(now.message) or MEANINGS.get(now.status):
+        message += f": {why}"
+    if now.status == masakari.FINISHED:
+        return Outcome(move="wait", message=message)
+    return failed(message, retry=now.status != masakari.IGNORED)
 
 
 def _asked_at(request: Request) -> int:
