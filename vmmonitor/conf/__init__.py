@@ -17,6 +17,7 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    limits,
     liveness,
     masakari,
     mistral,
@@ -31,8 +32,9 @@ from vmmonitor.conf import (
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
-    *(masakari, mistral, notifications),
+    *(engine, nova, nova_notifications, reconcile),
+    *(recovery, limits, masakari, mistral, webhook),
+    *(notifications, housekeeping, api),
 )
 
 

@@ -9,8 +9,9 @@ from oslo_log import log
 
 from vmmonitor import plugins
 from vmmonitor.db.session import Database
-from vmmonitor.engine import drivers
+from vmmonitor.engine import drivers, limits
 from vmmonitor.engine.endpoint import Endpoint
+from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.observe import Observer
 from vmmonitor.engine.outbox import Outbox
@@ -56,6 +57,12 @@ def _source_classes(conf: cfg.ConfigOpts) -> dict[str, Any]:
     return {name: plugins.load("vmmonitor.sources", name) for name in conf.engine.sources}
 
 
+def _gates(conf: cfg.ConfigOpts) -> list[Gate]:
+    """Return what a failure must pass on its way to a recovery, in the order in which it is
+    asked. The last gate, the turns, is the recoveries' own."""
+    return [Silences().gate, limits.Restarts(conf).gate]
+
+
 class EngineService(service.Service):
     """One engine process."""
 
@@ -91,12 +98,12 @@ class EngineService(service.Service):
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
-        gates = [Silences().gate]
         self.recoveries = Recoveries(
-            conf, self._database, policies, expectation, self._drivers, gates
+            *(conf, self._database, policies, expectation, self._drivers), _gates(conf)
         )
         self._ingest = Ingest(
-            self._database, policies, conf.engine.commit_events, self.recoveries.held
+            *(self._database, policies, conf.engine.commit_events),
+            *(self.recoveries.held, self.recoveries.look),
         )
         self._observer = Observer(
             filters.load(self._filter_file()),
