@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The incidents and their time lines."""
+"""The incidents."""
 
 import enum
 import hashlib
@@ -21,7 +21,6 @@ from vmmonitor.model.incident import (
     STORM,
     UNTIL_RELEASED,
     Incident,
-    Step,
 )
 from vmmonitor.model.instance import Instance
 
@@ -311,23 +310,6 @@ def page(tx: Transaction, page: Page) -> list[Incident]:
     :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
     """
     return [_incident(row) for row in LISTING.rows(tx, page)]
-
-
-def add_steps(tx: Transaction, steps: Sequence[Step]) -> None:
-    """Add lines to the time lines of incidents."""
-    if steps:
-        lines = [rows.shallow(step) for step in steps]
-        tx.execute(sa.insert(INCIDENT_STEPS), lines)
-
-
-def steps(tx: Transaction, incident_id: str) -> list[Step]:
-    """Return an incident's time line, in the order in which it was written."""
-    query = (
-        sa.select(INCIDENT_STEPS)
-        .where(INCIDENT_STEPS.c.incident_id == incident_id)
-        .order_by(INCIDENT_STEPS.c.at, INCIDENT_STEPS.c.id)
-    )
-    return [Step(**rows.fields(Step, row._mapping)) for row in tx.execute(query)]
 
 
 def purge(tx: Transaction, before: int, limit: int) -> int:

@@ -113,8 +113,9 @@ class Decisions:
         again = now + round(self._conf.recovery.ask_again * SECOND)
         waited = now - incident.opened_at
         if waited >= self._conf.recovery.unknown_limit * SECOND:
+            silenced = gates.ask(self._gates, tx, incident, None, now)
             unknown = Refusal("hold", verdicts.BY_UNKNOWN, verdict.reason, again)
-            self._put_off(tx, incident, verdict, unknown, now)
+            self._put_off(tx, incident, verdict, silenced or unknown, now)
             return
         if incident.reason != verdict.reason:
             _tell(tx, incident, verdict, now)

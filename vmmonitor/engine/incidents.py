@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.db import events as stored
-from vmmonitor.db import incidents, recoveries, storms
+from vmmonitor.db import incidents, recoveries, storms, timelines
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine import lines, meaning
@@ -311,7 +311,7 @@ class Sorting:
             case.count, case.running_at = 0, KEEP
 
     def _write_notes(self) -> None:
-        incidents.add_steps(self._tx, self._steps)
+        timelines.add(self._tx, self._steps)
         self._steps = []
 
     def _note(self, incident: Incident, kind: str, message: str, **data: Any) -> None:
@@ -394,4 +394,4 @@ def note(
     :param now: microseconds since the epoch, engines' clock.
     """
     step = Step(incident_id=of.incident_id, at=now, kind=kind, message=message, data=data)
-    incidents.add_steps(tx, [step])
+    timelines.add(tx, [step])

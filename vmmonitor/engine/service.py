@@ -87,6 +87,10 @@ class EngineService(service.Service):
         :raises vmmonitor.model.errors.VmmonitorError: policies or filters are broken, or name
             what is not installed.
         """
+        self._build()
+        self._start()
+
+    def _build(self) -> None:
         conf = self._conf
         transport = self._new_transport()
         self._database = Database(conf)
@@ -100,7 +104,7 @@ class EngineService(service.Service):
         self.recoveries = Recoveries(
             *(conf, self._database, policies, expectation, self._drivers), gates
         )
-        self._storm_watch = StormWatch(conf, self._database, fuse, expectation)
+        storm_watch = StormWatch(conf, self._database, fuse, expectation)
         self._ingest = Ingest(
             *(self._database, policies, conf.engine.commit_events),
             *(self.recoveries.held, self.recoveries.look),
@@ -111,32 +115,31 @@ class EngineService(service.Service):
             conf.engine.store_timeout,
             self._database.now,
         )
-        self._reconciliation = Reconciliation(
-            conf, self._database, expectation, self._observer.store
-        )
+        reconciliation = Reconciliation(conf, self._database, expectation, self._observer.store)
         self._sources = {
             name: source_class(conf, self._observer.observe)
             for name, source_class in _source_classes(conf).items()
         }
-        self._housekeeping = Housekeeping(conf, self._database)
-        self._outbox = Outbox(conf, self._database)
+        housekeeping = Housekeeping(conf, self._database)
+        outbox = Outbox(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
-        self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
-        self._outbox.start()
-        self.recoveries.start()
-        self._ingest.start()
-        self._housekeeping.start()
-        self._storm_watch.start()
-        self._observer.start()
-        self._reconciliation.start()
-        self._server.start()
+        server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
+        # What takes before what gives.
+        self._parts = (
+            *(outbox, self.recoveries, self._ingest, housekeeping, storm_watch),
+            *(self._observer, reconciliation, server),
+        )
+
+    def _start(self) -> None:
+        for part in self._parts:
+            part.start()
         for name, source in self._sources.items():
             try:
                 source.start()
             except Exception:
                 # Somebody's source must not keep everybody's events away.
                 LOG.exception("Source %s does not start", name)
-        LOG.info("An engine works on host %s", conf.host)
+        LOG.info("An engine works on host %s", self._conf.host)
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes."""
@@ -145,14 +148,8 @@ class EngineService(service.Service):
                 source.stop()
             except Exception:
                 LOG.exception("Source %s does not stop", name)
-        self._reconciliation.stop(STOP_TIMEOUT)
-        self._observer.stop(STOP_TIMEOUT)
-        self._server.stop(STOP_TIMEOUT)
-        self._ingest.stop(STOP_TIMEOUT)
-        self._storm_watch.stop(STOP_TIMEOUT)
-        self._housekeeping.stop(STOP_TIMEOUT)
-        self.recoveries.stop(STOP_TIMEOUT)
-        self._outbox.stop(STOP_TIMEOUT)
+        for part in reversed(self._parts):
+            part.stop(STOP_TIMEOUT)
         self._database.dispose()
         super().stop(graceful)
 

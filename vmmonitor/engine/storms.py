@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents, storms
+from vmmonitor.db import incidents, storms, timelines
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.gates import Refusal
 from vmmonitor.engine.incidents import SECOND, move, note
@@ -277,7 +277,7 @@ def release(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
     move(tx, storm, "run", reason, now)
     message = f"storm {storm.incident_id} is over: {reason}"
     held = storms.release(tx, storm.incident_id, now)
-    incidents.add_steps(tx, [_told(ident, message, now) for ident in held])
+    timelines.add(tx, [_told(ident, message, now) for ident in held])
     failed = storms.given_up(tx, storm.incident_id) if storm.cause == STORAGE else []
     for ident in failed:
         incident = incidents.lock(tx, ident)

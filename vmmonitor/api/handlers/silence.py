@@ -13,7 +13,7 @@ import webob
 from vmmonitor.api import body, query, times
 from vmmonitor.api.request import Request
 from vmmonitor.api.schemas import silence as schema
-from vmmonitor.db import incidents, silences
+from vmmonitor.db import incidents, silences, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Transaction
 from vmmonitor.model import states
@@ -150,5 +150,5 @@ def _expire(tx: Transaction, silence_id: str, now: int, by: str) -> Silence:
     muted = _meant(tx, silence, {"state": states.SILENCED, "held_by": BY_SILENCE})
     message = f"the silence of {silence.author} ({silence.comment}) was ended by {by}"
     line = functools.partial(Step, at=now, kind="hold", message=message)
-    incidents.add_steps(tx, [line(incident_id=one.incident_id) for one in muted])
+    timelines.add(tx, [line(incident_id=one.incident_id) for one in muted])
     return silence

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import agents, incidents, recoveries, silences
+from vmmonitor.db import agents, incidents, recoveries, silences, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.engine.attempts import Attempts
 from vmmonitor.engine.decisions import Decisions
@@ -156,7 +156,7 @@ class EngineRaces:
         with self.database.reader() as tx:
             found = incidents.page(tx, Page(limit=99, filters={"kind": "host"}))
             return sorted(
-                (one.host, one.state, len(incidents.steps(tx, one.incident_id))) for one in found
+                (one.host, one.state, len(timelines.of(tx, one.incident_id))) for one in found
             )
 
     def test_two_engines_call_one_driver_at_a_time_for_each_of_many(self: Any) -> None:

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vmmonitor.db import incidents, storms
+from vmmonitor.db import incidents, storms, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.engine.decisions import Decisions
 from vmmonitor.engine.storm_watch import StormWatch
@@ -108,7 +108,7 @@ class StormCase(base.EngineCase):
 
     def steps(self, incident: Incident) -> list[str]:
         with self.database.reader() as tx:
-            return [step.message for step in incidents.steps(tx, incident.incident_id)]
+            return [step.message for step in timelines.of(tx, incident.incident_id)]
 
     def lock(self, tx: Any, incident: Incident) -> Incident:
         return incidents.lock(tx, incident.incident_id)
