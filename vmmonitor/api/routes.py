@@ -11,7 +11,16 @@ import webob.dec
 from oslo_config import cfg
 
 from vmmonitor.api import errors
-from vmmonitor.api.handlers import action, agent, event, evidence, incident, recovery, root, silence
+from vmmonitor.api.handlers import (
+    action,
+    agent,
+    event,
+    evidence,
+    incident,
+    recovery,
+    root,
+    silence,
+)
 from vmmonitor.api.request import Request
 from vmmonitor.db import session
 
