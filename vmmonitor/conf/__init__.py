@@ -17,18 +17,25 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    limits,
     liveness,
+    masakari,
+    mistral,
+    notifications,
     nova,
     nova_notifications,
     reconcile,
     recovery,
     spool,
+    storm,
     webhook,
 )
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, api),
+    *(engine, nova, nova_notifications, reconcile),
+    *(recovery, limits, storm, masakari, mistral, webhook),
+    *(notifications, housekeeping, api),
 )
 
 

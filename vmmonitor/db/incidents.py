@@ -8,12 +8,22 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from vmmonitor.db import changes as told
 from vmmonitor.db import rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
-from vmmonitor.model.incident import HOST, INSTANCE, STORM, UNTIL_RELEASED, Incident, Step
+from vmmonitor.model.incident import (
+    BY_TURN,
+    HOST,
+    INSTANCE,
+    STORM,
+    UNTIL_RELEASED,
+    Incident,
+    Step,
+)
+from vmmonitor.model.instance import Instance
 
 
 class Keep(enum.Enum):
@@ -30,6 +40,11 @@ WAITING = (states.PENDING, states.HELD, states.SILENCED)
 
 #: What policies and the expectation know of.
 OF_INSTANCE = INCIDENTS.c.kind == INSTANCE
+
+#: Since when a waiting incident is due.
+DUE_SINCE = sa.case(
+    (INCIDENTS.c.held_by == BY_TURN, INCIDENTS.c.opened_at), else_=INCIDENTS.c.hold_until
+)
 
 LISTING = Listing(
     table=INCIDENTS,
@@ -58,6 +73,8 @@ def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
     ordered = sorted(incidents, key=lambda each: each.instance.uuid)
     with unique("An incident of the instance is open already"):
         tx.execute(sa.insert(INCIDENTS), [_columns(each) for each in ordered])
+    for each in ordered:
+        told.note(tx, None, each, each.updated_at)
 
 
 def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
@@ -218,7 +235,8 @@ def attach(
 
 def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     """Return the waiting incidents whose time has come: the most important, then the longest due
-    first.
+    first. Whose turn has come is due since it opened: none is kept from it by those that came
+    after.
 
     :param now: microseconds since the epoch.
     :param limit: greatest number of incidents.
@@ -226,7 +244,7 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     query = (
         sa.select(INCIDENTS)
         .where(OF_INSTANCE, INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until <= now)
-        .order_by(INCIDENTS.c.priority.desc(), INCIDENTS.c.hold_until, INCIDENTS.c.id)
+        .order_by(INCIDENTS.c.priority.desc(), DUE_SINCE, INCIDENTS.c.id)
         .limit(limit)
     )
     return [_incident(row) for row in tx.execute(query)]
@@ -271,6 +289,17 @@ def get(tx: Transaction, incident_id: str) -> Incident:
     if row is None:
         raise errors.NotFound(incident_id=incident_id)
     return _incident(row)
+
+
+def instances(tx: Transaction, incident_ids: Collection[str]) -> dict[str, Instance]:
+    """Return the instances of these incidents, by incident id."""
+    columns = (INCIDENTS.c[name] for name in ("incident_id", *rows.INSTANCE.values()))
+    query = sa.select(*columns)
+    return {
+        row.incident_id: rows.instance(row._mapping)
+        for chunk in rows.chunks(incident_ids)
+        for row in tx.execute(query.where(INCIDENTS.c.incident_id.in_(chunk)))
+    }
 
 
 def page(tx: Transaction, page: Page) -> list[Incident]:
@@ -342,7 +371,9 @@ def _update(
     if not updated.rowcount:
         raise errors.Conflict(incident_id=incident.incident_id, state=incident.state)
     # Read, not computed: events may have been attached since ``incident`` was read.
-    return get(tx, incident.incident_id)
+    changed = get(tx, incident.incident_id)
+    told.note(tx, incident, changed, changed.updated_at)
+    return changed
 
 
 def _columns(incident: Incident) -> dict[str, Any]:

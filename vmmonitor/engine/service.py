@@ -9,16 +9,20 @@ from oslo_log import log
 
 from vmmonitor import plugins
 from vmmonitor.db.session import Database
-from vmmonitor.engine import drivers
+from vmmonitor.engine import drivers, limits
 from vmmonitor.engine.endpoint import Endpoint
 from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.observe import Observer
+from vmmonitor.engine.outbox import Outbox
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.engine.silences import Silences
+from vmmonitor.engine.storm_watch import StormWatch
+from vmmonitor.engine.storms import Fuse, Storms
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
+from vmmonitor.rpc import notifier
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rules import defaults, filters
@@ -41,6 +45,8 @@ def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
     drivers.expectation(conf)
     filters.load(filter_file)
     _source_classes(conf)
+    if conf.notifications.enabled:
+        notifier.Notifier(conf)
 
 
 def shipped_filters() -> str:
@@ -87,12 +93,17 @@ class EngineService(service.Service):
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
-        gates = [Silences().gate]
+        fuse = Fuse(conf)
+        # What a failure must pass on its way to a recovery, in the order in which it is asked. The
+        # last gate, the turns, is the recoveries' own.
+        gates = [Silences().gate, Storms(conf, fuse).gate, limits.Restarts(conf).gate]
         self.recoveries = Recoveries(
-            conf, self._database, policies, expectation, self._drivers, gates
+            *(conf, self._database, policies, expectation, self._drivers), gates
         )
+        self._storm_watch = StormWatch(conf, self._database, fuse, expectation)
         self._ingest = Ingest(
-            self._database, policies, conf.engine.commit_events, self.recoveries.held
+            *(self._database, policies, conf.engine.commit_events),
+            *(self.recoveries.held, self.recoveries.look),
         )
         self._observer = Observer(
             filters.load(self._filter_file()),
@@ -108,11 +119,14 @@ class EngineService(service.Service):
             for name, source_class in _source_classes(conf).items()
         }
         self._housekeeping = Housekeeping(conf, self._database)
+        self._outbox = Outbox(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
         self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
+        self._outbox.start()
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()
+        self._storm_watch.start()
         self._observer.start()
         self._reconciliation.start()
         self._server.start()
@@ -135,8 +149,10 @@ class EngineService(service.Service):
         self._observer.stop(STOP_TIMEOUT)
         self._server.stop(STOP_TIMEOUT)
         self._ingest.stop(STOP_TIMEOUT)
+        self._storm_watch.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
         self.recoveries.stop(STOP_TIMEOUT)
+        self._outbox.stop(STOP_TIMEOUT)
         self._database.dispose()
         super().stop(graceful)
 

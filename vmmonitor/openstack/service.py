@@ -91,7 +91,7 @@ class Service:
                 **({} if body is None else {"json": body}),
             )
             answer = response.json() if response.content else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # A refusal may come as a page for people.
             if response.ok:
                 raise Retriable(f"its answer to {path} is not JSON") from error
@@ -147,4 +147,4 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 
 #: The groups that tell how to reach a service.
-GROUPS = ("nova", "glance")
+GROUPS = ("nova", "glance", "masakari", "mistral")

@@ -57,6 +57,11 @@ def view(incident: Incident) -> dict[str, Any]:
         "running_at": times.iso(incident.running_at),
         "updated_at": times.iso(incident.updated_at),
         "closed_at": times.iso(incident.closed_at),
+        "priority": incident.priority,
+        "held_by": incident.held_by,
+        "part_of": incident.part_of,
+        "shared_cause": incident.shared_cause,
+        "override": incident.override,
     }
 
 

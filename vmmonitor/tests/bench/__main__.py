@@ -5,7 +5,7 @@ import argparse
 import json
 import sys
 
-from vmmonitor.tests.bench import accuracy, agent, figures, latency, throughput
+from vmmonitor.tests.bench import accuracy, agent, figures, latency, storm, throughput
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
         "throughput": throughput.measure,
         "agent": agent.measure,
         "accuracy": accuracy.measure,
+        "storm": storm.measure,
     }
     parts = list(measures) if args.part == "all" else [args.part]
     results = {part: measures[part]() for part in parts}

@@ -21,7 +21,9 @@ from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -134,11 +136,19 @@ class TestMariaDBAgents(AgentsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBLimits(LimitsContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
     pass
 
 
 class TestMariaDBSilences(SilencesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBOutbox(OutboxContract, OnMariaDB):
     pass
 
 
@@ -182,11 +192,19 @@ class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
     pass
 
 
+class TestPostgreSQLLimits(LimitsContract, OnPostgreSQL):
+    pass
+
+
 class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
     pass
 
 
 class TestPostgreSQLSilences(SilencesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLOutbox(OutboxContract, OnPostgreSQL):
     pass
 
 

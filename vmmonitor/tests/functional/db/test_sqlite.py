@@ -19,7 +19,9 @@ from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
@@ -76,11 +78,19 @@ class TestAgents(AgentsContract, OnSQLite):
     pass
 
 
+class TestLimits(LimitsContract, OnSQLite):
+    pass
+
+
 class TestMismatches(MismatchesContract, OnSQLite):
     pass
 
 
 class TestSilences(SilencesContract, OnSQLite):
+    pass
+
+
+class TestOutbox(OutboxContract, OnSQLite):
     pass
 
 
