@@ -2,6 +2,7 @@
 """From a request's body to what a handler may trust, and what such a handler answers."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -77,7 +78,7 @@ def _too_long() -> NoReturn:
 
 def _object(octets: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(octets or b"{}", parse_constant=_no_number)
+        given = json.loads(octets or b"{}", parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise bad(f"the body is no JSON: {str(error)[:200]}") from error
     if not isinstance(given, dict):
@@ -87,6 +88,11 @@ def _object(octets: bytes) -> dict[str, Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text[:20])
 
 
 def _told(error: jsonschema.ValidationError) -> str:

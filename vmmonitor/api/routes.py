@@ -11,7 +11,16 @@ import webob.dec
 from oslo_config import cfg
 
 from vmmonitor.api import errors
-from vmmonitor.api.handlers import action, agent, event, evidence, incident, recovery, root
+from vmmonitor.api.handlers import (
+    action,
+    agent,
+    event,
+    evidence,
+    incident,
+    recovery,
+    root,
+    silence,
+)
 from vmmonitor.api.request import Request
 from vmmonitor.db import session
 
@@ -32,6 +41,8 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/recoveries/{recovery_id}/actions": {"POST": action.of_recovery},
     "/v1/actions": {"GET": action.index},
     "/v1/actions/{action_id}": {"GET": action.show},
+    "/v1/silences": {"GET": silence.index, "POST": silence.create},
+    "/v1/silences/{silence_id}": {"GET": silence.show, "DELETE": silence.expire},
     "/v1/agents": {"GET": agent.index},
     "/v1/agents/{host}": {"GET": agent.show},
 }

@@ -21,12 +21,11 @@ REQUESTED = "requested"
 REFUSED = "refused"
 
 
-def _span(text: str) -> float:
-    try:
-        return columns.seconds(text)
-    except ValueError:
-        detail = f"{text!r} is no time span such as 90s, 30m, 1h or 7d"
-        raise argparse.ArgumentTypeError(detail) from None
+def _span(text: str) -> int:
+    seconds = columns.span(text)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time span such as 90s, 30m, 1h or 7d")
+    return seconds
 
 
 class Do(base.Write):
@@ -77,7 +76,7 @@ class Do(base.Write):
 
 
 def _waits(action: Mapping[str, Any]) -> str:
-    why = columns.printable(action["message"]) or "no engine has taken it; does one run?"
+    why = columns.printable(action["message"]) or "no engine has taken it, perhaps none runs"
     return (
         f"not done yet: {why}. It stays wanted; 'vmmonitor action show {action['action_id']}' "
         "tells what becomes of it"
@@ -165,7 +164,15 @@ class ListAction(base.List):
     LONG = ("recovery_id", "comment", "options", "finished_at")
     FILTERS = (
         ("--state", {"help": "only in this state; may be repeated"}),
-        ("--verb", {"help": "only of this kind (recover, hold ...); may be repeated"}),
+        # NOTE: --verb would be taken for --verbose by the shell itself.
+        (
+            "--action",
+            {
+                "dest": "verb",
+                "metavar": "<verb>",
+                "help": "only of this kind (recover, hold ...); may be repeated",
+            },
+        ),
         ("--author", {"help": "only of this person; may be repeated"}),
         base.INCIDENT,
         (

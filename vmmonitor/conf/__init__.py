@@ -18,6 +18,9 @@ from vmmonitor.conf import (
     housekeeping,
     libvirt,
     liveness,
+    masakari,
+    mistral,
+    notifications,
     nova,
     nova_notifications,
     reconcile,
@@ -29,7 +32,8 @@ from vmmonitor.conf import (
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery, webhook, housekeeping, storm, api),
+    *(engine, nova, nova_notifications, reconcile, recovery),
+    *(masakari, mistral, webhook, notifications, housekeeping, storm, api),
 )
 
 

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from vmmonitor.db import changes as told
 from vmmonitor.db import rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
 from vmmonitor.model.incident import HOST, INSTANCE, STORM, UNTIL_RELEASED, Incident, Step
+from vmmonitor.model.instance import Instance
 
 
 class Keep(enum.Enum):
@@ -58,6 +60,8 @@ def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
     ordered = sorted(incidents, key=lambda each: each.instance.uuid)
     with unique("An incident of the instance is open already"):
         tx.execute(sa.insert(INCIDENTS), [_columns(each) for each in ordered])
+    for each in ordered:
+        told.note(tx, None, each, each.updated_at)
 
 
 def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
@@ -273,6 +277,17 @@ def get(tx: Transaction, incident_id: str) -> Incident:
     return _incident(row)
 
 
+def instances(tx: Transaction, incident_ids: Collection[str]) -> dict[str, Instance]:
+    """Return the instances of these incidents, by incident id."""
+    columns = (INCIDENTS.c[name] for name in ("incident_id", *rows.INSTANCE.values()))
+    query = sa.select(*columns)
+    return {
+        row.incident_id: rows.instance(row._mapping)
+        for chunk in rows.chunks(incident_ids)
+        for row in tx.execute(query.where(INCIDENTS.c.incident_id.in_(chunk)))
+    }
+
+
 def page(tx: Transaction, page: Page) -> list[Incident]:
     """Return a page of the incidents, the newest first unless asked otherwise.
 
@@ -342,7 +357,9 @@ def _update(
     if not updated.rowcount:
         raise errors.Conflict(incident_id=incident.incident_id, state=incident.state)
     # Read, not computed: events may have been attached since ``incident`` was read.
-    return get(tx, incident.incident_id)
+    changed = get(tx, incident.incident_id)
+    told.note(tx, incident, changed, changed.updated_at)
+    return changed
 
 
 def _columns(incident: Incident) -> dict[str, Any]:
@@ -367,3 +384,7 @@ def _key(kind: str, name: str) -> str:
 def _incident(row: sa.Row[Any]) -> Incident:
     columns = row._mapping
     return Incident(instance=rows.instance(columns), **rows.fields(Incident, columns))
+
+
+#: The same for others of this room.
+from_row = _incident

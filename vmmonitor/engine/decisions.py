@@ -12,7 +12,7 @@ from oslo_log import log
 
 from vmmonitor.db import incidents
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import gates
+from vmmonitor.engine import gates, questions
 from vmmonitor.engine.attempts import Attempts, Claim, next_step
 from vmmonitor.engine.gates import Gate, Refusal
 from vmmonitor.engine.incidents import SECOND, move, note
@@ -72,7 +72,7 @@ class Decisions:
         if incident.event_count != judged.event_count and not overdue:
             raise Outdated(incident)
         if verdict.word in (verdicts.PLANNED, verdicts.GONE):
-            note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
+            _tell(tx, incident, verdict, now)
             move(tx, incident, "plan", verdict.reason, now)
             return None
         if verdict.word == verdicts.UNKNOWN:
@@ -95,7 +95,7 @@ class Decisions:
         if refusal := gates.ask(self._gates, tx, incident, policy if acts else None, now):
             self._put_off(tx, incident, verdict, refusal, now)
             return None
-        note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
+        _tell(tx, incident, verdict, now)
         if policy is None or not acts:
             reason = f"policy {policy.name} has no step" if policy else "no policy acts on it"
             move(tx, incident, "leave", reason, now)
@@ -116,7 +116,7 @@ class Decisions:
             self._put_off(tx, incident, verdict, unknown, now)
             return
         if incident.reason != verdict.reason:
-            note(tx, incident, now, "question", f"unknown: {verdict.reason}")
+            _tell(tx, incident, verdict, now)
         incidents.reschedule(tx, incident, again, verdict.reason, now)
 
     def _put_off(
@@ -138,7 +138,7 @@ class Decisions:
                 note(tx, incident, now, "hold", refusal.reason, held_by=refusal.held_by)
             incidents.reschedule(tx, incident, refusal.until, refusal.reason, now, **changes)
             return
-        note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
+        _tell(tx, incident, verdict, now)
         until = refusal.until
         move(tx, incident, refusal.move, refusal.reason, now, hold_until=until, **changes)
         if refusal.held_by in gates.ALERTING:
@@ -146,3 +146,8 @@ class Decisions:
                 "Incident %s of instance %s is held: %s",
                 *(incident.incident_id, incident.instance.uuid, refusal.reason),
             )
+
+
+def _tell(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
+    """Write down who was asked what, and what came of it."""
+    note(tx, incident, now, "question", questions.message(verdict), **questions.data(verdict))

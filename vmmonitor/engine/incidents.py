@@ -7,13 +7,14 @@ and takes the lock of a recovery's row only after it.
 
 import dataclasses
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.db import events as stored
 from vmmonitor.db import incidents, recoveries, storms
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import meaning
+from vmmonitor.engine import meaning, questions
 from vmmonitor.model import event as events
 from vmmonitor.model import states, storage
 from vmmonitor.model.event import Event
@@ -144,7 +145,7 @@ class Sorting:
             event_id=event.event_id,
             rule=delivery.decision.rule,
         )
-        self._note(incident, "hold", _hold_message(policy), hold=hold)
+        self._note(incident, "hold", _hold_message(policy), **questions.chosen(policy, event))
         return incident.incident_id
 
     def _learn_cause(self, case: Case, delivery: Delivery) -> None:
@@ -175,7 +176,8 @@ class Sorting:
         message = f"{word} says {delivery.decision.action}"
         self._note(case.incident, "decision", message, event_id=event.event_id)
         if wanted:
-            self._note(case.incident, "hold", _hold_message(policy), hold=hold)
+            told = questions.chosen(policy, event)
+            self._note(case.incident, "hold", _hold_message(policy), **told)
 
     def _learn_shared_cause(self, case: Case, event: Event) -> None:
         """Note which storage fails, if an event after the first one tells."""
@@ -214,7 +216,7 @@ class Sorting:
             return
         case.held = True
         message = f"{event.cause} followed: {_hold_message(policy)}"
-        self._note(case.incident, "hold", message, hold=policy.hold)
+        self._note(case.incident, "hold", message, **questions.chosen(policy, event))
 
     def _is_worth_another_look(self, incident: Incident, policy: Policy) -> bool:
         """Tell whether a failure is not just one more event of the one that was acted upon."""
@@ -350,43 +352,43 @@ def move(
     :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
     """
     moved = incidents.move(tx, incident, name, reason=reason, now=now, **changes)
-    note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}")
+    told = {"before": incident.state, "after": moved.state, "reason": reason}
+    note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}", **told)
     return moved
 
 
 def move_recovery(
-    tx: Transaction, recovery: Recovery, name: str, message: str, now: int, **changes: Any
+    tx: Transaction,
+    recovery: Recovery,
+    name: str,
+    message: str,
+    now: int,
+    told: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> Recovery:
     """Take a recovery to another state and say so in its incident's time line.
 
     :param name: a move of ``states.RECOVERY``.
     :param message: one sentence for a person.
     :param now: microseconds since the epoch, engines' clock.
+    :param told: what else the data of the line says.
     :param changes: as for ``db.recoveries.move``.
     :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
     """
     moved = recoveries.move(tx, recovery, name, now=now, message=message, **changes)
-    incidents.add_steps(
-        tx,
-        [
-            Step(
-                incident_id=recovery.incident_id,
-                at=now,
-                kind="recovery",
-                message=f"{recovery.driver}, attempt {recovery.attempt}: {message}",
-                data={"recovery_id": recovery.recovery_id, "state": moved.state},
-            )
-        ],
-    )
+    data = {"recovery_id": recovery.recovery_id, "state": moved.state, "said": message}
+    line = f"{recovery.driver}, attempt {recovery.attempt}: {message}"
+    note(tx, recovery, now, "recovery", line, **data, **(told or {}))
     return moved
 
 
 def note(
-    tx: Transaction, incident: Incident, now: int, kind: str, message: str, **data: Any
+    tx: Transaction, of: Incident | Recovery, now: int, kind: str, message: str, **data: Any
 ) -> None:
     """Add a line to an incident's time line.
 
+    :param of: the incident, or a recovery of it.
     :param now: microseconds since the epoch, engines' clock.
     """
-    step = Step(incident_id=incident.incident_id, at=now, kind=kind, message=message, data=data)
+    step = Step(incident_id=of.incident_id, at=now, kind=kind, message=message, data=data)
     incidents.add_steps(tx, [step])

@@ -18,7 +18,7 @@ from oslo_log import log
 
 from vmmonitor.db import events, incidents, recoveries
 from vmmonitor.db.session import Database
-from vmmonitor.engine import mismatch
+from vmmonitor.engine import mismatch, questions
 from vmmonitor.engine.actions import Actions
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.clocks import Leaps
@@ -189,11 +189,14 @@ class Recoveries:
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
         if verdict := mismatch.verdict(incident, told):
             return verdict
+        asked_at = time.monotonic_ns()
         try:
-            return self._expectation.judge(incident, told)
+            verdict = self._expectation.judge(incident, told)
         except Exception as error:
             LOG.exception("The expectation failed on incident %s", incident.incident_id)
-            return Verdict(word=verdicts.UNKNOWN, reason=f"{type(error).__name__}: {error}")
+            verdict = Verdict(word=verdicts.UNKNOWN, reason=f"{type(error).__name__}: {error}")
+        took = (time.monotonic_ns() - asked_at) // 1000
+        return questions.answered(verdict, self._expectation, took)
 
     # -- a recovery is due ---------------------------------------------------------------------
     def _go_on(self, recovery: Recovery) -> bool:

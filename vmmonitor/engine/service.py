@@ -13,13 +13,16 @@ from vmmonitor.engine import drivers
 from vmmonitor.engine.endpoint import Endpoint
 from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.observe import Observer
+from vmmonitor.engine.outbox import Outbox
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
+from vmmonitor.engine.silences import Silences
 from vmmonitor.engine.storm_watch import StormWatch
 from vmmonitor.engine.storms import Fuse, Storms
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
+from vmmonitor.rpc import notifier
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rules import defaults, filters
@@ -42,6 +45,8 @@ def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
     drivers.expectation(conf)
     filters.load(filter_file)
     _source_classes(conf)
+    if conf.notifications.enabled:
+        notifier.Notifier(conf)
 
 
 def shipped_filters() -> str:
@@ -89,7 +94,7 @@ class EngineService(service.Service):
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
         fuse = Fuse(conf)
-        gates = (Storms(conf, fuse).gate,)
+        gates = [Silences().gate, Storms(conf, fuse).gate]
         self.recoveries = Recoveries(
             conf, self._database, policies, expectation, self._drivers, gates
         )
@@ -111,8 +116,10 @@ class EngineService(service.Service):
             for name, source_class in _source_classes(conf).items()
         }
         self._housekeeping = Housekeeping(conf, self._database)
+        self._outbox = Outbox(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
         self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
+        self._outbox.start()
         self.recoveries.start()
         self._ingest.start()
         self._housekeeping.start()
@@ -142,6 +149,7 @@ class EngineService(service.Service):
         self._storm_watch.stop(STOP_TIMEOUT)
         self._housekeeping.stop(STOP_TIMEOUT)
         self.recoveries.stop(STOP_TIMEOUT)
+        self._outbox.stop(STOP_TIMEOUT)
         self._database.dispose()
         super().stop(graceful)
 

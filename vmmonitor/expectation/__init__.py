@@ -8,6 +8,7 @@ expectation`` names the one in force.
 
 import abc
 from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
 
 from oslo_config import cfg
 
@@ -18,7 +19,14 @@ from vmmonitor.model.recovery import Recovery
 
 
 class Expectation(abc.ABC):
-    """Knows what instances should be doing."""
+    """Knows what instances should be doing.
+
+    :cvar ASKED: who it is, in a time line, where it follows the word asked.
+    :cvar QUESTION: what ``judge`` finds out, to follow that.
+    """
+
+    ASKED: ClassVar[str] = "the expectation"
+    QUESTION: ClassVar[str] = "whether it should run"
 
     def __init__(self, conf: cfg.ConfigOpts):
         """Keep what is needed; connect to nothing yet.

@@ -19,12 +19,15 @@ from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
+from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 
 
 @functools.cache
@@ -120,7 +123,7 @@ class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
 
-class TestMariaDBIncidents(IncidentsContract, OnMariaDB):
+class TestMariaDBIncidents(HistoryContract, IncidentsContract, OnMariaDB):
     pass
 
 
@@ -133,6 +136,14 @@ class TestMariaDBAgents(AgentsContract, OnMariaDB):
 
 
 class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBSilences(SilencesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBOutbox(OutboxContract, OnMariaDB):
     pass
 
 
@@ -164,7 +175,7 @@ class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
     pass
 
 
-class TestPostgreSQLIncidents(IncidentsContract, OnPostgreSQL):
+class TestPostgreSQLIncidents(HistoryContract, IncidentsContract, OnPostgreSQL):
     pass
 
 
@@ -177,6 +188,14 @@ class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLSilences(SilencesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLOutbox(OutboxContract, OnPostgreSQL):
     pass
 
 

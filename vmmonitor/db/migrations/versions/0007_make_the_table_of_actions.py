@@ -6,7 +6,7 @@ from alembic import op
 from sqlalchemy.dialects import mysql
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def _long(name: str) -> sa.Column[str]:

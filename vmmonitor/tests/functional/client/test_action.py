@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What operators want done, from the command line to an engine and back."""
 
+import logging
 import threading
 
 import fixtures
@@ -25,7 +26,10 @@ class ActionCase(base.CommandTest):
         self.actions = Actions(database, Attempts(self.api.conf, loaded, database.now))
 
     def engine(self):
-        """Have an engine look now and then."""
+        """Have an engine look now and then; its log is not part of the command's errors."""
+        log = logging.getLogger("vmmonitor.engine")
+        self.addCleanup(setattr, log, "propagate", log.propagate)
+        log.propagate = False
         over = threading.Event()
 
         def look():
@@ -71,7 +75,7 @@ class TestActions(ActionCase):
         self.useFixture(fixtures.MockPatchObject(client, "PATIENCE", 0.3))
         code, _, err = self.run_command("incident", "hold", FULL)
         self.assertEqual(1, code)
-        self.assertIn("not done yet: no engine has taken it; does one run? It stays wanted", err)
+        self.assertIn("not done yet: no engine has taken it, perhaps none runs. It stays", err)
         told = self.told("incident", "recover", FULL, "--no-wait")
         self.assertEqual("requested", told["state"])
         with self.api.database.reader() as tx:
@@ -83,13 +87,13 @@ class TestActions(ActionCase):
             ("incident", "hold"),
             ("recovery", "retry"),
         ):
-            self.assertEqual(2, self.run_command(*words)[0], words)
+            self.assertRaises(SystemExit, self.run_command, *words)
         code, _, err = self.run_command("incident", "hold", "nobody")
         self.assertEqual(1, code)
         self.assertIn("nobody", err)
 
     def test_list_and_show(self):
-        (told,) = self.told("action", "list", "--verb", "hold", "--author", "jane")
+        (told,) = self.told("action", "list", "--action", "hold", "--author", "jane")
         self.assertEqual(sample.HOLD.action_id, told["action_id"])
         self.assertIn("the disk is being enlarged", self.printed("action", "list", "--long"))
         told = self.told("action", "show", sample.HOLD.action_id)

@@ -17,12 +17,15 @@ from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
+from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 from vmmonitor.tests.functional.db.race import race
 
 
@@ -62,7 +65,7 @@ class TestEvidence(EvidenceContract, OnSQLite):
             self.assertNotIn(word, told)
 
 
-class TestIncidents(IncidentsContract, OnSQLite):
+class TestIncidents(HistoryContract, IncidentsContract, OnSQLite):
     pass
 
 
@@ -75,6 +78,14 @@ class TestAgents(AgentsContract, OnSQLite):
 
 
 class TestMismatches(MismatchesContract, OnSQLite):
+    pass
+
+
+class TestSilences(SilencesContract, OnSQLite):
+    pass
+
+
+class TestOutbox(OutboxContract, OnSQLite):
     pass
 
 

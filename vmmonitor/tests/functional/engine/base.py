@@ -112,6 +112,9 @@ class FakeDrivers:
 class FakeExpectation:
     """Says what it is told to."""
 
+    ASKED = "somebody"
+    QUESTION = "whether it should run"
+
     def __init__(self) -> None:
         self.answer: Callable[[Incident, Sequence[Event]], Verdict] = lambda *_: IT_FAILED
         self.asked: list[Incident] = []

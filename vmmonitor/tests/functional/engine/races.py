@@ -8,9 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import agents, incidents, recoveries
+from vmmonitor.db import agents, incidents, recoveries, silences
 from vmmonitor.db.page import Page
 from vmmonitor.engine.attempts import Attempts
+from vmmonitor.engine.decisions import Decisions
+from vmmonitor.engine.silences import Silences
 from vmmonitor.engine.watched import Watch
 from vmmonitor.model.errors import Conflict
 from vmmonitor.tests.fixtures.deadline import eventually
@@ -88,6 +90,37 @@ class EngineRaces:
                 found = incidents.get(tx, claim.incident.incident_id)
                 (recovery,) = recoveries.of_incident(tx, claim.incident.incident_id)
             self.assertEqual(("resolved", "succeeded"), (found.state, recovery.state))
+
+    def test_a_silence_that_ends_just_when_it_mutes_keeps_nobody(self: Any) -> None:
+        databases = [self.database, self.another(), self.another()]
+        gate = Silences().gate
+        for _ in range(30):
+            now = self.database.now()
+            span = {"created_at": now, "starts_at": now - 1, "ends_at": now + 10**10}
+            silence = samples.silence(**span)
+            self.database.run(silences.insert, silence, 100)
+            uuid = samples.new_id()
+            self.store(delivery(uuid=uuid))
+            pending = self.of_instance(uuid)
+
+            def act(number, silence=silence, pending=pending):
+                run = databases[number].run
+                if not number:
+                    return run(silences.expire, silence.silence_id, self.database.now(), "bob")
+                decisions = Decisions(self.conf, self.attempts(), [gate], self.database.now)
+                return run(decisions.decide, pending, base.IT_FAILED)
+
+            race(3, act)
+            left = self.of_instance(uuid)
+            if left.state == "silenced":
+                self.assertLessEqual(left.hold_until, self.database.now())
+            else:
+                self.assertEqual("recovering", left.state)
+
+    def of_instance(self: Any, uuid: str) -> Any:
+        with self.database.reader() as tx:
+            (found,) = incidents.page(tx, Page(limit=9, filters={"instance_uuid": uuid}))
+        return found
 
     def test_hosts_that_fall_silent_are_one_incident_each(self: Any) -> None:
         hosts = [f"node-{number}" for number in range(20)]

@@ -67,6 +67,7 @@ class TestRefused(unittest.TestCase):
             (b"\xff", "no JSON"),
             (b'{"comment": NaN}', "NaN is no number"),
             (b'{"comment": ' + b"[" * 60000, "no JSON"),
+            (b'{"comment": 1e999}', "1e999 is no number"),
             (b"[]", "no JSON object"),
             (b"null", "no JSON object"),
         ):

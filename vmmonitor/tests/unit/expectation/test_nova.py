@@ -2,6 +2,7 @@
 """What is made of nova's answers. ``samples/nova_answers.json`` was recorded from nova 34."""
 
 import copy
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -12,7 +13,8 @@ from vmmonitor import conf as configuration
 from vmmonitor.expectation.nova import NovaExpectation
 from vmmonitor.model import expected
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.model.incident import FAILED, GONE, MUTED, PLANNED, UNKNOWN, Verdict
+from vmmonitor.openstack.nova import microseconds
 from vmmonitor.tests.fixtures import nouns
 from vmmonitor.tests.unit.expectation.test_operations import told
 
@@ -29,6 +31,9 @@ class FakeNova:
         self.answer: Any = None
         self.done: Any = []
         self.all: list[Any] = []
+        self.parts: Any = []
+        self.service: Any = None
+        self.groups: Any = []
         self.asked: list[Any] = []
 
     def server(self, uuid: str) -> Any:
@@ -37,6 +42,21 @@ class FakeNova:
 
     def actions(self, uuid: str) -> Any:
         return _given(self.done)
+
+    def user_id(self) -> str:
+        return "vmmonitor-user"
+
+    def steps(self, uuid: str, request_id: str) -> Any:
+        self.asked.append(request_id)
+        return _given(self.parts)
+
+    def compute(self, host: str) -> Any:
+        self.asked.append(host)
+        return _given(self.service)
+
+    def aggregates(self) -> Any:
+        self.asked.append("aggregates")
+        return _given(self.groups)
 
     def servers(self, since: int | None, page_size: int) -> Any:
         self.asked.append(since)
@@ -58,7 +78,7 @@ class NovaCase(testtools.TestCase):
         super().setUp()
         self.conf = configuration.new([], files=[])
         self.expectation = NovaExpectation(self.conf, now=lambda: NOW)
-        self.nova = self.expectation._nova = FakeNova()
+        self.nova = self.expectation._nova = self.expectation._choice._nova = FakeNova()
 
     def judge(
         self, answer: Any, *causes: str, events: Any = (), host: str = "compute-1"
@@ -165,6 +185,179 @@ class MetadataTest(NovaCase):
         self.assertEqual(PLANNED, self.word({"recover": "False"}))
         self.conf.set_override("metadata_key", "", "nova")
         self.assertEqual(FAILED, self.word({"": "False", "recover": "False"}))
+
+
+class FoundDeadTest(NovaCase):
+    def test_we_had_it_stopped_and_did_not_come_to_start_it(self):
+        ours = dict(RECORDED["actions, stopped by a user"]["instanceActions"][0])
+        self.nova.done = [{**ours, "user_id": "vmmonitor-user"}]
+        verdict = self.judge(server("stopped by a user"))
+        self.assert_word(FAILED, verdict, "vmmonitor had nova stop it")
+        self.assert_word(
+            PLANNED, self.judge(server("stopped by a user"), "lifecycle.stopped/saved")
+        )
+
+
+class ForgedHostTest(NovaCase):
+    """A host that is in somebody else's hands cannot have others' instances acted on."""
+
+    def test_it_claims_an_instance_of_another_host(self):
+        for answer in (server(), server("stopped by nova"), server(**{STATE: "error"})):
+            self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
+            for cause in ("lifecycle.stopped/failed", "io_error/pause", "liveness.hung/monitor"):
+                verdict = self.judge(answer, cause, host="forged")
+                self.assert_word(PLANNED, verdict, "on host compute-1, not on forged")
+
+    def test_whatever_its_name_looks_like(self):
+        for host in ("", "COMPUTE-1", "compute-1 ", "compute-1.example.org", "compute-10"):
+            self.assert_word(PLANNED, self.judge(server(), host=host), "not on")
+
+
+class PriorityTest(NovaCase):
+    def said(self, word: Any) -> Verdict:
+        return self.judge(server(metadata={"vmmonitor:priority": word}))
+
+    def test_a_number(self):
+        for word, number in (("100", 100), ("-100", -100), ("+7", 7), (" 5 ", 5), (12, 12)):
+            verdict = self.said(word)
+            self.assertEqual((FAILED, number), (verdict.word, verdict.priority))
+            self.assertIn(f"; its priority is {number}", verdict.reason)
+
+    def test_nonsense_counts_as_nothing_and_is_told(self):
+        for word in ("101", "-101", "high", "", "1e2", "7.5", "9" * 255, [], {"a": 1}):
+            verdict = self.said(word)
+            self.assertEqual((FAILED, 0), (verdict.word, verdict.priority), word)
+            self.assertIn("its metadata says vmmonitor:priority = ", verdict.reason)
+            self.assertIn("counts as 0", verdict.reason)
+            self.assertLess(len(verdict.reason), 350)
+
+    def test_nothing_is_said(self):
+        self.assertEqual(0, self.judge(server()).priority)
+        self.assertNotIn("priority", self.judge(server()).reason)
+        self.conf.set_override("priority_key", "", "nova")
+        self.assertEqual(0, self.said("7").priority)
+
+    def test_another_key(self):
+        self.conf.set_override("priority_key", "weight", "nova")
+        self.assertEqual(9, self.judge(server(metadata={"weight": "9"})).priority)
+
+
+class MaintenanceTest(NovaCase):
+    def service(self, status: str = "disabled", reason: Any = None, **changes: Any) -> None:
+        self.nova.service = {"status": status, "disabled_reason": reason, **changes}
+
+    def judge_at(self, host_status: Any, *causes: str) -> Verdict:
+        return self.judge(server(host_status=host_status), *causes)
+
+    def test_a_host_that_is_disabled(self):
+        self.service(reason="new memory")
+        verdict = self.judge_at("MAINTENANCE")
+        self.assert_word(MUTED, verdict, "nova-compute on compute-1 is disabled (new memory)")
+        self.assertIn("libvirt said lifecycle.stopped/failed", verdict.reason)
+
+    def test_it_is_known_for_a_moment(self):
+        self.service()
+        self.judge_at("MAINTENANCE")
+        self.judge_at("MAINTENANCE")
+        self.assertEqual(1, self.nova.asked.count("compute-1"))
+
+    def test_what_hides_whether_it_is_disabled(self):
+        self.service()
+        for status in ("DOWN", None, "", ["UP"]):
+            self.assert_word(MUTED, self.judge_at(status), "maintenance")
+
+    def test_a_host_that_is_down_is_in_no_maintenance(self):
+        self.service("enabled", state="down", forced_down=True)
+        self.assert_word(FAILED, self.judge_at("DOWN"))
+        self.assert_word(FAILED, self.judge_at("UNKNOWN"))
+
+    def test_a_host_that_works_is_not_asked_for(self):
+        self.service()
+        self.assert_word(FAILED, self.judge_at("UP"))
+        self.assertNotIn("compute-1", self.nova.asked)
+
+    def test_one_that_we_disabled_ourselves(self):
+        self.service(reason="vmmonitor: io_error/pause, incident 1")
+        self.assert_word(FAILED, self.judge_at("MAINTENANCE"))
+
+    def test_it_need_not_matter(self):
+        self.service()
+        self.conf.set_override("respect_disabled", False, "nova")
+        self.assert_word(FAILED, self.judge_at("MAINTENANCE"))
+
+    def test_only_failures_are_muted(self):
+        self.service()
+        self.assert_word(PLANNED, self.judge_at("MAINTENANCE", "lifecycle.stopped/destroyed"))
+
+    def test_nobody_knows(self):
+        self.nova.service = Retriable("it answers 500")
+        self.assert_word(UNKNOWN, self.judge_at("MAINTENANCE"), "500")
+        self.nova.service = None
+        self.assert_word(FAILED, self.judge_at("MAINTENANCE"))
+
+
+class ActiveTest(NovaCase):
+    """When nova counts as having brought an instance back."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.nova.answer = server()
+        self.nova.done = RECORDED["actions, stopped by a user"]["instanceActions"][1:]
+        self.began = microseconds(self.nova.done[0]["start_time"])
+        self.nova.parts = [{"event": "compute_reboot_instance", "result": "Success"}]
+
+    def is_active(self, driver: str = "masakari", **changes: Any) -> bool:
+        known = {"driver": driver, "created_at": self.began, **changes}
+        recovery = dataclasses.replace(nouns.request().recovery, **known)
+        return self.expectation.is_active(recovery)
+
+    def test_nova_has_done_something_since(self):
+        self.assertTrue(self.is_active())
+        self.assertIn(self.nova.done[0]["request_id"], self.nova.asked)
+
+    def test_that_it_is_called_active_proves_nothing(self):
+        """So nova calls what has crashed, for 15 s and more."""
+        self.assertFalse(self.is_active(created_at=self.began + 6_000_000))
+        self.nova.done = []
+        self.assertFalse(self.is_active(created_at=0))
+
+    def test_after_the_nova_driver_the_newest_action_will_do(self):
+        self.assertTrue(self.is_active("nova", created_at=self.began + 3600_000_000))
+
+    def test_it_is_not_over(self):
+        for changes in (
+            {TASK: "reboot_started_hard"},
+            {STATE: "stopped"},
+            {STATE: "error"},
+            {"OS-EXT-STS:power_state": 4},
+            {"OS-EXT-STS:power_state": 3},
+            {"OS-EXT-STS:power_state": [1]},
+        ):
+            self.nova.answer = server(**changes)
+            self.assertFalse(self.is_active(), changes)
+
+    def test_it_did_not_work(self):
+        for parts in (
+            [],
+            [{"result": None}],
+            [{"result": "Error"}],
+            [{"result": "Success"}, {"result": "Error"}],
+            [{"event": "?"}],
+        ):
+            self.nova.parts = parts
+            self.assertFalse(self.is_active(), parts)
+
+    def test_what_does_not_leave_it_running(self):
+        for action in ("stop", "pause", "delete", "lock", "attach_volume", None, [], {}):
+            self.nova.done = [{"action": action, "start_time": "2026-11-22T16:53:16.000000"}]
+            self.assertFalse(self.is_active())
+
+    def test_it_cannot_be_told(self):
+        self.nova.answer = None
+        self.assertFalse(self.is_active())
+        for odd in (Retriable("no"), [{}], [{"action": "reboot"}]):
+            self.nova.answer, self.nova.done = server(), odd
+            self.assertFalse(self.is_active(created_at=NOW))
 
 
 class NotificationsTest(NovaCase):
