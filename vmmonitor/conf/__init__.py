@@ -17,6 +17,7 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    limits,
     liveness,
     masakari,
     mistral,
@@ -32,8 +33,9 @@ from vmmonitor.conf import (
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery),
-    *(masakari, mistral, webhook, notifications, housekeeping, storm, api),
+    *(engine, nova, nova_notifications, reconcile),
+    *(recovery, limits, storm, masakari, mistral, webhook),
+    *(notifications, housekeeping, api),
 )
 
 

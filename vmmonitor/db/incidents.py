@@ -14,7 +14,15 @@ from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
-from vmmonitor.model.incident import HOST, INSTANCE, STORM, UNTIL_RELEASED, Incident, Step
+from vmmonitor.model.incident import (
+    BY_TURN,
+    HOST,
+    INSTANCE,
+    STORM,
+    UNTIL_RELEASED,
+    Incident,
+    Step,
+)
 from vmmonitor.model.instance import Instance
 
 
@@ -32,6 +40,11 @@ WAITING = (states.PENDING, states.HELD, states.SILENCED)
 
 #: What policies and the expectation know of.
 OF_INSTANCE = INCIDENTS.c.kind == INSTANCE
+
+#: Since when a waiting incident is due.
+DUE_SINCE = sa.case(
+    (INCIDENTS.c.held_by == BY_TURN, INCIDENTS.c.opened_at), else_=INCIDENTS.c.hold_until
+)
 
 LISTING = Listing(
     table=INCIDENTS,
@@ -222,7 +235,8 @@ def attach(
 
 def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     """Return the waiting incidents whose time has come: the most important, then the longest due
-    first.
+    first. Whose turn has come is due since it opened: none is kept from it by those that came
+    after.
 
     :param now: microseconds since the epoch.
     :param limit: greatest number of incidents.
@@ -230,7 +244,7 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     query = (
         sa.select(INCIDENTS)
         .where(OF_INSTANCE, INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until <= now)
-        .order_by(INCIDENTS.c.priority.desc(), INCIDENTS.c.hold_until, INCIDENTS.c.id)
+        .order_by(INCIDENTS.c.priority.desc(), DUE_SINCE, INCIDENTS.c.id)
         .limit(limit)
     )
     return [_incident(row) for row in tx.execute(query)]

@@ -14,7 +14,7 @@ from vmmonitor.db import events as stored
 from vmmonitor.db import incidents, recoveries, storms
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import meaning, questions
+from vmmonitor.engine import lines, meaning
 from vmmonitor.model import event as events
 from vmmonitor.model import states, storage
 from vmmonitor.model.event import Event
@@ -72,6 +72,8 @@ class Sorting:
             for instance_uuid, incident in open_incidents.items()
         }
         self._steps: list[Step] = []
+        #: Whether a recovery was ended here, whose turn is free then.
+        self.ended = False
 
     def place(self, delivery: Delivery) -> str | None:
         """Return the id of the incident that the event belongs to; None if to none.
@@ -145,7 +147,7 @@ class Sorting:
             event_id=event.event_id,
             rule=delivery.decision.rule,
         )
-        self._note(incident, "hold", _hold_message(policy), **questions.chosen(policy, event))
+        self._note(incident, "hold", _hold_message(policy), **lines.chosen(policy, event))
         return incident.incident_id
 
     def _learn_cause(self, case: Case, delivery: Delivery) -> None:
@@ -176,7 +178,7 @@ class Sorting:
         message = f"{word} says {delivery.decision.action}"
         self._note(case.incident, "decision", message, event_id=event.event_id)
         if wanted:
-            told = questions.chosen(policy, event)
+            told = lines.chosen(policy, event)
             self._note(case.incident, "hold", _hold_message(policy), **told)
 
     def _learn_shared_cause(self, case: Case, event: Event) -> None:
@@ -216,7 +218,7 @@ class Sorting:
             return
         case.held = True
         message = f"{event.cause} followed: {_hold_message(policy)}"
-        self._note(case.incident, "hold", message, **questions.chosen(policy, event))
+        self._note(case.incident, "hold", message, **lines.chosen(policy, event))
 
     def _is_worth_another_look(self, incident: Incident, policy: Policy) -> bool:
         """Tell whether a failure is not just one more event of the one that was acted upon."""
@@ -281,6 +283,7 @@ class Sorting:
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
+        self.ended = True
         return True
 
     def _has_just_failed(self, recovery: Recovery) -> bool:

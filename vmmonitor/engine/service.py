@@ -9,7 +9,7 @@ from oslo_log import log
 
 from vmmonitor import plugins
 from vmmonitor.db.session import Database
-from vmmonitor.engine import drivers
+from vmmonitor.engine import drivers, limits
 from vmmonitor.engine.endpoint import Endpoint
 from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.observe import Observer
@@ -94,13 +94,16 @@ class EngineService(service.Service):
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
         fuse = Fuse(conf)
-        gates = [Silences().gate, Storms(conf, fuse).gate]
+        # What a failure must pass on its way to a recovery, in the order in which it is asked. The
+        # last gate, the turns, is the recoveries' own.
+        gates = [Silences().gate, Storms(conf, fuse).gate, limits.Restarts(conf).gate]
         self.recoveries = Recoveries(
-            conf, self._database, policies, expectation, self._drivers, gates
+            *(conf, self._database, policies, expectation, self._drivers), gates
         )
         self._storm_watch = StormWatch(conf, self._database, fuse, expectation)
         self._ingest = Ingest(
-            self._database, policies, conf.engine.commit_events, self.recoveries.held
+            *(self._database, policies, conf.engine.commit_events),
+            *(self.recoveries.held, self.recoveries.look),
         )
         self._observer = Observer(
             filters.load(self._filter_file()),

@@ -281,8 +281,7 @@ def release(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
     failed = storms.given_up(tx, storm.incident_id) if storm.cause == STORAGE else []
     for ident in failed:
         incident = incidents.lock(tx, ident)
-        again = {"open_key": incident.instance.uuid, "closed_at": None, "hold_until": now}
-        move(tx, incident, "retry", message, now, **again)
+        move(tx, incident, "retry", message, now, hold_until=now)
     LOG.warning("Storm %s is over, %d go on: %s", storm.incident_id, len(held), reason)
     return len(held) + len(failed)
 

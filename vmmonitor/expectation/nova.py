@@ -210,11 +210,16 @@ class NovaExpectation(Expectation):
 
     # -- all -----------------------------------------------------------------------------------
     def aggregates(self) -> Mapping[str, Collection[str]]:
-        """Ask nova for the hosts of its aggregates.
+        """Return nova's host aggregates.
 
         :raises vmmonitor.model.errors.Retriable: nova does not answer.
         """
-        return {str(one.get("name")): one.get("hosts") or () for one in self._nova.aggregates()}
+        found = {str(one.get("name")): one.get("hosts") for one in self._nova.aggregates()}
+        return {
+            name: frozenset(map(str, hosts))
+            for name, hosts in found.items()
+            if isinstance(hosts, list)
+        }
 
     def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
         """Ask nova for all instances, or for those that changed.

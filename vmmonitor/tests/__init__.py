@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests: ``unit``, ``functional`` and ``live``."""
+"""Tests: ``unit``, ``functional``, ``live`` and ``openstack``."""
 
 import logging
 

@@ -24,8 +24,8 @@ from vmmonitor.rules import silences as rules
 from vmmonitor.rules.matchers import Match
 
 SECOND = 1_000_000
-#: Silences that may be there at once: each is held against each failure.
-MOST = 1000
+#: Silences that may be there at once: each is held against each failure, which takes 15 us.
+MOST = 200
 #: Open incidents that are held against a silence at most, to count those that it means.
 COUNTED = 10_000
 
