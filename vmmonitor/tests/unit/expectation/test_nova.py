@@ -378,6 +378,13 @@ class NotificationsTest(NovaCase):
 
 
 class SurveyTest(NovaCase):
+    def test_the_hosts_of_each_aggregate(self):
+        self.nova.groups = [
+            {"name": "ssd", "hosts": ["node1", "node2"], "metadata": {}},
+            {"name": "none"},
+        ]
+        self.assertEqual({"ssd": {"node1", "node2"}}, self.expectation.aggregates())
+
     def survey(self, *servers: Any, since: int | None = None) -> expected.Survey:
         self.nova.all = list(servers)
         return self.expectation.survey(since, ())
