@@ -15,6 +15,7 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.engine import test_storm_fuse, test_storm_storage
 from vmmonitor.tests.functional.engine.base import EngineCase, batch, delivery
 from vmmonitor.tests.functional.engine.races import EngineRaces
 from vmmonitor.tests.functional.engine.storm_races import StormRaces
@@ -109,4 +110,28 @@ class MariaDBStormsTest(StormsOnServer, OnServer, StormCase):
 
 
 class PostgreSQLStormsTest(StormsOnServer, OnServer, StormCase):
+    server = PostgreSQL
+
+
+class ByHand(OnServer):
+    """The clock is the test's own."""
+
+    def make_database(self) -> None:
+        super().make_database()
+        self.database.now = lambda: self.clock
+
+
+class MariaDBFuseTest(ByHand, test_storm_fuse.ScopeTest):
+    server = MariaDB
+
+
+class MariaDBStorageTest(ByHand, test_storm_storage.ProbeTest):
+    server = MariaDB
+
+
+class PostgreSQLFuseTest(ByHand, test_storm_fuse.ScopeTest):
+    server = PostgreSQL
+
+
+class PostgreSQLStorageTest(ByHand, test_storm_storage.ProbeTest):
     server = PostgreSQL
