@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST API: reads what the engines wrote. Start at ``routes.py``."""
+"""The REST API: tells what the engines wrote, and writes what an operator
+wants done, for an engine to find. Start at ``routes.py``."""

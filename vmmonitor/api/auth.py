@@ -9,9 +9,16 @@ import webob.dec
 from oslo_config import cfg
 
 from vmmonitor.api import errors
+from vmmonitor.api.request import Request
 
 #: With one of these a proxy on this host passes on somebody else's request.
 _PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+#: Names the caller; keystone's middleware sets it, and lets nobody else set it.
+AUTHOR = "X-User-Name"
+#: Who calls without a name.
+NOBODY = "unnamed"
+_AUTHOR_LENGTH = 255
+_READING = ("GET", "HEAD")
 
 
 def is_loopback(address: str | None) -> bool:
@@ -46,11 +53,32 @@ class NoAuth:
         proxied = [name for name in _PROXIED if name in request.headers]
         if proxied:
             self._refuse(f"without authentication no proxy is served ({proxied[0]})")
+        if request.method not in _READING and "Origin" in request.headers:
+            # Its browser may be on this machine; whoever wrote the page is not.
+            self._refuse("without authentication no web page may change anything (Origin)")
+        request.environ[Request.AUTHOR] = author(request.headers.get(AUTHOR, ""))
         return request.get_response(self.application)
 
     @staticmethod
     def _refuse(detail: str) -> None:
         raise errors.ApiError(403, errors.FORBIDDEN, detail)
+
+
+def author(header: str) -> str:
+    """Return who is calling, taken at their word.
+
+    :param header: value of the header, UTF-8 read as ISO 8859-1, as WSGI has it; empty if there
+        is none.
+    :raises ApiError: it is not UTF-8, too long, or holds what cannot be printed (400).
+    """
+    try:
+        name = header.encode("latin-1").decode().strip()
+    except UnicodeError:
+        name = "\x00"
+    if len(name) > _AUTHOR_LENGTH or not name.isprintable():
+        detail = f"{AUTHOR}: not at most {_AUTHOR_LENGTH} printable characters in UTF-8"
+        raise errors.ApiError(400, errors.BAD_AUTHOR, detail)
+    return name or NOBODY
 
 
 #: [api] auth_strategy -> middleware. Keystone's place is here.

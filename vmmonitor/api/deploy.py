@@ -30,7 +30,7 @@ def build(conf: cfg.ConfigOpts, database: session.Database | None = None) -> Cal
     """Return the API as a WSGI application; nothing connects to the database yet.
 
     :param conf: the service's configuration.
-    :param database: the one to read, if the process has it already.
+    :param database: the one to use, if the process has it already.
     """
     application: Callable = routes.Router(conf, database or session.Database(conf))
     # From the inside to the outside. Faults is next to the handlers, so that an answer that

@@ -18,6 +18,14 @@ LOG = logging.getLogger(__name__)
 
 #: A parameter of the query string is unknown, or its value cannot be.
 BAD_PARAMETER = "vmmonitor.query.bad_parameter"
+#: The body is no JSON object, or not one that can be understood.
+BAD_BODY = "vmmonitor.body.bad"
+#: The body is not said to be JSON.
+BAD_TYPE = "vmmonitor.body.bad_type"
+#: The body is longer than any that makes sense.
+TOO_LONG = "vmmonitor.body.too_long"
+#: The header that names the caller cannot be read.
+BAD_AUTHOR = "vmmonitor.author.bad"
 #: The path or the query string is not UTF-8.
 BAD_ENCODING = "vmmonitor.request.bad_encoding"
 #: The caller may not do this.
@@ -28,6 +36,8 @@ NO_SUCH_URL = "vmmonitor.url.not_found"
 NO_SUCH_METHOD = "vmmonitor.method.not_allowed"
 #: The URL is one of ours, but nothing has that id.
 NOT_FOUND = "vmmonitor.id.not_found"
+#: It cannot be done to the thing as it is now, or somebody else changed it first.
+CONFLICT = "vmmonitor.state.conflict"
 #: The header OpenStack-API-Version cannot be read.
 BAD_VERSION = "vmmonitor.version.bad"
 #: The asked-for version of the API is not served.
@@ -86,6 +96,8 @@ class Faults:
             return request.get_response(self.application)
         except errors.NotFound as error:
             raise ApiError(404, NOT_FOUND, str(error)) from error
+        except (errors.Conflict, errors.IllegalMove) as error:
+            raise ApiError(409, CONFLICT, str(error)) from error
         except errors.Retriable as error:
             LOG.warning("%s %s: %s", request.method, request.path_qs, error)
             raise ApiError(503, UNAVAILABLE, str(error), {"Retry-After": "5"}) from error

@@ -2,7 +2,7 @@
 """Which version of the API is spoken. There is one so far; this is the place of the next.
 
 1.0
-    Lists and shows events, incidents, recoveries and agents.
+    Everything; it has not been released yet, so what is added belongs to it.
 """
 
 import re

@@ -15,6 +15,14 @@ class Request(webob.Request):
     :ivar arguments: the variable parts of the URL.
     """
 
+    #: Where whoever lets callers in says who it is.
+    AUTHOR = "vmmonitor.author"
+
     conf: cfg.ConfigOpts
     database: session.Database
     arguments: Mapping[str, str]
+
+    @property
+    def author(self) -> str:
+        """Who is calling, for the record of what they change."""
+        return self.environ.get(self.AUTHOR, "")

@@ -11,7 +11,16 @@ import webob.dec
 from oslo_config import cfg
 
 from vmmonitor.api import errors
-from vmmonitor.api.handlers import agent, event, evidence, incident, recovery, root
+from vmmonitor.api.handlers import (
+    action,
+    agent,
+    event,
+    evidence,
+    incident,
+    recovery,
+    root,
+    silence,
+)
 from vmmonitor.api.request import Request
 from vmmonitor.db import session
 
@@ -26,8 +35,14 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/events/{event_id}/evidence/{kind}": {"GET": evidence.show},
     "/v1/incidents": {"GET": incident.index},
     "/v1/incidents/{incident_id}": {"GET": incident.show},
+    "/v1/incidents/{incident_id}/actions": {"POST": action.of_incident},
     "/v1/recoveries": {"GET": recovery.index},
     "/v1/recoveries/{recovery_id}": {"GET": recovery.show},
+    "/v1/recoveries/{recovery_id}/actions": {"POST": action.of_recovery},
+    "/v1/actions": {"GET": action.index},
+    "/v1/actions/{action_id}": {"GET": action.show},
+    "/v1/silences": {"GET": silence.index, "POST": silence.create},
+    "/v1/silences/{silence_id}": {"GET": silence.show, "DELETE": silence.expire},
     "/v1/agents": {"GET": agent.index},
     "/v1/agents/{host}": {"GET": agent.show},
 }
@@ -59,7 +74,7 @@ class Router:
         """Make the table ready to look things up.
 
         :param conf: the service's configuration, for the handlers.
-        :param database: where the handlers read.
+        :param database: where the handlers read and write.
         """
         self.conf = conf
         self.database = database

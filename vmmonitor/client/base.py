@@ -2,6 +2,7 @@
 """What the commands of every noun have in common. They run in both shells."""
 
 import argparse
+import getpass
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,6 +38,23 @@ PROJECT: Option = (
 SEVERITY: Option = (
     "--severity",
     {"choices": ("info", "warning", "critical"), "help": "only this severity; may be repeated"},
+)
+
+
+def _author(text: str) -> str:
+    if not text.strip() or len(text) > 255 or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no name of 1 to 255 characters")
+    return text.strip()
+
+
+AUTHOR: Option = (
+    "--author",
+    {
+        "metavar": "<name>",
+        "type": _author,
+        "help": "who does this (default: your login name); where the API has authentication, "
+        "the user that it knows",
+    },
 )
 
 
@@ -141,8 +159,47 @@ class Show(command.ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence]:
         """Return the columns and the one row."""
-        thing = api(self).show(self.NOUN, parsed_args.ident)
-        if parsed_args.formatter in PROGRAMS:
-            return tuple(thing), tuple(thing.values())
-        names = tuple(columns.flat(thing))
-        return names, columns.cells(names, thing)
+        return shown(parsed_args, api(self).show(self.NOUN, parsed_args.ident))
+
+
+class Write(command.ShowOne):
+    """Changes something, and shows it as it is then."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return the parser of the command line."""
+        parser = super().get_parser(prog_name)
+        name, more = AUTHOR
+        parser.add_argument(name, **more)
+        return parser
+
+    def change(
+        self, client: "http.Client", parsed_args: argparse.Namespace, author: str | None
+    ) -> Mapping[str, Any]:
+        """Do it, and return what the API tells of the thing then.
+
+        :param author: who does it.
+        """
+        raise NotImplementedError
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence]:
+        """Return the columns and the one row."""
+        author = parsed_args.author or login_name()
+        return shown(parsed_args, self.change(api(self), parsed_args, author))
+
+
+def shown(
+    parsed_args: argparse.Namespace, thing: Mapping[str, Any]
+) -> tuple[Sequence[str], Sequence]:
+    """Return the columns and the one row of a thing, as its format wants them."""
+    if parsed_args.formatter in PROGRAMS:
+        return tuple(thing), tuple(thing.values())
+    names = tuple(columns.flat(thing))
+    return names, columns.cells(names, thing)
+
+
+def login_name() -> str | None:
+    """Return who is logged in here; None if nobody can tell."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return None

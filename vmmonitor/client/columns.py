@@ -69,6 +69,13 @@ def _cell(name: str, value: Any) -> Any:
     return "" if value is None else value
 
 
+def span(text: str) -> int | None:
+    """Return the seconds of a time span such as ``90s``, ``30m``, ``1h``, ``7d``, ``2w``; None
+    if it is none."""
+    found = re.fullmatch(r"(\d{1,9})([smhdw])", text)
+    return int(found[1]) * _UNITS[found[2]] if found else None
+
+
 def moment(text: str, now: datetime.datetime | None = None) -> str:
     """Return a time as the API reads it.
 
@@ -76,11 +83,11 @@ def moment(text: str, now: datetime.datetime | None = None) -> str:
     :param now: when "ago" begins; the local clock if None.
     :raises ValueError: it is neither.
     """
-    ago = re.fullmatch(r"(\d{1,9})([smhdw])", text)
-    if not ago:
+    ago = span(text)
+    if ago is None:
         return datetime.datetime.fromisoformat(text).isoformat()
     now = now or datetime.datetime.now(datetime.UTC)
     try:
-        return (now - datetime.timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])).isoformat()
+        return (now - datetime.timedelta(seconds=ago)).isoformat()
     except OverflowError:
         raise ValueError(f"{text!r} is before the calendar begins") from None

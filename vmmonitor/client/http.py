@@ -3,7 +3,7 @@
 
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from keystoneauth1 import adapter
 from keystoneauth1 import exceptions as ksa
@@ -13,6 +13,10 @@ from osc_lib import exceptions
 SERVICE_TYPE = "vmmonitor"
 #: Rows asked for at once.
 PAGE = 1000
+#: Header that names the caller.
+AUTHOR = "X-User-Name"
+#: HTTP status of an answer without a body.
+NOTHING_LEFT = 204
 
 Params = Mapping[str, Any]
 
@@ -61,6 +65,41 @@ class Client:
         answer = self._get(f"/v1/{noun}/{urllib.parse.quote(ident, safe='')}", {})
         return next(iter(answer.values()))
 
+    def post(
+        self, *path: str, body: Mapping[str, Any], author: str | None = None
+    ) -> dict[str, Any]:
+        """Make or do something, and return the thing that the API tells.
+
+        :param path: what follows the version, unquoted: a noun, an id, what is done to it.
+        :param author: who does it; where keystone knows the caller, that counts.
+        :raises osc_lib.exceptions.CommandError: the API cannot be reached, or refuses.
+        """
+        return self._write("POST", path, body, author)
+
+    def put(
+        self, *path: str, body: Mapping[str, Any], author: str | None = None
+    ) -> dict[str, Any]:
+        """Set something, and return the thing that the API tells; all else as for ``post``."""
+        return self._write("PUT", path, body, author)
+
+    def delete(self, *path: str, author: str | None = None) -> dict[str, Any]:
+        """End something, and return what the API tells of it, empty if nothing is left of it;
+        all else as for ``post``."""
+        return self._write("DELETE", path, None, author)
+
+    def _write(
+        self,
+        method: str,
+        path: Sequence[str],
+        body: Mapping[str, Any] | None,
+        author: str | None,
+    ) -> dict[str, Any]:
+        url = "/".join(["/v1", *(urllib.parse.quote(part, safe="") for part in path)])
+        # NOTE: UTF-8, as octets that the HTTP library takes for ISO 8859-1.
+        headers = {AUTHOR: author.encode().decode("latin-1")} if author else {}
+        answer = self._read(self._ask(url, {}, method, json=body, headers=headers))
+        return cast(dict[str, Any], next(iter(answer.values()), {}))
+
     def evidence(self, event_id: str) -> Sequence[dict[str, Any]]:
         """Return the list of an event's evidence.
 
@@ -82,16 +121,19 @@ class Client:
     def _get(self, path: str, params: Params) -> dict[str, Any]:
         return self._read(self._ask(path, params))
 
-    def _ask(self, path: str, params: Params) -> Any:
+    def _ask(self, path: str, params: Params, method: str = "GET", **more: Any) -> Any:
         query = urllib.parse.urlencode(params, doseq=True)
         try:
-            return self._api.get(f"{path}?{query}" if query else path, raise_exc=False)
+            url = f"{path}?{query}" if query else path
+            return self._api.request(url, method, raise_exc=False, **more)
         except (ksa.ConnectionError, ksa.RetriableConnectionFailure) as error:
             raise Unreachable(self._unreachable(error)) from error
         except ksa.ClientException as error:
             raise exceptions.CommandError(_one_line(error)) from error
 
     def _read(self, response: Any) -> dict[str, Any]:
+        if response.status_code == NOTHING_LEFT:
+            return {}
         try:
             body = response.json()
         except ValueError:

@@ -88,7 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     :returns: the exit code: 0, 1 for an error, 2 for a wrong command line.
     """
     shell = Shell(
-        description="Reads what vmmonitor knows of instances, incidents and recoveries.",
+        description="Tells what vmmonitor knows of instances, incidents and recoveries, and "
+        "tells it what to do about them.",
         version=importlib.metadata.version("vmmonitor"),
         command_manager=commandmanager.CommandManager("vmmonitor.cli"),
     )

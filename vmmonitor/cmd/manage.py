@@ -9,9 +9,9 @@ from oslo_config import cfg
 
 from vmmonitor import conf as options
 from vmmonitor import version
-from vmmonitor.cmd import manage_rules, manage_spool
+from vmmonitor.cmd import manage_drivers, manage_rules, manage_spool
 
-DESCRIPTION = "Checks the rule files, looks into the spool, and keeps the database."
+DESCRIPTION = "Checks rule files and drivers, looks into the spool, and keeps the database."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     nouns = parser.add_subparsers(dest="noun", metavar="COMMAND", required=True)
     manage_rules.register(nouns)
+    manage_drivers.register(nouns)
     manage_spool.register(nouns)
     # A compute host has no database, and no library for one.
     if importlib.util.find_spec("sqlalchemy") and importlib.util.find_spec("oslo_db"):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from oslo_config import cfg
 
-from vmmonitor.db import events, incidents, schema
+from vmmonitor.db import events, incidents, schema, silences
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors
 
@@ -69,7 +69,8 @@ def version(database: Database, args: argparse.Namespace) -> None:
 
 
 def purge(database: Database, args: argparse.Namespace) -> None:
-    """Delete old events, then the incidents that are over, with all that belongs to them."""
+    """Delete old events, then the incidents that are over, with all that belongs to them, and the
+    silences that are over."""
     schema.ensure_current(database)
     before = database.now() - args.older_than * MICROSECONDS_PER_DAY
 
@@ -79,6 +80,10 @@ def purge(database: Database, args: argparse.Namespace) -> None:
     def incidents_chunk() -> int:
         return database.run(incidents.purge, before, CHUNK)
 
+    def silences_chunk() -> int:
+        return database.run(silences.purge, before, CHUNK)
+
+    _all(silences_chunk)
     print(f"{_all(events_chunk)} events and {_all(incidents_chunk)} incidents were deleted.")
 
 

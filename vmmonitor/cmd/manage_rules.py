@@ -10,16 +10,24 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmmonitor import plugins
+from vmmonitor.cmd import manage_incident, manage_replay, rule_words
 from vmmonitor.cmd.rule_files import filter_file, policy_file
 from vmmonitor.model import errors
 from vmmonitor.model.event import Event
 from vmmonitor.rpc import wire
 from vmmonitor.rules import check, filters, policies
-from vmmonitor.rules.ordered import Trial
 
 #: What an event needs and a question about rules does not.
 _FILLED = {"event_id": "example", "host": "example", "source": "libvirt", "occurred_at": 0}
 _NOBODY = {"uuid": "00000000-0000-0000-0000-000000000000"}
+
+#: What can be explained, and what that is.
+EVENT = ("EVENT.json", "file with an event as JSON; - is stdin")
+SUBJECT = (
+    "EVENT.json|INCIDENT",
+    f"{EVENT[1]}; or the id of an incident, which is looked up in the database",
+)
 
 
 def register(subparsers: Any) -> None:
@@ -28,7 +36,7 @@ def register(subparsers: Any) -> None:
     Each leaves a function of (conf, args) in ``args.run`` that returns the exit code.
     """
     _add(subparsers, "filter", "the rules that decide about events", check_filter, explain_filter)
-    _add(subparsers, "policy", "the recovery policies", check_policy, explain_policy)
+    _add(subparsers, "policy", "the recovery policies", check_policy, explain_policy, SUBJECT)
 
 
 def _add(
@@ -37,6 +45,7 @@ def _add(
     what: str,
     checks: Callable[[cfg.ConfigOpts, argparse.Namespace], int],
     explains: Callable[[cfg.ConfigOpts, argparse.Namespace], int],
+    subject: tuple[str, str] = EVENT,
 ) -> None:
     group = subparsers.add_parser(noun, help=what, description=what)
     verbs = group.add_subparsers(dest="verb", metavar="COMMAND", required=True)
@@ -44,13 +53,12 @@ def _add(
     parser.add_argument("file", metavar="FILE", help="the rule file")
     parser.set_defaults(run=checks)
     parser = _verb(verbs, "explain", "tell what would be decided on an event, and why")
-    parser.add_argument(
-        "event", metavar="EVENT.json", help="file with an event as JSON; - is stdin"
-    )
+    parser.add_argument("event", metavar=subject[0], help=subject[1])
     parser.add_argument(
         "--file", metavar="FILE", help="the rule file; the one in force if not given"
     )
     parser.set_defaults(run=explains)
+    manage_replay.register(verbs, noun)
 
 
 def _verb(verbs: Any, name: str, what: str) -> argparse.ArgumentParser:
@@ -70,7 +78,7 @@ def check_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
 def check_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     """Tell the same of a file of recovery policies, and which drivers are not installed."""
     try:
-        loaded = policies.load(args.file)
+        loaded = policies.load(args.file, _check_options)
     except errors.InvalidRules as error:
         return _refuse(error)
     warnings = check.policy_warnings(loaded) + _unknown_drivers(loaded)
@@ -84,7 +92,7 @@ def explain_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         loaded = filters.load(args.file or filter_file(conf))
     except errors.VmmonitorError as error:
         return _refuse(error)
-    _print(loaded.path, event, loaded.explain(event))
+    _print([*rule_words.trials(loaded.path, event, loaded.explain(event))])
     decision = loaded.decide(event)
     asked = f", with {', '.join(decision.evidence)}" if decision.evidence else ""
     print(f"-> {decision.action}, {decision.severity}, by {decision.rule}{asked}")
@@ -93,24 +101,16 @@ def explain_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
 
 def explain_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     """Print how each policy does on an event, and what would be done; 1 as above."""
+    path = args.file or policy_file(conf)
+    if manage_incident.is_id(args.event):
+        return manage_incident.explain(conf, args.event, path)
     try:
         event = _read(args.event)
-        loaded = policies.load(args.file or policy_file(conf))
+        loaded = policies.load(path)
     except errors.VmmonitorError as error:
         return _refuse(error)
-    _print(loaded.path, event, loaded.explain(event))
-    policy = loaded.choose(event)
-    if policy is None:
-        print("-> no policy: an incident stays open")
-        return 0
-    print(f"-> {policy.name}: hold {policy.hold:g} s")
-    for number, step in enumerate(policy.steps, start=1):
-        often = "without limit" if step.attempts == policies.WITHOUT_LIMIT else step.attempts
-        long = f" {step.wait:g} s" if step.wait_for == policies.RUNNING else ""
-        print(
-            f"   step {number}: {step.driver}, attempts {often}, timeout {step.timeout:g} s, "
-            f"wait for {step.wait_for}{long}"
-        )
+    _print([*rule_words.trials(loaded.path, event, loaded.explain(event))])
+    _print([*rule_words.plan(loaded.choose(event))])
     return 0
 
 
@@ -150,10 +150,20 @@ def _unknown_drivers(loaded: policies.Policies) -> list[str]:
     ]
 
 
-def _print(path: str, event: Event, trials: Sequence[Trial]) -> None:
-    print(f"{event.cause} from {event.source}, by {path}:")
-    for trial in trials:
-        print(f"  {trial}")
+def _check_options(step: policies.PolicyStep) -> None:
+    """Refuse options that the step's driver does not know, if that is installed here.
+
+    :raises vmmonitor.model.errors.InvalidRules: they make no sense.
+    """
+    try:
+        driver = plugins.load("vmmonitor.recovery", step.driver)
+    except plugins.NotInstalled:
+        return
+    driver.check_options(step.options)
+
+
+def _print(lines: Sequence[str]) -> None:
+    print("\n".join(lines))
 
 
 def _approve(count: str, checksum: str, warnings: Sequence[str]) -> int:

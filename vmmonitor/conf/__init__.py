@@ -19,18 +19,23 @@ from vmmonitor.conf import (
     libvirt,
     limits,
     liveness,
+    masakari,
+    mistral,
+    notifications,
     nova,
     nova_notifications,
     reconcile,
     recovery,
     spool,
+    storm,
     webhook,
 )
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
     *(engine, nova, nova_notifications, reconcile),
-    *(recovery, limits, webhook, housekeeping, api),
+    *(recovery, limits, storm, masakari, mistral, webhook),
+    *(notifications, housekeeping, api),
 )
 
 

@@ -25,6 +25,15 @@ How callers are known.
 Greatest number of rows in one answer; a request that asks for more gets this many and a marker.
 """,
     ),
+    cfg.IntOpt(
+        "longest_silence",
+        default=30 * 86400,
+        min=60,
+        max=10 * 365 * 86400,
+        help="""
+Seconds that a silence may last at most, so that none is forgotten for ever.
+""",
+    ),
     cfg.HostAddressOpt(
         "bind_host",
         default="127.0.0.1",

@@ -229,3 +229,7 @@ def _stored(row: sa.Row[Any]) -> StoredEvent:
         decision=Decision(**rows.fields(Decision, columns)),
         **(rows.fields(StoredEvent, columns) | {"corrected_at": corrected_at}),
     )
+
+
+#: The same for others of this room.
+from_row = _stored

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The incidents and their time lines."""
+"""The incidents."""
 
 import enum
 import hashlib
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from vmmonitor.db import changes as told
 from vmmonitor.db import rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
@@ -20,8 +21,8 @@ from vmmonitor.model.incident import (
     STORM,
     UNTIL_RELEASED,
     Incident,
-    Step,
 )
+from vmmonitor.model.instance import Instance
 
 
 class Keep(enum.Enum):
@@ -71,6 +72,8 @@ def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
     ordered = sorted(incidents, key=lambda each: each.instance.uuid)
     with unique("An incident of the instance is open already"):
         tx.execute(sa.insert(INCIDENTS), [_columns(each) for each in ordered])
+    for each in ordered:
+        told.note(tx, None, each, each.updated_at)
 
 
 def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
@@ -145,13 +148,17 @@ def move(
     state = states.after(states.INCIDENT, incident.state, move)
     over = state not in states.INCIDENT_OPEN
     changes |= {"state": state, "reason": reason, "updated_at": now}
-    changes |= {"closed_at": now, "open_key": None} if over else {}
+    if over:
+        changes |= {"closed_at": now, "open_key": None}
+    elif incident.closed_at is not None:
+        changes |= {"closed_at": None, "open_key": _open_key(incident)}
     if state not in (states.HELD, states.SILENCED):
         changes["held_by"] = ""
     guards = []
     if move == "run" and incident.running_at is not None:
         guards.append(INCIDENTS.c.running_at.is_not(None))
-    return _update(tx, incident, changes, *guards)
+    with unique("Another incident of the instance is open"):
+        return _update(tx, incident, changes, *guards)
 
 
 def reschedule(
@@ -283,6 +290,17 @@ def get(tx: Transaction, incident_id: str) -> Incident:
     return _incident(row)
 
 
+def instances(tx: Transaction, incident_ids: Collection[str]) -> dict[str, Instance]:
+    """Return the instances of these incidents, by incident id."""
+    columns = (INCIDENTS.c[name] for name in ("incident_id", *rows.INSTANCE.values()))
+    query = sa.select(*columns)
+    return {
+        row.incident_id: rows.instance(row._mapping)
+        for chunk in rows.chunks(incident_ids)
+        for row in tx.execute(query.where(INCIDENTS.c.incident_id.in_(chunk)))
+    }
+
+
 def page(tx: Transaction, page: Page) -> list[Incident]:
     """Return a page of the incidents, the newest first unless asked otherwise.
 
@@ -292,23 +310,6 @@ def page(tx: Transaction, page: Page) -> list[Incident]:
     :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
     """
     return [_incident(row) for row in LISTING.rows(tx, page)]
-
-
-def add_steps(tx: Transaction, steps: Sequence[Step]) -> None:
-    """Add lines to the time lines of incidents."""
-    if steps:
-        lines = [rows.shallow(step) for step in steps]
-        tx.execute(sa.insert(INCIDENT_STEPS), lines)
-
-
-def steps(tx: Transaction, incident_id: str) -> list[Step]:
-    """Return an incident's time line, in the order in which it was written."""
-    query = (
-        sa.select(INCIDENT_STEPS)
-        .where(INCIDENT_STEPS.c.incident_id == incident_id)
-        .order_by(INCIDENT_STEPS.c.at, INCIDENT_STEPS.c.id)
-    )
-    return [Step(**rows.fields(Step, row._mapping)) for row in tx.execute(query)]
 
 
 def purge(tx: Transaction, before: int, limit: int) -> int:
@@ -352,7 +353,9 @@ def _update(
     if not updated.rowcount:
         raise errors.Conflict(incident_id=incident.incident_id, state=incident.state)
     # Read, not computed: events may have been attached since ``incident`` was read.
-    return get(tx, incident.incident_id)
+    changed = get(tx, incident.incident_id)
+    told.note(tx, incident, changed, changed.updated_at)
+    return changed
 
 
 def _columns(incident: Incident) -> dict[str, Any]:
@@ -377,3 +380,7 @@ def _key(kind: str, name: str) -> str:
 def _incident(row: sa.Row[Any]) -> Incident:
     columns = row._mapping
     return Incident(instance=rows.instance(columns), **rows.fields(Incident, columns))
+
+
+#: The same for others of this room.
+from_row = _incident

@@ -53,14 +53,17 @@ class Listing:
     sort: frozenset[str]
     default: Sequence[tuple[str, Direction]]
 
-    def rows(self, tx: Transaction, page: Page) -> Sequence[sa.Row[Any]]:
+    def rows(
+        self, tx: Transaction, page: Page, *conditions: sa.ColumnElement[bool]
+    ) -> Sequence[sa.Row[Any]]:
         """Return a page's rows.
 
+        :param conditions: what else must be so.
         :raises ValueError: an unknown filter, sort key or direction, or a limit below 1.
         :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
         """
         order = self._order(page)
-        query = sa.select(self.table).where(*self._conditions(page)).limit(page.limit)
+        query = sa.select(self.table).where(*self._conditions(page), *conditions).limit(page.limit)
         if page.marker is not None:
             query = query.where(self._after(tx, order, page.marker))
         by = [column.desc() if down else column.asc() for column, down in order]

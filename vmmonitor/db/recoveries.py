@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from vmmonitor.db import changes as told
 from vmmonitor.db import rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
@@ -41,6 +42,7 @@ def insert(tx: Transaction, recovery: Recovery) -> None:
     columns["open_key"] = recovery.incident_id if is_active else None
     with unique("A recovery of the incident is active already"):
         tx.execute(sa.insert(RECOVERIES), columns)
+    told.note(tx, None, recovery, recovery.created_at)
 
 
 def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes: Any) -> Recovery:
@@ -76,7 +78,9 @@ def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes:
     updated = tx.execute(sa.update(RECOVERIES).where(*guards).values(values | changes))
     if not updated.rowcount:
         raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
-    return get(tx, recovery.recovery_id)
+    moved = get(tx, recovery.recovery_id)
+    told.note(tx, recovery, moved, now)
+    return moved
 
 
 def renew(
@@ -99,6 +103,20 @@ def renew(
         tx.execute(sa.update(RECOVERIES).where(mine).values(lease_until=lease_until))
         ours.update(tx.execute(sa.select(RECOVERIES.c.recovery_id).where(mine)).scalars())
     return ours
+
+
+def hasten(tx: Transaction, recovery: Recovery, now: int) -> None:
+    """Let a requested recovery start at once.
+
+    :param now: microseconds since the epoch.
+    :raises vmmonitor.model.errors.Conflict: it is not requested any more.
+    """
+    mine = sa.and_(
+        RECOVERIES.c.recovery_id == recovery.recovery_id,
+        RECOVERIES.c.state == states.REQUESTED,
+    )
+    if not tx.execute(sa.update(RECOVERIES).where(mine).values(not_before=now)).rowcount:
+        raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
 
 
 def look_again(tx: Transaction, recovery: Recovery, look_at: int) -> None:

@@ -13,8 +13,9 @@ from oslo_config import cfg
 from oslo_db import exception
 from sqlalchemy import exc
 
-from vmmonitor.db import clock, connect
+from vmmonitor.db import changes, clock, connect
 from vmmonitor.model import errors
+from vmmonitor.model.notification import Change
 
 register_opts = connect.register_opts
 
@@ -54,6 +55,8 @@ class Database:
         """
         register_opts(conf)
         self.engine = connect.engine(conf)
+        #: Is told of what each transaction changes, in that transaction.
+        self.outbox: changes.Outbox | None = None
         self._repeat = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(errors.Retriable),
             stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(PATIENCE),
@@ -89,13 +92,19 @@ class Database:
             was resolved against this transaction. If the connection was lost in the middle of
             the commit, nobody knows whether it took effect.
         """
+        outbox, gathered = self.outbox, list[Change]()
+        options = {connect.WRITER: True, changes.GATHERED: gathered if outbox else None}
         with (
             self._turn,
             translated(),
-            self._connected().execution_options(**{connect.WRITER: True}) as tx,
+            self._connected().execution_options(**options) as tx,
             tx.begin(),
         ):
             yield tx
+            if outbox and gathered:
+                outbox.write(tx, gathered)
+        if outbox and gathered:
+            outbox.written()
 
     def run(
         self,

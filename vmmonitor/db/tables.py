@@ -6,76 +6,15 @@ events and steps), and concurrent batches would deadlock over it. What belongs t
 deleted together.
 """
 
-import json
-import re
-from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-#: Room for 16 MiB on MySQL, whose TEXT ends at 64 KiB.
-LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
+from vmmonitor.db.storable import Json, LongPlain, Plain
 
 #: Rising number of a row, the tie-break of every list. SQLite counts only INTEGER by itself.
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-
-
-def storable(text: str) -> str:
-    """Return the text with U+FFFD for what some database cannot store: NUL, half surrogates."""
-    if "\x00" in text:
-        text = text.replace("\x00", "\ufffd")
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _storable_or_null(text: str | None) -> str | None:
-    if text is None or text.isascii() and "\x00" not in text:
-        return text
-    return storable(text)
-
-
-#: NUL as JSON writes it, after an even number of backslashes.
-JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-
-
-class Plain(sa.types.TypeDecorator[str]):
-    """A string, made storable."""
-
-    impl: sa.types.TypeEngine[str] | type[sa.types.TypeEngine[str]] = sa.String
-    cache_ok = True
-
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[str | None], str | None]:
-        """Return what makes a value storable; called for each of millions of values."""
-        return _storable_or_null
-
-
-class LongPlain(Plain):
-    """A string of any length, made storable."""
-
-    impl = LONG_TEXT
-
-
-def json_text(value: Any) -> str:
-    """Return a value as JSON, its strings made storable."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=dict)
-    return storable(JSON_NUL.sub("\\1\ufffd", text) if "\\u0000" in text else text)
-
-
-class Json(sa.types.TypeDecorator[Any]):
-    """A value of JSON, as text, its strings made storable."""
-
-    impl = LONG_TEXT
-    cache_ok = True
-
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str]:
-        """Return what makes a value into text."""
-        return json_text
-
-    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str], Any]:
-        """Return what makes a text into its value."""
-        return json.loads
 
 
 METADATA = sa.MetaData(
@@ -126,7 +65,7 @@ def _instance() -> list[sa.Column[str]]:
     ]
 
 
-def _table(name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
+def _table(name: str, *parts: sa.schema.SchemaItem, **options: Any) -> sa.Table:
     """Make a table; on MySQL any character can be stored, and ids differ by case."""
     return sa.Table(
         name,
@@ -135,6 +74,7 @@ def _table(name: str, *parts: sa.schema.SchemaItem) -> sa.Table:
         mysql_engine="InnoDB",
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
+        **options,
     )
 
 
@@ -268,6 +208,25 @@ GATES = _table(
     sa.UniqueConstraint("name"),
 )
 
+SILENCES = _table(
+    "silences",
+    _id(),
+    _text("silence_id", 64),
+    _json("match"),
+    _text("author"),
+    _long("comment"),
+    _number("starts_at"),
+    _number("ends_at"),
+    _number("created_at"),
+    _number("expired_at", nullable=True),
+    _text("expired_by"),
+    sa.UniqueConstraint("silence_id"),
+    sa.Index(None, "ends_at"),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "starts_at"),
+    sa.Index(None, "author", "created_at"),
+)
+
 AGENTS = _table(
     "agents",
     _id(),
@@ -339,4 +298,43 @@ EVIDENCE = _table(
     _long("message"),
     sa.Column("content", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"), nullable=False),
     sa.UniqueConstraint("event_id", "kind"),
+)
+
+ACTIONS = _table(
+    "actions",
+    _id(),
+    _text("action_id", 64),
+    _text("verb", 16),
+    _text("incident_id", 64),
+    _text("recovery_id", 64),
+    _text("author"),
+    _long("comment"),
+    _json("options"),
+    _text("state", 16),
+    _long("message"),
+    _number("created_at"),
+    _number("finished_at", nullable=True),
+    sa.UniqueConstraint("action_id"),
+    sa.Index(None, "state", "created_at"),
+    sa.Index(None, "incident_id", "created_at"),
+    sa.Index(None, "recovery_id", "created_at"),
+    sa.Index(None, "author", "created_at"),
+    sa.Index(None, "verb", "created_at"),
+    sa.Index(None, "created_at"),
+    sa.Index(None, "finished_at"),
+)
+
+OUTBOX = _table(
+    "outbox",
+    _id(),
+    _text("incident_id", 64),
+    _text("event_type", 64),
+    _text("priority", 16),
+    _json("payload"),
+    _number("created_at"),
+    _text("lease_owner", 64),
+    _number("lease_until"),
+    sa.Index(None, "incident_id", "id"),
+    # Or SQLite gives the number of a row that is gone to another one.
+    sqlite_autoincrement=True,
 )

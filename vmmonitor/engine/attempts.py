@@ -14,7 +14,7 @@ from oslo_config import cfg
 
 from vmmonitor.db import incidents, limits, recoveries
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import gates
+from vmmonitor.engine import gates, lines
 from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.incidents import SECOND, SETTLE, move, move_recovery, note
 from vmmonitor.model import states
@@ -187,6 +187,7 @@ class Attempts:
             "take_over" if taken_over else "claim",
             TAKEN_OVER if taken_over else "calling the driver",
             now,
+            lines.call(policy, recovery),
             # NOTE: a name of its own for each claim, so that a driver that comes back after its
             # recovery was taken over, be it by the same engine, finds its lease gone.
             lease_owner=str(uuid.uuid4()),
@@ -222,11 +223,12 @@ class Attempts:
         is_over = incident.state != states.RECOVERING
         asks = claim.step.wait_for == policies.ACTIVE
         wants_to_see = claim.step.wait_for == policies.RUNNING and not runs
+        told = lines.answer(outcome, claim.step, claim.recovery, now)
         if outcome.move == "wait" and (asks or wants_to_see):
             until = now + round(claim.step.wait * SECOND)
             look_at = self._next_look(until, now) if asks else None
             move_recovery(
-                *(tx, claim.recovery, "wait", outcome.message, now),
+                *(tx, claim.recovery, "wait", outcome.message, now, told),
                 wait_until=until,
                 look_at=look_at,
             )
@@ -236,10 +238,10 @@ class Attempts:
             # was told to run, and the driver's answer may outrun what says that it does not.
             message = f"{outcome.message}, but it was seen running: what comes next tells"
             until = now + round(SETTLE * SECOND)
-            move_recovery(tx, claim.recovery, "wait", message, now, wait_until=until)
+            move_recovery(tx, claim.recovery, "wait", message, now, told, wait_until=until)
             return
         ending = "succeed" if outcome.move == "wait" else outcome.move
-        recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now)
+        recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now, told)
         if is_over:
             return
         if ending == "fail":
@@ -265,7 +267,7 @@ class Attempts:
             move(tx, incident, "leave", f"dry run, as {claim.dry_run} says", now)
             return
         self._request(tx, incident, policy, index, 1, now, now)
-        note(tx, incident, now, "recovery", f"next step: {policy.steps[index].driver}")
+        note(tx, incident, now, "recovery", lines.next_step(policy, index), step=index + 1)
 
     def _after_failure(
         self, tx: Transaction, incident: Incident, failed: Recovery, retry: bool, now: int
@@ -285,14 +287,15 @@ class Attempts:
             delay = step.backoff.delay(failed.attempt, random.random())
             not_before = now + round(delay * SECOND)
             self._request(tx, incident, policy, failed.step, failed.attempt + 1, not_before, now)
-            note(tx, incident, now, "recovery", f"attempt {failed.attempt + 1} in {delay:.1f} s")
+            word = lines.next_attempt(step, failed.attempt + 1, delay)
+            note(tx, incident, now, "recovery", word, not_before=not_before)
             return
         index = next_step(policy, failed.step)
         if index is None:
             move(tx, incident, "give_up", f"every step failed, at last: {failed.message}", now)
             return
         self._request(tx, incident, policy, index, 1, now, now)
-        note(tx, incident, now, "recovery", f"next step: {policy.steps[index].driver}")
+        note(tx, incident, now, "recovery", lines.next_step(policy, index), step=index + 1)
 
 
 def _step(policy: Policy | None, recovery: Recovery) -> PolicyStep | None:

@@ -12,7 +12,7 @@ from oslo_log import log
 
 from vmmonitor.db import incidents
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import gates
+from vmmonitor.engine import gates, lines
 from vmmonitor.engine.attempts import Attempts, Claim, next_step
 from vmmonitor.engine.gates import Gate, Refusal
 from vmmonitor.engine.incidents import SECOND, move, note
@@ -73,7 +73,7 @@ class Decisions:
         if incident.event_count != judged.event_count and not overdue:
             raise Outdated(incident)
         if verdict.word in (verdicts.PLANNED, verdicts.GONE):
-            note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
+            _tell(tx, incident, verdict, now)
             move(tx, incident, "plan", verdict.reason, now)
             return None
         if verdict.word == verdicts.UNKNOWN:
@@ -96,7 +96,7 @@ class Decisions:
         if refusal := gates.ask(self._gates, tx, incident, policy if acts else None, now):
             self._put_off(tx, incident, verdict, refusal, now)
             return None
-        note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
+        _tell(tx, incident, verdict, now)
         if policy is None or not acts:
             reason = f"policy {policy.name} has no step" if policy else "no policy acts on it"
             move(tx, incident, "leave", reason, now)
@@ -113,11 +113,12 @@ class Decisions:
         again = now + round(self._conf.recovery.ask_again * SECOND)
         waited = now - incident.opened_at
         if waited >= self._conf.recovery.unknown_limit * SECOND:
+            silenced = gates.ask(self._gates, tx, incident, None, now)
             unknown = Refusal("hold", verdicts.BY_UNKNOWN, verdict.reason, again)
-            self._put_off(tx, incident, verdict, unknown, now)
+            self._put_off(tx, incident, verdict, silenced or unknown, now)
             return
         if incident.reason != verdict.reason:
-            note(tx, incident, now, "question", f"unknown: {verdict.reason}")
+            _tell(tx, incident, verdict, now)
         # Who was held for another reason is held for this one now: it waits for no turn.
         changes = {"held_by": verdicts.BY_UNKNOWN} if incident.state == states.HELD else {}
         incidents.reschedule(tx, incident, again, verdict.reason, now, **changes)
@@ -141,7 +142,7 @@ class Decisions:
                 note(tx, incident, now, "hold", refusal.reason, held_by=refusal.held_by)
             incidents.reschedule(tx, incident, refusal.until, refusal.reason, now, **changes)
             return
-        note(tx, incident, now, "question", f"{verdict.word}: {verdict.reason}")
+        _tell(tx, incident, verdict, now)
         until = refusal.until
         move(tx, incident, refusal.move, refusal.reason, now, hold_until=until, **changes)
         if refusal.held_by in gates.ALERTING:
@@ -149,3 +150,8 @@ class Decisions:
                 "Incident %s of instance %s is held: %s",
                 *(incident.incident_id, incident.instance.uuid, refusal.reason),
             )
+
+
+def _tell(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
+    """Write down who was asked what, and what came of it."""
+    note(tx, incident, now, "question", lines.message(verdict), **lines.data(verdict))

@@ -8,7 +8,7 @@ from vmmonitor.expectation import Expectation
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.recovery import AskAgent, Driver
 from vmmonitor.rules import policies
-from vmmonitor.rules.policies import Policies
+from vmmonitor.rules.policies import Policies, PolicyStep
 
 
 class Drivers:
@@ -34,18 +34,19 @@ class Drivers:
         """Read a file of policies, and build every driver that it names.
 
         :raises vmmonitor.model.errors.InvalidRules: the file is broken, or names a driver that
-            is not installed or cannot be built.
+            is not installed, cannot be built, or does not know what its step's options say.
         """
-        loaded = policies.load(path)
-        for row in loaded.rows:
-            for step in row.value.steps:
-                try:
-                    self.get(step.driver)
-                except Exception as error:
-                    # Also what a driver of somebody's package raises when it is built: at a
-                    # reload the policies in force must stay so.
-                    raise InvalidRules(f"{path}: policy {row.name}: {error}") from error
-        return loaded
+        return policies.load(path, self._check)
+
+    def _check(self, step: PolicyStep) -> None:
+        try:
+            self.get(step.driver).check_options(step.options)
+        except InvalidRules:
+            raise
+        except Exception as error:
+            # Also what a driver of somebody's package raises when it is built: at a reload the
+            # policies in force must stay so.
+            raise InvalidRules(str(error)) from error
 
 
 def expectation(conf: cfg.ConfigOpts) -> Expectation:

@@ -7,17 +7,18 @@ and takes the lock of a recovery's row only after it.
 
 import dataclasses
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.db import events as stored
-from vmmonitor.db import incidents, recoveries
+from vmmonitor.db import incidents, recoveries, storms, timelines
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import meaning
+from vmmonitor.engine import lines, meaning
 from vmmonitor.model import event as events
-from vmmonitor.model import states
+from vmmonitor.model import states, storage
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.incident import BY_OPERATOR, Incident, Step
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.rpc.wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
@@ -88,6 +89,8 @@ class Sorting:
             return self._open(delivery)
         case.count += 1
         case.stands_still |= meaning.stands_still(delivery)
+        if delivery.decision.action == events.RECOVER and not case.incident.shared_cause:
+            self._learn_shared_cause(case, event)
         if meaning.has_moved(case.incident, event):
             self._follow_to(case, event)
         if event.type in events.RUNNING_AGAIN:
@@ -132,6 +135,7 @@ class Sorting:
             opened_at=event.occurred_at,
             hold_until=self._now + round(hold * SECOND),
             updated_at=self._now,
+            shared_cause=storage.shared_cause(event),
         )
         self._cases[event.instance.uuid] = Case(
             incident=incident, is_new=True, held=True, stands_still=meaning.stands_still(delivery)
@@ -143,7 +147,7 @@ class Sorting:
             event_id=event.event_id,
             rule=delivery.decision.rule,
         )
-        self._note(incident, "hold", _hold_message(policy), hold=hold)
+        self._note(incident, "hold", _hold_message(policy), **lines.chosen(policy, event))
         return incident.incident_id
 
     def _learn_cause(self, case: Case, delivery: Delivery) -> None:
@@ -165,6 +169,8 @@ class Sorting:
         word = f"the cause is {event.cause}: rule {delivery.decision.rule}"
         self._insert_first(case)
         hold_until = self._now + round(hold * SECOND)
+        if case.incident.held_by == BY_OPERATOR:
+            hold_until = case.incident.hold_until
         case.incident = incidents.reschedule(
             self._tx, case.incident, hold_until, word, self._now, **changes
         )
@@ -172,7 +178,15 @@ class Sorting:
         message = f"{word} says {delivery.decision.action}"
         self._note(case.incident, "decision", message, event_id=event.event_id)
         if wanted:
-            self._note(case.incident, "hold", _hold_message(policy), hold=hold)
+            told = lines.chosen(policy, event)
+            self._note(case.incident, "hold", _hold_message(policy), **told)
+
+    def _learn_shared_cause(self, case: Case, event: Event) -> None:
+        """Note which storage fails, if an event after the first one tells."""
+        if shared_cause := storage.shared_cause(event):
+            self._insert_first(case)
+            storms.learn_cause(self._tx, case.incident.incident_id, shared_cause)
+            case.incident = dataclasses.replace(case.incident, shared_cause=shared_cause)
 
     def _follow_to(self, case: Case, event: Event) -> None:
         """Let an incident go with its instance to the host to which that was migrated."""
@@ -204,7 +218,7 @@ class Sorting:
             return
         case.held = True
         message = f"{event.cause} followed: {_hold_message(policy)}"
-        self._note(case.incident, "hold", message, hold=policy.hold)
+        self._note(case.incident, "hold", message, **lines.chosen(policy, event))
 
     def _is_worth_another_look(self, incident: Incident, policy: Policy) -> bool:
         """Tell whether a failure is not just one more event of the one that was acted upon."""
@@ -297,7 +311,7 @@ class Sorting:
             case.count, case.running_at = 0, KEEP
 
     def _write_notes(self) -> None:
-        incidents.add_steps(self._tx, self._steps)
+        timelines.add(self._tx, self._steps)
         self._steps = []
 
     def _note(self, incident: Incident, kind: str, message: str, **data: Any) -> None:
@@ -313,7 +327,8 @@ class Sorting:
 
 
 def _waits_in_vain(incident: Incident) -> bool:
-    return incident.state in incidents.WAITING and not incident.policy
+    by_hand = incident.held_by == BY_OPERATOR
+    return incident.state in incidents.WAITING and not incident.policy and not by_hand
 
 
 def _hastens(incident: Incident, hold_until: int) -> bool:
@@ -340,43 +355,43 @@ def move(
     :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
     """
     moved = incidents.move(tx, incident, name, reason=reason, now=now, **changes)
-    note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}")
+    told = {"before": incident.state, "after": moved.state, "reason": reason}
+    note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}", **told)
     return moved
 
 
 def move_recovery(
-    tx: Transaction, recovery: Recovery, name: str, message: str, now: int, **changes: Any
+    tx: Transaction,
+    recovery: Recovery,
+    name: str,
+    message: str,
+    now: int,
+    told: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> Recovery:
     """Take a recovery to another state and say so in its incident's time line.
 
     :param name: a move of ``states.RECOVERY``.
     :param message: one sentence for a person.
     :param now: microseconds since the epoch, engines' clock.
+    :param told: what else the data of the line says.
     :param changes: as for ``db.recoveries.move``.
     :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
     """
     moved = recoveries.move(tx, recovery, name, now=now, message=message, **changes)
-    incidents.add_steps(
-        tx,
-        [
-            Step(
-                incident_id=recovery.incident_id,
-                at=now,
-                kind="recovery",
-                message=f"{recovery.driver}, attempt {recovery.attempt}: {message}",
-                data={"recovery_id": recovery.recovery_id, "state": moved.state},
-            )
-        ],
-    )
+    data = {"recovery_id": recovery.recovery_id, "state": moved.state, "said": message}
+    line = f"{recovery.driver}, attempt {recovery.attempt}: {message}"
+    note(tx, recovery, now, "recovery", line, **data, **(told or {}))
     return moved
 
 
 def note(
-    tx: Transaction, incident: Incident, now: int, kind: str, message: str, **data: Any
+    tx: Transaction, of: Incident | Recovery, now: int, kind: str, message: str, **data: Any
 ) -> None:
     """Add a line to an incident's time line.
 
+    :param of: the incident, or a recovery of it.
     :param now: microseconds since the epoch, engines' clock.
     """
-    step = Step(incident_id=incident.incident_id, at=now, kind=kind, message=message, data=data)
-    incidents.add_steps(tx, [step])
+    step = Step(incident_id=of.incident_id, at=now, kind=kind, message=message, data=data)
+    timelines.add(tx, [step])

@@ -24,6 +24,10 @@ UNEXPECTED = "reconcile.unexpected"
 TWO_HOSTS = "reconcile.two_hosts"
 WRONG_HOST = "reconcile.wrong_host"
 
+#: Who says so in a time line, and what it was asked.
+FINDER = "reconciliation"
+FOUND = "what it found"
+
 #: Reality is as it should be, or nothing is expected.
 AGREES = "agrees"
 #: Nobody can tell now.
@@ -67,11 +71,13 @@ def verdict(incident: Incident, told: Sequence[Event]) -> Verdict | None:
     """
     if incident.cause.partition("/")[0] in (UNEXPECTED, TWO_HOSTS, WRONG_HOST):
         # The expectation would say again what it said when this was found.
-        return Verdict(word=FAILED, reason="reconciliation found it where, or as, it must not be")
+        reason = "reconciliation found it where, or as, it must not be"
+        return Verdict(word=FAILED, reason=reason, asked=FINDER, question=FOUND)
     words = [event.type for event in told if event.source == RECONCILE_SOURCE]
     if words[-1:] == [TWO_HOSTS]:
         # It opened for another reason, and its policy would act.
-        return Verdict(word=NOBODY_KNOWS, reason="it runs on two hosts at once: nothing may act")
+        reason = "it runs on two hosts at once: nothing may act"
+        return Verdict(word=NOBODY_KNOWS, reason=reason, asked=FINDER, question=FOUND)
     return None
 
 

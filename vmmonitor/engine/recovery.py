@@ -19,7 +19,8 @@ from oslo_log import log
 
 from vmmonitor.db import events, incidents, limits, recoveries
 from vmmonitor.db.session import Database, Transaction
-from vmmonitor.engine import mismatch
+from vmmonitor.engine import lines, mismatch
+from vmmonitor.engine.actions import Actions
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.clocks import Leaps
 from vmmonitor.engine.decisions import Decisions, Outdated
@@ -33,7 +34,7 @@ from vmmonitor.expectation import Expectation, operations
 from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import BY_TURN, Incident
+from vmmonitor.model.incident import BY_TURN, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery, Request
 from vmmonitor.rules.policies import Policies
 
@@ -62,9 +63,11 @@ class Recoveries:
         self._turns = Turns(conf)
         last = [self._turns.gate]
         self._attempts = Attempts(conf, policies, database.now, last)
+        self._actions = Actions(database, self._attempts)
         self._decisions = Decisions(conf, self._attempts, [*gates, *last], database.now)
         self._conf = conf
         self._database = database
+        self._expectation = expectation
         self._questions = Questions(conf, expectation)
         self._drivers = drivers
         self._leaps = Leaps()
@@ -140,6 +143,7 @@ class Recoveries:
 
         :returns: the seconds to the next look.
         """
+        self._actions.round()
         now = self._database.now()
         self._call_up(now)
         limit = self._conf.recovery.workers * AHEAD + len(self._workers)
@@ -196,7 +200,7 @@ class Recoveries:
         while True:
             told, planned = self._told(incident)
             known = [*planned, *told]
-            verdict = mismatch.verdict(incident, known) or self._questions.verdict(incident, known)
+            verdict = self._judge(incident, known)
             try:
                 claim = self._database.run(self._decisions.decide, incident, verdict)
                 break
@@ -213,6 +217,14 @@ class Recoveries:
             told = events.of_incident(tx, incident.incident_id)
             planned = events.of_instance(tx, incident, operations.PREFIX, since)
         return [one.event for one in told], [one.event for one in planned]
+
+    def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
+        if verdict := mismatch.verdict(incident, told):
+            return verdict
+        asked_at = time.monotonic_ns()
+        verdict = self._questions.verdict(incident, told)
+        took = (time.monotonic_ns() - asked_at) // 1000
+        return lines.answered(verdict, self._expectation, took)
 
     # -- a recovery is due ---------------------------------------------------------------------
     def _go_on(self, recovery: Recovery) -> bool:
@@ -249,6 +261,7 @@ class Recoveries:
             events=told,
             taken_over=claim.taken_over,
             timeout=claim.step.timeout,
+            options=claim.step.options,
         )
         if claim.dry_run:
             message = f"dry run: driver {claim.recovery.driver} would have been called"

@@ -118,6 +118,9 @@ DEFINITIONS = ("lifecycle.defined", "lifecycle.undefined")
 class LibvirtExpectation(Expectation):
     """Takes a stop or a pause that somebody asked libvirt for as planned, any other as failed."""
 
+    ASKED = "the host's events"
+    QUESTION = "whether it failed or was stopped on purpose"
+
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
         """Judge by the cause, and by what nova has told of its operations, if it is listened to.
 

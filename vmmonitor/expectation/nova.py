@@ -1,50 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
 """What nova says that instances should be doing, and where."""
 
-import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
-from oslo_utils import strutils
 
 from vmmonitor.expectation import Expectation, operations
 from vmmonitor.expectation.libvirt import STATES, LibvirtExpectation
+from vmmonitor.expectation.nova_choice import Choice
 from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.expected import Expected, Sight, Survey
-from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
+from vmmonitor.model.incident import FAILED, GONE, MUTED, PLANNED, UNKNOWN, Incident, Verdict
 from vmmonitor.model.instance import Instance
-from vmmonitor.openstack.nova import NovaAPI
+from vmmonitor.model.recovery import Recovery
+from vmmonitor.openstack import nova
+from vmmonitor.openstack.glance import GlanceAPI, Silent
+from vmmonitor.openstack.memory import Memory
+from vmmonitor.openstack.nova import AT_REST, HOST, POWER, RUNNING, STATE, TASK, microseconds
 
-HOST = "OS-EXT-SRV-ATTR:host"
-TASK = "OS-EXT-STS:task_state"
-STATE = "OS-EXT-STS:vm_state"
 #: Seconds by which surveys overlap: the clocks of nova's services differ, and so does ours.
 OVERLAP = 120
+#: The same, in microseconds, for what was done since a recovery began; nova's database keeps
+#: whole seconds.
+SKEW = 5_000_000
+#: Seconds for which it is remembered whether a host is in maintenance.
+MAINTENANCE_SECONDS = 5
 
-#: vm_state -> (what a survey says, what the judge says where it is not to run)
-MEANING = {
-    "active": (should.RUNNING, ""),
-    "stopped": (should.STOPPED, "it is stopped in nova"),
-    "paused": (should.PAUSED, "it is paused in nova"),
-    "suspended": (should.STOPPED, "it is suspended in nova"),
-    "rescued": (should.BUSY, "it is rescued in nova"),
-    "shelved": (should.STOPPED, "it is shelved in nova"),
-    "shelved_offloaded": (should.STOPPED, "it is shelved in nova, and on no host"),
-    "resized": (should.BUSY, "its resize waits for a confirmation in nova"),
-    "building": (should.BUSY, "nova is still building it"),
-    "error": (should.BUSY, "nova itself holds it in error, which is for a person to judge"),
-    "soft-delete": (should.STOPPED, "it is deleted in nova, for now"),
-    "deleted": (should.GONE, "it is deleted in nova"),
+#: vm_state -> what a survey says; BUSY where it is not here.
+DOING = {
+    "active": should.RUNNING,
+    "stopped": should.STOPPED,
+    "paused": should.PAUSED,
+    "suspended": should.STOPPED,
+    "shelved": should.STOPPED,
+    "shelved_offloaded": should.STOPPED,
+    "soft-delete": should.STOPPED,
+    "deleted": should.GONE,
 }
+#: ``host_status`` of a host that is not disabled. DOWN may be, which is by force.
+ENABLED = ("UP", "UNKNOWN")
+
+#: Actions after which an instance runs, if they succeed.
+RUNS_AFTER = frozenset(
+    {
+        *("create", "start", "reboot", "rebuild", "evacuate", "unpause", "resume", "unrescue"),
+        *("unshelve", "restore", "migrate", "live-migration", "confirmResize", "revertResize"),
+    }
+)
 
 
 class NovaExpectation(Expectation):
     """Goes by nova; where nova says that an instance should run, also by what its host says."""
+
+    ASKED = "nova"
+    QUESTION = "whether it should run here"
 
     def __init__(self, conf: cfg.ConfigOpts, now: Callable[[], int] | None = None):
         """Keep what is needed; connect to nothing yet.
@@ -52,7 +66,9 @@ class NovaExpectation(Expectation):
         :param now: microseconds since the epoch.
         """
         super().__init__(conf)
-        self._nova = NovaAPI(conf)
+        self._nova = nova.connection(conf)
+        self._choice = Choice(conf, self._nova, GlanceAPI(conf))
+        self._maintenance: Memory[str] = Memory(MAINTENANCE_SECONDS)
         self._host_says = LibvirtExpectation(conf)
         self._now = now or (lambda: time.time_ns() // 1000)
 
@@ -70,9 +86,11 @@ class NovaExpectation(Expectation):
             server = self._nova.server(uuid)
             if server is None:
                 return Verdict(word=GONE, reason="nova does not know it: it was deleted")
-            return self._excused(incident, server) or self._by_state(incident, events, server)
+            verdict = self._excused(incident, server) or self._by_state(incident, events, server)
+            return self._weighed(server, verdict) if verdict.word == FAILED else verdict
         except Retriable as error:
-            unknown = Verdict(word=UNKNOWN, reason=f"nova cannot be asked: {error}")
+            who = "glance" if isinstance(error, Silent) else "nova"
+            unknown = Verdict(word=UNKNOWN, reason=f"{who} cannot be asked: {error}")
             return operations.judge(incident, events, unknown)
 
     def _excused(self, incident: Incident, server: Mapping[str, Any]) -> Verdict | None:
@@ -90,13 +108,38 @@ class NovaExpectation(Expectation):
         return self._opted_out(server)
 
     def _opted_out(self, server: Mapping[str, Any]) -> Verdict | None:
-        key, default = self.conf.nova.metadata_key, self.conf.nova.recover_by_default
-        metadata = server.get("metadata")
-        word = metadata.get(key) if key and isinstance(metadata, Mapping) else None
-        if strutils.bool_from_string(word, default=default):
+        wanted, who = self._choice.recovers(server, str(server.get(HOST) or ""))
+        if wanted:
             return None
-        said = f"its metadata says {key} = {word}" if word else "nobody asked for it"
-        return Verdict(word=PLANNED, reason=f"it is not to be recovered: {said}")
+        return Verdict(word=PLANNED, reason=f"it is not to be recovered: {who}")
+
+    def _weighed(self, server: Mapping[str, Any], failed: Verdict) -> Verdict:
+        """Add to the verdict on a failure who wants it recovered, how important that is, and
+        whether its host is in maintenance."""
+        _, who = self._choice.recovers(server, str(server.get(HOST) or ""))
+        priority, trouble = self._choice.priority(server)
+        closed = self._in_maintenance(server)
+        priority_said = f"its priority is {priority}" if priority else trouble
+        reason = "; ".join(filter(None, (failed.reason, who, priority_said, closed)))
+        word = MUTED if closed else FAILED
+        return Verdict(word=word, reason=reason, priority=priority)
+
+    def _in_maintenance(self, server: Mapping[str, Any]) -> str:
+        """Return why a server's host is in maintenance; empty if it is not."""
+        host = str(server.get(HOST) or "")
+        if not self.conf.nova.respect_disabled or not host:
+            return ""
+        if server.get("host_status") in ENABLED:
+            return ""
+        return self._maintenance.get(host, lambda: self._disabled(host))
+
+    def _disabled(self, host: str) -> str:
+        service = self._nova.compute(host) or {}
+        reason = str(service.get("disabled_reason") or "")
+        if service.get("status") != "disabled" or reason.startswith(nova.OURS):
+            return ""
+        said = f" ({reason[:100]})" if reason else ""
+        return f"nova-compute on {host} is disabled{said}: the host is in maintenance"
 
     def _by_state(
         self, incident: Incident, events: Sequence[Event], server: Mapping[str, Any]
@@ -106,9 +149,9 @@ class NovaExpectation(Expectation):
             if not server.get(HOST):
                 return Verdict(word=UNKNOWN, reason="nova does not tell on which host it is")
             return self._should_run(incident, events)
-        if state == "stopped" and self._stopped_by_nova(incident):
-            return self._found_dead(incident, events)
-        _, meaning = MEANING.get(state, ("", f"its state in nova is {state}"))
+        if state == "stopped" and (whose := self._stopped_by(incident)):
+            return self._found_dead(incident, events, whose)
+        meaning = AT_REST.get(state, f"its state in nova is {state}")
         return Verdict(word=GONE if state == "deleted" else PLANNED, reason=meaning)
 
     def _should_run(self, incident: Incident, events: Sequence[Event]) -> Verdict:
@@ -116,25 +159,68 @@ class NovaExpectation(Expectation):
         said = self._host_says.by_cause(incident, events)
         if said.word == PLANNED or said.word == UNKNOWN and not _stopped(incident, events):
             return said
-        reason = f"nova says that it should run here; {said.reason}"
+        reason = f"nova says that it should run here: active, nothing in progress; {said.reason}"
         return Verdict(word=FAILED, reason=reason)
 
-    def _stopped_by_nova(self, incident: Incident) -> bool:
-        """Tell whether nova stopped it of its own accord: it does so when it finds one dead."""
+    def _stopped_by(self, incident: Incident) -> str:
+        """Return in words that nova stopped it of its own accord, as it does when it finds one
+        dead, or that we had it stopped, to start it; empty if it was somebody else."""
         newest = next(iter(self._nova.actions(incident.instance.uuid)), {})
-        return newest.get("action") == "stop" and not newest.get("user_id")
+        if newest.get("action") != "stop":
+            return ""
+        if not newest.get("user_id"):
+            return "nobody asked nova to stop it, nova found it not running"
+        if newest["user_id"] == self._nova.user_id():
+            return "vmmonitor had nova stop it, to start it again, and did not come to that"
+        return ""
 
-    def _found_dead(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+    def _found_dead(self, incident: Incident, events: Sequence[Event], whose: str) -> Verdict:
         said = self._host_says.by_cause(incident, events)
         if said.word == PLANNED:
             return said
         word = said.word if said.word == UNKNOWN else FAILED
-        return Verdict(
-            word=word,
-            reason=f"nobody asked nova to stop it, nova found it not running; {said.reason}",
-        )
+        return Verdict(word=word, reason=f"{whose}; {said.reason}")
+
+    def is_active(self, recovery: Recovery) -> bool:
+        """Ask nova whether it has brought the instance of a recovery back.
+
+        That nova calls it active proves nothing: so it does for some 15 s after a crash. What
+        proves it is an action which leaves it running, that is over and has succeeded, and that
+        is newer than the recovery. The ``nova`` driver itself says so only once its action is
+        on record, however long ago that was done: after it, the newest will do.
+        """
+        try:
+            return self._brought_back(recovery)
+        except Retriable:
+            return False
+
+    def _brought_back(self, recovery: Recovery) -> bool:
+        uuid = recovery.instance_uuid
+        # First, so that what it has set cannot be missed below.
+        newest = next(iter(self._nova.actions(uuid)), {})
+        server = self._nova.server(uuid) or {}
+        if (server.get(STATE), server.get(TASK), server.get(POWER)) != ("active", None, RUNNING):
+            return False
+        since = 0 if recovery.driver == nova.GROUP else recovery.created_at - SKEW
+        began = microseconds(newest.get("start_time"))
+        if str(newest.get("action")) not in RUNS_AFTER or began < since:
+            return False
+        steps = self._nova.steps(uuid, str(newest.get("request_id")))
+        return bool(steps) and all(one.get("result") == "Success" for one in steps)
 
     # -- all -----------------------------------------------------------------------------------
+    def aggregates(self) -> Mapping[str, Collection[str]]:
+        """Return nova's host aggregates.
+
+        :raises vmmonitor.model.errors.Retriable: nova does not answer.
+        """
+        found = {str(one.get("name")): one.get("hosts") for one in self._nova.aggregates()}
+        return {
+            name: frozenset(map(str, hosts))
+            for name, hosts in found.items()
+            if isinstance(hosts, list)
+        }
+
     def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
         """Ask nova for all instances, or for those that changed.
 
@@ -165,7 +251,7 @@ def _expected(server: Mapping[str, Any]) -> Expected | None:
     uuid, state = server.get("id"), server.get(STATE)
     if not isinstance(uuid, str) or not isinstance(state, str):
         return None
-    doing, _ = MEANING.get(state, (should.BUSY, ""))
+    doing = DOING.get(state, should.BUSY)
     if server.get("status") == "DELETED":
         doing = should.GONE
     elif server.get(TASK) or (doing == should.RUNNING and not server.get(HOST)):
@@ -174,7 +260,7 @@ def _expected(server: Mapping[str, Any]) -> Expected | None:
         instance=_instance(uuid, server),
         host=str(server.get(HOST) or ""),
         state=doing,
-        updated_at=_microseconds(server.get("updated")),
+        updated_at=microseconds(server.get("updated")),
     )
 
 
@@ -189,12 +275,3 @@ def _instance(uuid: str, server: Mapping[str, Any]) -> Instance:
         user_id=str(server.get("user_id") or ""),
         flavor=str(named or ""),
     )
-
-
-def _microseconds(text: Any) -> int:
-    """Return a time of nova's as microseconds since the epoch; 0 if it is none."""
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-        return int(moment.timestamp()) * 1_000_000
-    except (TypeError, ValueError, OverflowError):
-        return 0

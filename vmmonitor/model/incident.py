@@ -83,6 +83,8 @@ class Step:
     :param kind: ``decision``, ``hold``, ``state``, ``recovery`` or ``question``.
     :param at: microseconds since the epoch, engines' clock.
     :param message: one sentence for a person.
+    :param data: the same in parts, for programs. Of a question ``asked`` (who), ``question`` and
+        ``answer``, and ``ms``, how many milliseconds the answer took.
     """
 
     incident_id: str
@@ -108,8 +110,14 @@ class Verdict:
     :param word: FAILED, PLANNED, GONE, UNKNOWN or MUTED.
     :param reason: one sentence for a person.
     :param priority: as for ``Incident``.
+    :param asked: who gave the answer (``nova``), to follow the word asked; empty: nobody was.
+    :param question: what it was asked (``whether it should run here``), to follow ``asked``.
+    :param took: microseconds that the answer took.
     """
 
     word: str
     reason: str
     priority: int = 0
+    asked: str = ""
+    question: str = ""
+    took: int = 0

@@ -2,7 +2,8 @@
 """One attempt to bring an instance back, what it was asked to do, and what came of it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
@@ -58,6 +59,7 @@ class Request:
     :param taken_over: another engine died while it ran this very recovery: find out first
         what was already done.
     :param timeout: seconds that the driver may take.
+    :param options: those of the policy's step, which ``Driver.check_options`` has seen.
     """
 
     recovery: Recovery
@@ -65,6 +67,7 @@ class Request:
     events: Sequence[Event]
     taken_over: bool
     timeout: float
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,7 +44,6 @@ INCIDENT: Mapping[str, Mapping[str, str]] = {
         "release": PENDING,  # a further failure came in, on which a policy acts
         "run": RESOLVED,
         "plan": IGNORED,
-        "silence": SILENCED,
         "hold": HELD,  # by an operator
     },
     HELD: {
@@ -117,6 +116,19 @@ RECOVERY: Mapping[str, Mapping[str, str]] = {
     CANCELLED: {},
 }
 RECOVERY_ACTIVE = frozenset(state for state, moves in RECOVERY.items() if moves)
+
+# -- action ------------------------------------------------------------------------------------
+#: (Also: REQUESTED) It was done.
+DONE = "done"
+#: It cannot be done; the action's message says why.
+REFUSED = "refused"
+
+#: action state -> {what happens: next state}.
+ACTION: Mapping[str, Mapping[str, str]] = {
+    REQUESTED: {"do": DONE, "refuse": REFUSED},
+    DONE: {},
+    REFUSED: {},
+}
 
 # -- agent -------------------------------------------------------------------------------------
 #: Reports in time, sees its host, and its spool empties.

@@ -36,12 +36,15 @@ class Answer:
 class Service:
     """One session with keystone and a service, for any thread."""
 
-    def __init__(self, conf: cfg.ConfigOpts, group: str, service_type: str):
+    def __init__(
+        self, conf: cfg.ConfigOpts, group: str, service_type: str, auth_section: str = ""
+    ):
         """Register the options; connect to nothing yet.
 
         :param group: of the configuration: how to log in (which ``auth_section`` may leave to
             another group), which certificates to trust, how long to wait, where the service is.
         :param service_type: under which keystone's catalog lists it.
+        :param auth_section: group that says how to log in, unless the operator names another.
         """
         self._conf = conf
         self._group = group
@@ -52,6 +55,8 @@ class Service:
         loading.register_auth_conf_options(conf, group)
         conf.set_default("timeout", TIMEOUT, group=group)
         conf.set_default("service_type", service_type, group=group)
+        if auth_section:
+            conf.set_default("auth_section", auth_section, group=group)
 
     def ask(
         self,
@@ -86,15 +91,26 @@ class Service:
                 **({} if body is None else {"json": body}),
             )
             answer = response.json() if response.content else {}
-        except ValueError as error:
-            raise Retriable(f"its answer to {path} is not JSON") from error
+        except (ValueError, RecursionError) as error:
+            # A refusal may come as a page for people.
+            if response.ok:
+                raise Retriable(f"its answer to {path} is not JSON") from error
+            answer = {}
         except (errors.ClientException, cfg.Error, OSError) as error:
-            # The rest is the library's word on its sockets.
-            word = str(error).partition(": HTTP")[0]
-            raise Retriable(f"{type(error).__name__}: {word}"[:200]) from error
+            raise Retriable(_words(error)) from error
         return Answer(
             status=response.status_code, body=answer if isinstance(answer, Mapping) else {}
         )
+
+    def user_id(self) -> str:
+        """Return our own id, as keystone has it; empty where nobody logs in.
+
+        :raises vmmonitor.model.errors.Retriable: keystone does not answer.
+        """
+        try:
+            return str(self._connection().get_user_id() or "")
+        except (errors.ClientException, cfg.Error, OSError) as error:
+            raise Retriable(_words(error)) from error
 
     def _connection(self) -> adapter.Adapter:
         with self._guard:
@@ -107,6 +123,12 @@ class Service:
                     self._conf, self._group, session=session, auth=auth
                 )
             return self._adapter
+
+
+def _words(error: Exception) -> str:
+    # The rest is the library's word on its sockets.
+    word = str(error).partition(": HTTP")[0]
+    return f"{type(error).__name__}: {word}"[:200]
 
 
 def opts() -> list[cfg.Opt]:
@@ -125,4 +147,4 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 
 #: The groups that tell how to reach a service.
-GROUPS = ("nova",)
+GROUPS = ("nova", "glance", "masakari", "mistral")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from oslo_config import cfg
 
+from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.recovery import Outcome, Request
 
 
@@ -39,6 +40,19 @@ class Driver(abc.ABC):
         """
         self.conf = conf
         self.ask_agent = ask_agent
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Refuse what the ``options`` of a policy's step say, if they make no sense.
+
+        Asked whenever policies are loaded, and by ``vmmonitor-manage policy check``, without a
+        driver being built. A driver that knows no options refuses any: the default.
+
+        :param options: values as YAML has them: text, numbers, booleans, None, lists, mappings.
+        :raises vmmonitor.model.errors.InvalidRules: one does not; its name is the fact ``option``.
+        """
+        for name in options:
+            raise InvalidRules("this driver has no such option", option=name)
 
     def check(self) -> str:
         """Tell what would keep this driver from working now; empty if nothing would.

@@ -20,7 +20,7 @@ from typing import Any
 import requests
 
 from vmmonitor.model.recovery import Outcome, Request
-from vmmonitor.recovery import Driver
+from vmmonitor.recovery import Driver, connecting
 
 TYPE = "org.openstack.vmmonitor.incident.recover"
 SIGNATURE = "X-Vmmonitor-Signature"
@@ -28,12 +28,18 @@ SIGNATURE = "X-Vmmonitor-Signature"
 BODY_BYTES = 800
 BODY_SECONDS = 1.0
 EXCERPT = 200
+NO_URL = "no receiver is configured: [webhook] url is empty"
 #: OpenSSL's words for a certificate that is not to be trusted, and for a file without any.
 UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "X509")
 
 
 class WebhookDriver(Driver):
     """Posts the incident; whoever receives it acts."""
+
+    def check(self) -> str:
+        """Connect, and look at the certificate; post nothing, for whoever receives acts."""
+        conf = self.conf.webhook
+        return connecting.trouble(conf.url, conf.ca_file, conf.timeout) if conf.url else NO_URL
 
     def recover(self, request: Request) -> Outcome:
         """Post once, and judge by the status code of the answer.
@@ -42,7 +48,7 @@ class WebhookDriver(Driver):
         """
         conf = self.conf.webhook
         if not conf.url:
-            return _fail("no receiver is configured: [webhook] url is empty")
+            return _fail(NO_URL)
         body = json.dumps(cloud_event(request)).encode()
         seconds = min(conf.timeout, request.timeout)
         deadline = time.monotonic() + seconds

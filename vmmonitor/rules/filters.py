@@ -49,6 +49,12 @@ class Filters:
             if row.rate and (rate := rates.get(row.name)):
                 row.rate.inherit(rate)
 
+    def forget(self) -> None:
+        """Count anew, as after a start."""
+        for row in self.rows:
+            if row.rate:
+                row.rate.forget()
+
     def decide(self, event: Event) -> Decision:
         """Return what is to become of the event; the first rule that matches decides.
 

@@ -16,9 +16,8 @@ import dataclasses
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from vmmonitor.model.event import Event
 from vmmonitor.model.instance import Instance
 
 #: Characters of a text that a regular expression is shown.
@@ -35,6 +34,22 @@ OPERATORS = ("=", "!=", "in", "not_in", "=~", "!~")
 
 _LITERAL = frozenset({"=", "in"})
 _NEGATIVE = frozenset({"!=", "not_in", "!~"})
+
+
+class Subject(Protocol):
+    """What a match is held against: an event, or what looks like one."""
+
+    @property
+    def host(self) -> str:
+        """Where it happened."""
+
+    @property
+    def instance(self) -> Instance:
+        """To whom."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What else was told."""
 
 
 class BadPattern(ValueError):
@@ -69,7 +84,7 @@ class Matcher:
             operands = operand if isinstance(operand, list) else [operand]
             self.wanted = frozenset(key for one in operands for key in _keys(one))
 
-    def holds(self, event: Event) -> bool:
+    def holds(self, event: Subject) -> bool:
         """Return whether the event passes the test."""
         value = self._read(event)
         if self.wanted is None:
@@ -85,7 +100,7 @@ class Matcher:
         assert self._pattern is not None
         return seen is not None and self._pattern.fullmatch(seen[:MAX_TEXT]) is not None
 
-    def why_not(self, event: Event) -> str:
+    def why_not(self, event: Subject) -> str:
         """Return, for a person, the test that failed and the value that it saw."""
         value = self._read(event)
         seen = "there is none" if value is None else f"it is {_short(value)}"
@@ -117,7 +132,7 @@ class Match:
         """Keep the alternatives."""
         self.alternatives = tuple(tuple(matchers) for matchers in alternatives)
 
-    def holds(self, event: Event) -> bool:
+    def holds(self, event: Subject) -> bool:
         """Return whether the event is meant."""
         for matchers in self.alternatives:
             for matcher in matchers:
@@ -127,7 +142,7 @@ class Match:
                 return True
         return False
 
-    def why_not(self, event: Event) -> str:
+    def why_not(self, event: Subject) -> str:
         """Return, for a person, what failed first in each alternative; empty if it holds."""
         failed = [
             next((one.why_not(event) for one in matchers if not one.holds(event)), "")
@@ -195,7 +210,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         raise BadPattern(f"{pattern[:100]!r} is not a regular expression: {error}") from None
 
 
-def reader(field: str) -> Callable[[Event], Any]:
+def reader(field: str) -> Callable[[Subject], Any]:
     """Return what reads a field of an event; it reads None where there is none.
 
     :param field: one of FIELDS, or ``attributes.`` and a name; dots reach into mappings.
@@ -204,7 +219,7 @@ def reader(field: str) -> Callable[[Event], Any]:
         return operator.attrgetter(field)
     names = field.removeprefix(ATTRIBUTES).split(".")
 
-    def read(event: Event) -> Any:
+    def read(event: Subject) -> Any:
         value: Any = event.attributes
         for name in names:
             if not isinstance(value, Mapping):

@@ -117,7 +117,7 @@ def build(
             reason = f"the name {name!r} is there twice, first on line {lines[name]}"
             problems.append(document.problem(path, reason))
         lines.setdefault(name, problem.line)
-        match = _match(document, (section, number, "match"), row["match"], problems)
+        match = read_match(document, (section, number, "match"), row["match"], problems)
         rate = Rate(**row["rate"]) if "rate" in row else None
         rows.append(Row(name=name, match=match, value=make(row), rate=rate))
     if problems:
@@ -125,9 +125,14 @@ def build(
     return Rows(rows)
 
 
-def _match(
+def read_match(
     document: Document, path: tuple[str | int, ...], match: Any, problems: list[Problem]
 ) -> Match:
+    """Return a match that its schema allows.
+
+    :param path: leads to it.
+    :param problems: takes what is wrong all the same.
+    """
     if isinstance(match, dict):
         return Match([_matchers(document, path, match, problems)])
     return Match(

@@ -2,11 +2,13 @@
 """The recovery policies: after which hold, by which driver, how often."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.event import Event
 from vmmonitor.rules import document, ordered, schemas
+from vmmonitor.rules.document import Document, Problem
 from vmmonitor.rules.ordered import Rows, Trial
 
 #: The attempts of a step that is tried until it works.
@@ -56,6 +58,7 @@ class PolicyStep:
         run again; ACTIVE: the expectation (nova) must say so; NOTHING: it is enough.
     :param wait: seconds in which it must be seen running.
     :param dry_run: what would be called is recorded, and the next step is gone on to.
+    :param options: what the driver is told about how to do it; each driver knows its own.
     """
 
     driver: str
@@ -65,6 +68,7 @@ class PolicyStep:
     wait: float = 60.0
     backoff: Backoff = dataclasses.field(default_factory=Backoff)
     dry_run: bool = False
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,15 +120,39 @@ class Policies:
         return self._ordered.explain(event)
 
 
-def load(path: str) -> Policies:
+def load(path: str, check: Callable[[PolicyStep], None] | None = None) -> Policies:
     """Read a file of recovery policies.
 
+    :param check: raises InvalidRules of a step that its driver cannot do; if it is an option
+        that is wrong, with the option's name as the fact ``option``.
     :raises vmmonitor.model.errors.InvalidRules: the message names file, line and reason of
         everything that is wrong with it.
     """
     read = document.read(path)
     schemas.check(read, schemas.POLICIES)
-    return Policies(path, read.checksum, ordered.build(read, "policies", _policy))
+    loaded = Policies(path, read.checksum, ordered.build(read, "policies", _policy))
+    if check and (problems := _problems(read, loaded, check)):
+        raise document.invalid(path, problems)
+    return loaded
+
+
+def _problems(
+    read: Document, loaded: Policies, check: Callable[[PolicyStep], None]
+) -> list[Problem]:
+    problems = []
+    for number, row in enumerate(loaded.rows):
+        for index, step in enumerate(row.value.steps):
+            try:
+                check(step)
+            except InvalidRules as error:
+                option = error.facts.get("option")
+                what = ("driver",) if option is None else ("options", option)
+                place = ("policies", number, "steps", index, *what)
+                # An option that is missing stands nowhere.
+                while place not in read.places:
+                    place = place[:-1]
+                problems.append(read.problem(place, f"policy {row.name}: {error}"))
+    return problems
 
 
 def _policy(row: Mapping[str, Any]) -> Policy:

@@ -68,6 +68,10 @@ class Rate:
         if (before.count, before.seconds, before.per) == (self.count, self.seconds, self.per):
             self._moments = before._moments
 
+    def forget(self) -> None:
+        """Start with nothing counted."""
+        self._moments = collections.OrderedDict()
+
     def _with(self, key: Key, event: Event) -> tuple[int, ...]:
         """Return the moments that count, with the event's own as the last."""
         now = event.occurred_at

@@ -41,11 +41,28 @@ _TESTS = {
     "properties": dict.fromkeys(matchers.FIELDS, _TEST),
     "patternProperties": {_ATTRIBUTE: _TEST},
 }
-_MATCH = {
-    "if": {"type": "array"},
-    "then": {"minItems": 1, "maxItems": 1000, "items": _TESTS},
-    "else": _TESTS,
+#: What an incident has for a silence's match.
+SILENCE_FIELDS = (
+    *("host", "cause", "type", "detail", "severity", "policy", "priority", "shared_cause"),
+    *(field for field in matchers.FIELDS if field.startswith("instance.")),
+)
+_SILENCE_TESTS = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": dict.fromkeys(SILENCE_FIELDS, _TEST),
 }
+
+
+def _match(tests: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of one set of tests, or of a list of alternatives."""
+    return {
+        "if": {"type": "array"},
+        "then": {"minItems": 1, "maxItems": 1000, "items": tests},
+        "else": tests,
+    }
+
+
+_MATCH = _match(_TESTS)
 _ROW = {"name": _NAME, "description": {"type": "string"}, "match": _MATCH}
 
 
@@ -95,6 +112,8 @@ _STEP = {
     "wait": _number(0, 86400),
     "backoff": _object(_BACKOFF),
     "dry_run": {"type": "boolean"},
+    # Each driver knows its own.
+    "options": {"type": "object", "maxProperties": 100},
 }
 _LIMITS = {
     "restarts": {"type": "integer", "minimum": -1, "maximum": 1000000},
@@ -128,12 +147,13 @@ FILTERS = _object(
 POLICIES = _object(
     {"version": _VERSION, "policies": _rows(_POLICY, "steps")}, "version", "policies"
 )
+SILENCE = _object({"match": _match(_SILENCE_TESTS)}, "match")
 
 
 def check(document: Document, schema: Mapping[str, Any]) -> None:
     """Hold a document against a schema.
 
-    :param schema: FILTERS or POLICIES.
+    :param schema: FILTERS, POLICIES or SILENCE.
     :raises vmmonitor.model.errors.InvalidRules: with everything that is wrong, up to the limit.
     """
     validator = jsonschema.Draft202012Validator(schema)
@@ -150,7 +170,8 @@ def _problems(document: Document, error: Any) -> Iterator[Problem]:
         pattern = error.schema.get("patternProperties")
         for name in error.instance:
             if name not in known and not (pattern and _is_attribute(name)):
-                yield document.problem((*path, name), _unknown(name, known), key=True)
+                reason = _unknown(name, known, attributes=bool(pattern))
+                yield document.problem((*path, name), reason, key=True)
         return
     yield document.problem(path, f"{_place(path)}: {_words(error)}")
 
@@ -159,11 +180,14 @@ def _is_attribute(name: str) -> bool:
     return name.startswith(matchers.ATTRIBUTES) and all(name.split("."))
 
 
-def _unknown(name: str, known: Mapping[str, Any]) -> str:
-    """Return the words for a name that means nothing here."""
-    if name.startswith(matchers.ATTRIBUTES):
+def _unknown(name: str, known: Mapping[str, Any], attributes: bool = True) -> str:
+    """Return the words for a name that means nothing here.
+
+    :param attributes: whether attributes of an event would.
+    """
+    if attributes and name.startswith(matchers.ATTRIBUTES):
         return f"{name[:100]!r} names no attribute; write attributes.NAME"
-    if name.split(".")[0] == "attribute":
+    if attributes and name.split(".")[0] == "attribute":
         return f"unknown field {name[:100]!r}{_guess(name, ['attributes.' + name[10:]])}"
     if close := _guess(name, list(known)):
         return f"unknown field {name[:100]!r}{close}"

@@ -5,11 +5,13 @@ import os
 
 EVENT_FILTERS = "event_filters.yaml"
 RECOVERY_POLICIES = "recovery_policies.yaml"
+#: The same with a nova to do it.
+OPENSTACK_POLICIES = "recovery_policies-openstack.yaml"
 
 
 def path(name: str) -> str:
     """Return the path of a shipped file.
 
-    :param name: EVENT_FILTERS or RECOVERY_POLICIES.
+    :param name: EVENT_FILTERS, RECOVERY_POLICIES or OPENSTACK_POLICIES.
     """
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)

@@ -5,7 +5,7 @@ import argparse
 import json
 import sys
 
-from vmmonitor.tests.bench import accuracy, agent, decisions, figures, latency, throughput
+from vmmonitor.tests.bench import accuracy, agent, decisions, figures, latency, storm, throughput
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
         "agent": agent.measure,
         "decisions": decisions.measure,
         "accuracy": accuracy.measure,
+        "storm": storm.measure,
     }
     parts = list(measures) if args.part == "all" else [args.part]
     results = {part: measures[part]() for part in parts}

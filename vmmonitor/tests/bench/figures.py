@@ -35,6 +35,7 @@ KEYS = {
         "decision_at_once_cpu_ms",
     ),
     "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
+    "storm": ("incidents", "storms", "held", "passed", "all_held_s", "api_ms"),
 }
 
 BEGAN = time.monotonic()

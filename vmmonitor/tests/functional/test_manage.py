@@ -135,6 +135,12 @@ class ManageTest(testtools.TestCase):
         self.assertEqual(0, code)
         self.assertIn("-> recover, critical, by died", out)
 
+    def test_driver_check(self):
+        self.assertEqual((0, "log: OK\n", ""), self.manage("driver", "check", "log"))
+        code, out, _ = self.manage("driver", "check", "log", "webhook")
+        self.assertEqual(1, code)
+        self.assertIn("webhook: no receiver is configured", out)
+
     def test_db(self):
         self.assertIn("no tables", self.manage("db", "version")[1])
         self.assertEqual(0, self.manage("db", "sync")[0])

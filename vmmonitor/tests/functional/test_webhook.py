@@ -350,11 +350,13 @@ class TestTls(WebhookTest):
 
     def assertRefused(self, receiver: Receiver, word: str) -> None:
         self.assertFails(self.recover(), word, retry=False)
+        self.assertIn(word, self.driver.check())
         self.assertEqual([], receiver.received)
 
     def test_the_right_authority(self):
         receiver = self.https()
         self.trust(self.authority)
+        self.assertEqual("", self.driver.check())
         self.assertEqual("wait", self.recover().move)
         self.assertEqual(1, len(receiver.received))
 

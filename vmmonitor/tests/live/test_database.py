@@ -15,16 +15,20 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
+from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 
 
 @functools.cache
@@ -112,11 +116,15 @@ class TestMariaDBEvents(EventsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBActions(ActionsContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
 
-class TestMariaDBIncidents(IncidentsContract, OnMariaDB):
+class TestMariaDBIncidents(HistoryContract, IncidentsContract, OnMariaDB):
     pass
 
 
@@ -133,6 +141,14 @@ class TestMariaDBLimits(LimitsContract, OnMariaDB):
 
 
 class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBSilences(SilencesContract, OnMariaDB):
+    pass
+
+
+class TestMariaDBOutbox(OutboxContract, OnMariaDB):
     pass
 
 
@@ -156,11 +172,15 @@ class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
     pass
 
 
+class TestPostgreSQLActions(ActionsContract, OnPostgreSQL):
+    pass
+
+
 class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
     pass
 
 
-class TestPostgreSQLIncidents(IncidentsContract, OnPostgreSQL):
+class TestPostgreSQLIncidents(HistoryContract, IncidentsContract, OnPostgreSQL):
     pass
 
 
@@ -177,6 +197,14 @@ class TestPostgreSQLLimits(LimitsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLSilences(SilencesContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLOutbox(OutboxContract, OnPostgreSQL):
     pass
 
 

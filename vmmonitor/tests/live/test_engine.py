@@ -3,6 +3,7 @@
 
 import functools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
@@ -14,9 +15,12 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.engine import test_storm_fuse, test_storm_storage
 from vmmonitor.tests.functional.engine.base import EngineCase, batch, delivery
 from vmmonitor.tests.functional.engine.crowd import Crowd
 from vmmonitor.tests.functional.engine.races import EngineRaces
+from vmmonitor.tests.functional.engine.storm_races import StormRaces
+from vmmonitor.tests.functional.engine.storms_base import StormCase
 
 
 @functools.cache
@@ -100,3 +104,40 @@ class PostgreSQLTest(ServerContract, OnServer):
             ingest.store(sent, 20)
         sa.event.remove(self.database.engine, "begin", begin)
         self.assertEqual(["stored"] * 3, [one.word for one in ingest.store(sent, 20)])
+
+
+class StormsOnServer(StormRaces):
+    def wait_until_calm(self) -> None:
+        time.sleep(1.1)
+
+
+class MariaDBStormsTest(StormsOnServer, OnServer, StormCase):
+    server = MariaDB
+
+
+class PostgreSQLStormsTest(StormsOnServer, OnServer, StormCase):
+    server = PostgreSQL
+
+
+class ByHand(OnServer):
+    """The clock is the test's own."""
+
+    def make_database(self) -> None:
+        super().make_database()
+        self.database.now = lambda: self.clock
+
+
+class MariaDBFuseTest(ByHand, test_storm_fuse.ScopeTest):
+    server = MariaDB
+
+
+class MariaDBStorageTest(ByHand, test_storm_storage.ProbeTest):
+    server = MariaDB
+
+
+class PostgreSQLFuseTest(ByHand, test_storm_fuse.ScopeTest):
+    server = PostgreSQL
+
+
+class PostgreSQLStorageTest(ByHand, test_storm_storage.ProbeTest):
+    server = PostgreSQL

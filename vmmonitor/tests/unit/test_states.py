@@ -7,7 +7,7 @@ from vmmonitor.model import errors, states
 
 
 class StateTablesTest(unittest.TestCase):
-    tables = (states.INCIDENT, states.RECOVERY)
+    tables = (states.INCIDENT, states.RECOVERY, states.ACTION)
 
     def test_every_move_leads_to_a_state_of_its_table(self) -> None:
         for table in self.tables:
@@ -15,7 +15,8 @@ class StateTablesTest(unittest.TestCase):
                 self.assertLessEqual(set(moves.values()), set(table))
 
     def test_every_state_can_be_reached_and_left_for_an_end(self) -> None:
-        for table, first in ((states.INCIDENT, states.PENDING), (states.RECOVERY, "requested")):
+        firsts = (states.PENDING, states.REQUESTED, states.REQUESTED)
+        for table, first in zip(self.tables, firsts, strict=True):
             self.assertEqual(set(table), reached(table, first))
             for state in table:
                 ends = {one for one in reached(table, state) if not table[one]}

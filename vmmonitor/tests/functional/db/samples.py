@@ -10,6 +10,7 @@ from vmmonitor.model.event import CRITICAL, RECOVER, Decision, Event, StoredEven
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.silence import Silence
 
 #: Some moment; microseconds since the epoch.
 NOON = 1_700_000_000_000_000
@@ -95,6 +96,20 @@ def recovery(**fields: Any) -> Recovery:
         "created_at": NOON,
     }
     return Recovery(**{**known, **fields})
+
+
+def silence(**fields: Any) -> Silence:
+    """A silence of host compute-1 that begins at NOON and lasts an hour."""
+    known = {
+        "silence_id": new_id(),
+        "match": {"host": "compute-1"},
+        "author": "ada",
+        "comment": "kernel",
+        "starts_at": NOON,
+        "ends_at": NOON + 3600 * SECOND,
+        "created_at": NOON,
+    }
+    return Silence(**{**known, **fields})
 
 
 def report(**fields: Any) -> AgentReport:

@@ -13,16 +13,20 @@ from vmmonitor.model import errors
 from vmmonitor.model.evidence import Item
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
+from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
+from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
+from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 from vmmonitor.tests.functional.db.race import race
 
 
@@ -42,6 +46,10 @@ class TestEvents(EventsContract, OnSQLite):
     pass
 
 
+class TestActions(ActionsContract, OnSQLite):
+    pass
+
+
 class TestEvidence(EvidenceContract, OnSQLite):
     def test_what_cannot_be_stored_is_not_quoted(self) -> None:
         event_id = self.event()
@@ -58,7 +66,7 @@ class TestEvidence(EvidenceContract, OnSQLite):
             self.assertNotIn(word, told)
 
 
-class TestIncidents(IncidentsContract, OnSQLite):
+class TestIncidents(HistoryContract, IncidentsContract, OnSQLite):
     pass
 
 
@@ -75,6 +83,14 @@ class TestLimits(LimitsContract, OnSQLite):
 
 
 class TestMismatches(MismatchesContract, OnSQLite):
+    pass
+
+
+class TestSilences(SilencesContract, OnSQLite):
+    pass
+
+
+class TestOutbox(OutboxContract, OnSQLite):
     pass
 
 

@@ -8,9 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import agents, incidents, recoveries
+from vmmonitor.db import agents, incidents, recoveries, silences, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.engine.attempts import Attempts
+from vmmonitor.engine.decisions import Decisions
+from vmmonitor.engine.silences import Silences
 from vmmonitor.engine.watched import Watch
 from vmmonitor.model.errors import Conflict
 from vmmonitor.tests.fixtures.deadline import eventually
@@ -89,6 +91,44 @@ class EngineRaces:
                 (recovery,) = recoveries.of_incident(tx, claim.incident.incident_id)
             self.assertEqual(("resolved", "succeeded"), (found.state, recovery.state))
 
+    def test_a_silence_that_ends_just_when_it_mutes_keeps_nobody(self: Any) -> None:
+        databases = [self.database, self.another(), self.another()]
+        decisions = Decisions(self.conf, self.attempts(), [Silences().gate], self.database.now)
+        for number in range(60):
+            uuid = samples.new_id()
+            self.store(delivery(uuid=uuid))
+            if number % 2:
+                # One that another silence has muted, and is looked at again.
+                first = self.muted()
+                self.database.run(decisions.decide, self.of_instance(uuid), base.IT_FAILED)
+                self.database.run(silences.expire, first, self.database.now(), "bob")
+            silence_id, judged = self.muted(), self.of_instance(uuid)
+
+            def act(which, silence_id=silence_id, judged=judged):
+                run = databases[which].run
+                if not which:
+                    return run(silences.expire, silence_id, self.database.now(), "bob")
+                return run(decisions.decide, judged, base.IT_FAILED)
+
+            race(3, act)
+            left = self.of_instance(uuid)
+            if left.state == "silenced":
+                self.assertLessEqual(left.hold_until, self.database.now())
+            else:
+                self.assertEqual("recovering", left.state)
+
+    def muted(self: Any) -> str:
+        """Have everything on compute-1 muted; returns the silence's id."""
+        now = self.database.now()
+        silence = samples.silence(created_at=now, starts_at=now - 1, ends_at=now + 10**10)
+        self.database.run(silences.insert, silence, 1000)
+        return silence.silence_id
+
+    def of_instance(self: Any, uuid: str) -> Any:
+        with self.database.reader() as tx:
+            (found,) = incidents.page(tx, Page(limit=9, filters={"instance_uuid": uuid}))
+        return found
+
     def test_hosts_that_fall_silent_are_one_incident_each(self: Any) -> None:
         hosts = [f"node-{number}" for number in range(20)]
         engines = [
@@ -116,7 +156,7 @@ class EngineRaces:
         with self.database.reader() as tx:
             found = incidents.page(tx, Page(limit=99, filters={"kind": "host"}))
             return sorted(
-                (one.host, one.state, len(incidents.steps(tx, one.incident_id))) for one in found
+                (one.host, one.state, len(timelines.of(tx, one.incident_id))) for one in found
             )
 
     def test_two_engines_call_one_driver_at_a_time_for_each_of_many(self: Any) -> None:

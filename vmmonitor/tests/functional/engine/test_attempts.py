@@ -135,7 +135,7 @@ class RetryTest(AttemptsCase):
     def test_backoff_is_exact(self):
         self.attempt_and_fail()
         self.assertEqual(NOON + 4 * SECOND, self.due_at())
-        self.assertEqual(("recovery", "attempt 2 in 4.0 s"), self.line()[-1])
+        self.assertEqual(("recovery", "attempt 2 of 3 in 4.0 s"), self.line()[-1])
         self.later(4)
         self.attempt_and_fail()
         self.assertEqual(NOON + 12 * SECOND, self.due_at())

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which drivers and expectations an engine finds, and what it says of those that it does not."""
 
+import os
 from unittest import mock
+
+import fixtures
 
 from vmmonitor import plugins
 from vmmonitor.engine import drivers
@@ -32,7 +35,25 @@ class DriversTest(base.EngineCase):
 
     def test_a_policy_with_a_driver_that_is_not_installed_is_refused(self):
         path = self.load(policy(steps=[step("log"), step("absent")])).path
-        with self.assertRaisesRegex(InvalidRules, "policies.yaml: policy restart: .*absent"):
+        with self.assertRaisesRegex(InvalidRules, "policies.yaml:1:.*: policy restart: .*absent"):
+            self.drivers().load_policies(path)
+
+    def test_options_that_a_driver_does_not_know_are_refused_where_they_stand(self):
+        text = """version: 1
+policies:
+- name: loud
+  match: {}
+  steps:
+  - driver: webhook
+  - driver: log
+    options:
+      level: 3
+"""
+        path = os.path.join(self.useFixture(fixtures.TempDir()).path, "policies.yaml")
+        with open(path, "w") as file:
+            file.write(text)
+        refused = r"policies.yaml:9:14: policy loud: .*no such option: option 'level'$"
+        with self.assertRaisesRegex(InvalidRules, refused):
             self.drivers().load_policies(path)
 
     def test_one_that_cannot_be_built_is_refused(self):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An instance that fails again and again, and several that want a turn."""
 
-from vmmonitor.db import incidents, limits, recoveries
+from vmmonitor.db import incidents, limits, recoveries, timelines
 from vmmonitor.engine.attempts import Attempts
 from vmmonitor.engine.decisions import Decisions
 from vmmonitor.engine.limits import LOOK_AGAIN, Restarts, Turns
@@ -332,7 +332,7 @@ class TurnsTest(LimitedCase):
             self.later(LOOK_AGAIN)
             self.assertIsNone(self.take_up())
         with self.database.reader() as tx:
-            steps = incidents.steps(tx, self.one("a").incident_id)
+            steps = timelines.of(tx, self.one("a").incident_id)
         self.assertEqual(1, sum("waits for its turn" in one.message for one in steps))
 
     def test_it_runs_again_while_a_further_attempt_waits(self):

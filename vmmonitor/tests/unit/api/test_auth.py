@@ -6,6 +6,7 @@ import unittest
 import webob
 
 from vmmonitor.api import auth
+from vmmonitor.api.request import Request
 from vmmonitor.conf import api as options
 
 
@@ -40,6 +41,33 @@ class TestNoAuth(unittest.TestCase):
         for name in ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"):
             with self.subTest(name):
                 self.assertEqual(403, self.ask(REMOTE_ADDR="127.0.0.1", **{name: "192.0.2.1"}))
+
+    def test_a_web_page_may_not_write(self):
+        page = {"REMOTE_ADDR": "127.0.0.1", "HTTP_ORIGIN": "http://127.0.0.1:15869"}
+        for method in ("POST", "PUT", "DELETE"):
+            with self.subTest(method):
+                self.assertEqual(403, self.ask(REQUEST_METHOD=method, **page))
+                self.assertEqual(200, self.ask(REQUEST_METHOD=method, REMOTE_ADDR="127.0.0.1"))
+        self.assertEqual(200, self.ask(**page))
+
+    def test_whoever_calls_is_taken_at_their_word(self):
+        for header, author in (
+            (None, "unnamed"),
+            (" ", "unnamed"),
+            ("ada", "ada"),
+            ("J\u00fcrgen".encode().decode("latin-1"), "J\u00fcrgen"),
+        ):
+            with self.subTest(header):
+                request = Request.blank("/v1", {"REMOTE_ADDR": "127.0.0.1"})
+                if header:
+                    request.headers[auth.AUTHOR] = header
+                request.get_response(auth.NoAuth(webob.Response(), None))
+                self.assertEqual(author, request.author)
+
+    def test_a_name_that_cannot_be(self):
+        for header in ("\xff", "a\tb", "x" * 256):
+            with self.subTest(header):
+                self.assertEqual(400, self.ask(REMOTE_ADDR="127.0.0.1", HTTP_X_USER_NAME=header))
 
     def test_every_strategy_that_can_be_configured_exists(self):
         choices = options.OPTS[0].type.choices

@@ -2,6 +2,7 @@
 """What is made of nova's answers. ``samples/nova_answers.json`` was recorded from nova 34."""
 
 import copy
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -13,6 +14,7 @@ from vmmonitor.expectation.nova import NovaExpectation
 from vmmonitor.model import expected
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.openstack.nova import microseconds
 from vmmonitor.tests.fixtures import nouns
 from vmmonitor.tests.unit.expectation.test_operations import told
 
@@ -29,6 +31,9 @@ class FakeNova:
         self.answer: Any = None
         self.done: Any = []
         self.all: list[Any] = []
+        self.parts: Any = []
+        self.service: Any = None
+        self.groups: Any = []
         self.asked: list[Any] = []
 
     def server(self, uuid: str) -> Any:
@@ -37,6 +42,21 @@ class FakeNova:
 
     def actions(self, uuid: str) -> Any:
         return _given(self.done)
+
+    def user_id(self) -> str:
+        return "vmmonitor-user"
+
+    def steps(self, uuid: str, request_id: str) -> Any:
+        self.asked.append(request_id)
+        return _given(self.parts)
+
+    def compute(self, host: str) -> Any:
+        self.asked.append(host)
+        return _given(self.service)
+
+    def aggregates(self) -> Any:
+        self.asked.append("aggregates")
+        return _given(self.groups)
 
     def servers(self, since: int | None, page_size: int) -> Any:
         self.asked.append(since)
@@ -58,7 +78,7 @@ class NovaCase(testtools.TestCase):
         super().setUp()
         self.conf = configuration.new([], files=[])
         self.expectation = NovaExpectation(self.conf, now=lambda: NOW)
-        self.nova = self.expectation._nova = FakeNova()
+        self.nova = self.expectation._nova = self.expectation._choice._nova = FakeNova()
 
     def judge(
         self, answer: Any, *causes: str, events: Any = (), host: str = "compute-1"
@@ -143,28 +163,94 @@ class JudgeTest(NovaCase):
         self.assert_word(FAILED, self.judge(server(locked=False)))
 
 
-class MetadataTest(NovaCase):
-    def word(self, metadata: Any) -> str:
-        return self.judge(server(metadata=metadata)).word
+class FoundDeadTest(NovaCase):
+    def test_we_had_it_stopped_and_did_not_come_to_start_it(self):
+        ours = dict(RECORDED["actions, stopped by a user"]["instanceActions"][0])
+        self.nova.done = [{**ours, "user_id": "vmmonitor-user"}]
+        verdict = self.judge(server("stopped by a user"))
+        self.assert_word(FAILED, verdict, "vmmonitor had nova stop it")
+        self.assert_word(
+            PLANNED, self.judge(server("stopped by a user"), "lifecycle.stopped/saved")
+        )
 
-    def test_out_by_metadata(self):
-        for said in ("False", "false", "no", "0", "off"):
-            self.assertEqual(PLANNED, self.word({"HA_Enabled": said}))
-        for metadata in ({"HA_Enabled": "True"}, {"HA_Enabled": "whatever"}, {}, None, []):
-            self.assertEqual(FAILED, self.word(metadata))
 
-    def test_in_by_metadata(self):
-        self.conf.set_override("recover_by_default", False, "nova")
-        self.assertEqual(FAILED, self.word({"HA_Enabled": "True"}))
-        for metadata in ({"HA_Enabled": "False"}, {"HA_Enabled": "whatever"}, {}, None):
-            self.assertEqual(PLANNED, self.word(metadata))
+class ForgedHostTest(NovaCase):
+    """A host that is in somebody else's hands cannot have others' instances acted on."""
 
-    def test_another_key_or_none(self):
-        self.conf.set_override("metadata_key", "recover", "nova")
-        self.assertEqual(FAILED, self.word({"HA_Enabled": "False"}))
-        self.assertEqual(PLANNED, self.word({"recover": "False"}))
-        self.conf.set_override("metadata_key", "", "nova")
-        self.assertEqual(FAILED, self.word({"": "False", "recover": "False"}))
+    def test_it_claims_an_instance_of_another_host(self):
+        for answer in (server(), server("stopped by nova"), server(**{STATE: "error"})):
+            self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
+            for cause in ("lifecycle.stopped/failed", "io_error/pause", "liveness.hung/monitor"):
+                verdict = self.judge(answer, cause, host="forged")
+                self.assert_word(PLANNED, verdict, "on host compute-1, not on forged")
+
+    def test_whatever_its_name_looks_like(self):
+        for host in ("", "COMPUTE-1", "compute-1 ", "compute-1.example.org", "compute-10"):
+            self.assert_word(PLANNED, self.judge(server(), host=host), "not on")
+
+
+class ActiveTest(NovaCase):
+    """When nova counts as having brought an instance back."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.nova.answer = server()
+        self.nova.done = RECORDED["actions, stopped by a user"]["instanceActions"][1:]
+        self.began = microseconds(self.nova.done[0]["start_time"])
+        self.nova.parts = [{"event": "compute_reboot_instance", "result": "Success"}]
+
+    def is_active(self, driver: str = "masakari", **changes: Any) -> bool:
+        known = {"driver": driver, "created_at": self.began, **changes}
+        recovery = dataclasses.replace(nouns.request().recovery, **known)
+        return self.expectation.is_active(recovery)
+
+    def test_nova_has_done_something_since(self):
+        self.assertTrue(self.is_active())
+        self.assertIn(self.nova.done[0]["request_id"], self.nova.asked)
+
+    def test_that_it_is_called_active_proves_nothing(self):
+        """So nova calls what has crashed, for 15 s and more."""
+        self.assertFalse(self.is_active(created_at=self.began + 6_000_000))
+        self.nova.done = []
+        self.assertFalse(self.is_active(created_at=0))
+
+    def test_after_the_nova_driver_the_newest_action_will_do(self):
+        self.assertTrue(self.is_active("nova", created_at=self.began + 3600_000_000))
+
+    def test_it_is_not_over(self):
+        for changes in (
+            {TASK: "reboot_started_hard"},
+            {STATE: "stopped"},
+            {STATE: "error"},
+            {"OS-EXT-STS:power_state": 4},
+            {"OS-EXT-STS:power_state": 3},
+            {"OS-EXT-STS:power_state": [1]},
+        ):
+            self.nova.answer = server(**changes)
+            self.assertFalse(self.is_active(), changes)
+
+    def test_it_did_not_work(self):
+        for parts in (
+            [],
+            [{"result": None}],
+            [{"result": "Error"}],
+            [{"result": "Success"}, {"result": "Error"}],
+            [{"event": "?"}],
+        ):
+            self.nova.parts = parts
+            self.assertFalse(self.is_active(), parts)
+
+    def test_what_does_not_leave_it_running(self):
+        for action in ("stop", "pause", "delete", "lock", "attach_volume", None, [], {}):
+            self.nova.done = [{"action": action, "start_time": "2026-11-22T16:53:16.000000"}]
+            self.assertFalse(self.is_active())
+
+    def test_it_cannot_be_told(self):
+        self.nova.answer = None
+        self.assertFalse(self.is_active())
+        for odd in (Retriable("no"), [{}], [{"action": "reboot"}]):
+            self.nova.answer, self.nova.done = server(), odd
+            self.assertFalse(self.is_active(created_at=NOW))
 
 
 class NotificationsTest(NovaCase):
@@ -185,6 +271,13 @@ class NotificationsTest(NovaCase):
 
 
 class SurveyTest(NovaCase):
+    def test_the_hosts_of_each_aggregate(self):
+        self.nova.groups = [
+            {"name": "ssd", "hosts": ["node1", "node2"], "metadata": {}},
+            {"name": "none"},
+        ]
+        self.assertEqual({"ssd": {"node1", "node2"}}, self.expectation.aggregates())
+
     def survey(self, *servers: Any, since: int | None = None) -> expected.Survey:
         self.nova.all = list(servers)
         return self.expectation.survey(since, ())

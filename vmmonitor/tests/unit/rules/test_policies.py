@@ -2,6 +2,7 @@
 import hypothesis
 from hypothesis import strategies as st
 
+from vmmonitor.model.errors import InvalidRules
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Backoff, Policy, PolicyStep
 from vmmonitor.tests.unit.rules import base
@@ -77,6 +78,7 @@ class PoliciesTest(base.RulesTest):
             ("{driver: a, backoff: {factor: 0.5}}", "0.5 is less than the minimum of 1"),
             ("{driver: a, backoff: {maximum: 5}}", "did you mean 'max'?"),
             ("{driver: a, retries: 5}", "unknown field 'retries'"),
+            ("{driver: a, options: fast}", "'fast' is a string, not a mapping"),
         ):
             row = f"- {{name: a, match: {{}}, steps: [{step}]}}\n"
             lines = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
@@ -100,6 +102,32 @@ class PoliciesTest(base.RulesTest):
             row = f"- {{name: a, match: {{}}, steps: [], limits: {limits}}}\n"
             (line,) = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
             self.assertIn(reason, line)
+
+    def test_whoever_knows_the_drivers_refuses_what_they_cannot_do(self):
+        rows = """version: 1
+policies:
+- name: a
+  match: {}
+  steps:
+  - driver: b
+    options: {one: {deep: 1}, two: 2}
+  - driver: c
+  - driver: d
+"""
+
+        def check(step):
+            if step.driver == "d":
+                raise InvalidRules("it needs one", option="one")
+            if step.driver == "c":
+                raise InvalidRules("there is no c")
+            for option in ("two", "three"):
+                if step.options.get("one") == {"deep": 1}:
+                    raise InvalidRules("no", option=option)
+
+        (two, driver, missing) = self.refusal(lambda path: policies.load(path, check), rows)
+        self.assertIn("7:36: policy a: no: option 'two'", two)
+        self.assertIn("8:13: policy a: there is no c", driver)
+        self.assertIn("9:5: policy a: it needs one: option 'one'", missing)
 
     def test_only_filters_have_a_rate(self):
         row = "- {name: a, match: {}, steps: [], rate: {count: 2, seconds: 9}}\n"

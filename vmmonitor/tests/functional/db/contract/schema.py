@@ -11,7 +11,7 @@ from alembic import autogenerate
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from vmmonitor.db import agents, events, incidents, rows, schema, tables
+from vmmonitor.db import agents, events, incidents, rows, schema, storable, tables
 from vmmonitor.model.clock import HostClock
 from vmmonitor.model.event import StoredEvent
 from vmmonitor.model.incident import Incident
@@ -44,7 +44,7 @@ def event_columns(stored: StoredEvent) -> dict[str, Any]:
     event = rows.shallow(stored.event)
     columns = rows.shallow(stored) | event | rows.shallow(stored.decision)
     columns |= rows.of_instance(stored.event.instance)
-    columns["attributes"] = tables.json_text(columns["attributes"])
+    columns["attributes"] = storable.json_text(columns["attributes"])
     for name in ("event", "decision", "instance", "corrected_at", "evidence"):
         del columns[name]
     return columns

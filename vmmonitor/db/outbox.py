@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The notifications that wait to be sent, and who may send them.
+
+Those of one incident are sent in order: of an incident's rows only the first one carries a lease,
+and who holds it may send them all. Numbers of one incident rise in the order of the commits,
+because whoever changes an incident, or its recovery, holds the lock of its row.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from vmmonitor.db import rows
+from vmmonitor.db.session import Transaction
+from vmmonitor.db.tables import OUTBOX
+from vmmonitor.model.notification import Notification
+
+#: Columns that a notification has no field for, while nobody sends it.
+FREE = {"lease_owner": "", "lease_until": 0}
+
+
+def insert(tx: Transaction, notifications: Sequence[Notification]) -> None:
+    """Store notifications that are to be sent, in this order."""
+    if notifications:
+        tx.execute(sa.insert(OUTBOX), [_columns(each) for each in notifications])
+
+
+def claim(tx: Transaction, owner: str, now: int, lease: int, limit: int) -> Sequence[Notification]:
+    """Claim what nobody is sending, the oldest first.
+
+    :param owner: a name of its own for each claim.
+    :param now: microseconds since the epoch, engines' clock.
+    :param lease: microseconds for which nobody else sends them.
+    :param limit: greatest number of notifications; at most 1000.
+    :return: in the order in which they are to be sent.
+    """
+    # A lease beyond any that is given was given by a clock that has been put back since.
+    is_free = sa.or_(OUTBOX.c.lease_until <= now, OUTBOX.c.lease_until > now + 2 * lease)
+    earlier = OUTBOX.alias()
+    is_first = ~sa.exists().where(
+        earlier.c.incident_id == OUTBOX.c.incident_id, earlier.c.id < OUTBOX.c.id
+    )
+    free = sa.select(OUTBOX.c.id).where(is_free, is_first).order_by(OUTBOX.c.id).limit(limit)
+    if not (candidates := tx.execute(free).scalars().all()):
+        return []
+    # Another engine may have been faster: guarded, and asked which are ours.
+    changes = {"lease_owner": owner, "lease_until": now + lease}
+    tx.execute(sa.update(OUTBOX).where(OUTBOX.c.id.in_(candidates), is_free).values(changes))
+    ours = sa.select(OUTBOX).where(OUTBOX.c.id.in_(candidates), OUTBOX.c.lease_owner == owner)
+    first = tx.execute(ours).all()
+    # Every first one has a lease now, and so must be among what is returned.
+    of_ours = OUTBOX.c.incident_id.in_([row.incident_id for row in first])
+    others = sa.select(OUTBOX).where(of_ours, OUTBOX.c.id.not_in([row.id for row in first]))
+    further = tx.execute(others.order_by(OUTBOX.c.id).limit(limit - len(first))).all()
+    return sorted(map(_notification, [*first, *further]), key=lambda each: each.number)
+
+
+def settle(tx: Transaction, owner: str, claimed: Sequence[Notification], sent: int) -> None:
+    """Delete what was sent, and let others send the rest.
+
+    :param owner: as it was for the claim.
+    :param claimed: what the claim returned.
+    :param sent: how many of them were sent.
+    """
+    for chunk in rows.chunks(each.number for each in claimed[:sent]):
+        # What another engine holds, since the lease ran out, goes when that has sent it too.
+        ours = sa.and_(OUTBOX.c.id.in_(chunk), OUTBOX.c.lease_owner.in_([owner, ""]))
+        tx.execute(sa.delete(OUTBOX).where(ours))
+    for chunk in rows.chunks(each.number for each in claimed[sent:]):
+        ours = sa.and_(OUTBOX.c.id.in_(chunk), OUTBOX.c.lease_owner == owner)
+        tx.execute(sa.update(OUTBOX).where(ours).values(FREE))
+
+
+def drop(tx: Transaction, before: int, keep: int, limit: int) -> int:
+    """Delete, unsent, what has waited for too long or is too much, the oldest first.
+
+    :param before: those of an earlier time go; microseconds since the epoch.
+    :param keep: number of rows that may stay.
+    :param limit: greatest number to delete in this transaction.
+    :return: how many were deleted; ``limit``: there may be more.
+    """
+    too_many = _count(tx) - keep
+    query = sa.select(OUTBOX.c.id, OUTBOX.c.created_at).order_by(OUTBOX.c.id).limit(limit)
+    oldest = tx.execute(query).all()
+    going = [
+        row.id for place, row in enumerate(oldest) if place < too_many or row.created_at < before
+    ]
+    dropped = 0
+    for chunk in rows.chunks(going):
+        dropped += tx.execute(sa.delete(OUTBOX).where(OUTBOX.c.id.in_(chunk))).rowcount
+    return dropped
+
+
+def waiting(tx: Transaction) -> Sequence[Notification]:
+    """Return everything that waits, in the order in which it was stored."""
+    return [_notification(row) for row in tx.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id))]
+
+
+def _count(tx: Transaction) -> int:
+    return tx.execute(sa.select(sa.func.count()).select_from(OUTBOX)).scalar_one()
+
+
+def _columns(notification: Notification) -> dict[str, Any]:
+    columns = rows.shallow(notification)
+    del columns["number"]
+    return columns | FREE
+
+
+def _notification(row: sa.Row[Any]) -> Notification:
+    return Notification(number=row.id, **rows.fields(Notification, row._mapping))

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What other services are told of incidents and recoveries, over the message bus (oslo's word:
+notifications)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vmmonitor.model.incident import Incident
+from vmmonitor.model.recovery import Recovery
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What a transaction did to an incident or a recovery.
+
+    :param before: as it was; None if it is new.
+    :param at: microseconds since the epoch, engines' clock.
+    """
+
+    before: Incident | Recovery | None
+    after: Incident | Recovery
+    at: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Notification:
+    """One message that is to be sent.
+
+    :param number: rises; 0 as long as it is not stored.
+    :param incident_id: those of one incident are sent in the order of their numbers.
+    :param event_type: ``vmmonitor.incident.resolved``, ``vmmonitor.recovery.failed``.
+    :param priority: ``info`` or ``error``.
+    :param created_at: microseconds since the epoch, engines' clock.
+    """
+
+    number: int = 0
+    incident_id: str
+    event_type: str
+    priority: str
+    payload: Mapping[str, Any]
+    created_at: int

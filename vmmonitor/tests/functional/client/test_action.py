@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators want done, from the command line to an engine and back."""
+
+import logging
+import threading
+
+import fixtures
+
+from vmmonitor.client import action as client
+from vmmonitor.db import actions, incidents
+from vmmonitor.engine.actions import Actions
+from vmmonitor.engine.attempts import Attempts
+from vmmonitor.model.incident import BY_OPERATOR
+from vmmonitor.rules import defaults, policies
+from vmmonitor.tests.fixtures import sample
+from vmmonitor.tests.functional.client import base
+
+FULL = sample.FULL.incident_id
+
+
+class ActionCase(base.CommandTest):
+    def setUp(self):
+        super().setUp()
+        database = self.api.database
+        loaded = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
+        self.actions = Actions(database, Attempts(self.api.conf, loaded, database.now))
+
+    def engine(self):
+        """Have an engine look now and then; its log is not part of the command's errors."""
+        log = logging.getLogger("vmmonitor.engine")
+        self.addCleanup(setattr, log, "propagate", log.propagate)
+        log.propagate = False
+        over = threading.Event()
+
+        def look():
+            while not over.wait(0.05):
+                self.actions.round()
+
+        thread = threading.Thread(target=look, name="engine", daemon=True)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(over.set)
+
+    def incident(self):
+        with self.api.database.reader() as tx:
+            return incidents.get(tx, FULL)
+
+
+class TestActions(ActionCase):
+    def test_hold_and_release(self):
+        self.engine()
+        words = ("incident", "hold", FULL, "--for", "30m", "--comment", "enlarged", "--author")
+        told = self.told(*words, "jane")
+        self.assertEqual(("done", "held for 1800 s"), (told["state"], told["message"]))
+        self.assertEqual(("held", BY_OPERATOR), (self.incident().state, self.incident().held_by))
+        self.assertIn("held by jane: enlarged", self.printed("incident", "show", FULL))
+        self.assertIn("it is to be judged at once", self.printed("incident", "release", FULL))
+        self.told("incident", "hold", FULL)
+        self.told("incident", "resolve", FULL, "--comment", "all is well")
+        self.assertEqual("resolved", self.incident().state)
+
+    def test_what_is_refused(self):
+        self.engine()
+        words = ("incident", "recover", FULL, "--policy", "nonsense")
+        code, out, err = self.run_command(*words)
+        self.assertEqual((1, ""), (code, out))
+        self.assertIn("refused: policy nonsense does not act, or is not in force; name one", err)
+        code, _, err = self.run_command("recovery", "retry", sample.RESTART.recovery_id)
+        self.assertEqual(1, code)
+        self.assertIn("its incident is resolved: the instance runs again", err)
+        code, _, err = self.run_command("recovery", "cancel", sample.RESTART.recovery_id)
+        self.assertIn("nothing recovers its incident", err)
+
+    def test_no_engine(self):
+        self.useFixture(fixtures.MockPatchObject(client, "PATIENCE", 0.3))
+        code, _, err = self.run_command("incident", "hold", FULL)
+        self.assertEqual(1, code)
+        self.assertIn("not done yet: no engine has taken it, perhaps none runs. It stays", err)
+        told = self.told("incident", "recover", FULL, "--no-wait")
+        self.assertEqual("requested", told["state"])
+        with self.api.database.reader() as tx:
+            self.assertEqual(2, len(actions.due(tx, 9)))
+
+    def test_nonsense(self):
+        for words in (
+            ("incident", "hold", FULL, "--for", "soon"),
+            ("incident", "hold"),
+            ("recovery", "retry"),
+        ):
+            self.assertRaises(SystemExit, self.run_command, *words)
+        code, _, err = self.run_command("incident", "hold", "nobody")
+        self.assertEqual(1, code)
+        self.assertIn("nobody", err)
+
+    def test_list_and_show(self):
+        (told,) = self.told("action", "list", "--action", "hold", "--author", "jane")
+        self.assertEqual(sample.HOLD.action_id, told["action_id"])
+        self.assertIn("the disk is being enlarged", self.printed("action", "list", "--long"))
+        told = self.told("action", "show", sample.HOLD.action_id)
+        self.assertEqual({"seconds": 1800}, told["options"])

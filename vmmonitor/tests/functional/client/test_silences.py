@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``silence create``, ``list``, ``show`` and ``expire``, as an operator runs them."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from unittest import mock
+
+from vmmonitor.db import incidents, silences
+from vmmonitor.model.incident import BY_SILENCE, UNTIL_RELEASED
+from vmmonitor.tests.fixtures import sample
+from vmmonitor.tests.functional.client import base
+
+
+class TestSilence(base.CommandTest):
+    def create(self, *words: str) -> dict:
+        return self.told("silence", "create", "--comment", "kernel", "--author", "ada", *words)
+
+    def refused(self, *words: str) -> str:
+        done, out, err = self.run_command("silence", *words)
+        self.assertEqual((1, ""), (done, out))
+        return err
+
+    def listed(self, *words: str) -> list[str]:
+        return [one["comment"] for one in self.told("silence", "list", *words)]
+
+    def test_of_a_host(self):
+        made = self.create("--host", "compute-1", "--for", "4h")
+        self.assertEqual({"host": "compute-1"}, made["match"])
+        self.assertEqual(("active", "ada", "kernel"), words(made))
+        self.assertEqual({"pending": 1}, made["incidents"])
+        self.assertEqual(made, self.told("silence", "show", made["silence_id"]))
+
+    def test_by_tests(self):
+        wanted = ("--match", "host=a", "--match", "host=b", "--match", "instance.name=~test-.*")
+        made = self.create(*wanted, "--instance", sample.STORE.uuid.upper(), "--for", "1h")
+        self.assertEqual(
+            {
+                "host": {"in": ["a", "b"]},
+                "instance.name": {"=~": "test-.*"},
+                "instance.uuid": sample.STORE.uuid,
+            },
+            made["match"],
+        )
+        self.assertEqual({}, made["incidents"])
+
+    def test_from_and_until(self):
+        span = ("--from", "2999-01-01 00:00", "--until", "2999-01-02T00:00:00+01:00")
+        made = self.create("--everything", *span)
+        self.assertEqual(("pending", {}), (made["state"], made["match"]))
+        self.assertEqual("2999-01-01T23:00:00.000000Z", made["ends_at"])
+
+    def test_for_a_person(self):
+        text = self.printed(
+            *("silence", "create", "--host", "compute-1", "--for", "4h", "--comment", "disk")
+        )
+        self.assertRegex(text, r"\| incidents +\| {\"pending\": 1} +\|")
+        self.assertRegex(text, r"\| match +\| {\"host\": \"compute-1\"} +\|")
+        self.assertIn('{"host": "compute-1"}', self.printed("silence", "list"))
+
+    def test_whose_it_is_if_nobody_says(self):
+        with mock.patch("getpass.getuser", return_value="jane"):
+            made = self.told("silence", "create", "--host", "a", "--for", "1h", "--comment", "x")
+        self.assertEqual("jane", made["author"])
+
+    def test_list(self):
+        self.create("--host", "a", "--for", "1h")
+        self.create("--host", "b", "--from", "2999-01-01", "--for", "1h", "--author", "eve")
+        old = sample.SILENCE.comment
+        for asked, expected in (
+            ((), ["kernel", "kernel"]),
+            (("--active",), ["kernel"]),
+            (("--expired",), [old]),
+            (("--all",), ["kernel", "kernel", old]),
+            (("--author", "eve"), ["kernel"]),
+            (("--all", "--sort", "starts_at:asc", "--limit", "1"), [old]),
+        ):
+            self.assertEqual(expected, self.listed(*asked), asked)
+
+    def test_expire(self):
+        made = self.create("--host", "compute-1", "--for", "4h")
+        self.api.database.run(_silence, sample.FULL)
+        ended = self.told("silence", "expire", made["silence_id"], "--author", "bob")
+        self.assertEqual(("expired", "bob"), (ended["state"], ended["expired_by"]))
+        self.assertEqual({"silenced": 1}, ended["incidents"])
+        self.assertEqual([], self.listed())
+        incident = self.told("incident", "show", sample.FULL.incident_id)
+        self.assertEqual(
+            "the silence of ada (kernel) was ended by bob", incident["timeline"][-1]["message"]
+        )
+        with self.api.database.reader() as tx:
+            self.assertEqual([], silences.active(tx, self.api.database.now()))
+            found = incidents.get(tx, sample.FULL.incident_id)
+        self.assertLessEqual(found.hold_until, self.api.database.now())
+        self.assertIn("over already", self.refused("expire", made["silence_id"]))
+
+    def test_refused(self):
+        known = ("--for", "1h", "--comment", "x")
+        for asked, expected in (
+            (known, "what is to be muted?"),
+            (("--everything", "--host", "a", *known), "either --everything"),
+            (("--match", "hots=a", *known), "unknown field 'hots'; did you mean 'host'?"),
+            (("--match", "project_id=a", *known), "did you mean 'instance.project_id'?"),
+            (("--match", "host=~(", *known), "is not a regular expression"),
+            (("--host", "a", "--for", "31d", "--comment", "x"), "longest_silence"),
+            (("--host", "a", "--until", "1999-01-01", "--comment", "x"), "is not after"),
+            (("--host", "a", "--for", "1h", "--comment", " "), "comment: ' ' is not a text"),
+        ):
+            self.assertIn(expected, self.refused("create", *asked))
+        for asked in (
+            ("--host", "a", "--comment", "x"),
+            ("--host", "a", "--for", "1h"),
+            ("--host", "a", "--for", "soon", "--comment", "x"),
+            ("--match", "host", *known),
+            ("--host", "a", "--for", "1h", "--until", "2999-01-01", "--comment", "x"),
+        ):
+            with contextlib.redirect_stderr(io.StringIO()):
+                error = self.assertRaises(
+                    SystemExit, self.run_command, "silence", "create", *asked
+                )
+            self.assertEqual(2, error.code)
+        self.assertEqual([], self.listed())
+        self.assertIn("no such thing", self.refused("show", "nobody"))
+        self.assertIn("no such thing", self.refused("expire", "nobody"))
+
+    def test_with_openstackclient(self):
+        command = [sys.executable, "-m", "openstackclient.shell"]
+        command += ["--os-auth-type", "none", "--os-endpoint", self.served.url]
+        command += ["vmmonitor", "silence", "create", "--host", "a", "--for", "1h"]
+        command += ["--comment", "kernel", "--author", "J\u00fcrgen", "-f", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        self.assertEqual(("active", "J\u00fcrgen", "kernel"), words(json.loads(done.stdout)))
+
+
+def words(silence: dict) -> tuple[str, str, str]:
+    return silence["state"], silence["author"], silence["comment"]
+
+
+def _silence(tx, incident):
+    changes = {"hold_until": UNTIL_RELEASED, "held_by": BY_SILENCE}
+    incidents.move(tx, incident, "silence", reason="muted", now=incident.updated_at, **changes)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing, from the client through a real HTTP server to a handler, and back."""
+
+import socket
+
+import fixtures
+import webob
+from osc_lib import exceptions
+
+from vmmonitor.api import body, routes
+from vmmonitor.client import shell
+from vmmonitor.model import errors
+from vmmonitor.tests.functional.client import base
+
+SCHEMA = {"type": "object", "properties": {"raise": {"type": "string"}}}
+RAISED = {
+    "conflict": errors.Conflict("somebody else was faster"),
+    "illegal": errors.IllegalMove(state="resolved", move="hold"),
+    "gone": errors.NotFound(thing=1),
+    "away": errors.Retriable("The database cannot be reached"),
+}
+
+
+def _told(request):
+    given = body.read(request, SCHEMA)
+    if "raise" in given:
+        raise RAISED[given["raise"]]
+    return {"thing": {"given": given, "author": request.author, **request.arguments}}
+
+
+def _made(request):
+    return body.created(request, "/v1/things/1", _told(request))
+
+
+def _accepted(request):
+    return body.accepted(_told(request))
+
+
+def _gone(request):
+    return webob.Response(status=204)
+
+
+THINGS = {
+    "/v1/things": {"POST": _made},
+    "/v1/things/{ident}": {"PUT": _told, "DELETE": _gone},
+    "/v1/things/{ident}/actions": {"POST": _accepted, "DELETE": _told},
+}
+
+
+class TestWrite(base.CommandTest):
+    def setUp(self) -> None:
+        self.useFixture(fixtures.MockPatchObject(routes, "ROUTES", {**routes.ROUTES, **THINGS}))
+        super().setUp()
+        self.client = shell.Clients(self.served.url).vmmonitor
+
+    def test_make(self):
+        told = self.client.post("things", body={"colour": "grün"}, author="Jürgen")
+        self.assertEqual({"given": {"colour": "grün"}, "author": "Jürgen"}, told)
+
+    def test_nobody_is_named(self):
+        self.assertEqual("unnamed", self.client.post("things", body={})["author"])
+
+    def test_set(self):
+        told = self.client.put("things", "a b&%", body={}, author="ada")
+        self.assertEqual({"given": {}, "author": "ada", "ident": "a b&%"}, told)
+
+    def test_do(self):
+        told = self.client.post("things", "1", "actions", body={"x": 1}, author="ada")
+        self.assertEqual({"given": {"x": 1}, "author": "ada", "ident": "1"}, told)
+
+    def test_end(self):
+        self.assertEqual({}, self.client.delete("things", "1"))
+        self.assertEqual(
+            "ada", self.client.delete("things", "1", "actions", author="ada")["author"]
+        )
+
+    def test_refusals(self):
+        for given, status, words in (
+            ({"raise": "conflict"}, 409, "somebody else was faster"),
+            ({"raise": "illegal"}, 409, "no such move"),
+            ({"raise": "gone"}, 404, "no such thing"),
+            ({"raise": "away"}, 503, "The database cannot be reached"),
+            ({"raise": 1}, 400, "raise: "),
+            ({"long": "x" * body.LIMIT}, 413, "octets"),
+        ):
+            call = self.client.post
+            error = self.assertRaises(exceptions.CommandError, call, "things", body=given)
+            self.assertIn(f"(HTTP status {status}, request req-", str(error))
+            self.assertIn(words, str(error))
+
+    def test_an_answer(self):
+        request = webob.Request.blank("/v1/things", {"REMOTE_ADDR": "127.0.0.1"}, method="POST")
+        request.host = "127.0.0.1:15869"
+        answer = request.get_response(self.api.application)
+        self.assertEqual(
+            (201, "application/json", "http://127.0.0.1:15869/v1/things/1"),
+            (answer.status_int, answer.content_type, answer.location),
+        )
+        request.path_info = "/v1/things/1/actions"
+        self.assertEqual(202, request.get_response(self.api.application).status_int)
+        request.method = "PUT"
+        answer = request.get_response(self.api.application)
+        self.assertEqual((405, "POST, DELETE"), (answer.status_int, answer.headers["Allow"]))
+
+    def test_a_stranger_that_sends_forms(self):
+        request = webob.Request.blank("/v1/things", {"REMOTE_ADDR": "127.0.0.1"}, POST={"a": "b"})
+        self.assertEqual(415, request.get_response(self.api.application).status_int)
+
+    def test_the_server_goes_on_after_a_body_that_is_too_long(self):
+        with socket.create_connection(("127.0.0.1", self.served.port), timeout=60) as peer:
+            head = f"POST /v1/things HTTP/1.1\r\nHost: x\r\nContent-Length: {10**12}\r\n\r\n"
+            peer.sendall(head.encode())
+            self.assertIn(b" 413 ", peer.makefile("rb").readline())
+        self.assertEqual("unnamed", self.client.post("things", body={})["author"])

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``vmmonitor-manage driver check``: the drivers of the policies in force, in a moment's time."""
+
+import argparse
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Callable
+from unittest import mock
+
+import fixtures
+import testtools
+
+from vmmonitor import conf as configuration
+from vmmonitor import plugins
+from vmmonitor.cmd import manage_drivers
+from vmmonitor.recovery import Driver
+from vmmonitor.recovery.log import LogDriver
+from vmmonitor.rpc import transport as transports
+
+POLICIES = """version: 1
+policies:
+- name: first
+  match: {}
+  steps: [{driver: log}, {driver: well}, {driver: off, attempts: 0}]
+- name: second
+  match: {}
+  steps: [{driver: well}, {driver: ill}]
+"""
+
+
+def driver(answer: Callable[[], str]) -> type[Driver]:
+    """Return a driver whose health check is this."""
+
+    class Checked(LogDriver):
+        def check(self) -> str:
+            return answer()
+
+    return Checked
+
+
+class ManageDriversTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        over = threading.Event()
+        self.addCleanup(over.set)
+
+        def broken() -> str:
+            raise OSError("no such key file")
+
+        def hangs() -> str:
+            over.wait(30)
+            return ""
+
+        known = {
+            "log": LogDriver,
+            "well": driver(lambda: ""),
+            "ill": driver(lambda: "keystone does not answer"),
+            "broken": driver(broken),
+            "hangs": driver(hangs),
+        }
+
+        def load(_namespace: str, name: str) -> type[Driver]:
+            if name not in known:
+                raise plugins.NotInstalled(name=name)
+            return known[name]
+
+        patch = mock.patch.object(plugins, "load", load)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.conf = configuration.new([], files=[])
+        self.policies(POLICIES)
+
+    def policies(self, text: str) -> None:
+        path = f"{self.useFixture(fixtures.TempDir()).path}/policies.yaml"
+        with open(path, "w") as file:
+            file.write(text)
+        self.conf.set_override("policy_file", path, "recovery")
+
+    def check(self, *words: str) -> tuple[int, list[str], str]:
+        """Return exit code, lines and errors."""
+        parser = argparse.ArgumentParser()
+        manage_drivers.register(parser.add_subparsers())
+        args = parser.parse_args(["driver", "check", *words])
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = args.run(self.conf, args)
+        return code, out.getvalue().splitlines(), err.getvalue()
+
+    def test_the_drivers_of_the_policies_in_force_each_once(self):
+        lines = ["log: OK", "well: OK", "ill: keystone does not answer"]
+        self.assertEqual((1, lines, ""), self.check())
+
+    def test_those_that_are_named(self):
+        self.assertEqual((0, ["well: OK"], ""), self.check("well"))
+
+    def test_one_that_is_not_installed(self):
+        code, (line,), _ = self.check("absent")
+        self.assertEqual(1, code)
+        self.assertIn("absent: No such plug-in is installed", line)
+
+    def test_one_that_raises(self):
+        self.assertEqual((1, ["broken: OSError: no such key file"], ""), self.check("broken"))
+
+    def test_one_that_hangs_does_not_keep_the_next_from_being_asked(self):
+        began = time.monotonic()
+        code, lines, _ = self.check("hangs", "well", "--timeout", "0.2")
+        self.assertEqual((1, ["hangs: no answer within 0.2 s", "well: OK"]), (code, lines))
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_a_policy_file_that_is_broken(self):
+        self.policies("version: 1\npolicies: [{name: 7}]\n")
+        code, lines, err = self.check()
+        self.assertEqual((1, []), (code, lines))
+        self.assertIn("policies.yaml:2", err)
+
+    def test_a_bus_that_is_none(self):
+        transports.new(self.conf)
+        self.conf.set_override("transport_url", "nothing://here/")
+        code, _, err = self.check("well")
+        self.assertEqual(1, code)
+        self.assertIn("transport_url", err)
+
+    def test_no_such_time(self):
+        with contextlib.redirect_stderr(io.StringIO()):
+            for seconds in ("0", "-1", "nan", "soon", "1e9"):
+                self.assertRaises(SystemExit, self.check, "well", "--timeout", seconds)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``incident explain`` says of a real crash and its recovery, and how a replay sees it."""
+
+import re
+import subprocess
+import sys
+
+import fixtures
+from testtools import content
+
+from vmmonitor.tests.fixtures.guest import NovaMetadata
+from vmmonitor.tests.live.base import WholeTest
+
+#: Nothing that crashes is brought back.
+LEAVE = """
+version: 1
+policies:
+- name: for a person
+  match: {}
+  steps: []
+"""
+MANAGE = "from vmmonitor.cmd.manage import main; main()"
+
+
+class TestExplain(WholeTest):
+    def setUp(self):
+        super().setUp()
+        directory = self.useFixture(fixtures.TempDir()).path
+        self.deploy("fake://", f"sqlite:///{directory}/vmmonitor.db")
+        self.standalone = self.watched(self.deployment.standalone(self.hypervisor()))
+        self.guest_ = self.guest(defined=True, nova=NovaMetadata(name="web-1"))
+        self.guest_.kill()
+        self.recovered(self.guest_)
+        (self.incident,) = self.deployment.incidents(self.guest_.uuid)
+
+    def manage(self, *words: str) -> str:
+        """Return what ``vmmonitor-manage`` prints with this deployment's configuration."""
+        done = subprocess.run(
+            [sys.executable, "-c", MANAGE, "--config-file", self.standalone.config, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        return done.stdout
+
+    def test_a_crash_and_its_recovery(self):
+        url = re.search(r"http://\S+", self.standalone.log()).group()
+        text = self.deployment.command(url, "incident", "explain", self.incident.incident_id)
+        self.addDetail("explained", content.text_content(text))
+        flat = " ".join(text.split())
+        self.assertEqual("Instance web-1 runs again.", text.splitlines()[0])
+        in_order = [
+            f"({self.incident.cause}), on host node-1",
+            "tried one attempt, by driver libvirt, succeeded",
+            "WHAT HAPPENED",
+            "seen on node-1: it",
+            "policy crashed applies: it acts at once; then libvirt (at most 3 times)",
+            "asked the host's events, whether it failed or was stopped on purpose",
+            f"answer libvirt said {self.incident.cause}",
+            "so the verdict is: failed",
+            "so it is recovered (recovering)",
+            "asked driver libvirt, to bring it back: step 1 of 1, attempt 1 of 3, in at most 30 s",
+            "so it is over (resolved)",
+            "HOW LONG IT TOOK",
+            "safe on the disk of its host",
+            "judged to be a failure",
+            "driver libvirt called",
+            "seen running again",
+            f"incident {self.incident.incident_id}",
+        ]
+        at = 0
+        for words in in_order:
+            self.assertIn(words, flat[at:])
+            at = flat.index(words, at) + len(words)
+        self.assertRegex(flat, r"down [\d.]+ (ms|s) ")
+        self.assertIn("answer it was started and runs", flat)
+
+    def test_what_another_policy_would_have_done(self):
+        path = self.deployment.file("leave.yaml", LEAVE)
+        told = self.manage("policy", "replay", "--since", "1h", path)
+        self.assertIn("was: recover, by crashed (hold 0 s; libvirt 3 x)", told)
+        self.assertIn("now: leave, by for a person (hold 0 s)", told)
+        self.assertIn("1 incidents looked at, 1 would be decided differently", told)
+        told = self.manage("policy", "explain", self.incident.incident_id)
+        self.assertIn("it got the same: crashed", told)

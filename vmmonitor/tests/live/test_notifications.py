@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notifications over a real RabbitMQ: of real failures, to a real listener, and while it is
+away."""
+
+import collections
+import signal
+import time
+
+from vmmonitor.model import states
+from vmmonitor.model.errors import Retriable
+from vmmonitor.rpc.notifications import Listener
+from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.tests.fixtures.services import RabbitMQ
+from vmmonitor.tests.functional.test_notifier import GROUP, NotifierCase, notification
+from vmmonitor.tests.live.base import PATIENCE_S, WholeTest
+
+#: What an incident whose instance is brought back is told of with the priority INFO.
+CALM = {
+    "incident.pending",
+    "recovery.requested",
+    "recovery.running",
+    "recovery.succeeded",
+    "incident.resolved",
+}
+
+
+class NotifierTest(NotifierCase):
+    def connect(self) -> None:
+        self.rabbit = self.useFixture(RabbitMQ())
+        self.url = self.rabbit.url
+
+    def test_a_broker_that_is_away_is_told_at_once_and_found_again(self):
+        heard = self.listen()
+        sender = self.sender()
+        sender.send(notification())
+        eventually(lambda: len(heard) == 1, PATIENCE_S)
+        self.rabbit.kill()
+        began = time.monotonic()
+        for _ in range(3):
+            self.assertRaises(Retriable, sender.send, notification())
+        self.assertLess(time.monotonic() - began, 30)
+        self.rabbit.restart()
+        eventually(lambda: self.sends(sender), PATIENCE_S)
+        eventually(lambda: len(heard) == 2, PATIENCE_S)
+
+    def sends(self, sender) -> bool:
+        try:
+            sender.send(notification())
+        except Retriable:
+            return False
+        return True
+
+    def test_a_queue_that_takes_no_more_is_told(self):
+        """The broker says so only to who asks it to acknowledge."""
+        policy = ["set_policy", "full", ".*", '{"max-length":1,"overflow":"reject-publish"}']
+        driver = self.rabbit.driver
+        driver.rabbitmqctl(f"{driver.nodename}@localhost", [*policy, "--apply-to", "queues"])
+        sender = self.sender()
+
+        def is_full() -> bool:
+            return not self.sends(sender)
+
+        eventually(is_full, PATIENCE_S, "it is refused")
+
+
+class WholeWayTest(WholeTest):
+    def setUp(self):
+        super().setUp()
+        self.rabbit = self.useFixture(RabbitMQ())
+        self.deploy(
+            options={
+                "notifications": {"enabled": True},
+                GROUP: {"transport_url": self.rabbit.url},
+            }
+        )
+        self.heard = []
+        told = []
+        listener = Listener(
+            *(self.deployment.conf, self.rabbit.url, "vmmonitor", ["notifications"], ""),
+            *(self.heard.append, told.append),
+        )
+        listener.start()
+        self.addCleanup(listener.stop, 10)
+        eventually(lambda: told == [""], PATIENCE_S, "it listens")
+        self.engine = self.start(self.deployment.engine())
+        self.watched()
+
+    def crash(self):
+        """Have a guest die; returns it when it is back."""
+        guest = self.guest(defined=True)
+        guest.kill(signal.SIGKILL)
+        self.recovered(guest)
+        return guest
+
+    def words(self, guest):
+        """What was told of a guest: the data, and the last words of the event type."""
+        found = [
+            (one["payload"]["vmmonitor_object.data"], one["event_type"].partition(".")[2])
+            for one in list(self.heard)
+        ]
+        return [(data, word) for data, word in found if data["instance_uuid"] == guest.uuid]
+
+    def check_told(self, guest):
+        """Check that every state was told, once: what one ended, the next began with."""
+        (incident,) = self.deployment.incidents(guest.uuid)
+        attempts = self.deployment.recoveries(incident.incident_id)
+        ends = {one.recovery_id: one.state for one in attempts}
+        ends[incident.incident_id] = incident.state
+
+        def is_all_told():
+            return {subject: self.end(guest, subject) for subject in ends} == ends
+
+        self.wait(is_all_told, "all is told")
+        told = self.words(guest)
+        self.assertEqual(len(told), len({data["notification_id"] for data, _ in told}))
+        self.assertEqual(
+            {("node-1", incident.incident_id)},
+            {(data["host"], data["incident_id"]) for data, _ in told},
+        )
+        # Those of the other priority come by another queue.
+        calm = [word for _, word in told if word in CALM]
+        self.assertEqual(("incident.pending", "incident.resolved"), (calm[0], calm[-1]))
+
+    def end(self, guest, subject):
+        """Return the last state of an incident or a recovery, if every one before it was told."""
+        of_it = [
+            data
+            for data, _ in self.words(guest)
+            if data.get("recovery_id", data["incident_id"]) == subject
+        ]
+        entered = collections.Counter(data["state"] for data in of_it)
+        left = collections.Counter(data["old_state"] for data in of_it)
+        began, last = left - entered, entered - left
+        return "".join(last) if list(began) == [None] and last.total() == 1 else ""
+
+    def test_a_failure_and_its_recovery_are_told(self):
+        self.check_told(self.crash())
+
+    def test_while_nobody_takes_them_instances_are_recovered_and_all_is_told_later(self):
+        self.rabbit.kill()
+        guest = self.crash()
+        self.assertEqual([states.RESOLVED], self.states(guest))
+        self.assertEqual([], self.heard)
+        # The engine that wrote them need not live to see them sent.
+        self.engine.kill()
+        self.rabbit.restart()
+        self.start(self.deployment.engine("engine-2"))
+        self.check_told(guest)

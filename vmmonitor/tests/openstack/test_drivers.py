@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server whose QEMU dies is brought back by nova, by masakari, by mistral."""
+
+import signal
+
+from vmmonitor.model import states
+from vmmonitor.tests.openstack.base import OpenStackTest, step
+
+WORKFLOW = "vmmonitor_recover"
+
+
+class TestNova(OpenStackTest):
+    """The nova driver, by a hard reboot."""
+
+    steps = (step("nova"),)
+
+    def actions(self, server) -> list[str]:
+        """Return what nova was told to do to a server, the oldest first."""
+        compute = self.lab.cloud.compute
+        return [one.action for one in compute.server_actions(server.uuid)][::-1]
+
+    def test_killed(self):
+        server = self.server()
+        before = server.kill()
+        (recovery,) = self.recovered(server, host="node1")
+        self.assertEqual(("nova", states.SUCCEEDED), (recovery.driver, recovery.state))
+        self.assertNotEqual(before, server.pid())
+        self.assertEqual(["create", "reboot"], self.actions(server))
+
+    def test_killed_again_at_once(self):
+        server = self.server("node2")
+        for times in (1, 2):
+            server.kill()
+            self.assertEqual(times, len(self.recovered(server, times=times)))
+        self.assertEqual(["create", "reboot", "reboot"], self.actions(server))
+
+    def test_sent_sigterm(self):
+        server = self.server()
+        server.kill(signal.SIGTERM)
+        self.recovered(server)
+        self.assertEqual(["create", "reboot"], self.actions(server))
+
+    def test_killed_while_nova_is_away(self):
+        server = self.server("node2")
+        with self.lab.without("nova-api"):
+            server.kill()
+            self.wait(lambda: self.questions(server) >= 1, "nova is not asked")
+            self.assertEqual([], self.recoveries(server))
+        self.lab.wait_for_api()
+        self.recovered(server)
+        # nova itself stops what it finds dead for 15 s.
+        self.assertEqual(["reboot"], self.actions(server)[-1:])
+        self.assertEqual(1, self.actions(server).count("reboot"))
+
+    def test_killed_while_it_is_being_recovered(self):
+        server = self.server()
+        before = server.kill()
+        self.wait(lambda: server.pid() not in (None, before), "it is not started")
+        server.kill()
+        self.wait(lambda: set(self.states(server)) == {states.RESOLVED}, "it stays down")
+        server.becomes("ACTIVE")
+        self.assertTrue(server.ping(60))
+
+
+class TestStopAndStart(OpenStackTest):
+    """The nova driver, told so."""
+
+    steps = (step("nova", action="stop_start"),)
+
+    def test_killed(self):
+        server = self.server()
+        server.kill()
+        self.recovered(server)
+
+
+class TestMasakari(OpenStackTest):
+    """The masakari driver."""
+
+    steps = (step("masakari"),)
+
+    def notifications(self, server) -> list[str]:
+        """Return the states of masakari's notifications about a server."""
+        masakari = self.lab.cloud.instance_ha
+        return [
+            one.status
+            for one in masakari.notifications()
+            if one.payload.get("instance_uuid") == server.uuid
+        ]
+
+    def test_killed(self):
+        server = self.server()
+        server.kill()
+        (recovery,) = self.recovered(server)
+        self.assertEqual(("masakari", states.SUCCEEDED), (recovery.driver, recovery.state))
+        # It was followed to its end.
+        self.assertEqual(["finished"], self.notifications(server))
+        (incident,) = self.deployment.incidents(server.uuid)
+        told = [step.message for step in self.deployment.steps(incident.incident_id)]
+        self.assertTrue([message for message in told if "is finished" in message], told)
+
+    def test_killed_again_at_once(self):
+        """masakari alone takes it for a repeat and leaves the server down."""
+        server = self.server("node2")
+        for times in (1, 2):
+            server.kill()
+            self.recovered(server, times=times)
+        self.assertEqual(["finished"] * 2, self.notifications(server))
+
+
+class TestMistral(OpenStackTest):
+    """The mistral driver, with the lab's workflow."""
+
+    steps = (step("mistral", workflow=WORKFLOW),)
+
+    def test_killed(self):
+        server = self.server()
+        server.kill()
+        (recovery,) = self.recovered(server)
+        self.assertEqual(("mistral", states.SUCCEEDED), (recovery.driver, recovery.state))
+        execution = self.lab.cloud.workflow.get(f"/executions/{recovery.recovery_id}").json()
+        self.assertEqual(("SUCCESS", WORKFLOW), (execution["state"], execution["workflow_name"]))
+        self.assertIn(server.uuid, execution["input"])
+
+
+class TestFallback(OpenStackTest):
+    """From masakari, which is away, to nova; from a host whose nova-compute is down to another."""
+
+    steps = (
+        step("masakari", attempts=1),
+        step("nova", attempts=1),
+        step("nova", attempts=10, action="evacuate"),
+    )
+
+    def drivers(self, server) -> list[tuple[str, str]]:
+        """Return driver and end of every attempt."""
+        return [(recovery.driver, recovery.state) for recovery in self.recoveries(server)]
+
+    def test_masakari_is_away(self):
+        server = self.server()
+        with self.lab.without("masakari-api"):
+            server.kill()
+            self.recovered(server)
+        self.assertEqual(
+            [("masakari", states.FAILED), ("nova", states.SUCCEEDED)], self.drivers(server)
+        )
+        self.lab.wait_for_api("instance_ha")
+
+    def test_evacuated(self):
+        server = self.server("node2")
+        with self.lab.host_down("node2"), self.lab.without("masakari-api"):
+            server.kill()
+            self.recovered(server, host="node1")
+        *failed, last = self.drivers(server)
+        self.assertEqual([("masakari", states.FAILED), ("nova", states.FAILED)], failed[:2])
+        self.assertEqual(("nova", states.SUCCEEDED), last)
+        self.lab.wait_for_api("instance_ha")

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server whose QEMU dies is brought back, as nova says that it should run."""
+
+from vmmonitor.model import states
+from vmmonitor.tests.openstack.base import DIED, OpenStackTest
+
+
+class TestRecovered(OpenStackTest):
+    """By libvirt: nova does not even notice."""
+
+    def test_killed(self):
+        server = self.server()
+        before = server.kill()
+        (recovery,) = self.recovered(server)
+        self.assertEqual(
+            ("libvirt", "node1", states.SUCCEEDED),
+            (recovery.driver, recovery.host, recovery.state),
+        )
+        self.assertNotEqual(before, server.pid())
+        self.assertEqual(1, len(self.deployment.events(server.uuid, DIED)))
+
+    def test_killed_again(self):
+        server = self.server("node2")
+        server.kill()
+        self.recovered(server)
+        server.kill()
+        self.assertEqual(2, len(self.recovered(server, times=2)))
+
+    def test_killed_after_a_planned_stop(self):
+        server = self.server()
+        self.lab.cloud.compute.stop_server(server.uuid)
+        server.becomes("SHUTOFF")
+        self.left_alone(server)
+        self.lab.cloud.compute.start_server(server.uuid)
+        server.becomes("ACTIVE")
+        server.kill()
+        self.wait(lambda: states.RESOLVED in self.states(server), "it is not recovered")
+        self.assertEqual(1, len(self.recoveries(server)))
+        self.assertTrue(server.ping(60))
+
+    def test_killed_while_nova_is_away(self):
+        server = self.server()
+        with self.lab.without("nova-api"):
+            server.kill()
+            self.wait(lambda: self.questions(server) >= 2, "nova is not asked again")
+            self.assertEqual([], self.recoveries(server))
+            self.assertIsNone(server.pid())
+        self.lab.wait_for_api()
+        self.recovered(server)
+
+    def test_opted_out(self):
+        server = self.server(metadata={"HA_Enabled": "false"})
+        server.kill()
+        self.wait(lambda: self.states(server) == [states.IGNORED], "it is not ignored")
+        self.left_alone(server)
+        self.assertIsNone(server.pid())
