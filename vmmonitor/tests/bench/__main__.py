@@ -5,7 +5,7 @@ import argparse
 import json
 import sys
 
-from vmmonitor.tests.bench import accuracy, agent, figures, latency, storm, throughput
+from vmmonitor.tests.bench import accuracy, agent, decisions, figures, latency, storm, throughput
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
         "latency": lambda: latency.measure(args.kills),
         "throughput": throughput.measure,
         "agent": agent.measure,
+        "decisions": decisions.measure,
         "accuracy": accuracy.measure,
         "storm": storm.measure,
     }
