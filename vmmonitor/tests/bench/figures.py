@@ -28,6 +28,16 @@ KEYS = {
     ),
     "agent": ("rss_mib", "idle_cpu_percent", "all_sources"),
     "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
+    "recovery": (
+        "kills",
+        "kill_to_action_ms",
+        "kill_to_active_ms",
+        "eight_servers_s",
+        "second_crash_s",
+        "taken_over_s",
+        "lease_s",
+        "masakari",
+    ),
 }
 
 BEGAN = time.monotonic()
