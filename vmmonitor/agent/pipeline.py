@@ -31,7 +31,7 @@ from vmmonitor.agent.fingerprint import Retellings
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.spool import Spool, SpoolUnavailable
 from vmmonitor.model import event as events
-from vmmonitor.model import evidence
+from vmmonitor.model import evidence, storage
 from vmmonitor.model.event import (
     Decision,
     Event,
@@ -251,6 +251,10 @@ class Pipeline:
         attributes = raw.attributes
         if raw.type in ENDS and self._going_down():
             attributes = {**attributes, "host_going_down": True}
+        if storage.concerns(raw):
+            seen = self._inventory.get(raw.instance.uuid)
+            found = storage.attribute(seen.definition, attributes) if seen else {}
+            attributes = {**attributes, **found}
         event = events.made_of(raw, self._host, attributes, str(uuid.uuid4()))
         decision = self._decide(event)
         self.last_event_at = raw.occurred_at

@@ -12,9 +12,15 @@ from vmmonitor.client import base, columns
 #: Columns of a terminal, where it cannot be asked.
 WIDTH = 100
 #: Kind of an incident -> when it began.
-BEGAN = {"instance": "the callback on the host", "host": "the host was last watched"}
+BEGAN = {
+    "instance": "the callback on the host",
+    "host": "the host was last watched",
+    "storm": "it was one too many",
+}
 #: What ``incident show`` has besides the facts.
 DETAILS = ("timeline", "recoveries", "events")
+#: Members of a storm that ``incident show`` names; ``incident list --part-of`` has all.
+MEMBERS = 50
 
 
 class ListIncident(base.List):
@@ -42,15 +48,20 @@ class ListIncident(base.List):
         "running_at",
         "updated_at",
         "closed_at",
+        "priority",
+        "held_by",
+        "part_of",
+        "shared_cause",
+        "override",
     )
     FILTERS = (
         ("--state", {"help": "only in this state; may be repeated"}),
         (
             "--kind",
             {
-                "choices": ("instance", "host"),
-                "help": "only about instances, or about hosts that are not watched; may be "
-                "repeated",
+                "choices": ("instance", "host", "storm"),
+                "help": "only about instances, about hosts that are not watched, or about storms "
+                "of failures; may be repeated",
             },
         ),
         base.INSTANCE,
@@ -59,6 +70,8 @@ class ListIncident(base.List):
         base.SEVERITY,
         base.PROJECT,
         ("--policy", {"help": "only under this recovery policy; may be repeated"}),
+        ("--held-by", {"help": "only held or silenced by this (storm); may be repeated"}),
+        ("--part-of", {"help": "only the members of the storm with this id; may be repeated"}),
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -97,6 +110,10 @@ class ShowIncident(base.Show):
             return super().take_action(parsed_args)
         incident = base.api(self).show(self.NOUN, parsed_args.ident)
         self._timeline, self._began = incident["timeline"], BEGAN.get(incident["kind"], "")
+        self._members = []
+        if incident["kind"] == "storm":
+            found = base.api(self).list(self.NOUN, {"part_of": parsed_args.ident}, MEMBERS)
+            self._members = list(found)
         names = tuple(name for name in columns.flat(incident) if name not in DETAILS)
         return names, columns.cells(names, incident)
 
@@ -108,6 +125,8 @@ class ShowIncident(base.Show):
         if parsed_args.formatter == "table" and not parsed_args.columns:
             width = shutil.get_terminal_size((WIDTH, 24)).columns
             for line in drawn(self._timeline, width, self._began):
+                self.app.stdout.write(f"{line}\n")
+            for line in listed(self._members, width):
                 self.app.stdout.write(f"{line}\n")
         return code
 
@@ -132,3 +151,17 @@ def drawn(
             initial_indent=head,
             subsequent_indent=indent,
         ) or [head.rstrip()]
+
+
+def listed(members: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+    """Yield a heading and a line for each member of a storm, none longer than ``width``.
+
+    :param members: as the API tells them; empty of an incident that is no storm.
+    :param width: columns of the terminal.
+    """
+    if members:
+        yield f"members, the newest {len(members)}:" if len(members) > 1 else "member:"
+    for one in members:
+        name = one["instance"]["name"] or one["instance"]["uuid"]
+        words = f"{one['incident_id']}  {one['state']:10}  {one['host']}  {name}  {one['cause']}"
+        yield columns.printable(words)[:width]

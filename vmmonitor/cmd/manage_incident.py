@@ -61,11 +61,11 @@ def explain(conf: cfg.ConfigOpts, incident_id: str, path: str) -> int:
 def _explained(
     conf: cfg.ConfigOpts, database: "Database", rules: policies.Policies, incident_id: str
 ) -> Iterator[str]:
-    from vmmonitor.db import events, incidents
+    from vmmonitor.db import events, incidents, timelines
 
     with database.reader() as tx:
         incident = incidents.get(tx, incident_id)
-        event_id, told = replay.deciding(incidents.steps(tx, incident_id))
+        event_id, told = replay.deciding(timelines.of(tx, incident_id))
         _check(incident, event_id)
         chosen_by = events.get(tx, event_id)
     who = incident.instance.name or incident.instance.uuid

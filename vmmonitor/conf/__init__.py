@@ -17,6 +17,7 @@ from vmmonitor.conf import (
     forwarder,
     housekeeping,
     libvirt,
+    limits,
     liveness,
     masakari,
     mistral,
@@ -26,13 +27,15 @@ from vmmonitor.conf import (
     reconcile,
     recovery,
     spool,
+    storm,
     webhook,
 )
 
 MODULES = (
     *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile, recovery),
-    *(masakari, mistral, webhook, notifications, housekeeping, api),
+    *(engine, nova, nova_notifications, reconcile),
+    *(recovery, limits, storm, masakari, mistral, webhook),
+    *(notifications, housekeeping, api),
 )
 
 

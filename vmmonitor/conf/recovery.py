@@ -56,6 +56,16 @@ Seconds before the expectation is asked again about an incident on which it had 
 """,
     ),
     cfg.FloatOpt(
+        "answer_timeout",
+        default=30.0,
+        min=0.1,
+        max=3600,
+        help="""
+Seconds that a worker waits for the expectation's answer about one incident; without one by then
+nobody knows, and it is asked again. Keep it above ``[nova] timeout``.
+""",
+    ),
+    cfg.FloatOpt(
         "unknown_limit",
         default=60.0,
         min=0,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The incidents and their time lines."""
+"""The incidents."""
 
 import enum
 import hashlib
@@ -14,7 +14,14 @@ from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
-from vmmonitor.model.incident import HOST, INSTANCE, STORM, UNTIL_RELEASED, Incident, Step
+from vmmonitor.model.incident import (
+    BY_TURN,
+    HOST,
+    INSTANCE,
+    STORM,
+    UNTIL_RELEASED,
+    Incident,
+)
 from vmmonitor.model.instance import Instance
 
 
@@ -32,6 +39,11 @@ WAITING = (states.PENDING, states.HELD, states.SILENCED)
 
 #: What policies and the expectation know of.
 OF_INSTANCE = INCIDENTS.c.kind == INSTANCE
+
+#: Since when a waiting incident is due.
+DUE_SINCE = sa.case(
+    (INCIDENTS.c.held_by == BY_TURN, INCIDENTS.c.opened_at), else_=INCIDENTS.c.hold_until
+)
 
 LISTING = Listing(
     table=INCIDENTS,
@@ -222,7 +234,8 @@ def attach(
 
 def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     """Return the waiting incidents whose time has come: the most important, then the longest due
-    first.
+    first. Whose turn has come is due since it opened: none is kept from it by those that came
+    after.
 
     :param now: microseconds since the epoch.
     :param limit: greatest number of incidents.
@@ -230,7 +243,7 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
     query = (
         sa.select(INCIDENTS)
         .where(OF_INSTANCE, INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until <= now)
-        .order_by(INCIDENTS.c.priority.desc(), INCIDENTS.c.hold_until, INCIDENTS.c.id)
+        .order_by(INCIDENTS.c.priority.desc(), DUE_SINCE, INCIDENTS.c.id)
         .limit(limit)
     )
     return [_incident(row) for row in tx.execute(query)]
@@ -297,23 +310,6 @@ def page(tx: Transaction, page: Page) -> list[Incident]:
     :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
     """
     return [_incident(row) for row in LISTING.rows(tx, page)]
-
-
-def add_steps(tx: Transaction, steps: Sequence[Step]) -> None:
-    """Add lines to the time lines of incidents."""
-    if steps:
-        lines = [rows.shallow(step) for step in steps]
-        tx.execute(sa.insert(INCIDENT_STEPS), lines)
-
-
-def steps(tx: Transaction, incident_id: str) -> list[Step]:
-    """Return an incident's time line, in the order in which it was written."""
-    query = (
-        sa.select(INCIDENT_STEPS)
-        .where(INCIDENT_STEPS.c.incident_id == incident_id)
-        .order_by(INCIDENT_STEPS.c.at, INCIDENT_STEPS.c.id)
-    )
-    return [Step(**rows.fields(Step, row._mapping)) for row in tx.execute(query)]
 
 
 def purge(tx: Transaction, before: int, limit: int) -> int:

@@ -8,16 +8,17 @@ clock, so that time lines are in order; nothing here calls out, waits, or has a 
 import dataclasses
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 
-from vmmonitor.db import incidents, recoveries
+from vmmonitor.db import incidents, limits, recoveries
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import questions
+from vmmonitor.engine import gates, lines
+from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.incidents import SECOND, SETTLE, move, move_recovery, note
 from vmmonitor.model import states
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import BY_TURN, Incident
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep
@@ -49,14 +50,17 @@ class Attempts:
         conf: cfg.ConfigOpts,
         policies: Policies,
         now: Callable[[], int],
+        turns: Sequence[Gate] = (),
     ):
         """Keep the parts.
 
         :param now: the engines' common clock, in microseconds since the epoch.
+        :param turns: asked before each attempt but the first, about which ``Decisions`` asks.
         """
         self.policies = policies
         self._conf = conf
         self._now = now
+        self._turns = turns
 
     def first(self, tx: Transaction, incident: Incident, policy: Policy, now: int) -> Claim | None:
         """Claim the first attempt for an incident that is being recovered from now on.
@@ -95,8 +99,26 @@ class Attempts:
         if policy is None or _step(policy, recovery) is None:
             self._without_policy(tx, incident, recovery, now)
             return None
-        taken_over = recovery.state == states.RUNNING
-        return self._claim(tx, incident, recovery, policy, now, taken_over)
+        if recovery.state == states.RUNNING:
+            return self._claim(tx, incident, recovery, policy, now, taken_over=True)
+        if not self._has_turn(tx, incident, recovery, policy, now):
+            return None
+        return self._claim(tx, incident, recovery, policy, now)
+
+    def _has_turn(
+        self, tx: Transaction, incident: Incident, recovery: Recovery, policy: Policy, now: int
+    ) -> bool:
+        """Tell whether an attempt may begin; if not, it waits for its turn."""
+        what = f"{recovery.driver}, attempt {recovery.attempt}"
+        if refusal := gates.ask(self._turns, tx, incident, policy, now):
+            reason = f"{what} {refusal.reason}"
+            if incident.held_by != BY_TURN:
+                note(tx, incident, now, "hold", reason, held_by=BY_TURN)
+            limits.join(tx, incident, recovery, refusal.until, reason, now)
+            return False
+        if incident.held_by == BY_TURN:
+            limits.leave(tx, incident, f"{what} has its turn", now)
+        return True
 
     def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
         """End a recovery whose instance was seen running since a driver was called."""
@@ -165,7 +187,7 @@ class Attempts:
             "take_over" if taken_over else "claim",
             TAKEN_OVER if taken_over else "calling the driver",
             now,
-            questions.call(policy, recovery),
+            lines.call(policy, recovery),
             # NOTE: a name of its own for each claim, so that a driver that comes back after its
             # recovery was taken over, be it by the same engine, finds its lease gone.
             lease_owner=str(uuid.uuid4()),
@@ -201,7 +223,7 @@ class Attempts:
         is_over = incident.state != states.RECOVERING
         asks = claim.step.wait_for == policies.ACTIVE
         wants_to_see = claim.step.wait_for == policies.RUNNING and not runs
-        told = questions.answer(outcome, claim.step, claim.recovery, now)
+        told = lines.answer(outcome, claim.step, claim.recovery, now)
         if outcome.move == "wait" and (asks or wants_to_see):
             until = now + round(claim.step.wait * SECOND)
             look_at = self._next_look(until, now) if asks else None
@@ -245,7 +267,7 @@ class Attempts:
             move(tx, incident, "leave", f"dry run, as {claim.dry_run} says", now)
             return
         self._request(tx, incident, policy, index, 1, now, now)
-        note(tx, incident, now, "recovery", questions.next_step(policy, index), step=index + 1)
+        note(tx, incident, now, "recovery", lines.next_step(policy, index), step=index + 1)
 
     def _after_failure(
         self, tx: Transaction, incident: Incident, failed: Recovery, retry: bool, now: int
@@ -265,7 +287,7 @@ class Attempts:
             delay = step.backoff.delay(failed.attempt, random.random())
             not_before = now + round(delay * SECOND)
             self._request(tx, incident, policy, failed.step, failed.attempt + 1, not_before, now)
-            word = questions.next_attempt(step, failed.attempt + 1, delay)
+            word = lines.next_attempt(step, failed.attempt + 1, delay)
             note(tx, incident, now, "recovery", word, not_before=not_before)
             return
         index = next_step(policy, failed.step)
@@ -273,7 +295,7 @@ class Attempts:
             move(tx, incident, "give_up", f"every step failed, at last: {failed.message}", now)
             return
         self._request(tx, incident, policy, index, 1, now, now)
-        note(tx, incident, now, "recovery", questions.next_step(policy, index), step=index + 1)
+        note(tx, incident, now, "recovery", lines.next_step(policy, index), step=index + 1)
 
 
 def _step(policy: Policy | None, recovery: Recovery) -> PolicyStep | None:

@@ -12,11 +12,12 @@ from oslo_log import log
 
 from vmmonitor.db import incidents
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import gates, questions
+from vmmonitor.engine import gates, lines
 from vmmonitor.engine.attempts import Attempts, Claim, next_step
 from vmmonitor.engine.gates import Gate, Refusal
 from vmmonitor.engine.incidents import SECOND, move, note
 from vmmonitor.model import incident as verdicts
+from vmmonitor.model import states
 from vmmonitor.model.errors import Conflict
 from vmmonitor.model.incident import Incident, Verdict
 
@@ -112,12 +113,15 @@ class Decisions:
         again = now + round(self._conf.recovery.ask_again * SECOND)
         waited = now - incident.opened_at
         if waited >= self._conf.recovery.unknown_limit * SECOND:
+            silenced = gates.ask(self._gates, tx, incident, None, now)
             unknown = Refusal("hold", verdicts.BY_UNKNOWN, verdict.reason, again)
-            self._put_off(tx, incident, verdict, unknown, now)
+            self._put_off(tx, incident, verdict, silenced or unknown, now)
             return
         if incident.reason != verdict.reason:
             _tell(tx, incident, verdict, now)
-        incidents.reschedule(tx, incident, again, verdict.reason, now)
+        # Who was held for another reason is held for this one now: it waits for no turn.
+        changes = {"held_by": verdicts.BY_UNKNOWN} if incident.state == states.HELD else {}
+        incidents.reschedule(tx, incident, again, verdict.reason, now, **changes)
 
     def _put_off(
         self,
@@ -150,4 +154,4 @@ class Decisions:
 
 def _tell(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
     """Write down who was asked what, and what came of it."""
-    note(tx, incident, now, "question", questions.message(verdict), **questions.data(verdict))
+    note(tx, incident, now, "question", lines.message(verdict), **lines.data(verdict))

@@ -18,8 +18,8 @@ from vmmonitor.rules.policies import Policy
 
 #: The state to which a refusal's move leads.
 STATES = {"hold": states.HELD, "silence": states.SILENCED}
-#: Of these a person is to know, as nothing goes on by itself for long.
-ALERTING = frozenset({words.BY_UNKNOWN, words.BY_BUDGET, words.BY_STORM})
+#: Of these a person is to know, as nothing goes on by itself for long. (A storm tells of itself.)
+ALERTING = frozenset({words.BY_UNKNOWN, words.BY_BUDGET})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.db import events as stored
-from vmmonitor.db import incidents, recoveries
+from vmmonitor.db import incidents, recoveries, storms, timelines
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine import meaning, questions
+from vmmonitor.engine import lines, meaning
 from vmmonitor.model import event as events
-from vmmonitor.model import states
+from vmmonitor.model import states, storage
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import BY_OPERATOR, Incident, Step
 from vmmonitor.model.recovery import Recovery
@@ -72,6 +72,8 @@ class Sorting:
             for instance_uuid, incident in open_incidents.items()
         }
         self._steps: list[Step] = []
+        #: Whether a recovery was ended here, whose turn is free then.
+        self.ended = False
 
     def place(self, delivery: Delivery) -> str | None:
         """Return the id of the incident that the event belongs to; None if to none.
@@ -87,6 +89,8 @@ class Sorting:
             return self._open(delivery)
         case.count += 1
         case.stands_still |= meaning.stands_still(delivery)
+        if delivery.decision.action == events.RECOVER and not case.incident.shared_cause:
+            self._learn_shared_cause(case, event)
         if meaning.has_moved(case.incident, event):
             self._follow_to(case, event)
         if event.type in events.RUNNING_AGAIN:
@@ -131,6 +135,7 @@ class Sorting:
             opened_at=event.occurred_at,
             hold_until=self._now + round(hold * SECOND),
             updated_at=self._now,
+            shared_cause=storage.shared_cause(event),
         )
         self._cases[event.instance.uuid] = Case(
             incident=incident, is_new=True, held=True, stands_still=meaning.stands_still(delivery)
@@ -142,7 +147,7 @@ class Sorting:
             event_id=event.event_id,
             rule=delivery.decision.rule,
         )
-        self._note(incident, "hold", _hold_message(policy), **questions.chosen(policy, event))
+        self._note(incident, "hold", _hold_message(policy), **lines.chosen(policy, event))
         return incident.incident_id
 
     def _learn_cause(self, case: Case, delivery: Delivery) -> None:
@@ -173,8 +178,15 @@ class Sorting:
         message = f"{word} says {delivery.decision.action}"
         self._note(case.incident, "decision", message, event_id=event.event_id)
         if wanted:
-            told = questions.chosen(policy, event)
+            told = lines.chosen(policy, event)
             self._note(case.incident, "hold", _hold_message(policy), **told)
+
+    def _learn_shared_cause(self, case: Case, event: Event) -> None:
+        """Note which storage fails, if an event after the first one tells."""
+        if shared_cause := storage.shared_cause(event):
+            self._insert_first(case)
+            storms.learn_cause(self._tx, case.incident.incident_id, shared_cause)
+            case.incident = dataclasses.replace(case.incident, shared_cause=shared_cause)
 
     def _follow_to(self, case: Case, event: Event) -> None:
         """Let an incident go with its instance to the host to which that was migrated."""
@@ -206,7 +218,7 @@ class Sorting:
             return
         case.held = True
         message = f"{event.cause} followed: {_hold_message(policy)}"
-        self._note(case.incident, "hold", message, **questions.chosen(policy, event))
+        self._note(case.incident, "hold", message, **lines.chosen(policy, event))
 
     def _is_worth_another_look(self, incident: Incident, policy: Policy) -> bool:
         """Tell whether a failure is not just one more event of the one that was acted upon."""
@@ -271,6 +283,7 @@ class Sorting:
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
+        self.ended = True
         return True
 
     def _has_just_failed(self, recovery: Recovery) -> bool:
@@ -298,7 +311,7 @@ class Sorting:
             case.count, case.running_at = 0, KEEP
 
     def _write_notes(self) -> None:
-        incidents.add_steps(self._tx, self._steps)
+        timelines.add(self._tx, self._steps)
         self._steps = []
 
     def _note(self, incident: Incident, kind: str, message: str, **data: Any) -> None:
@@ -381,4 +394,4 @@ def note(
     :param now: microseconds since the epoch, engines' clock.
     """
     step = Step(incident_id=of.incident_id, at=now, kind=kind, message=message, data=data)
-    incidents.add_steps(tx, [step])
+    timelines.add(tx, [step])

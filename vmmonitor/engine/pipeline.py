@@ -60,17 +60,20 @@ class Ingest:
         policies: Policies,
         commit_events: int,
         held: Callable[[Sequence[Incident]], None],
+        ended: Callable[[], None] = lambda: None,
     ):
         """Keep the parts; start nothing.
 
         :param commit_events: number of events with which a transaction takes no further batch;
             a batch is never parted.
         :param held: called after a commit with the incidents whose hold it set.
+        :param ended: called after a commit that ended a recovery.
         """
         self.policies = policies
         self._database = database
         self._commit_events = commit_events
         self._held = held
+        self._ended = ended
         self._corrections = Corrections(database)
         self._queue: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
@@ -135,7 +138,7 @@ class Ingest:
         if not parcels:
             return
         try:
-            answers, held = self._commit(parcels)
+            answers, sorting = self._commit(parcels)
         except Retriable as error:
             for parcel in parcels:
                 parcel.receipts.set_exception(error)
@@ -144,8 +147,10 @@ class Ingest:
         else:
             for parcel, receipts in zip(parcels, answers, strict=True):
                 parcel.receipts.set_result(receipts)
-            if held:
+            if held := sorting.held():
                 self._held(held)
+            if sorting.ended:
+                self._ended()
 
     def _store_apart(self, parcels: Sequence[Parcel], error: Exception) -> None:
         """Find, by halves, what the database cannot take, and refuse no more than that."""
@@ -194,9 +199,7 @@ class Ingest:
             LOG.debug("Another event cannot be stored either: %s", error)
             return False
 
-    def _commit(
-        self, parcels: Sequence[Parcel]
-    ) -> tuple[list[list[wire.Receipt]], list[Incident]]:
+    def _commit(self, parcels: Sequence[Parcel]) -> tuple[list[list[wire.Receipt]], Sorting]:
         """Store parcels in one transaction; again, if another engine was faster."""
         known: set[str] = set()
         for _ in range(RACES):
@@ -212,7 +215,7 @@ class Ingest:
     # -- the transaction -----------------------------------------------------------------------
     def _absorb(
         self, tx: Transaction, parcels: Sequence[Parcel], known: set[str]
-    ) -> tuple[list[list[wire.Receipt]], list[Incident]]:
+    ) -> tuple[list[list[wire.Receipt]], Sorting]:
         open_incidents = incidents.open_for(tx, _instances(parcels))
         # Not before their rows are locked, so that their time lines are in order.
         now = self._database.now()
@@ -232,7 +235,7 @@ class Ingest:
             answers.append(receipts)
         sorting.write()
         events.insert(tx, stored)
-        return answers, sorting.held()
+        return answers, sorting
 
 
 STORED = wire.Receipt(word=wire.STORED)

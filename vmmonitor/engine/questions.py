@@ -1,109 +1,102 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What time lines say of questions and their answers, of plans and of calls. Pure.
+"""Asks the expectation, and waits for its answer only so long.
 
-The message of a line is for whoever reads the line alone; its data says the same in parts, of
-which ``incident explain`` makes its story.
+An expectation that hangs (a nova that takes a question and never answers) must not keep the
+workers, who have recoveries to go on with. Each question has a thread of its own, "expectation",
+which is left behind when the time is over. There are no more of them than two for each worker:
+when so many hang, further questions are not asked.
 """
 
-import dataclasses
-from typing import Any
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from oslo_config import cfg
 
 from vmmonitor.expectation import Expectation
+from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import Verdict
-from vmmonitor.model.recovery import Outcome, Recovery
-from vmmonitor.rules import plan
-from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy, PolicyStep
+from vmmonitor.model.incident import UNKNOWN, Incident, Verdict
+from vmmonitor.model.recovery import Recovery
 
-#: Microseconds from which on a line says how long an answer took.
-TOLD = 1000
+LOG = logging.getLogger(__name__)
 
+#: Questions under way for each worker, at most: as many that hang as it has others.
+EACH = 2
 
-# -- the expectation ---------------------------------------------------------------------------
-def answered(verdict: Verdict, expectation: Expectation, took: int) -> Verdict:
-    """Return a verdict that says who was asked, and how long the answer took.
-
-    :param took: microseconds.
-    """
-    return dataclasses.replace(
-        verdict,
-        asked=verdict.asked or expectation.ASKED,
-        question=verdict.question or expectation.QUESTION,
-        took=took,
-    )
+Answer = TypeVar("Answer")
 
 
-def message(verdict: Verdict) -> str:
-    """Return a question and its answer as one line."""
-    if not verdict.asked:
-        return f"{verdict.word}: {verdict.reason}"
-    took = f" ({verdict.took / 1000:,.0f} ms)" if verdict.took >= TOLD else ""
-    asked = f"asked {verdict.asked} {verdict.question}"
-    return f"{asked}: {verdict.reason} -> {verdict.word}{took}"
+class Questions:
+    """What the workers ask of an expectation."""
+
+    def __init__(self, conf: cfg.ConfigOpts, expectation: Expectation):
+        """Keep the parts; ask nothing yet."""
+        self._timeout = conf.recovery.answer_timeout
+        self._most = EACH * conf.recovery.workers
+        self._expectation = expectation
+        self._room = threading.Semaphore(self._most)
+
+    def verdict(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+        """Return the expectation's verdict; UNKNOWN if there is none in time, or an error.
+
+        :param events: the incident's events, oldest first.
+        """
+        try:
+            return self._ask(lambda: self._expectation.judge(incident, events))
+        except Retriable as error:
+            LOG.warning("No verdict on incident %s: %s", incident.incident_id, error)
+            return Verdict(word=UNKNOWN, reason=str(error))
+        except Exception as error:
+            LOG.exception("The expectation failed on incident %s", incident.incident_id)
+            return Verdict(word=UNKNOWN, reason=f"{type(error).__name__}: {error}")
+
+    def is_active(self, recovery: Recovery) -> bool:
+        """Tell whether the expectation says that a recovery's instance runs again; what it cannot
+        tell counts as not yet."""
+        try:
+            return self._ask(lambda: self._expectation.is_active(recovery))
+        except Retriable as error:
+            LOG.warning("Recovery %s waits on: %s", recovery.recovery_id, error)
+        except Exception:
+            LOG.exception("The expectation failed on recovery %s", recovery.recovery_id)
+        return False
+
+    def _ask(self, ask: Callable[[], Answer]) -> Answer:
+        """Return the answer.
+
+        :raises vmmonitor.model.errors.Retriable: there is none in time.
+        """
+        if not self._room.acquire(blocking=False):
+            raise Retriable(f"the expectation has not answered {self._most} earlier questions")
+        question = _Question(ask, self._room.release)
+        question.start()
+        return question.answer(self._timeout)
 
 
-def data(verdict: Verdict) -> dict[str, Any]:
-    """Return the parts of ``message``."""
-    return {
-        "asked": verdict.asked,
-        "question": verdict.question,
-        "answer": verdict.reason,
-        "verdict": verdict.word,
-        "ms": verdict.took / 1000,
-    }
+class _Question(threading.Thread, Generic[Answer]):
+    """One question, in its own thread."""
 
+    def __init__(self, ask: Callable[[], Answer], over: Callable[[], None]):
+        super().__init__(name="expectation", daemon=True)
+        self._ask = ask
+        self._over = over
+        self._answers: list[Answer] = []
+        self._error: Exception | None = None
 
-# -- the policy --------------------------------------------------------------------------------
-def chosen(policy: Policy | None, event: Event) -> dict[str, Any]:
-    """Return what a policy would do about the event that chose it, as it was in force then."""
-    name = policy.name if policy else ""
-    return {"event_id": event.event_id, "policy": name, **plan.of(policy)}
+    def run(self) -> None:
+        try:
+            self._answers.append(self._ask())
+        except Exception as error:
+            self._error = error
+        finally:
+            self._over()
 
-
-def next_attempt(step: PolicyStep, attempt: int, delay: float) -> str:
-    """Return the line that says that the same is tried again.
-
-    :param delay: seconds.
-    """
-    if step.attempts == WITHOUT_LIMIT:
-        return f"attempt {attempt}, of any number, in {delay:.1f} s"
-    return f"attempt {attempt} of {step.attempts} in {delay:.1f} s"
-
-
-def next_step(policy: Policy, index: int) -> str:
-    """Return the line that says that another step is tried.
-
-    :param index: of the step, from 0.
-    """
-    return f"next step, {index + 1} of {len(policy.steps)}: {policy.steps[index].driver}"
-
-
-# -- the driver --------------------------------------------------------------------------------
-def call(policy: Policy, recovery: Recovery) -> dict[str, Any]:
-    """Return what a driver is asked, as data of the line that says that it is called."""
-    step = policy.steps[recovery.step]
-    return {
-        "asked": recovery.driver,
-        "question": "to bring it back",
-        "attempt": recovery.attempt,
-        "attempts": step.attempts,
-        "step": recovery.step + 1,
-        "steps": len(policy.steps),
-        "timeout": step.timeout,
-    }
-
-
-def answer(outcome: Outcome, step: PolicyStep, recovery: Recovery, now: int) -> dict[str, Any]:
-    """Return what a driver answered, as data of the line that says what came of it.
-
-    :param now: microseconds since the epoch, engines' clock.
-    """
-    told: dict[str, Any] = {
-        "asked": recovery.driver,
-        "answer": outcome.message,
-        "outcome": outcome.move,
-        "wait": step.wait,
-    }
-    if recovery.called_at is not None:
-        told["ms"] = (now - recovery.called_at) / 1000
-    return told
+    def answer(self, timeout: float) -> Answer:
+        self.join(timeout)
+        if self._error:
+            raise self._error
+        if not self._answers:
+            raise Retriable(f"the expectation did not answer within {timeout:g} s")
+        return self._answers[0]

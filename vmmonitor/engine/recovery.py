@@ -9,16 +9,17 @@ at everything; the guarded UPDATEs in the database decide who acts.
 """
 
 import functools
+import operator
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import events, incidents, recoveries
-from vmmonitor.db.session import Database
-from vmmonitor.engine import mismatch, questions
+from vmmonitor.db import events, incidents, limits, recoveries
+from vmmonitor.db.session import Database, Transaction
+from vmmonitor.engine import lines, mismatch
 from vmmonitor.engine.actions import Actions
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.clocks import Leaps
@@ -26,13 +27,14 @@ from vmmonitor.engine.decisions import Decisions, Outdated
 from vmmonitor.engine.drivers import Drivers
 from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.incidents import SECOND
-from vmmonitor.engine.workers import AHEAD, Workers
+from vmmonitor.engine.limits import Turns
+from vmmonitor.engine.questions import Questions
+from vmmonitor.engine.workers import AHEAD, Rank, Workers
 from vmmonitor.expectation import Expectation, operations
-from vmmonitor.model import incident as verdicts
 from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import Incident, Verdict
+from vmmonitor.model.incident import BY_TURN, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery, Request
 from vmmonitor.rules.policies import Policies
 
@@ -54,13 +56,19 @@ class Recoveries:
         drivers: Drivers,
         gates: Sequence[Gate] = (),
     ):
-        """Keep the parts; start nothing."""
-        self._attempts = Attempts(conf, policies, database.now)
+        """Keep the parts; start nothing.
+
+        :param gates: asked in this order, and after them whether it is an incident's turn.
+        """
+        self._turns = Turns(conf)
+        last = [self._turns.gate]
+        self._attempts = Attempts(conf, policies, database.now, last)
         self._actions = Actions(database, self._attempts)
-        self._decisions = Decisions(conf, self._attempts, gates, database.now)
+        self._decisions = Decisions(conf, self._attempts, [*gates, *last], database.now)
         self._conf = conf
         self._database = database
         self._expectation = expectation
+        self._questions = Questions(conf, expectation)
         self._drivers = drivers
         self._leaps = Leaps()
         #: Monotonic time until which nobody's lease counts as having run out.
@@ -92,9 +100,13 @@ class Recoveries:
         now = self._database.now()
         for incident in held:
             if incident.hold_until <= now:
-                self._take_up(incident)
+                self._take_up(incident, _rank(incident, {}))
             else:
                 self._wake.set()
+
+    def look(self) -> None:
+        """Look soon for what is due: a turn may be free."""
+        self._wake.set()
 
     def stop(self, timeout: float) -> None:
         """Start nothing more and wait for what runs; what does not end is taken over elsewhere.
@@ -127,20 +139,39 @@ class Recoveries:
             self._wake.wait(pause)
 
     def _look(self) -> float:
-        """Hand out what is due, the longest due first; returns the seconds to the next look."""
+        """Hand out what is due, the most important, then the longest due first.
+
+        :returns: the seconds to the next look.
+        """
         self._actions.round()
         now = self._database.now()
+        self._call_up(now)
         limit = self._conf.recovery.workers * AHEAD + len(self._workers)
         with self._database.reader() as tx:
             work: list[Incident | Recovery] = [
                 *incidents.due(tx, now, limit),
-                *self._without_owner(recoveries.due(tx, now, limit), now),
+                *self._without_owner(self._recoveries_due(tx, now, limit), now),
             ]
             moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
-        for subject in sorted(work, key=_due_since):
-            self._take_up(subject)
+            under_way = [one.incident_id for one in work if isinstance(one, Recovery)]
+            priorities = limits.priorities(tx, under_way) if under_way else {}
+        ranked = [(_rank(subject, priorities), subject) for subject in work]
+        for rank, subject in sorted(ranked, key=operator.itemgetter(0)):
+            self._take_up(subject, rank)
         next_due = [(moment - now) / SECOND for moment in moments if moment]
         return min([self._conf.recovery.poll_interval, *next_due])
+
+    def _call_up(self, now: int) -> None:
+        """Have those looked at whose turn has come."""
+        with self._database.reader() as tx:
+            turns = self._turns.next(tx, now)
+        for incident_id in turns:
+            self._database.run(limits.call_up, incident_id, now)
+
+    def _recoveries_due(self, tx: Transaction, now: int, limit: int) -> list[Recovery]:
+        """Return the recoveries that are due; mostly none is, which costs one question."""
+        first = recoveries.next_due(tx, 0)
+        return recoveries.due(tx, now, limit) if first is not None and first <= now else []
 
     def _without_owner(self, due: Sequence[Recovery], now: int) -> Sequence[Recovery]:
         """Leave out what another engine runs, for the time of a lease after the clock was put
@@ -152,13 +183,13 @@ class Recoveries:
             return due
         return [recovery for recovery in due if recovery.state != states.RUNNING]
 
-    def _take_up(self, subject: Incident | Recovery) -> None:
+    def _take_up(self, subject: Incident | Recovery, rank: Rank) -> None:
         work = (
             functools.partial(self._examine, subject)
             if isinstance(subject, Incident)
             else functools.partial(self._go_on, subject)
         )
-        self._workers.take(subject.incident_id, work)
+        self._workers.take(subject.incident_id, work, rank)
 
     # -- a hold is over ------------------------------------------------------------------------
     def _examine(self, incident: Incident) -> bool:
@@ -168,7 +199,8 @@ class Recoveries:
         """
         while True:
             told, planned = self._told(incident)
-            verdict = self._judge(incident, [*planned, *told])
+            known = [*planned, *told]
+            verdict = self._judge(incident, known)
             try:
                 claim = self._database.run(self._decisions.decide, incident, verdict)
                 break
@@ -190,31 +222,20 @@ class Recoveries:
         if verdict := mismatch.verdict(incident, told):
             return verdict
         asked_at = time.monotonic_ns()
-        try:
-            verdict = self._expectation.judge(incident, told)
-        except Exception as error:
-            LOG.exception("The expectation failed on incident %s", incident.incident_id)
-            verdict = Verdict(word=verdicts.UNKNOWN, reason=f"{type(error).__name__}: {error}")
+        verdict = self._questions.verdict(incident, told)
         took = (time.monotonic_ns() - asked_at) // 1000
-        return questions.answered(verdict, self._expectation, took)
+        return lines.answered(verdict, self._expectation, took)
 
     # -- a recovery is due ---------------------------------------------------------------------
     def _go_on(self, recovery: Recovery) -> bool:
         # First, so that nothing can go wrong between the claim and the call.
         with self._database.reader() as tx:
             told = [one.event for one in events.of_incident(tx, recovery.incident_id)]
-        seen = recovery.look_at is not None and self._is_active(recovery)
+        seen = recovery.look_at is not None and self._questions.is_active(recovery)
         claim = self._database.run(self._attempts.take_up, recovery, seen)
         if claim:
             self._call(claim, told)
         return True
-
-    def _is_active(self, recovery: Recovery) -> bool:
-        try:
-            return self._expectation.is_active(recovery)
-        except Exception:
-            LOG.exception("The expectation failed on recovery %s", recovery.recovery_id)
-            return False
 
     # -- calling -------------------------------------------------------------------------------
     def _call(self, claim: Claim, told: Sequence[Event]) -> None:
@@ -298,12 +319,18 @@ class Recoveries:
         self._workers.let_go(claim.incident.incident_id)
 
 
-def _due_since(subject: Incident | Recovery) -> int:
+def _rank(subject: Incident | Recovery, priorities: Mapping[str, int]) -> Rank:
+    """Return who comes first: the most important, then who is due longest.
+
+    :param priorities: of the incidents of recoveries, by id.
+    """
     if isinstance(subject, Incident):
-        return subject.hold_until
+        # Whose turn has come is not kept from it by those that came after.
+        waits = subject.held_by == BY_TURN
+        return -subject.priority, subject.opened_at if waits else subject.hold_until
     moments = {
         states.REQUESTED: subject.not_before,
         states.RUNNING: subject.lease_until,
         states.WAITING: subject.look_at or subject.wait_until,
     }
-    return moments[subject.state]
+    return -priorities.get(subject.incident_id, 0), moments[subject.state]

@@ -9,7 +9,7 @@ from oslo_log import log
 
 from vmmonitor import plugins
 from vmmonitor.db.session import Database
-from vmmonitor.engine import drivers
+from vmmonitor.engine import drivers, limits
 from vmmonitor.engine.endpoint import Endpoint
 from vmmonitor.engine.housekeeping import Housekeeping
 from vmmonitor.engine.observe import Observer
@@ -18,6 +18,8 @@ from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.reconcile import Reconciliation
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.engine.silences import Silences
+from vmmonitor.engine.storm_watch import StormWatch
+from vmmonitor.engine.storms import Fuse, Storms
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import notifier
@@ -85,18 +87,27 @@ class EngineService(service.Service):
         :raises vmmonitor.model.errors.VmmonitorError: policies or filters are broken, or name
             what is not installed.
         """
+        self._build()
+        self._start()
+
+    def _build(self) -> None:
         conf = self._conf
         transport = self._new_transport()
         self._database = Database(conf)
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
         expectation = drivers.expectation(conf)
-        gates = [Silences().gate]
+        fuse = Fuse(conf)
+        # What a failure must pass on its way to a recovery, in the order in which it is asked. The
+        # last gate, the turns, is the recoveries' own.
+        gates = [Silences().gate, Storms(conf, fuse).gate, limits.Restarts(conf).gate]
         self.recoveries = Recoveries(
-            conf, self._database, policies, expectation, self._drivers, gates
+            *(conf, self._database, policies, expectation, self._drivers), gates
         )
+        storm_watch = StormWatch(conf, self._database, fuse, expectation)
         self._ingest = Ingest(
-            self._database, policies, conf.engine.commit_events, self.recoveries.held
+            *(self._database, policies, conf.engine.commit_events),
+            *(self.recoveries.held, self.recoveries.look),
         )
         self._observer = Observer(
             filters.load(self._filter_file()),
@@ -104,31 +115,31 @@ class EngineService(service.Service):
             conf.engine.store_timeout,
             self._database.now,
         )
-        self._reconciliation = Reconciliation(
-            conf, self._database, expectation, self._observer.store
-        )
+        reconciliation = Reconciliation(conf, self._database, expectation, self._observer.store)
         self._sources = {
             name: source_class(conf, self._observer.observe)
             for name, source_class in _source_classes(conf).items()
         }
-        self._housekeeping = Housekeeping(conf, self._database)
-        self._outbox = Outbox(conf, self._database)
+        housekeeping = Housekeeping(conf, self._database)
+        outbox = Outbox(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
-        self._server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
-        self._outbox.start()
-        self.recoveries.start()
-        self._ingest.start()
-        self._housekeeping.start()
-        self._observer.start()
-        self._reconciliation.start()
-        self._server.start()
+        server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
+        # What takes before what gives.
+        self._parts = (
+            *(outbox, self.recoveries, self._ingest, housekeeping, storm_watch),
+            *(self._observer, reconciliation, server),
+        )
+
+    def _start(self) -> None:
+        for part in self._parts:
+            part.start()
         for name, source in self._sources.items():
             try:
                 source.start()
             except Exception:
                 # Somebody's source must not keep everybody's events away.
                 LOG.exception("Source %s does not start", name)
-        LOG.info("An engine works on host %s", conf.host)
+        LOG.info("An engine works on host %s", self._conf.host)
 
     def stop(self, graceful: bool = False) -> None:
         """Stop what gives before what takes."""
@@ -137,13 +148,8 @@ class EngineService(service.Service):
                 source.stop()
             except Exception:
                 LOG.exception("Source %s does not stop", name)
-        self._reconciliation.stop(STOP_TIMEOUT)
-        self._observer.stop(STOP_TIMEOUT)
-        self._server.stop(STOP_TIMEOUT)
-        self._ingest.stop(STOP_TIMEOUT)
-        self._housekeeping.stop(STOP_TIMEOUT)
-        self.recoveries.stop(STOP_TIMEOUT)
-        self._outbox.stop(STOP_TIMEOUT)
+        for part in reversed(self._parts):
+            part.stop(STOP_TIMEOUT)
         self._database.dispose()
         super().stop(graceful)
 

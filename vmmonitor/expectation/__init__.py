@@ -7,7 +7,7 @@ expectation`` names the one in force.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from oslo_config import cfg
@@ -55,6 +55,18 @@ class Expectation(abc.ABC):
         that such a policy does not work with it; this is the default.
         """
         return False
+
+    def aggregates(self) -> Mapping[str, Collection[str]]:
+        """Return the hosts of each host aggregate, by its name; what fails in one of them is
+        counted together.
+
+        Called now and then, outside any database transaction, always from the same thread; may
+        take seconds. An expectation that knows of none returns none; this is the default.
+
+        :raises vmmonitor.model.errors.VmmonitorError: it cannot be told now; what was told before
+            goes on.
+        """
+        return {}
 
     def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
         """Say what instances should be doing, for all of them in one go.

@@ -2,7 +2,7 @@
 """What nova says that instances should be doing, and where."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -209,6 +209,18 @@ class NovaExpectation(Expectation):
         return bool(steps) and all(one.get("result") == "Success" for one in steps)
 
     # -- all -----------------------------------------------------------------------------------
+    def aggregates(self) -> Mapping[str, Collection[str]]:
+        """Return nova's host aggregates.
+
+        :raises vmmonitor.model.errors.Retriable: nova does not answer.
+        """
+        found = {str(one.get("name")): one.get("hosts") for one in self._nova.aggregates()}
+        return {
+            name: frozenset(map(str, hosts))
+            for name, hosts in found.items()
+            if isinstance(hosts, list)
+        }
+
     def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
         """Ask nova for all instances, or for those that changed.
 

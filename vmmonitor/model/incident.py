@@ -46,7 +46,8 @@ class Incident:
         this incident; None if it was not.
     :param closed_at: when it was resolved, failed or ignored; None while it is open.
     :param priority: whose turn comes first where not all can be recovered at once: the greater.
-    :param held_by: while held or silenced, one of the words above; else empty.
+    :param held_by: while held or silenced, one of the words above; BY_TURN also while recovering,
+        if the next attempt waits for its turn; else empty.
     :param part_of: id of the incident of kind STORM that it belongs to; empty if to none.
     :param shared_cause: what it may have in common with others (a storage back end); empty if
         nothing is known.

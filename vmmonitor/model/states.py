@@ -44,7 +44,6 @@ INCIDENT: Mapping[str, Mapping[str, str]] = {
         "release": PENDING,  # a further failure came in, on which a policy acts
         "run": RESOLVED,
         "plan": IGNORED,
-        "silence": SILENCED,
         "hold": HELD,  # by an operator
     },
     HELD: {

@@ -115,10 +115,15 @@ _STEP = {
     # Each driver knows its own.
     "options": {"type": "object", "maxProperties": 100},
 }
+_LIMITS = {
+    "restarts": {"type": "integer", "minimum": -1, "maximum": 1000000},
+    "window": _number(1, 31 * 86400),
+}
 _POLICY = {
     **_ROW,
     "hold": _number(0, 86400),
     "dry_run": {"type": "boolean"},
+    "limits": _object(_LIMITS),
     "steps": {"type": "array", "maxItems": 100, "items": _object(_STEP, "driver")},
 }
 _VERSION = {"const": VERSION}

@@ -8,7 +8,7 @@ from vmmonitor.api import query, timeline, times
 from vmmonitor.api.handlers import event, recovery
 from vmmonitor.api.request import Request
 from vmmonitor.api.schemas import incident as schema
-from vmmonitor.db import events, incidents, recoveries
+from vmmonitor.db import events, incidents, recoveries, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.model import states
 from vmmonitor.model.incident import Incident
@@ -27,7 +27,7 @@ def show(request: Request) -> dict[str, Any]:
     with request.database.reader() as tx:
         incident = incidents.get(tx, incident_id)
         stored = events.of_incident(tx, incident_id)
-        steps = incidents.steps(tx, incident_id)
+        steps = timelines.of(tx, incident_id)
         tried = recoveries.of_incident(tx, incident_id)
     return {
         "incident": view(incident)
@@ -57,6 +57,11 @@ def view(incident: Incident) -> dict[str, Any]:
         "running_at": times.iso(incident.running_at),
         "updated_at": times.iso(incident.updated_at),
         "closed_at": times.iso(incident.closed_at),
+        "priority": incident.priority,
+        "held_by": incident.held_by,
+        "part_of": incident.part_of,
+        "shared_cause": incident.shared_cause,
+        "override": incident.override,
     }
 
 

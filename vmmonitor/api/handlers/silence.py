@@ -13,7 +13,7 @@ import webob
 from vmmonitor.api import body, query, times
 from vmmonitor.api.request import Request
 from vmmonitor.api.schemas import silence as schema
-from vmmonitor.db import incidents, silences
+from vmmonitor.db import incidents, silences, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Transaction
 from vmmonitor.model import states
@@ -24,8 +24,8 @@ from vmmonitor.rules import silences as rules
 from vmmonitor.rules.matchers import Match
 
 SECOND = 1_000_000
-#: Silences that may be there at once: each is held against each failure.
-MOST = 1000
+#: Silences that may be there at once: each is held against each failure, which takes 15 us.
+MOST = 200
 #: Open incidents that are held against a silence at most, to count those that it means.
 COUNTED = 10_000
 
@@ -150,5 +150,5 @@ def _expire(tx: Transaction, silence_id: str, now: int, by: str) -> Silence:
     muted = _meant(tx, silence, {"state": states.SILENCED, "held_by": BY_SILENCE})
     message = f"the silence of {silence.author} ({silence.comment}) was ended by {by}"
     line = functools.partial(Step, at=now, kind="hold", message=message)
-    incidents.add_steps(tx, [line(incident_id=one.incident_id) for one in muted])
+    timelines.add(tx, [line(incident_id=one.incident_id) for one in muted])
     return silence

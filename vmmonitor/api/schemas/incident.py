@@ -4,6 +4,18 @@
 from vmmonitor.api.schemas import listing
 from vmmonitor.model import incident, states
 
+#: Why an incident may be held or silenced.
+HELD_BY = (
+    incident.BY_UNKNOWN,
+    incident.BY_SILENCE,
+    incident.BY_MAINTENANCE,
+    incident.BY_STORM,
+    incident.BY_BUDGET,
+    incident.BY_FLAPPING,
+    incident.BY_TURN,
+    incident.BY_OPERATOR,
+)
+
 INDEX = listing.of(
     filters={
         "state": listing.one_of(tuple(states.INCIDENT)),
@@ -14,6 +26,8 @@ INDEX = listing.of(
         "severity": listing.SEVERITY,
         "project_id": listing.TEXT,
         "policy": listing.TEXT,
+        "held_by": listing.one_of(HELD_BY),
+        "part_of": listing.UUID,
     },
     sort_keys=("opened_at", "updated_at", "host"),
 )

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from vmmonitor.tests.bench import accuracy, agent, figures, latency, throughput
+from vmmonitor.tests.bench import accuracy, agent, figures, latency, storm, throughput
 
 #: Needs the lab of OpenStack services, and root: only when it is asked for.
 ON_THE_LAB = "recovery"
@@ -26,6 +26,7 @@ def main() -> None:
         "throughput": throughput.measure,
         "agent": agent.measure,
         "accuracy": accuracy.measure,
+        "storm": storm.measure,
         ON_THE_LAB: lambda: _recovery(args.kills or RECOVERY_KILLS),
     }
     parts = [name for name in measures if name != ON_THE_LAB]

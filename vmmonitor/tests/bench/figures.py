@@ -28,6 +28,7 @@ KEYS = {
     ),
     "agent": ("rss_mib", "idle_cpu_percent", "all_sources"),
     "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
+    "storm": ("incidents", "storms", "held", "passed", "all_held_s", "api_ms"),
     "recovery": (
         "kills",
         "kill_to_action_ms",

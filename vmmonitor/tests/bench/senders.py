@@ -41,8 +41,11 @@ ORDINARY: Sequence[tuple[str, str, dict[str, Any]]] = (
 )
 
 
-def deliveries(host: str, count: int) -> list[dict[str, Any]]:
-    """Return the forms of so many events of one host, as its spool holds them."""
+def deliveries(host: str, count: int, failures: int) -> list[dict[str, Any]]:
+    """Return the forms of so many events of one host, as its spool holds them.
+
+    :param failures: one event in so many asks for a recovery, each of another instance.
+    """
     instances = [_instance(number) for number in range(100)]
     forms = []
     for number in range(count):
@@ -51,7 +54,7 @@ def deliveries(host: str, count: int) -> list[dict[str, Any]]:
             ORDINARY[number % len(ORDINARY)],
         )
         decision = Decision(action=RECORD, severity=INFO, rule="lifecycle of instances")
-        if number % FAILURES == 0:
+        if number % failures == 0:
             instance, kind, detail = _instance(number), "lifecycle.stopped", "failed"
             decision = Decision(action=RECOVER, severity=CRITICAL, rule="qemu ended by itself")
         event = Event(
@@ -82,17 +85,20 @@ def _instance(number: int) -> Instance:
     )
 
 
-def send(url: str, prefix: str, agents: int, events: int, batch: int) -> None:
+def send(
+    url: str, prefix: str, agents: int, events: int, batch: int, failures: int = FAILURES
+) -> None:
     """Make the batches, wait for the word, send them.
 
     :param prefix: of the hosts' names.
     :param agents: how many send at once.
     :param events: how many each of them sends.
     :param batch: how many go in one call.
+    :param failures: as for ``deliveries``.
     """
     engine = EngineAPI(transports.new(configuration.new([], files=[]), url))
     batches = {
-        host: [list(part) for part in _parts(deliveries(host, events), batch)]
+        host: [list(part) for part in _parts(deliveries(host, events, failures), batch)]
         for host in (f"{prefix}-{number}" for number in range(agents))
     }
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The masakari driver, and a masakari that answers over real HTTP as masakari 22 was heard to."""
+"""The masakari driver: what it tells, what it makes of the answers, and what it tells once."""
 
 import dataclasses
-import datetime
 import itertools
 import ssl
 import time
@@ -17,100 +16,7 @@ from vmmonitor import conf as configuration
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.recovery.masakari import MasakariDriver
 from vmmonitor.tests.fixtures import nouns
-from vmmonitor.tests.fixtures.rest_service import Asked, RestService
-
-SECOND = 1_000_000
-#: What its duplicate_notification_detection_interval is, unless somebody changes it.
-DUPLICATE = 180
-
-
-def written(at: int) -> str:
-    moment = datetime.datetime.fromtimestamp(at // SECOND, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.000000")
-
-
-class Masakari(RestService):
-    """Keeps its rules about repeats, hosts and maintenance; ``course`` is what becomes of each
-    notification, one status a look, the last one for ever."""
-
-    def __init__(self, **how: Any):
-        super().__init__(**how)
-        self.course = ["new", "running", "finished"]
-        self.on_maintenance = False
-        self.rows: list[dict[str, Any]] = []
-        self.courses: dict[str, Any] = {}
-
-    def reply(self, asked: Asked) -> tuple[int, Any]:
-        if asked.path == "/segments":
-            return 200, {"segments": [{"name": "lab", "enabled": True}]}
-        if asked.method == "POST":
-            return self.post(asked.body["notification"])
-        if asked.path == "/notifications":
-            return 200, {"notifications": self.page(asked.query)}
-        return self.show(asked)
-
-    def post(self, told: dict[str, Any]) -> tuple[int, Any]:
-        if told["hostname"] != nouns.HOST:
-            message = f"Host with name {told['hostname']} could not be found."
-            return 400, {"badRequest": {"code": 400, "message": message}}
-        about = f"Notification received from host {nouns.HOST} of type"
-        if self.on_maintenance:
-            message = f"{about} 'VM' is ignored as the host is already under maintenance."
-            return 409, {"conflictingRequest": {"code": 409, "message": message}}
-        at = datetime.datetime.fromisoformat(told["generated_time"])
-        if self.is_repeat(told["payload"], at):
-            message = f"{about} VM is duplicate."
-            return 409, {"conflictingRequest": {"code": 409, "message": message}}
-        row = self.add(told["payload"], int(at.timestamp()) * SECOND)
-        return 202, {"notification": row}
-
-    def is_repeat(self, payload: dict[str, str], at: datetime.datetime) -> bool:
-        since = written(int((at.timestamp() - DUPLICATE) * SECOND))
-        return any(
-            row["payload"] == payload and row["generated_time"] >= since for row in self.rows
-        )
-
-    def add(self, payload: dict[str, str], at: int, course: Any = None) -> dict[str, Any]:
-        course = list(course or self.course)
-        row = {
-            "id": len(self.rows) + 1,
-            "notification_uuid": str(uuid.uuid4()),
-            "generated_time": written(at),
-            "source_host_uuid": "d9adab32-bb0a-4fd8-b095-5c747264cfc1",
-            "type": "VM",
-            "payload": payload,
-            "status": course[0],
-            "failover_segment_uuid": "5829311f-ee60-4b60-9325-ea0d49ee136b",
-            "message": None,
-            "created_at": written(at),
-            "updated_at": None,
-            "deleted_at": None,
-            "deleted": False,
-        }
-        self.rows.append(row)
-        rest = itertools.chain(course[1:], itertools.repeat(course[-1]))
-        self.courses[row["notification_uuid"]] = rest
-        return dict(row)
-
-    def page(self, query: Any) -> list[dict[str, Any]]:
-        since = query.get("generated-since", "").replace("Z", ".000000")
-        rows = [row for row in reversed(self.rows) if row["generated_time"] >= since]
-        if "marker" in query:
-            rows = [row for row in rows if row["id"] < int(query["marker"])]
-        return rows[: int(query["limit"])]
-
-    def show(self, asked: Asked) -> tuple[int, Any]:
-        wanted = asked.path.rpartition("/")[2]
-        for row in self.rows:
-            if row["notification_uuid"] == wanted:
-                row["status"] = next(self.courses[wanted])
-                return 200, {"notification": row}
-        message = f"No notification with id {wanted}."
-        return 404, {"itemNotFound": {"code": 404, "message": message}}
-
-
-def payload(event: str = "LIFECYCLE", detail: str = "STOPPED_FAILED") -> dict[str, str]:
-    return {"event": event, "instance_uuid": nouns.UUID, "vir_domain_event": detail}
+from vmmonitor.tests.fixtures.masakari import SECOND, Masakari, payload
 
 
 def request(seconds: float = 0, attempt: int = 1, timeout: float = 5.0, **changes: Any) -> Request:

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mistral driver, and a mistral that answers over real HTTP as mistral 23 was heard to."""
+"""The mistral driver: what it starts, what it makes of the answers, and what it starts once."""
 
 import dataclasses
 import itertools
-import json
 import ssl
 import threading
 import time
-import urllib.parse
 import uuid
 from typing import Any
 
@@ -20,7 +18,7 @@ from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.recovery.mistral import EVENTS, MistralDriver
 from vmmonitor.tests.fixtures import nouns
-from vmmonitor.tests.fixtures.rest_service import Asked, RestService
+from vmmonitor.tests.fixtures.mistral import Mistral, fault, id_of
 
 RECOVERY_ID = nouns.request().recovery.recovery_id
 OTHER_ID = "b6d9f0f7-1f3c-4c3a-9d92-6f6a0a9f7e11"
@@ -28,98 +26,6 @@ WRONG = (
     "Failure caused by error in tasks: reboot\n\n  reboot [task_ex_id=d5db9419] -> The action "
     "raised an exception [action=nova.servers_reboot, msg='Conflict']\n"
 )
-
-
-class Mistral(RestService):
-    """Runs each workflow that it has; ``course`` is what becomes of an execution, one state a
-    look, the last one for ever. What is JSON within JSON in its answers is so here."""
-
-    def __init__(self, **how: Any):
-        super().__init__(**how)
-        self.course = ["RUNNING", "RUNNING", "SUCCESS"]
-        self.state_info: str | None = None
-        self.inputs: dict[str, list[Any]] = {
-            "recover": ["vmmonitor", "instance_uuid", {"host": ""}, {"mail": "ops"}]
-        }
-        self.executions: dict[str, dict[str, Any]] = {}
-        self.courses: dict[str, Any] = {}
-
-    def reply(self, asked: Asked) -> tuple[int, Any]:
-        what, _, which = asked.path.strip("/").partition("/")
-        if what == "workflows":
-            name = urllib.parse.unquote(which)
-            return self.workflow(name) if name else (200, {"workflows": []})
-        if asked.method == "POST":
-            return self.start(asked.body)
-        if not which:
-            return 200, {"executions": self.page(asked.query)}
-        if which not in self.executions:
-            return fault(404, f"WorkflowExecution not found [id={which}]")
-        execution = self.executions[which]
-        execution["state"] = next(self.courses[which])
-        execution["state_info"] = self.state_info
-        return 200, pick(execution, asked.query)
-
-    def workflow(self, name: str) -> tuple[int, Any]:
-        if name not in self.inputs:
-            return fault(404, f"Workflow not found [workflow_identifier={name}, namespace=]")
-        interface = {"input": self.inputs[name], "output": []}
-        return 200, {"id": id_of(name), "name": name, "interface": json.dumps(interface)}
-
-    def start(self, wanted: dict[str, Any]) -> tuple[int, Any]:
-        if wanted["id"] in self.executions:
-            return 201, self.executions[wanted["id"]]
-        (name,) = (name for name in self.inputs if id_of(name) == wanted["workflow_id"])
-        required = {one for one in self.inputs[name] if isinstance(one, str)}
-        known = required | {
-            key for one in self.inputs[name] if isinstance(one, dict) for key in one
-        }
-        given = set(wanted["input"])
-        if required - given or given - known:
-            missing, unexpected = sorted(required - given), sorted(given - known)
-            return fault(
-                400, f"Invalid input [name={name}, missing={missing}, unexpected={unexpected}]"
-            )
-        return 201, self.add(wanted)
-
-    def add(self, wanted: dict[str, Any], course: Any = None) -> dict[str, Any]:
-        course = list(course or self.course)
-        execution = {
-            "id": wanted["id"],
-            "workflow_id": wanted["workflow_id"],
-            "workflow_name": "recover",
-            "workflow_namespace": "",
-            "description": wanted["description"],
-            "params": '{"namespace": "", "env": {}}',
-            "state": course[0],
-            "state_info": None,
-            "input": json.dumps(wanted.get("input", {})),
-            "output": "{}",
-        }
-        self.executions[wanted["id"]] = execution
-        rest = itertools.chain(course[1:], itertools.repeat(course[-1]))
-        self.courses[wanted["id"]] = rest
-        return dict(execution)
-
-    def page(self, query: Any) -> list[dict[str, Any]]:
-        found = [
-            pick(one, query)
-            for one in reversed(self.executions.values())
-            if one["description"] == query["description"]
-        ]
-        return found[: int(query["limit"])]
-
-
-def fault(status: int, text: str) -> tuple[int, Any]:
-    return status, {"faultcode": "Client", "faultstring": text, "debuginfo": None}
-
-
-def pick(execution: dict[str, Any], query: Any) -> dict[str, Any]:
-    return {name: execution[name] for name in query["fields"].split(",")}
-
-
-def id_of(name: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
 def request(attempt: int = 1, timeout: float = 5.0, **changes: Any) -> Request:

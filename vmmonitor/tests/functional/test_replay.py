@@ -15,7 +15,7 @@ import fixtures
 import testtools
 
 from vmmonitor.cmd import manage_rules, stored
-from vmmonitor.db import events, history, incidents
+from vmmonitor.db import events, history, incidents, timelines
 from vmmonitor.model.event import CRITICAL, INFO, RECORD, RECOVER, WARNING, Decision, StoredEvent
 from vmmonitor.model.incident import Step
 from vmmonitor.tests.fixtures.database import SQLite
@@ -356,7 +356,7 @@ class PolicyCase(Commands, base.EngineCase):
         line = Step(incident_id=incident.incident_id, at=NOON, kind="decision", message="late")
         with self.database.writer() as tx:
             incidents.insert(tx, [incident])
-            incidents.add_steps(tx, [line])
+            timelines.add(tx, [line])
         path = self.write(policy())
         err = self.refused("policy", "explain", incident.incident_id, "--file", path)
         self.assertIn("a host that is not watched", err)

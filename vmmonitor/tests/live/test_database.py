@@ -21,6 +21,7 @@ from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
@@ -135,6 +136,10 @@ class TestMariaDBAgents(AgentsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBLimits(LimitsContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
     pass
 
@@ -184,6 +189,10 @@ class TestPostgreSQLRecoveries(RecoveriesContract, OnPostgreSQL):
 
 
 class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLLimits(LimitsContract, OnPostgreSQL):
     pass
 
 

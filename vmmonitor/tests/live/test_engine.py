@@ -3,6 +3,7 @@
 
 import functools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
@@ -16,6 +17,8 @@ from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine.base import EngineCase, batch, delivery
 from vmmonitor.tests.functional.engine.races import EngineRaces
+from vmmonitor.tests.functional.engine.storm_races import StormRaces
+from vmmonitor.tests.functional.engine.storms_base import StormCase
 
 
 @functools.cache
@@ -94,3 +97,16 @@ class PostgreSQLTest(ServerContract, OnServer):
             ingest.store(sent, 20)
         sa.event.remove(self.database.engine, "begin", begin)
         self.assertEqual(["stored"] * 3, [one.word for one in ingest.store(sent, 20)])
+
+
+class StormsOnServer(StormRaces):
+    def wait_until_calm(self) -> None:
+        time.sleep(1.1)
+
+
+class MariaDBStormsTest(StormsOnServer, OnServer, StormCase):
+    server = MariaDB
+
+
+class PostgreSQLStormsTest(StormsOnServer, OnServer, StormCase):
+    server = PostgreSQL

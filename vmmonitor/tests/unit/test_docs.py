@@ -11,9 +11,13 @@ import types
 import unittest
 from collections.abc import Iterator
 
+import yaml
+
 import vmmonitor
+from vmmonitor.recovery.mistral import MistralDriver, told
 from vmmonitor.rules import policies
 from vmmonitor.tests.bench import figures
+from vmmonitor.tests.fixtures import nouns
 
 CHECKOUT = pathlib.Path(vmmonitor.__file__).parent.parent
 DOCS = CHECKOUT / "doc" / "source"
@@ -71,6 +75,40 @@ class TestCode(unittest.TestCase):
             policy = policies.load(file.name).get("restart crashed instances")
         assert policy is not None
         self.assertEqual(["acme_command"], [step.driver for step in policy.steps])
+
+
+class TestDrivers(unittest.TestCase):
+    """What the pages of masakari and mistral show is what the drivers take."""
+
+    def shown(self, driver: str) -> list[str]:
+        page = DOCS / "admin" / f"driver-{driver}.rst"
+        return [text for language, _, text in blocks(page) if language == "yaml"]
+
+    def check(self, step: policies.PolicyStep) -> None:
+        if step.driver == "mistral":
+            MistralDriver.check_options(step.options)
+
+    def test_the_policies(self):
+        for driver in ("masakari", "mistral"):
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                file.write(self.shown(driver)[0])
+                file.flush()
+                loaded = policies.load(file.name, self.check)
+            steps = [step.driver for row in loaded.rows for step in row.value.steps]
+            self.assertEqual([driver, "nova"], steps)
+
+    def test_the_workflow_declares_what_it_is_given(self):
+        workflow = yaml.safe_load(self.shown("mistral")[1])["vmmonitor_reboot"]
+        names = [next(iter(one)) if isinstance(one, dict) else one for one in workflow["input"]]
+        self.assertEqual(set(), set(names) - set(told(nouns.request())))
+
+    def test_every_name_that_a_workflow_is_given_is_told(self):
+        page = (DOCS / "admin" / "driver-mistral.rst").read_text()
+        given = told(nouns.request())
+        names = {*given, *given["vmmonitor"], *given["vmmonitor"]["incident"]}
+        names |= {*given["vmmonitor"]["recovery"], *given["vmmonitor"]["events"][0]}
+        names |= set(given["vmmonitor"]["incident"]["instance"])
+        self.assertEqual([], sorted(name for name in names if f"``{name}``" not in page))
 
 
 class TestPages(unittest.TestCase):

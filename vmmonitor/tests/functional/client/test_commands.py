@@ -145,6 +145,32 @@ class TestIncident(base.CommandTest):
         text = self.printed("incident", "show", CRASH, "-f", "value", "-c", "state")
         self.assertEqual("resolved\n", text)
 
+    def test_a_storm_with_its_members(self):
+        storm = dataclasses.replace(
+            sample.CRASH,
+            incident_id="2b6c8f0e-77b4-4c1c-8f53-1f8d7d0a0009",
+            instance=Instance(uuid=""),
+            kind="storm",
+            host="compute-1",
+            cause="storm.host",
+            shared_cause="host:compute-1",
+            state="open",
+            closed_at=None,
+        )
+        self.api.database.run(incidents.insert, [storm])
+        self.assertEqual([], self.told("incident", "list", "--part-of", storm.incident_id))
+        self.api.database.run(_hold, sample.FULL.incident_id, storm.incident_id)
+        (found,) = self.told("incident", "list", "--kind", "storm")
+        self.assertEqual("host:compute-1", found["shared_cause"])
+        for words in (("--part-of", storm.incident_id), ("--held-by", "storm")):
+            (member,) = self.told("incident", "list", *words)
+            self.assertEqual(sample.FULL.incident_id, member["incident_id"])
+            self.assertEqual(("storm", 7), (member["held_by"], member["priority"]))
+        text = self.printed("incident", "show", storm.incident_id)
+        self.assertRegex(text, "member:\n2b6c8f0e-77b4-4c1c-8f53-1f8d7d0a0002  held .*store-1")
+        self.assertLessEqual(max(map(len, text.splitlines())), 100)
+        self.assertNotIn("member", self.printed("incident", "show", CRASH))
+
     def test_a_host_that_is_not_watched(self):
         self.assertEqual([], self.told("incident", "list", "--kind", "host"))
         unwatched = dataclasses.replace(
@@ -253,3 +279,9 @@ class TestErrors(base.CommandTest):
 
     def test_follow_has_its_own_order(self):
         self.assert_told(1, "event", "list", "--follow", "--sort", "occurred_at")
+
+
+def _hold(tx, incident_id, storm_id):
+    one = incidents.lock(tx, incident_id)
+    changes = {"held_by": "storm", "part_of": storm_id, "priority": 7}
+    incidents.move(tx, one, "hold", reason="a storm", now=one.updated_at, **changes)

@@ -19,6 +19,7 @@ from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
 from vmmonitor.tests.functional.db.contract.history import HistoryContract
 from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits import LimitsContract
 from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
@@ -74,6 +75,10 @@ class TestRecoveries(RecoveriesContract, OnSQLite):
 
 
 class TestAgents(AgentsContract, OnSQLite):
+    pass
+
+
+class TestLimits(LimitsContract, OnSQLite):
     pass
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import fixtures
 import testtools
 
-from vmmonitor.db import events, incidents, recoveries
+from vmmonitor.db import events, incidents, recoveries, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.decisions import Decisions
@@ -227,7 +227,7 @@ class EngineCase(testtools.TestCase):
     def line(self) -> list[tuple[str, str]]:
         """(kind, message) of the incident's time line."""
         with self.database.reader() as tx:
-            found = incidents.steps(tx, self.incident().incident_id)
+            found = timelines.of(tx, self.incident().incident_id)
         self.assertEqual(sorted(one.at for one in found), [one.at for one in found])
         return [(one.kind, one.message) for one in found]
 

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import agents, incidents, recoveries, silences
+from vmmonitor.db import agents, incidents, recoveries, silences, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.engine.attempts import Attempts
 from vmmonitor.engine.decisions import Decisions
@@ -93,22 +93,22 @@ class EngineRaces:
 
     def test_a_silence_that_ends_just_when_it_mutes_keeps_nobody(self: Any) -> None:
         databases = [self.database, self.another(), self.another()]
-        gate = Silences().gate
-        for _ in range(30):
-            now = self.database.now()
-            span = {"created_at": now, "starts_at": now - 1, "ends_at": now + 10**10}
-            silence = samples.silence(**span)
-            self.database.run(silences.insert, silence, 100)
+        decisions = Decisions(self.conf, self.attempts(), [Silences().gate], self.database.now)
+        for number in range(60):
             uuid = samples.new_id()
             self.store(delivery(uuid=uuid))
-            pending = self.of_instance(uuid)
+            if number % 2:
+                # One that another silence has muted, and is looked at again.
+                first = self.muted()
+                self.database.run(decisions.decide, self.of_instance(uuid), base.IT_FAILED)
+                self.database.run(silences.expire, first, self.database.now(), "bob")
+            silence_id, judged = self.muted(), self.of_instance(uuid)
 
-            def act(number, silence=silence, pending=pending):
-                run = databases[number].run
-                if not number:
-                    return run(silences.expire, silence.silence_id, self.database.now(), "bob")
-                decisions = Decisions(self.conf, self.attempts(), [gate], self.database.now)
-                return run(decisions.decide, pending, base.IT_FAILED)
+            def act(which, silence_id=silence_id, judged=judged):
+                run = databases[which].run
+                if not which:
+                    return run(silences.expire, silence_id, self.database.now(), "bob")
+                return run(decisions.decide, judged, base.IT_FAILED)
 
             race(3, act)
             left = self.of_instance(uuid)
@@ -116,6 +116,13 @@ class EngineRaces:
                 self.assertLessEqual(left.hold_until, self.database.now())
             else:
                 self.assertEqual("recovering", left.state)
+
+    def muted(self: Any) -> str:
+        """Have everything on compute-1 muted; returns the silence's id."""
+        now = self.database.now()
+        silence = samples.silence(created_at=now, starts_at=now - 1, ends_at=now + 10**10)
+        self.database.run(silences.insert, silence, 1000)
+        return silence.silence_id
 
     def of_instance(self: Any, uuid: str) -> Any:
         with self.database.reader() as tx:
@@ -149,7 +156,7 @@ class EngineRaces:
         with self.database.reader() as tx:
             found = incidents.page(tx, Page(limit=99, filters={"kind": "host"}))
             return sorted(
-                (one.host, one.state, len(incidents.steps(tx, one.incident_id))) for one in found
+                (one.host, one.state, len(timelines.of(tx, one.incident_id))) for one in found
             )
 
     def test_two_engines_call_one_driver_at_a_time_for_each_of_many(self: Any) -> None:

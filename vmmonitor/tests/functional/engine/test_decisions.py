@@ -82,6 +82,13 @@ class GatesTest(base.EngineCase):
         self.ask()
         self.assertEqual("open", self.incident().state)
 
+    def test_what_nobody_knows_can_be_silenced_too(self):
+        self.conf.set_override("unknown_limit", 0, "recovery")
+        self.refuse("silence", BY_SILENCE, "muted by jane")
+        self.ask(Verdict(word="unknown", reason="nova is away"))
+        self.assertEqual("silenced", self.incident().state)
+        self.assertIsNone(self.asked[-1][1])
+
     def test_planned_is_not_asked_about(self):
         self.ask(Verdict(word="planned", reason="somebody did it"))
         self.assertEqual([], self.asked)

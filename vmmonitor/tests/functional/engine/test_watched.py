@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 from unittest import mock
 
-from vmmonitor.db import agents, events, incidents, session
+from vmmonitor.db import agents, events, session, timelines
 from vmmonitor.engine.watched import BREAK, Watch
 from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
@@ -193,7 +193,7 @@ class IncidentTest(WatchCase):
             self.told(),
         )
         with self.database.reader() as tx:
-            lines = [incidents.steps(tx, one.incident_id) for one in self.incidents()]
+            lines = [timelines.of(tx, one.incident_id) for one in self.incidents()]
         self.assertEqual([3, 3], [len(line) for line in lines])
 
     def another(self) -> session.Database:

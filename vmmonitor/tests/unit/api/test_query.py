@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from vmmonitor.api import errors, query
 from vmmonitor.api.request import Request
-from vmmonitor.api.schemas import agent, event, incident, recovery
+from vmmonitor.api.schemas import agent, event, incident, recovery, silence
 from vmmonitor.conf import api as options
 
 UUID = "6F1A0C52-8f7e-4f0e-9a55-0d4b0e6d1b01"
@@ -63,7 +63,7 @@ class TestRefused(unittest.TestCase):
             self.assertIn(word, caught.exception.detail)
 
     def test_unknown_parameters_are_named_and_so_are_the_allowed_ones(self):
-        for schema in (event.INDEX, incident.INDEX, recovery.INDEX, agent.INDEX):
+        for schema in (event.INDEX, incident.INDEX, recovery.INDEX, silence.INDEX, agent.INDEX):
             self.assert_told("colour=red", "colour", *schema["properties"], schema=schema)
 
     def test_bad_values_are_named(self):
@@ -91,7 +91,7 @@ class TestRefused(unittest.TestCase):
 
     @settings(deadline=None)
     @given(
-        st.sampled_from([event.INDEX, incident.INDEX, recovery.INDEX, agent.INDEX]),
+        st.sampled_from([event.INDEX, incident.INDEX, recovery.INDEX, silence.INDEX, agent.INDEX]),
         st.dictionaries(
             st.sampled_from(sorted(event.INDEX["properties"])) | st.text(max_size=5),
             st.text(max_size=20),

@@ -1,101 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sentences of a time line, and what they are made of."""
+"""Who asks an expectation that does not answer goes on all the same."""
 
-import dataclasses
-import json
+import threading
 import unittest
+from unittest import mock
 
-from vmmonitor.engine import mismatch, questions
-from vmmonitor.expectation.libvirt import LibvirtExpectation
-from vmmonitor.expectation.nova import NovaExpectation
-from vmmonitor.model.incident import FAILED, Verdict
-from vmmonitor.model.recovery import Outcome
-from vmmonitor.rules.policies import Policy, PolicyStep
+from vmmonitor import conf as configuration
+from vmmonitor.engine.questions import Questions
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.incident import FAILED, UNKNOWN, Verdict
+from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 
-PLAIN = Verdict(word=FAILED, reason="it is down", priority=7)
-POLICY = Policy(name="restart", hold=2.0, steps=(PolicyStep(driver="a"), PolicyStep(driver="b")))
+IT_FAILED = Verdict(word=FAILED, reason="it failed")
 
 
-class Asked:
-    ASKED = "nova"
-    QUESTION = "whether it should run here"
+class QuestionsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.conf = configuration.new([], files=[])
+        self.conf.set_override("workers", 1, "recovery")
+        self.conf.set_override("answer_timeout", 20, "recovery")
+        self.expectation = mock.Mock()
+        self.expectation.judge.return_value = IT_FAILED
+        self.expectation.is_active.return_value = True
+        self.go_on = threading.Event()
+        self.addCleanup(self.go_on.set)
 
+    def hang(self, *_: object) -> Verdict:
+        self.go_on.wait(60)
+        return IT_FAILED
 
-class TestVerdict(unittest.TestCase):
-    def test_who_was_asked_is_added(self):
-        verdict = questions.answered(PLAIN, Asked, 34_300)
-        self.assertEqual(
-            "asked nova whether it should run here: it is down -> failed (34 ms)",
-            questions.message(verdict),
-        )
-        self.assertEqual(
-            {
-                "asked": "nova",
-                "question": "whether it should run here",
-                "answer": "it is down",
-                "verdict": "failed",
-                "ms": 34.3,
-            },
-            questions.data(verdict),
-        )
-        self.assertEqual(7, verdict.priority)
+    def verdict(self, questions: Questions | None = None) -> Verdict:
+        asked = questions or Questions(self.conf, self.expectation)
+        return asked.verdict(samples.incident(), [])
 
-    def test_who_says_it_himself_is_believed(self):
-        verdict = dataclasses.replace(PLAIN, asked="the weather", question="how it is")
-        answered = questions.answered(verdict, Asked, 999)
-        self.assertEqual(
-            "asked the weather how it is: it is down -> failed", questions.message(answered)
-        )
+    def test_the_answer_is_the_expectations(self):
+        incident, recovery = samples.incident(), samples.recovery()
+        questions = Questions(self.conf, self.expectation)
+        for _ in range(5):
+            self.assertIs(IT_FAILED, questions.verdict(incident, []))
+            self.assertTrue(questions.is_active(recovery))
+        self.expectation.judge.assert_called_with(incident, [])
+        self.expectation.is_active.assert_called_with(recovery)
 
-    def test_a_verdict_for_which_nobody_was_asked(self):
-        self.assertEqual("failed: it is down", questions.message(PLAIN))
+    def test_an_error_is_no_verdict(self):
+        self.expectation.judge.side_effect = self.expectation.is_active.side_effect = OSError("no")
+        with self.assertLogs("vmmonitor.engine.questions", "ERROR"):
+            self.assertEqual(Verdict(word=UNKNOWN, reason="OSError: no"), self.verdict())
+            questions = Questions(self.conf, self.expectation)
+            self.assertFalse(questions.is_active(samples.recovery()))
 
-    def test_every_expectation_says_who_it_is_and_what_it_finds_out(self):
-        for one in (LibvirtExpectation, NovaExpectation):
-            self.assertTrue(one.ASKED and one.QUESTION.startswith("whether "))
+    def test_what_takes_too_long_is_not_waited_for(self):
+        self.conf.set_override("answer_timeout", 0.1, "recovery")
+        self.expectation.judge.side_effect = self.expectation.is_active.side_effect = self.hang
+        with self.assertLogs("vmmonitor.engine.questions", "WARNING"):
+            found = self.verdict()
+            questions = Questions(self.conf, self.expectation)
+            self.assertFalse(questions.is_active(samples.recovery()))
+        self.assertEqual(UNKNOWN, found.word)
+        self.assertEqual("the expectation did not answer within 0.1 s", found.reason)
 
-    def test_what_reconciliation_found(self):
-        verdict = mismatch.verdict(samples.incident(cause="reconcile.two_hosts"), [])
-        self.assertTrue(
-            questions.message(verdict).startswith("asked reconciliation what it found: ")
-        )
+    def test_of_questions_that_hang_there_is_a_limit_and_then_room_again(self):
+        self.conf.set_override("answer_timeout", 0.1, "recovery")
+        self.expectation.judge.side_effect = self.hang
+        questions = Questions(self.conf, self.expectation)
+        with self.assertLogs("vmmonitor.engine.questions", "WARNING"):
+            words = [self.verdict(questions).reason for _ in range(5)]
+        self.assertEqual(2, self.expectation.judge.call_count)
+        self.assertEqual({"the expectation has not answered 2 earlier questions"}, set(words[2:]))
+        hanging = [one for one in threading.enumerate() if one.name == "expectation"]
+        self.assertTrue(all(one.daemon for one in hanging))
+        self.expectation.judge.side_effect = None
+        self.go_on.set()
+        eventually(lambda: self.verdict(questions) is IT_FAILED, what="there is room again")
 
-
-class TestPlan(unittest.TestCase):
-    def test_it_is_the_policy(self):
-        event = samples.stored().event
-        told = json.loads(json.dumps(questions.chosen(POLICY, event)))
-        self.assertEqual((event.event_id, "restart", 2.0), tuple(told.values())[:3])
-        self.assertEqual(["a", "b"], [step["driver"] for step in told["steps"]])
-        self.assertEqual(2.0, told["steps"][0]["backoff"]["initial"])
-
-    def test_of_no_policy(self):
-        told = questions.chosen(None, samples.stored().event)
-        self.assertEqual(("", 0.0, []), (told["policy"], told["hold"], told["steps"]))
-
-    def test_what_comes_next(self):
-        step = PolicyStep(driver="a", attempts=3)
-        self.assertEqual("attempt 2 of 3 in 4.0 s", questions.next_attempt(step, 2, 4.0))
-        step = PolicyStep(driver="a", attempts=-1)
-        self.assertEqual(
-            "attempt 9, of any number, in 300.0 s", questions.next_attempt(step, 9, 300.0)
-        )
-        self.assertEqual("next step, 2 of 2: b", questions.next_step(POLICY, 1))
-
-
-class TestDriver(unittest.TestCase):
-    def test_what_it_is_asked_and_answers(self):
-        recovery = samples.recovery(step=1, attempt=2, driver="b", called_at=1_000_000)
-        told = questions.call(POLICY, recovery)
-        self.assertEqual(
-            ("b", 2, 3, 2, 2, 30.0),
-            tuple(
-                told[name] for name in ("asked", "attempt", "attempts", "step", "steps", "timeout")
-            ),
-        )
-        outcome = Outcome(move="wait", message="started")
-        told = questions.answer(outcome, POLICY.steps[1], recovery, 1_604_500)
-        self.assertEqual(("b", "started", "wait", 604.5), tuple(
-            told[name] for name in ("asked", "answer", "outcome", "ms")
-        ))  # fmt: skip
+    def test_what_may_pass_is_no_verdict_and_no_stack_trace(self):
+        self.expectation.judge.side_effect = Retriable("nova is away")
+        with self.assertLogs("vmmonitor.engine.questions", "WARNING"):
+            self.assertEqual(Verdict(word=UNKNOWN, reason="nova is away"), self.verdict())

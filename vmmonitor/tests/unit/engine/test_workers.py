@@ -74,6 +74,30 @@ class WorkersTest(unittest.TestCase):
         self.assertEqual(["began", "b", "c"], self.done)
         eventually(lambda: self.looks)
 
+    def test_what_ranks_first_is_done_first(self) -> None:
+        made = self.workers(count=1)
+        made.take("a", self.hang)
+        eventually(lambda: self.done)
+        ranks = {"b": (0, 2), "c": (0, 1), "d": (-5, 9), "e": (0, 1), "f": (-5, 9)}
+        for incident_id, rank in ranks.items():
+            made.take(incident_id, self.note(incident_id), rank)
+        self.go_on.set()
+        eventually(lambda: not len(made))
+        self.assertEqual(["began", "d", "f", "c", "e", "b"], self.done)
+
+    def test_where_there_is_no_room_the_last_goes_for_what_ranks_before(self) -> None:
+        made = self.workers(count=1)
+        made.take("a", self.hang)
+        eventually(lambda: self.done)
+        with mock.patch.object(workers, "AHEAD", 3):
+            for incident_id, place in (("b", 1), ("c", 2), ("d", 2), ("e", 0)):
+                made.take(incident_id, self.note(incident_id), (0, place))
+            made.take("c", self.note("c again"), (-1, 0))
+        self.go_on.set()
+        eventually(lambda: not len(made))
+        self.assertEqual(["began", "c again", "e"], self.done)
+        eventually(lambda: self.looks)
+
     def test_a_look_needs_a_reason(self) -> None:
         made = self.workers()
         made.take("a", self.note("a"))

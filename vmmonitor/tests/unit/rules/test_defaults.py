@@ -5,7 +5,8 @@ import dataclasses
 import os
 
 from vmmonitor.model import event as events
-from vmmonitor.rules import defaults, filters, policies
+from vmmonitor.recovery.nova import NovaDriver
+from vmmonitor.rules import defaults, document, filters, policies
 from vmmonitor.sources.libvirt import tables
 from vmmonitor.tests.unit.rules import base
 
@@ -324,9 +325,54 @@ class PoliciesTest(base.RulesTest):
         self.assertEqual(300, step.backoff.delay(50, 0.0))
 
 
+class OpenStackPoliciesTest(base.RulesTest):
+    """The file for where there is a nova: the same, done by other means."""
+
+    def setUp(self):
+        super().setUp()
+        self.path = defaults.path(defaults.OPENSTACK_POLICIES)
+        self.policies = policies.load(self.path, self.check)
+
+    def check(self, step):
+        self.assertEqual("nova", step.driver)
+        NovaDriver.check_options(step.options)
+
+    def test_only_the_steps_are_others(self):
+        shipped = defaults.path(defaults.RECOVERY_POLICIES)
+        left_out = ("steps", "description")
+        ours, theirs = (
+            [
+                {key: value for key, value in row.items() if key not in left_out}
+                for row in document.read(path).value["policies"]
+            ]
+            for path in (shipped, self.path)
+        )
+        self.assertEqual(ours, theirs)
+
+    def test_what_is_left_to_a_person_is_so_here(self):
+        for row in policies.load(defaults.path(defaults.RECOVERY_POLICIES)).rows:
+            acts = bool(row.value.steps)
+            self.assertEqual(acts, bool(self.policies.get(row.name).steps), row.name)
+
+    def test_nothing_is_evacuated_unless_somebody_turns_it_on(self):
+        steps = [step for row in self.policies.rows for step in row.value.steps]
+        evacuating = [step for step in steps if step.options["action"] == "evacuate"]
+        self.assertEqual({0}, {step.attempts for step in evacuating})
+
+    def test_crash_and_storage(self):
+        crash = self.policies.choose(base.event("lifecycle.stopped", "failed"))
+        self.assertEqual((0, "hard_reboot"), (crash.hold, crash.steps[0].options["action"]))
+        paused = self.policies.choose(base.event("lifecycle.suspended", "ioerror"))
+        self.assertEqual(["resume"], [step.options["action"] for step in paused.steps])
+        self.assertEqual(policies.WITHOUT_LIMIT, paused.steps[0].attempts)
+
+
 class PathTest(base.RulesTest):
     def test_the_sample_files_are_the_shipped_ones(self):
         root = os.path.dirname(os.path.dirname(os.path.dirname(defaults.__path__[0])))
-        for name in (defaults.EVENT_FILTERS, defaults.RECOVERY_POLICIES):
+        for name in (
+            *(defaults.EVENT_FILTERS, defaults.RECOVERY_POLICIES),
+            defaults.OPENSTACK_POLICIES,
+        ):
             sample = os.path.join(root, "etc", "vmmonitor", name)
             self.assertEqual(os.path.realpath(defaults.path(name)), os.path.realpath(sample))

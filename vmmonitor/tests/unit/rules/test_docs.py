@@ -12,6 +12,7 @@ import unittest.mock
 from vmmonitor import conf as configuration
 from vmmonitor.cmd import manage_rules
 from vmmonitor.model import evidence
+from vmmonitor.recovery.nova import ACTIONS, NovaDriver
 from vmmonitor.rules import defaults, filters, matchers, policies
 from vmmonitor.tests.unit.rules import base
 
@@ -82,6 +83,16 @@ class DocsTest(base.RulesTest):
             loaded.get("crashed").steps[1],
         )
         self.assert_console_is_real(blocks, path)
+
+    def test_the_policies_of_the_nova_driver(self):
+        text, blocks = page("driver-nova.rst")
+        [example] = [body for kind, body in blocks if kind == "yaml"]
+        loaded = policies.load(
+            self.file(example), lambda step: NovaDriver.check_options(step.options)
+        )
+        self.assertEqual(3, len(loaded.rows))
+        for action in ACTIONS:
+            self.assertIn(f"``{action}``", text)
 
     def test_what_is_left_out_is_as_the_page_says(self):
         step = policies.PolicyStep(driver="x")

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from vmmonitor.db import events, history, incidents
+from vmmonitor.db import events, history, incidents, timelines
 from vmmonitor.db.session import Database
 from vmmonitor.model.incident import Step
 from vmmonitor.tests.functional.db import samples
@@ -37,7 +37,7 @@ class HistoryContract:
         ]
         with self.database.writer() as tx:
             incidents.insert(tx, opened)
-            incidents.add_steps(tx, lines)
+            timelines.add(tx, lines)
             events.insert(tx, [event])
         pages = list(history.incidents(self.database, NOON + 1, 3))
         ids = [[one.incident_id for one in page] for page in pages]

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import incidents, recoveries
+from vmmonitor.db import incidents, recoveries, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors, states
@@ -274,28 +274,28 @@ class IncidentsContract:
             Step(incident_id=incident_id, at=at, kind="state", message=f"{at} ä", data={"n": [at]})
             for at in (NOON, NOON, NOON + 1)
         ]
-        self.database.run(incidents.add_steps, steps[2:])
-        self.database.run(incidents.add_steps, steps[:2])
-        self.database.run(incidents.add_steps, [])
+        self.database.run(timelines.add, steps[2:])
+        self.database.run(timelines.add, steps[:2])
+        self.database.run(timelines.add, [])
         with self.database.reader() as tx:
-            self.assertEqual(steps, incidents.steps(tx, incident_id))
-            self.assertEqual([], incidents.steps(tx, samples.new_id()))
+            self.assertEqual(steps, timelines.of(tx, incident_id))
+            self.assertEqual([], timelines.of(tx, samples.new_id()))
 
     def test_purge_takes_what_is_over_with_all_of_it(self: Any) -> None:
         open_one, over = samples.incident(), samples.incident()
         for incident in (open_one, over):
             self.database.run(incidents.insert, [incident])
             step = Step(incident_id=incident.incident_id, at=NOON, kind="state", message="m")
-            self.database.run(incidents.add_steps, [step])
+            self.database.run(timelines.add, [step])
             recovery = samples.recovery(incident_id=incident.incident_id)
             self.database.run(recoveries.insert, recovery)
         self.database.run(incidents.move, over, "run", reason="runs", now=NOON)
         self.assertEqual(0, self.database.run(incidents.purge, NOON, 10))
         self.assertEqual(1, self.database.run(incidents.purge, NOON + 1, 10))
         with self.database.reader() as tx:
-            self.assertEqual([], incidents.steps(tx, over.incident_id))
+            self.assertEqual([], timelines.of(tx, over.incident_id))
             self.assertEqual([], recoveries.of_incident(tx, over.incident_id))
-            self.assertEqual(1, len(incidents.steps(tx, open_one.incident_id)))
+            self.assertEqual(1, len(timelines.of(tx, open_one.incident_id)))
             self.assertEqual(1, len(recoveries.of_incident(tx, open_one.incident_id)))
         self.assertEqual(open_one, self._get(open_one))
 

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fails at the same time, and the storms that hold it.
+
+NOTE: locks are taken in one order. Whoever joins a storm holds the lock of its own incident, and
+then takes the storm's. Whoever ends a storm takes the storm's, and then those of its members, none
+of which waits for the storm's: a member only reads it. (But for the one that is tried: there the
+database may find that the two wait for each other, and one of them is repeated.)
+"""
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from vmmonitor.db import incidents
+from vmmonitor.db.incidents import OF_INSTANCE
+from vmmonitor.db.session import Transaction
+from vmmonitor.db.tables import INCIDENTS, INSTANCES, RECOVERIES
+from vmmonitor.model import states
+from vmmonitor.model.incident import BY_STORM, BY_TURN, STORM, Incident
+
+IS_OPEN = INCIDENTS.c.open_key.is_not(None)
+HELD_HERE = sa.and_(INCIDENTS.c.state == states.HELD, INCIDENTS.c.held_by == BY_STORM)
+#: Somebody called a driver for it: it did not heal by itself.
+WAS_RECOVERED = sa.exists().where(
+    RECOVERIES.c.incident_id == INCIDENTS.c.incident_id, RECOVERIES.c.called_at.is_not(None)
+)
+
+
+# -- storms ------------------------------------------------------------------------------------
+def open_ones(tx: Transaction) -> list[str]:
+    """Return the ids of the storms that are not over, the oldest first."""
+    query = sa.select(INCIDENTS.c.incident_id).where(INCIDENTS.c.kind == STORM, IS_OPEN)
+    return list(tx.execute(query.order_by(INCIDENTS.c.id)).scalars())
+
+
+def open_among(tx: Transaction, shared_causes: Sequence[str]) -> Incident | None:
+    """Return the open storm of the first of these that has one, and lock its row.
+
+    :param shared_causes: what storms are of, in the order in which they are wanted.
+    """
+    query = sa.select(INCIDENTS.c.shared_cause, INCIDENTS.c.incident_id).where(
+        INCIDENTS.c.kind == STORM, INCIDENTS.c.shared_cause.in_(shared_causes), IS_OPEN
+    )
+    found: dict[str, str] = {cause: ident for cause, ident in tx.execute(query)}
+    for ident in filter(None, map(found.get, shared_causes)):
+        storm = incidents.lock(tx, ident)
+        if storm.state in states.INCIDENT_OPEN:
+            return storm
+    return None
+
+
+def find(tx: Transaction, storm_id: str) -> Incident | None:
+    """Return an open storm as it is, without a lock; None if it is over, or gone."""
+    query = sa.select(INCIDENTS.c.incident_id).where(
+        INCIDENTS.c.incident_id == storm_id, INCIDENTS.c.kind == STORM, IS_OPEN
+    )
+    return incidents.get(tx, storm_id) if tx.execute(query).first() else None
+
+
+def join(tx: Transaction, storm: Incident, now: int) -> None:
+    """Count one more member; the storm's row is locked.
+
+    :param now: microseconds since the epoch; from then on it is to calm down.
+    """
+    changes = {"event_count": INCIDENTS.c.event_count + 1, "updated_at": now}
+    this = INCIDENTS.c.incident_id == storm.incident_id
+    tx.execute(sa.update(INCIDENTS).where(this).values(changes))
+
+
+def take_probe(tx: Transaction, storm: Incident, until: int) -> bool:
+    """Tell whether nobody else has taken the turn to try whether the storm is over.
+
+    :param until: when the next one may; microseconds since the epoch.
+    """
+    this = sa.and_(
+        INCIDENTS.c.incident_id == storm.incident_id,
+        INCIDENTS.c.hold_until == storm.hold_until,
+        IS_OPEN,
+    )
+    return bool(tx.execute(sa.update(INCIDENTS).where(this).values(hold_until=until)).rowcount)
+
+
+# -- members -----------------------------------------------------------------------------------
+def foremost(tx: Transaction, storm_id: str) -> Incident | None:
+    """Return the most important member that a storm holds; None if it holds none."""
+    query = (
+        sa.select(INCIDENTS.c.incident_id)
+        .where(INCIDENTS.c.part_of == storm_id, HELD_HERE)
+        .order_by(INCIDENTS.c.priority.desc(), INCIDENTS.c.opened_at, INCIDENTS.c.id)
+        .limit(1)
+    )
+    ident = tx.execute(query).scalar()
+    return incidents.get(tx, ident) if ident else None
+
+
+def release(tx: Transaction, storm_id: str, now: int) -> list[str]:
+    """Make every member due that a storm holds; its row is locked, so that nobody joins.
+
+    :param now: microseconds since the epoch.
+    :return: ids of those members.
+    """
+    # Not only those that are held now: one that is about to be is waited for, as its row is
+    # locked. Ordered as others lock several.
+    query = (
+        sa.select(INCIDENTS.c.id, INCIDENTS.c.incident_id, HELD_HERE.label("held"))
+        .where(INCIDENTS.c.part_of == storm_id, IS_OPEN)
+        .order_by(INCIDENTS.c.open_key)
+        .with_for_update()
+    )
+    held = [row.incident_id for row in tx.execute(query) if row.held]
+    this = sa.and_(INCIDENTS.c.part_of == storm_id, HELD_HERE)
+    tx.execute(sa.update(INCIDENTS).where(this).values(hold_until=now, updated_at=now))
+    return held
+
+
+def given_up(tx: Transaction, storm_id: str) -> list[str]:
+    """Return the ids of the members that failed for good, and whose instances have no open
+    incident since."""
+    other = INCIDENTS.alias()
+    anew = sa.exists().where(other.c.open_key == INCIDENTS.c.instance_uuid)
+    query = sa.select(INCIDENTS.c.incident_id).where(
+        INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state == states.FAILED, ~anew
+    )
+    return list(tx.execute(query.order_by(INCIDENTS.c.instance_uuid)).scalars())
+
+
+# -- counting ----------------------------------------------------------------------------------
+def failures(
+    tx: Transaction, since: int, now: int, *, shared: bool, besides: str = ""
+) -> Mapping[str, int]:
+    """Return how many instances of each host failed, as far as that is certain.
+
+    What was planned does not count, nor what is waited for whether it was, what healed by itself,
+    and what was let go by a storm before.
+
+    :param since: microseconds since the epoch: those count whose hold was over later.
+    :param now: the same clock.
+    :param shared: whether those count too that have a cause in common.
+    :param besides: a storm whose members do not count.
+    """
+    state, hold_until = INCIDENTS.c.state, INCIDENTS.c.hold_until
+    is_certain = sa.or_(
+        sa.and_(state == states.PENDING, hold_until <= now),
+        sa.and_(state == states.HELD, INCIDENTS.c.held_by == BY_TURN),
+        state.in_((states.OPEN, states.RECOVERING, states.FAILED)),
+        sa.and_(state == states.RESOLVED, WAS_RECOVERED),
+    )
+    is_held = sa.and_(HELD_HERE, hold_until > now, INCIDENTS.c.opened_at > since)
+    counted = sa.or_(
+        sa.and_(INCIDENTS.c.part_of == "", is_certain),
+        sa.and_(INCIDENTS.c.part_of != besides, is_held),
+    )
+    # The states by name, and the time for all of them: that is what there is an index for.
+    some = sorted(states.INCIDENT_OPEN | {states.FAILED, states.RESOLVED})
+    wanted = [OF_INSTANCE, state.in_(some), hold_until > since, counted]
+    if not shared:
+        wanted.append(INCIDENTS.c.shared_cause == "")
+    number = sa.func.count(INCIDENTS.c.instance_uuid.distinct())
+    query = sa.select(INCIDENTS.c.host, number).where(*wanted).group_by(INCIDENTS.c.host)
+    return {host: count for host, count in tx.execute(query)}
+
+
+def members(tx: Transaction, storm_id: str) -> int:
+    """Return how many members of a storm were failures after all: neither planned nor healed by
+    themselves."""
+    healed = sa.and_(INCIDENTS.c.state == states.RESOLVED, ~WAS_RECOVERED)
+    query = sa.select(sa.func.count(INCIDENTS.c.id)).where(
+        INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state != states.IGNORED, ~healed
+    )
+    return tx.execute(query).scalar_one()
+
+
+def sharing(tx: Transaction, shared_cause: str, since: int) -> int:
+    """Return how many open incidents have this cause in common and were part of no storm.
+
+    :param since: those that opened later count; microseconds since the epoch.
+    """
+    query = sa.select(sa.func.count(INCIDENTS.c.id)).where(
+        *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause, INCIDENTS.c.opened_at > since),
+        *(IS_OPEN, INCIDENTS.c.part_of == ""),
+    )
+    return tx.execute(query).scalar_one()
+
+
+def is_tried(tx: Transaction, shared_cause: str) -> bool:
+    """Tell whether an instance with this cause is being recovered."""
+    query = sa.select(INCIDENTS.c.id).where(
+        *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause),
+        INCIDENTS.c.state == states.RECOVERING,
+    )
+    return tx.execute(query.limit(1)).first() is not None
+
+
+def waiting_for(tx: Transaction, shared_cause: str) -> bool:
+    """Tell whether any open incident has this cause."""
+    query = sa.select(INCIDENTS.c.id).where(
+        OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause, IS_OPEN
+    )
+    return tx.execute(query.limit(1)).first() is not None
+
+
+def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> bool:
+    """Tell whether an instance with this cause runs again, and none has failed of it since then.
+
+    :param since: microseconds since the epoch: it ran again after this, and before ``until``.
+    """
+    this = (OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause)
+    query = (
+        sa.select(INCIDENTS.c.closed_at, INCIDENTS.c.instance_uuid)
+        .where(*this, INCIDENTS.c.state == states.RESOLVED)
+        .where(INCIDENTS.c.closed_at > since, INCIDENTS.c.closed_at <= until)
+        .order_by(INCIDENTS.c.closed_at.desc())
+        .limit(1)
+    )
+    back = tx.execute(query).first()
+    if back is None:
+        return False
+    # The host's clock, by which its next incident opened, may be a little behind.
+    itself = sa.and_(INCIDENTS.c.instance_uuid == back.instance_uuid, IS_OPEN)
+    anew = sa.or_(INCIDENTS.c.opened_at > back.closed_at, itself)
+    again = sa.select(INCIDENTS.c.id).where(*this, INCIDENTS.c.state != states.IGNORED, anew)
+    return tx.execute(again.limit(1)).first() is None
+
+
+def learn_cause(tx: Transaction, incident_id: str, shared_cause: str) -> None:
+    """Note what an open incident has in common with others, if nothing was known of that."""
+    this = sa.and_(INCIDENTS.c.incident_id == incident_id, INCIDENTS.c.shared_cause == "", IS_OPEN)
+    tx.execute(sa.update(INCIDENTS).where(this).values(shared_cause=shared_cause))
+
+
+def instances(tx: Transaction) -> Mapping[str, int]:
+    """Return how many instances each host has, as the agents told; lost ones are counted too."""
+    query = sa.select(INSTANCES.c.host, sa.func.count(INSTANCES.c.id)).group_by(INSTANCES.c.host)
+    return {host: count for host, count in tx.execute(query)}
