@@ -98,10 +98,7 @@ def _server(there: Lab, args: argparse.Namespace) -> None:
 
 
 def _order(there: Lab, args: argparse.Namespace) -> None:
-    for letter, answer in zip(
-        args.letters, Cloud(there).order(args.name, args.letters), strict=True
-    ):
-        print(letter, answer)
+    print(Cloud(there).order(args.name, args.letters), end="")
 
 
 def _change(there: Lab, args: argparse.Namespace) -> None:

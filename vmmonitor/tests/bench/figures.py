@@ -36,6 +36,16 @@ KEYS = {
     ),
     "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
     "storm": ("incidents", "storms", "held", "passed", "all_held_s", "api_ms"),
+    "recovery": (
+        "kills",
+        "kill_to_action_ms",
+        "kill_to_active_ms",
+        "eight_servers_s",
+        "second_crash_s",
+        "taken_over_s",
+        "lease_s",
+        "masakari",
+    ),
 }
 
 BEGAN = time.monotonic()

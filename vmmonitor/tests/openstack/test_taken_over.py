@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine dies while a driver is at work; another one finishes, and nothing is done twice."""
+
+import itertools
+
+from vmmonitor.model import states
+from vmmonitor.tests.fixtures.deployment import Program
+from vmmonitor.tests.fixtures.openstack_lab import Server
+from vmmonitor.tests.openstack.base import OpenStackTest, step
+
+
+class TakenOver(OpenStackTest):
+    """Two engines, of which that one dies which called the driver."""
+
+    numbers = itertools.count(2)
+
+    def kill_the_caller(self, server: Server) -> Program:
+        """Kill a server, and the engine that has the driver at work on it; returns the other."""
+        other = self.new_engine(f"engine-{next(self.numbers)}")
+        engines = [self.engine, other]
+        called = f"of instance {server.uuid}: driver"
+
+        def callers() -> list[Program]:
+            return [engine for engine in engines if called in engine.log()]
+
+        server.kill()
+        self.wait(callers, "no driver is called")
+        (caller,) = callers()
+        caller.kill()
+        (recovery,) = self.recoveries(server)
+        self.assertEqual(states.RUNNING, recovery.state)
+        (left,) = set(engines) - {caller}
+        type(self).engine = left
+        return left
+
+    def finished_once(self, server: Server) -> None:
+        """Wait until the server runs; check that the one recovery did it."""
+        (recovery,) = self.recovered(server)
+        self.assertEqual(states.SUCCEEDED, recovery.state)
+
+
+class TestWithMasakari(TakenOver):
+    steps = (step("masakari"),)
+
+    def test_is_told_once(self):
+        server = self.server()
+        self.kill_the_caller(server)
+        self.finished_once(server)
+        told = [
+            one.status
+            for one in self.lab.cloud.instance_ha.notifications()
+            if one.payload.get("instance_uuid") == server.uuid
+        ]
+        self.assertEqual(["finished"], told)
+
+
+class TestWithMistral(TakenOver):
+    steps = (step("mistral", workflow="vmmonitor_recover"),)
+
+    def test_runs_one_workflow(self):
+        server = self.server("node2")
+        self.kill_the_caller(server)
+        self.finished_once(server)
+        (incident,) = self.deployment.incidents(server.uuid)
+        executions = self.lab.cloud.workflow.get("/executions").json()["executions"]
+        about = f"vmmonitor incident {incident.incident_id}"
+        states_of = [one["state"] for one in executions if one["description"] == about]
+        self.assertEqual(["SUCCESS"], states_of)
