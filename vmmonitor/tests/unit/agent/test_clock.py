@@ -2,7 +2,7 @@
 """A host's clock that jumps by hours between events and listings."""
 
 import testtools
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vmmonitor.agent.inventory import Inventory
@@ -32,6 +32,7 @@ STEPS = st.lists(
 
 
 class ClockTest(testtools.TestCase):
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(STEPS)
     def test_each_listing_finds_out_what_is_so_and_makes_nothing_up(self, steps):
         clock = 10_000 * HOUR
