@@ -32,7 +32,7 @@ from vmmonitor.engine.questions import Questions
 from vmmonitor.engine.workers import AHEAD, Rank, Workers
 from vmmonitor.expectation import Expectation, operations
 from vmmonitor.model import states
-from vmmonitor.model.errors import Retriable
+from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import BY_TURN, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery, Request
@@ -201,13 +201,14 @@ class Recoveries:
             told, planned = self._told(incident)
             known = [*planned, *told]
             verdict = self._judge(incident, known)
+            asked_at = time.monotonic()
             try:
                 claim = self._database.run(self._decisions.decide, incident, verdict)
                 break
             except Outdated as error:
                 incident = error.incident
         if claim:
-            self._call(claim, told)
+            self._call(claim, told, asked_at)
         return claim is not None
 
     def _told(self, incident: Incident) -> tuple[list[Event], list[Event]]:
@@ -232,15 +233,23 @@ class Recoveries:
         with self._database.reader() as tx:
             told = [one.event for one in events.of_incident(tx, recovery.incident_id)]
         seen = recovery.look_at is not None and self._questions.is_active(recovery)
+        asked_at = time.monotonic()
         claim = self._database.run(self._attempts.take_up, recovery, seen)
         if claim:
-            self._call(claim, told)
+            self._call(claim, told, asked_at)
         return True
 
     # -- calling -------------------------------------------------------------------------------
-    def _call(self, claim: Claim, told: Sequence[Event]) -> None:
-        """Call the driver; the claim is committed, its lease is renewed meanwhile."""
+    def _call(self, claim: Claim, told: Sequence[Event], asked_at: float) -> None:
+        """Call the driver; the claim is committed, its lease is renewed meanwhile.
+
+        :param asked_at: monotonic time before the claim.
+        :raises vmmonitor.model.errors.Conflict: this process stood still for so long that another
+            engine may have taken the recovery over.
+        """
         recovery = claim.recovery
+        if time.monotonic() - asked_at > self._conf.recovery.lease:
+            raise Conflict(recovery_id=recovery.recovery_id, lease_owner=recovery.lease_owner)
         until = time.monotonic() + claim.step.timeout + GRACE
         self._calls[recovery.lease_owner] = (claim, until)
         try:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from vmmonitor.tests.bench import accuracy, agent, figures, latency, storm, throughput
+from vmmonitor.tests.bench import accuracy, agent, decisions, figures, latency, storm, throughput
 
 #: Needs the lab of OpenStack services, and root: only when it is asked for.
 ON_THE_LAB = "recovery"
@@ -25,6 +25,7 @@ def main() -> None:
         "latency": lambda: latency.measure(args.kills or LATENCY_KILLS),
         "throughput": throughput.measure,
         "agent": agent.measure,
+        "decisions": decisions.measure,
         "accuracy": accuracy.measure,
         "storm": storm.measure,
         ON_THE_LAB: lambda: _recovery(args.kills or RECOVERY_KILLS),

@@ -97,6 +97,8 @@ class Deployment(fixtures.Fixture):
                 "default_log_levels": LOG_LEVELS,
             },
             "database": {"connection": self.connection},
+            # A few guests are killed again and again.
+            "limits": {"restarts": -1, "flap_window": 0},
         }
         path = self._path / f"{host}.conf"
         with path.open("w") as file:

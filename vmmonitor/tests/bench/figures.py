@@ -27,6 +27,13 @@ KEYS = {
         "duplicates",
     ),
     "agent": ("rss_mib", "idle_cpu_percent", "all_sources"),
+    "decisions": (
+        "incidents",
+        "decision_cpu_ms",
+        "statements",
+        "incidents_at_once",
+        "decision_at_once_cpu_ms",
+    ),
     "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
     "storm": ("incidents", "storms", "held", "passed", "all_held_s", "api_ms"),
     "recovery": (

@@ -15,7 +15,9 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.engine import test_storm_fuse, test_storm_storage
 from vmmonitor.tests.functional.engine.base import EngineCase, batch, delivery
+from vmmonitor.tests.functional.engine.crowd import Crowd
 from vmmonitor.tests.functional.engine.races import EngineRaces
 from vmmonitor.tests.functional.engine.storm_races import StormRaces
 from vmmonitor.tests.functional.engine.storms_base import StormCase
@@ -47,8 +49,13 @@ class OnServer(EngineCase):
         self.addCleanup(made.dispose)
         return made
 
+    def databases(self) -> list[session.Database]:
+        return [self.database, self.another(), self.another()]
 
-class ServerContract(EngineRaces):
+
+class ServerContract(EngineRaces, Crowd):
+    many = 300
+
     def test_a_server_that_dies_under_a_storm_of_batches_loses_and_doubles_nothing(self) -> None:
         server = self.useFixture(self.server())
         self.conf = database.conf(server.url)
@@ -109,4 +116,28 @@ class MariaDBStormsTest(StormsOnServer, OnServer, StormCase):
 
 
 class PostgreSQLStormsTest(StormsOnServer, OnServer, StormCase):
+    server = PostgreSQL
+
+
+class ByHand(OnServer):
+    """The clock is the test's own."""
+
+    def make_database(self) -> None:
+        super().make_database()
+        self.database.now = lambda: self.clock
+
+
+class MariaDBFuseTest(ByHand, test_storm_fuse.ScopeTest):
+    server = MariaDB
+
+
+class MariaDBStorageTest(ByHand, test_storm_storage.ProbeTest):
+    server = MariaDB
+
+
+class PostgreSQLFuseTest(ByHand, test_storm_fuse.ScopeTest):
+    server = PostgreSQL
+
+
+class PostgreSQLStorageTest(ByHand, test_storm_storage.ProbeTest):
     server = PostgreSQL

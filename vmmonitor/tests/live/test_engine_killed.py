@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines that are killed at every change of an incident and of a recovery, before and after its
-commit: no incident is lost, and no instance is recovered by two at once."""
+commit, with clocks a minute apart: no incident is lost, and no instance is recovered by two at
+once."""
 
 import collections
 import contextlib
@@ -180,11 +181,11 @@ class KilledContract:
                 key = (line["pid"], line["recovery"], line["instance"])
                 end = ends.get(key, deaths.get(line["pid"]))
                 self.assertIsNotNone(end, line)
-                spans[line["instance"]].append((line["at"], end))
+                spans[line["instance"]].append((line["at"], end, line["pid"], line["recovery"]))
         for instance, acts in spans.items():
             acts.sort()
-            for (_, end), (begin, _) in itertools.pairwise(acts):
-                self.assertLessEqual(end, begin, (instance, acts))
+            for (_, end, *_), (begin, *_) in itertools.pairwise(acts):
+                self.assertLessEqual(end, begin, (instance, acts, deaths))
 
     def deaths(self):
         """Return process id -> when it killed itself, or was killed."""

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An instance that fails again and again, and many that fail at once."""
-
-import collections
-import threading
+"""An instance that fails again and again, and several that want a turn."""
 
 from vmmonitor.db import incidents, limits, recoveries, timelines
 from vmmonitor.engine.attempts import Attempts
@@ -10,7 +7,6 @@ from vmmonitor.engine.decisions import Decisions
 from vmmonitor.engine.limits import LOOK_AGAIN, Restarts, Turns
 from vmmonitor.model.incident import FAILED, UNKNOWN, Verdict
 from vmmonitor.model.recovery import Outcome
-from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import (
@@ -22,7 +18,6 @@ from vmmonitor.tests.functional.engine.base import (
     WAIT,
     delivery,
     policy,
-    step,
 )
 
 SKIP = Outcome(move="skip", message="nothing to do")
@@ -357,69 +352,3 @@ class TurnsTest(LimitedCase):
         self.later(self.conf.recovery.lease)
         claim = self.take_up()
         self.assertTrue(claim.taken_over)
-
-
-class CrowdTest(LimitedCase):
-    """The recovery workers, and a thousand at once."""
-
-    crowd = 1000
-    hosts = 10
-
-    def test_a_thousand_at_once(self):
-        self.limit(per_host=0, in_all=20)
-        self.conf.set_override("poll_interval", 0.1, "recovery")
-        self.policies = self.load(policy(steps=[step(wait_for="nothing")]))
-        # Half of them equals, as where nobody says what is important.
-        ranks = {samples.new_id(): max(0, number % 8 - 4) for number in range(self.crowd)}
-        self.expectation.answer = lambda incident, _: Verdict(
-            word=FAILED, reason="it failed", priority=ranks[incident.instance.uuid]
-        )
-        most, guard = collections.Counter(), threading.Lock()
-
-        def answer(request):
-            with self.database.reader() as tx:
-                under_way = limits.picture(tx).under_way
-            with guard:
-                most.update({"in all": 0})
-                most["in all"] = max(most["in all"], sum(under_way.values()))
-                most["host"] = max(most["host"], *under_way.values())
-            return Outcome(move="succeed", message="done")
-
-        self.driver.answer = answer
-        engine = self.recoveries(gates=[Restarts(self.conf).gate])
-        ingest = self.ingest(held=engine.held, ended=engine.look)
-        for start in range(0, self.crowd, 100):
-            uuids = list(ranks)[start : start + 100]
-            ingest.store(base.batch(*self.deliveries(uuids)), 60)
-        eventually(lambda: self.count("held") == self.crowd, timeout=120, what="all wait")
-        self.assertEqual([], self.driver.requests)
-        asked = len(self.expectation.asked)
-        self.limit(per_host=4)
-        engine.look()
-        eventually(lambda: self.count("open") == self.crowd, timeout=120, what="all are done")
-        self.assertEqual(self.crowd, len(self.driver.requests))
-        self.assertLessEqual(most["host"], 4)
-        self.assertLessEqual(most["in all"], 20)
-        self.assertEqual(self.crowd, len(self.expectation.asked) - asked)
-        self.assert_order({one.incident_id: one for one in self.incidents()})
-
-    def deliveries(self, uuids):
-        for number, uuid in enumerate(uuids):
-            yield delivery(uuid=uuid, host=f"compute-{number % self.hosts}", occurred_at=NOON)
-
-    def assert_order(self, by_id):
-        """Of each host the k-th to be recovered was among the first that waited then: no more
-        came before it than there are turns."""
-        with self.database.reader() as tx:
-            done = recoveries.page(tx, base.Page(limit=10000, sort=[("id", "asc")]))
-        for host in {one.host for one in done}:
-            called = [by_id[one.incident_id] for one in done if one.host == host]
-            line = sorted(called, key=lambda one: (-one.priority, one.opened_at, one.incident_id))
-            for place, incident in enumerate(called):
-                self.assertIn(incident, line[:4], f"{host}: number {place}")
-                line.remove(incident)
-
-    def count(self, state):
-        counted = f"SELECT COUNT(*) FROM incidents WHERE state = '{state}'"
-        with self.database.reader() as tx:
-            return tx.exec_driver_sql(counted).scalar_one()

@@ -63,6 +63,17 @@ class PipelineTest(testtools.TestCase):
         said = [body["attributes"].get("host_going_down") for body in self.spool.rows.values()]
         self.assertEqual([True, True, None], said)
 
+    def test_a_disk_error_says_of_which_storage(self):
+        disk = (
+            "<disk><source protocol='nfs'><host name='filer'/></source><target dev='vda'/></disk>"
+        )
+        xml = f"<domain><devices>{disk}</devices></domain>"
+        seen = Seen(instance=Instance(uuid=UUID), state="running", definition=xml)
+        self.pipeline.process([self.listing(seen, at=1)])
+        self.pipeline.process([raw("lifecycle.suspended/ioerror"), raw("io_error/pause"), raw()])
+        said = [body["attributes"].get("storage") for body in self.spool.rows.values()]
+        self.assertEqual(["nfs:filer", "nfs:filer", None], said)
+
     def test_what_the_agent_itself_did_is_kept_whatever_the_rules_say(self):
         self.rules.action = events.IGNORE
         self.pipeline.process([raw("recovery.running/started", source="agent")])

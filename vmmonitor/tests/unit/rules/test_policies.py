@@ -85,6 +85,24 @@ class PoliciesTest(base.RulesTest):
             self.assertEqual(1, len(lines), lines)
             self.assertIn(reason, lines[0])
 
+    def test_limits_of_its_own(self):
+        rows = "- {name: a, match: {}, steps: [], limits: {restarts: -1, window: 60}}\n"
+        rows += "- {name: b, match: {}, steps: [], limits: {restarts: 0}}\n"
+        rows += "- {name: c, match: {}, steps: []}\n"
+        loaded = policies.load(self.file("version: 1\npolicies:\n" + rows))
+        limits = [(row.value.restarts, row.value.window) for row in loaded.rows]
+        self.assertEqual([(-1, 60), (0, None), (None, None)], limits)
+
+    def test_limits_that_are_none(self):
+        for limits, reason in (
+            ("{restarts: -2}", "-2 is less than the minimum of -1"),
+            ("{window: 0}", "0 is less than the minimum of 1"),
+            ("{restart: 3}", "did you mean 'restarts'?"),
+        ):
+            row = f"- {{name: a, match: {{}}, steps: [], limits: {limits}}}\n"
+            (line,) = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
+            self.assertIn(reason, line)
+
     def test_whoever_knows_the_drivers_refuses_what_they_cannot_do(self):
         rows = """version: 1
 policies:
