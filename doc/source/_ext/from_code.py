@@ -103,8 +103,12 @@ class BenchTable(Directive):
 
 def _figure(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {one}" for name, one in value.items())
+        return ", ".join(f"{name}: {_inner(one)}" for name, one in value.items())
     return str(value)
+
+
+def _inner(value: Any) -> str:
+    return f"({_figure(value)})" if isinstance(value, dict) else str(value)
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -203,7 +203,10 @@ class Units:
     # -- records -------------------------------------------------------------------------------
     def _order(self, **order: Any) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self._socket))
+            try:
+                connection.connect(str(self._socket))
+            except OSError as error:
+                raise LabError("the lab's reaper is gone: tools/openstack-lab up") from error
             with connection.makefile("rw") as stream:
                 stream.write(json.dumps(order) + "\n")
                 stream.flush()

@@ -48,7 +48,7 @@ STEP = """
     attempts: {attempts}
     timeout: 120
     wait_for: {wait_for}
-    wait: 120
+    wait: 60
     backoff: {{initial: 1, factor: 1, max: 1, jitter: 0}}
     options: {options}
 """
