@@ -106,16 +106,19 @@ class KilledContract:
 
     def test_at_every_change(self):
         wanted = collections.deque(DEATHS * self.times)
-        for first in range(0, MOST, AT_ONCE):
+        rounds = 0
+        while wanted and rounds < MOST:
             deaths = [wanted.popleft() for _ in range(min(AT_ONCE, len(wanted)))]
-            lives = [(self.begin(first + i, *death), death) for i, death in enumerate(deaths)]
-            for i, (pid, death) in enumerate(lives):
-                if not self.dies(first + i, pid):
+            numbers = range(rounds, rounds + len(deaths))
+            pids = [
+                self.begin(number, *death) for number, death in zip(numbers, deaths, strict=True)
+            ]
+            for number, pid, death in zip(numbers, pids, deaths, strict=True):
+                if not self.dies(number, pid):
                     wanted.append(death)
-            if not wanted:
-                break
+            rounds += len(deaths)
         self.assertFalse(wanted, "each of them was met")
-        self.check_incidents(range(first + len(deaths)))
+        self.check_incidents(range(rounds))
         self.check_acts()
 
     def begin(self, number, change, moment):
@@ -191,7 +194,7 @@ class KilledContract:
         """Return process id -> when it killed itself, or was killed."""
         found = dict(self.killed)
         for name in os.listdir(self.directory):
-            if name.startswith("died-"):
+            if name.startswith("died-") and not name.endswith(".new"):
                 with open(self.path(name)) as file:
                     pid, moment = file.read().split()
                 found[int(pid)] = float(moment)
