@@ -125,7 +125,10 @@ REFUSED = "refused"
 
 #: action state -> {what happens: next state}.
 ACTION: Mapping[str, Mapping[str, str]] = {
-    REQUESTED: {"do": DONE, "refuse": REFUSED},
+    REQUESTED: {
+        "do": DONE,  # an engine carried it out
+        "refuse": REFUSED,  # the incident is not in a state for it, or nothing could act
+    },
     DONE: {},
     REFUSED: {},
 }
