@@ -17,6 +17,9 @@ from vmmonitor.model.clock import HostClock
 from vmmonitor.model.expected import Sight, Watch, lost_at
 from vmmonitor.model.instance import Seen
 
+#: Microseconds by which two engines' readings of the database's clock may differ.
+AGREED = 1_000_000
+
 LISTING = Listing(
     table=AGENTS,
     key="host",
@@ -126,12 +129,12 @@ def corrections(tx: Transaction) -> dict[str, int]:
 
 def put_right(tx: Transaction, now: int) -> int:
     """Let what was seen at a time that has not come yet, as the engines' clock was put back, be
-    seen now.
+    seen now. By less than a second two engines' readings of one clock may differ.
 
     :param now: microseconds since the epoch, engines' clock.
     :return: how many agents that concerns.
     """
-    later = AGENTS.c.seen_at > now
+    later = AGENTS.c.seen_at > now + AGREED
     unwatched = sa.case((AGENTS.c.unwatched_since > now, now), else_=AGENTS.c.unwatched_since)
     changes = {"seen_at": now, "unwatched_since": unwatched}
     return tx.execute(sa.update(AGENTS).where(later).values(changes)).rowcount
