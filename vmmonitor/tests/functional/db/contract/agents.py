@@ -102,9 +102,11 @@ class AgentsContract:
             self.assertEqual(3, len(agents.clocks(tx, 999)))
 
     def test_what_was_seen_in_the_future_was_seen_now(self: Any) -> None:
-        self.database.run(agents.report, samples.report(), NOON + SECOND)
-        self.database.run(agents.report, samples.report(host="b", state=states.BLIND), NOON + 2)
+        later = NOON + 9 * SECOND
+        self.database.run(agents.report, samples.report(), later)
+        self.database.run(agents.report, samples.report(host="b", state=states.BLIND), later)
         self.database.run(agents.report, samples.report(host="old"), NOON - SECOND)
+        self.database.run(agents.report, samples.report(host="same"), NOON + SECOND)
         self.assertEqual(2, self.database.run(agents.put_right, NOON))
         self.assertEqual(0, self.database.run(agents.put_right, NOON))
         self.assertEqual((NOON, None), (self._get().seen_at, self._get().unwatched_since))
