@@ -90,14 +90,15 @@ class Service:
                 timeout=waiting,
                 **({} if body is None else {"json": body}),
             )
+        except (errors.ClientException, cfg.Error, OSError) as error:
+            raise Retriable(_words(error)) from error
+        try:
             answer = response.json() if response.content else {}
         except (ValueError, RecursionError) as error:
             # A refusal may come as a page for people.
             if response.ok:
                 raise Retriable(f"its answer to {path} is not JSON") from error
             answer = {}
-        except (errors.ClientException, cfg.Error, OSError) as error:
-            raise Retriable(_words(error)) from error
         return Answer(
             status=response.status_code, body=answer if isinstance(answer, Mapping) else {}
         )
@@ -116,6 +117,8 @@ class Service:
         with self._guard:
             if self._adapter is None:
                 auth = loading.load_auth_from_conf_options(self._conf, self._group)
+                if auth is None:
+                    raise Retriable(f"[{self._group}] auth_type is not set: who is to log in?")
                 session = loading.load_session_from_conf_options(
                     self._conf, self._group, auth=auth
                 )

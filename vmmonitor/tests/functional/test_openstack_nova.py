@@ -80,6 +80,13 @@ class NovaApiTest(testtools.TestCase):
     def answer(self, path: str, body: Any, status: int = 200) -> None:
         self.nova.answers[f"/v2.1{path}"] = (status, body)
 
+    def test_nobody_to_log_in(self):
+        api = NovaAPI(configuration.new([], files=[]))
+        with self.assertRaisesRegex(Retriable, r"^\[nova\] auth_type is not set"):
+            api.server("some")
+        with self.assertRaisesRegex(Retriable, r"^\[nova\] auth_type is not set"):
+            api.user_id()
+
     def test_a_server(self):
         self.answer(f"/servers/{UUID}", RECORDED["active"])
         self.assertEqual(RECORDED["active"]["server"], self.api.server(UUID))
