@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands of every noun have in common. They run in both shells."""
 
+import abc
 import argparse
 import getpass
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -172,6 +173,7 @@ class Write(command.ShowOne):
         parser.add_argument(name, **more)
         return parser
 
+    @abc.abstractmethod
     def change(
         self, client: "http.Client", parsed_args: argparse.Namespace, author: str | None
     ) -> Mapping[str, Any]:
@@ -179,7 +181,6 @@ class Write(command.ShowOne):
 
         :param author: who does it.
         """
-        raise NotImplementedError
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence]:
         """Return the columns and the one row."""
