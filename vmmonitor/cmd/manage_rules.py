@@ -16,11 +16,17 @@ from vmmonitor.cmd.rule_files import filter_file, policy_file
 from vmmonitor.model import errors
 from vmmonitor.model.event import Event
 from vmmonitor.rpc import wire
-from vmmonitor.rules import check, filters, policies
+from vmmonitor.rules import check, defaults, filters, policies
 
 #: What an event needs and a question about rules does not.
 _FILLED = {"event_id": "example", "host": "example", "source": "libvirt", "occurred_at": 0}
 _NOBODY = {"uuid": "00000000-0000-0000-0000-000000000000"}
+
+#: Name of a sample on the command line -> shipped file.
+_POLICY_SAMPLES = {
+    "libvirt": defaults.RECOVERY_POLICIES,
+    "openstack": defaults.OPENSTACK_POLICIES,
+}
 
 #: What can be explained, and what that is.
 EVENT = ("EVENT.json", "file with an event as JSON; - is stdin")
@@ -58,7 +64,21 @@ def _add(
         "--file", metavar="FILE", help="the rule file; the one in force if not given"
     )
     parser.set_defaults(run=explains)
+    _add_sample(verbs, noun)
     manage_replay.register(verbs, noun)
+
+
+def _add_sample(verbs: Any, noun: str) -> None:
+    parser = _verb(verbs, "sample", "print a file that is shipped with vmmonitor")
+    if noun == "policy":
+        parser.add_argument(
+            "name",
+            metavar="NAME",
+            choices=sorted(_POLICY_SAMPLES),
+            help="libvirt: policies for a KVM host without OpenStack, in force by default; "
+            "openstack: policies that recover instances through nova",
+        )
+    parser.set_defaults(run=print_sample, name="")
 
 
 def _verb(verbs: Any, name: str, what: str) -> argparse.ArgumentParser:
@@ -111,6 +131,14 @@ def explain_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         return _refuse(error)
     _print([*rule_words.trials(loaded.path, event, loaded.explain(event))])
     _print([*rule_words.plan(loaded.choose(event))])
+    return 0
+
+
+def print_sample(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
+    """Print a shipped rule file, to be redirected beside vmmonitor.conf; return 0."""
+    name = _POLICY_SAMPLES.get(args.name, defaults.EVENT_FILTERS)
+    with open(defaults.path(name), encoding="utf-8") as file:
+        print(file.read(), end="")
     return 0
 
 

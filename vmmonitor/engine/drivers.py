@@ -2,6 +2,7 @@
 """Finds recovery drivers and expectations by their entry points."""
 
 from oslo_config import cfg
+from oslo_log import log
 
 from vmmonitor import plugins
 from vmmonitor.expectation import Expectation
@@ -9,6 +10,11 @@ from vmmonitor.model.errors import InvalidRules
 from vmmonitor.recovery import AskAgent, Driver
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, PolicyStep
+
+LOG = log.getLogger(__name__)
+
+#: Drivers that do not recover a server through nova or another service.
+NOT_THROUGH_NOVA = frozenset({"libvirt", "log"})
 
 
 class Drivers:
@@ -55,3 +61,21 @@ def expectation(conf: cfg.ConfigOpts) -> Expectation:
     :raises vmmonitor.plugins.NotInstalled: there is none of this name.
     """
     return plugins.load("vmmonitor.expectation", conf.engine.expectation)(conf)
+
+
+def warn_if_nothing_recovers(conf: cfg.ConfigOpts, loaded: Policies) -> None:
+    """Log a warning if nova is the expectation and the policies cannot recover through it.
+
+    The default policies are such: they were written for a host without OpenStack.
+    """
+    used = {step.driver for row in loaded.rows for step in row.value.steps if step.attempts != 0}
+    if conf.engine.expectation != "nova" or used - NOT_THROUGH_NOVA:
+        return
+    LOG.warning(
+        "No policy of %s uses a driver that recovers instances through nova: [engine] expectation "
+        "is nova, and the drivers in use are: %s. Instances are recovered only on hosts with "
+        "[agent] allow_recovery = true. 'vmmonitor-manage policy sample openstack' prints "
+        "policies that use nova",
+        loaded.path,
+        ", ".join(sorted(used)) or "none",
+    )

@@ -96,6 +96,7 @@ class EngineService(service.Service):
         self._database = Database(conf)
         self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
         policies = self._drivers.load_policies(self._policy_file())
+        drivers.warn_if_nothing_recovers(conf, policies)
         expectation = drivers.expectation(conf)
         fuse = Fuse(conf)
         # What a failure must pass on its way to a recovery, in the order in which it is asked. The
@@ -162,6 +163,7 @@ class EngineService(service.Service):
         else:
             self._ingest.policies = policies
             self.recoveries.use(policies)
+            drivers.warn_if_nothing_recovers(self._conf, policies)
             LOG.info(
                 "The policies of %s are in force, checksum %s", policies.path, policies.checksum
             )

@@ -159,6 +159,28 @@ class ManageRulesTest(testtools.TestCase):
             defaults.path(defaults.RECOVERY_POLICIES), manage_rules.policy_file(self.conf)
         )
 
+    def test_sample_prints_shipped_file(self):
+        for words, name in (
+            (("policy", "sample", "libvirt"), defaults.RECOVERY_POLICIES),
+            (("policy", "sample", "openstack"), defaults.OPENSTACK_POLICIES),
+            (("filter", "sample"), defaults.EVENT_FILTERS),
+        ):
+            code, out, err = self.run_command(*words)
+            self.assertEqual((0, ""), (code, err))
+            with open(defaults.path(name), encoding="utf-8") as file:
+                self.assertEqual(file.read(), out)
+
+    def test_sample_written_to_a_file_passes_check(self):
+        _, out, _ = self.run_command("policy", "sample", "openstack")
+        code, out, err = self.run_command("policy", "check", self.file("p.yaml", out))
+        self.assertEqual((0, ""), (code, err))
+        self.assertNotIn("warning", out)
+
+    def test_sample_with_unknown_name_is_refused(self):
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            self.assertRaises(SystemExit, self.run_command, "policy", "sample", "other")
+        self.assertIn("openstack", err.getvalue())
+
     def test_event_that_cannot_be_read(self):
         for stdin, reason in (
             ("{", "-: this is not JSON: "),

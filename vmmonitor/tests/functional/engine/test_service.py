@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole engine on SQLite and the in-process bus: its own sources and its rule files."""
 
+import logging
 import os
 
 import fixtures
@@ -52,6 +53,8 @@ class Broken(Source):
 
 
 def load(namespace: str, name: str, usual=plugins.load):
+    if namespace == "vmmonitor.expectation":
+        name = "libvirt"
     return {"told": Told, "broken": Broken}.get(name) or usual(namespace, name)
 
 
@@ -126,3 +129,32 @@ class ServiceTest(testtools.TestCase):
         self.conf.set_override("sources", [], "engine")
         self.write("version: 7")
         self.assertRaises(InvalidRules, service.check, *check)
+
+    def test_start_with_nova_and_libvirt_policies_warns(self):
+        self.conf.set_override("expectation", "nova", "engine")
+        log = self.useFixture(fixtures.FakeLogger("vmmonitor.engine", level=logging.WARNING))
+        self.engine()
+        self.assertIn("No policy of ", log.output)
+        self.assertIn("the drivers in use are: libvirt", log.output)
+        self.assertIn("vmmonitor-manage policy sample openstack", log.output)
+
+    def test_start_with_nova_and_openstack_policies_does_not_warn(self):
+        self.conf.set_override("expectation", "nova", "engine")
+        self.policies = defaults.path(defaults.OPENSTACK_POLICIES)
+        log = self.useFixture(fixtures.FakeLogger("vmmonitor.engine", level=logging.WARNING))
+        self.engine()
+        self.assertNotIn("No policy of ", log.output)
+
+    def test_reload_with_libvirt_policies_warns(self):
+        self.conf.set_override("expectation", "nova", "engine")
+        self.policies = defaults.path(defaults.OPENSTACK_POLICIES)
+        log = self.useFixture(fixtures.FakeLogger("vmmonitor.engine", level=logging.WARNING))
+        engine = self.engine()
+        self.policies = defaults.path(defaults.RECOVERY_POLICIES)
+        engine.reset()
+        self.assertIn("No policy of ", log.output)
+
+    def test_start_with_libvirt_expectation_does_not_warn(self):
+        log = self.useFixture(fixtures.FakeLogger("vmmonitor.engine", level=logging.WARNING))
+        self.engine()
+        self.assertNotIn("No policy of ", log.output)
