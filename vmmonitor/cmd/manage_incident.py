@@ -21,7 +21,7 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: (group, option, what it means for an incident), where the option is known.
 OPTIONS = (
     ("engine", "expectation", "who is asked whether it failed"),
-    ("recovery", "ask_again", "seconds after which that is asked again if nobody can tell"),
+    ("recovery", "verdict_retry_interval", "seconds until an unknown verdict is queried again"),
     ("recovery", "unknown_limit", "seconds after which a person is told that nobody can"),
     ("recovery", "dry_run", "whether everything is only tried out"),
     ("recovery", "workers", "recoveries that one engine runs at once"),

@@ -26,7 +26,7 @@ Greatest number of rows in one answer; a request that asks for more gets this ma
 """,
     ),
     cfg.IntOpt(
-        "longest_silence",
+        "max_silence_duration",
         default=30 * 86400,
         min=60,
         max=10 * 365 * 86400,

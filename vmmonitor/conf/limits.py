@@ -7,28 +7,28 @@ GROUP = "limits"
 
 OPTS = [
     cfg.IntOpt(
-        "restarts",
+        "max_restarts",
         default=3,
         min=-1,
         mutable=True,
         help="""
-Number of failures of one instance that are acted upon within ``window``; a further one is held,
-and a warning logged, until the first of them is that long ago. 0: nothing is recovered at all; -1:
-without limit. A policy may say otherwise (``limits``).
+Number of failures of one instance that are acted upon within ``restart_window``; a further one is
+held, and a warning logged, until the first of them is that long ago. 0: nothing is recovered at
+all; -1: without limit. A policy may say otherwise (``limits``).
 
-Related options: ``window``.
+Related options: ``restart_window``.
 """,
     ),
     cfg.FloatOpt(
-        "window",
+        "restart_window",
         default=3600.0,
         min=1,
         max=31 * 86400,
         mutable=True,
         help="""
-Seconds in which ``restarts`` counts.
+Seconds in which ``max_restarts`` counts.
 
-Related options: ``restarts``.
+Related options: ``max_restarts``.
 """,
     ),
     cfg.FloatOpt(
@@ -70,7 +70,7 @@ Related options: ``flap_backoff``.
 """,
     ),
     cfg.IntOpt(
-        "per_host",
+        "max_recoveries_per_host",
         default=8,
         min=-1,
         mutable=True,
@@ -79,11 +79,11 @@ Number of recoveries under way on one host at once: those in which a driver is a
 instance is waited for. Others wait for their turn, the most important first. 0: none begins; -1:
 without limit.
 
-Related options: ``in_all``.
+Related options: ``max_recoveries``.
 """,
     ),
     cfg.IntOpt(
-        "in_all",
+        "max_recoveries",
         default=50,
         min=-1,
         mutable=True,
@@ -92,7 +92,7 @@ Number of recoveries under way on all hosts at once, whichever engine works on t
 begins; -1: without limit. One engine calls no more drivers at once than it has ``[recovery]
 workers``.
 
-Related options: ``per_host``, ``[recovery] workers``.
+Related options: ``max_recoveries_per_host``, ``[recovery] workers``.
 """,
     ),
 ]

@@ -47,7 +47,7 @@ leases that ran out. An engine's own work starts at once, whatever this says.
 """,
     ),
     cfg.FloatOpt(
-        "ask_again",
+        "verdict_retry_interval",
         default=10.0,
         min=0.1,
         max=3600,
@@ -56,7 +56,7 @@ Seconds before the expectation is asked again about an incident on which it had 
 """,
     ),
     cfg.FloatOpt(
-        "answer_timeout",
+        "verdict_timeout",
         default=30.0,
         min=0.1,
         max=3600,
@@ -86,7 +86,7 @@ is still in maintenance.
 """,
     ),
     cfg.FloatOpt(
-        "look_interval",
+        "active_poll_interval",
         default=1.0,
         min=0.1,
         max=60,

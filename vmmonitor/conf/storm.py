@@ -32,7 +32,7 @@ Number of failures within ``window`` beyond which those of {words} are held. 0: 
             mutable=True,
             help=f"""
 Share of the number of instances, in percent, beyond which the failures of {words} are held,
-if they are more than ``minimum``. 0: any share.
+if they are more than ``min_failures``. 0: any share.
 """,
         ),
     ]
@@ -50,7 +50,7 @@ Seconds within which failures count together.
 """,
     ),
     cfg.FloatOpt(
-        "calm",
+        "cooldown",
         default=60.0,
         min=1,
         max=86400,
@@ -61,7 +61,7 @@ important instances first.
 """,
     ),
     cfg.IntOpt(
-        "minimum",
+        "min_failures",
         default=10,
         min=0,
         mutable=True,
@@ -104,7 +104,7 @@ time for which it has failed by then.
 """,
     ),
     cfg.FloatOpt(
-        "probe_max",
+        "probe_interval_max",
         default=300.0,
         min=1,
         max=86400,
@@ -114,7 +114,7 @@ Greatest number of seconds before another instance is tried on a storage that fa
 """,
     ),
     cfg.FloatOpt(
-        "settle",
+        "probe_success_delay",
         default=5.0,
         min=0,
         max=3600,

@@ -257,7 +257,7 @@ class Attempts:
 
     def _next_look(self, until: int, now: int) -> int:
         """Return when to ask the expectation again whether an instance runs."""
-        return min(until, now + round(self._conf.recovery.look_interval * SECOND))
+        return min(until, now + round(self._conf.recovery.active_poll_interval * SECOND))
 
     def _after_dry_run(self, tx: Transaction, incident: Incident, claim: Claim, now: int) -> None:
         """Go on to the next step if only this one is tried out; else leave the incident open."""

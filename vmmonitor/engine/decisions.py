@@ -110,7 +110,7 @@ class Decisions:
 
     def _ask_again(self, tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
         """Nobody knows: never act blindly, ask again later; tell a person if that goes on."""
-        again = now + round(self._conf.recovery.ask_again * SECOND)
+        again = now + round(self._conf.recovery.verdict_retry_interval * SECOND)
         waited = now - incident.opened_at
         if waited >= self._conf.recovery.unknown_limit * SECOND:
             silenced = gates.ask(self._gates, tx, incident, None, now)

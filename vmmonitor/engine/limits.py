@@ -45,8 +45,8 @@ class Restarts:
         if policy is None:
             return None
         limit = self._conf.limits
-        restarts = limit.restarts if policy.restarts is None else policy.restarts
-        window = limit.window if policy.window is None else policy.window
+        restarts = limit.max_restarts if policy.max_restarts is None else policy.max_restarts
+        window = limit.restart_window if policy.restart_window is None else policy.restart_window
         if restarts == WITHOUT_LIMIT and not limit.flap_window:
             return None
         since = now - round(max(window, limit.flap_window) * SECOND)
@@ -170,7 +170,8 @@ class Turns:
         return [one.incident_id for one in turns if one.until > now]
 
     def _limits(self) -> tuple[float, float]:
-        per_host, in_all = self._conf.limits.per_host, self._conf.limits.in_all
+        per_host = self._conf.limits.max_recoveries_per_host
+        in_all = self._conf.limits.max_recoveries
         return (
             math.inf if per_host == WITHOUT_LIMIT else per_host,
             math.inf if in_all == WITHOUT_LIMIT else in_all,

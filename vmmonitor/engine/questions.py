@@ -33,7 +33,7 @@ class Questions:
 
     def __init__(self, conf: cfg.ConfigOpts, expectation: Expectation):
         """Keep the parts; ask nothing yet."""
-        self._timeout = conf.recovery.answer_timeout
+        self._timeout = conf.recovery.verdict_timeout
         self._most = EACH * conf.recovery.workers
         self._expectation = expectation
         self._room = threading.Semaphore(self._most)

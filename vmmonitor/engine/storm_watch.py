@@ -125,7 +125,7 @@ class StormWatch:
 
     def _calm(self, tx: Transaction, storm: Incident, now: int) -> str:
         """Return why a storm of a host, an aggregate or the cloud is over; empty if it is not."""
-        calm = self._options.calm
+        calm = self._options.cooldown
         if now - storm.updated_at >= calm * SECOND:
             return f"nothing has failed for {calm:g} s"
         scope = self._fuse.scope(storm.shared_cause)
@@ -141,7 +141,7 @@ class StormWatch:
 
     def _healed(self, tx: Transaction, storm: Incident, now: int) -> str:
         """Return why a storm of a storage is over; empty if it is not."""
-        settled = now - round(self._options.settle * SECOND)
+        settled = now - round(self._options.probe_success_delay * SECOND)
         if storms.came_back(tx, storm.shared_cause, storm.opened_at, settled):
             return "an instance on this storage runs again"
         if not storms.waiting_for(tx, storm.shared_cause):

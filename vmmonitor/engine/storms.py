@@ -111,7 +111,7 @@ class Fuse:
         instances = sum(scope.of(self.census.instances))
         limits = [limit] if limit else []
         if percent and instances:
-            limits.append(max(self._options.minimum, int(instances * percent / 100)))
+            limits.append(max(self._options.min_failures, int(instances * percent / 100)))
         return min(limits) if limits else None
 
     def count(self, tx: Transaction, since: int, now: int, besides: str = "") -> Mapping[str, int]:
@@ -211,7 +211,8 @@ class Storms:
         return True
 
     def _next_probe(self, storm: Incident, now: int) -> int:
-        least, most = self._options.probe_interval * SECOND, self._options.probe_max * SECOND
+        least = self._options.probe_interval * SECOND
+        most = self._options.probe_interval_max * SECOND
         return now + round(min(most, max(least, (now - storm.opened_at) / 2)))
 
 

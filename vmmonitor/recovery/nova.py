@@ -59,15 +59,15 @@ class NovaDriver(Driver):
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
-        """Know ``action``, a word of ACTIONS, and ``disable_compute``, a boolean."""
+        """Know ``method``, a word of ACTIONS, and ``disable_compute``, a boolean."""
         for name, value in options.items():
-            if name == "action" and value not in ACTIONS:
+            if name == "method" and value not in ACTIONS:
                 known = ", ".join(ACTIONS)
                 raise InvalidRules(f"{str(value)[:40]!r} is none of {known}", option=name)
             if name == "disable_compute" and not isinstance(value, bool):
                 raise InvalidRules("it is true or false", option=name)
-            if name not in ("action", "disable_compute"):
-                known = "action and disable_compute"
+            if name not in ("method", "disable_compute"):
+                known = "method and disable_compute"
                 raise InvalidRules(f"the nova driver knows {known} only", option=name)
 
     def check(self) -> str:
@@ -284,7 +284,7 @@ ACTS: Mapping[str, Callable[[Attempt, Mapping[str, Any]], Outcome]] = {
 
 def chosen(request: Request) -> str:
     """Return which of ACTS is to be done, by the step's options and the newest failure."""
-    action = str(request.options.get("action", AUTO))
+    action = str(request.options.get("method", AUTO))
     if action != AUTO:
         return action
     return BY_FAILURE.get(newest_failure(request.events), HARD_REBOOT)

@@ -78,17 +78,17 @@ class Policy:
     :param hold: seconds before anything is done, in case it was planned or heals by itself.
     :param steps: tried in order; none: the incident is left open for a person.
     :param dry_run: what would be called is recorded, and the incident left open.
-    :param restarts: failures of one instance that are acted upon within ``window``; None: as the
-        options of the engine say; WITHOUT_LIMIT.
-    :param window: seconds; None: as the options say.
+    :param max_restarts: failures of one instance that are acted upon within ``restart_window``;
+        None: as the options of the engine say; WITHOUT_LIMIT.
+    :param restart_window: seconds; None: as the options say.
     """
 
     name: str
     hold: float = 0.0
     steps: tuple[PolicyStep, ...] = ()
     dry_run: bool = False
-    restarts: int | None = None
-    window: float | None = None
+    max_restarts: int | None = None
+    restart_window: float | None = None
 
 
 class Policies:

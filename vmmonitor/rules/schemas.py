@@ -116,8 +116,8 @@ _STEP = {
     "options": {"type": "object", "maxProperties": 100},
 }
 _LIMITS = {
-    "restarts": {"type": "integer", "minimum": -1, "maximum": 1000000},
-    "window": _number(1, 31 * 86400),
+    "max_restarts": {"type": "integer", "minimum": -1, "maximum": 1000000},
+    "restart_window": _number(1, 31 * 86400),
 }
 _POLICY = {
     **_ROW,

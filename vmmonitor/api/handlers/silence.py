@@ -52,7 +52,7 @@ def create(request: Request) -> webob.Response:
     given = body.read(request, schema.CREATE)
     _match(given["match"], given.get("everything", False))
     now = request.database.now()
-    starts_at, ends_at = _span(given, now, request.conf.api.longest_silence)
+    starts_at, ends_at = _span(given, now, request.conf.api.max_silence_duration)
     silence = Silence(
         silence_id=str(uuid.uuid4()),
         match=given["match"],
@@ -141,7 +141,8 @@ def _span(given: Mapping[str, Any], now: int, longest: int) -> tuple[int, int]:
         raise body.bad(f"ends_at: {times.iso(ends_at)} is not after {times.iso(starts_at)}")
     if ends_at - starts_at > longest * SECOND:
         lasts, most = (ends_at - starts_at) // SECOND, f"{longest} s ({longest / 86400:g} days)"
-        raise body.bad(f"it would last {lasts} s; at most {most} are allowed (longest_silence)")
+        detail = f"a silence of {lasts} s is longer than max_silence_duration, {most}"
+        raise body.bad(detail)
     return starts_at, ends_at
 
 

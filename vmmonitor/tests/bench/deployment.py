@@ -98,7 +98,7 @@ class Deployment(fixtures.Fixture):
             },
             "database": {"connection": self.connection},
             # A few guests are killed again and again.
-            "limits": {"restarts": -1, "flap_window": 0},
+            "limits": {"max_restarts": -1, "flap_window": 0},
         }
         path = self._path / f"{host}.conf"
         with path.open("w") as file:

@@ -125,17 +125,17 @@ class ActsTest(DriverCase):
     def test_stop_and_start(self):
         stopping = server(**{TASK: "powering-off"})
         self.has(server(), stopping, server(**{STATE: "stopped"}))
-        self.assert_done(self.recover(action="stop_start"), STOP, START, because="a start")
+        self.assert_done(self.recover(method="stop_start"), STOP, START, because="a start")
 
     def test_start_of_what_is_stopped(self):
         self.has(server(**{STATE: "stopped"}))
         self.did(action("stop"))
-        self.assert_done(self.recover(action="stop_start"), START)
+        self.assert_done(self.recover(method="stop_start"), START)
 
     def test_what_is_in_error_is_reset_first(self):
         self.has(server(**{STATE: "error"}), server(**{STATE: "stopped"}))
         self.did(action("reboot", message="Error"))
-        self.assert_done(self.recover(action="stop_start"), RESET, STOP, START)
+        self.assert_done(self.recover(method="stop_start"), RESET, STOP, START)
 
     def test_it_does_not_stop_in_time_and_is_started_by_the_next_attempt(self):
         self.has(server(), server(**{TASK: "powering-off"}))
@@ -144,7 +144,7 @@ class ActsTest(DriverCase):
         def pause(seconds):
             clock[0] += seconds
 
-        request = nouns.request(30.0, options={"action": "stop_start"})
+        request = nouns.request(30.0, options={"method": "stop_start"})
         api = nova.connection(self.conf)
         outcome = Attempt(api, request, self.fail, lambda: clock[0], pause).make()
         self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
@@ -152,17 +152,17 @@ class ActsTest(DriverCase):
         self.assertTrue(29 < clock[0] <= 30, clock)
         self.has(server(**{STATE: "stopped"}))
         self.did(action("stop"))
-        self.assert_done(self.recover(action="stop_start", attempt=2), STOP, START)
+        self.assert_done(self.recover(method="stop_start", attempt=2), STOP, START)
 
     def test_a_stop_that_fails_is_no_reason_to_start(self):
         self.has(server(), server(**{STATE: "error"}))
-        outcome = self.recover(action="stop_start")
+        outcome = self.recover(method="stop_start")
         self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
         self.assertEqual([STOP], self.cloud.orders())
 
     def test_an_io_pause_is_resumed_by_the_agent(self):
         """Nova leaves such a one paused, and has nothing that would make it go on."""
-        for options in ({}, {"action": "resume"}, {"action": "auto"}):
+        for options in ({}, {"method": "resume"}, {"method": "auto"}):
             outcome = self.recover("lifecycle.suspended/ioerror", timeout=5, **options)
             self.assert_done(outcome, because="resumed")
             *asked, timeout, cause = self.agent.pop()
@@ -172,27 +172,27 @@ class ActsTest(DriverCase):
             self.assertTrue(0 < timeout <= 5)
 
     def test_an_io_pause_is_rebooted_where_the_policy_says_so(self):
-        outcome = self.recover("io_error/pause", action="hard_reboot")
+        outcome = self.recover("io_error/pause", method="hard_reboot")
         self.assert_done(outcome, REBOOT)
 
     def test_evacuate_from_a_host_that_is_down(self):
         for down in (compute("down"), compute("up", forced_down=True)):
             self.cloud.asked.clear()
             self.host_is(compute(host="other"), down)
-            self.assert_done(self.recover(action="evacuate"), EVACUATE)
+            self.assert_done(self.recover(method="evacuate"), EVACUATE)
 
     def test_what_nova_has_stopped_is_to_run_where_it_comes_up(self):
         self.host_is(compute("down"))
         self.has(server("stopped by nova", id=UUID, host_status="UNKNOWN"))
         self.did(*RECORDED["actions, stopped by nova"]["instanceActions"])
-        self.assert_done(self.recover(action="evacuate"), RESET, EVACUATE)
+        self.assert_done(self.recover(method="evacuate"), RESET, EVACUATE)
 
     def test_no_evacuation_from_a_host_that_works(self):
         for up in (compute(), compute(status="disabled"), compute(status="UNKNOWN", state=None)):
             self.host_is(up)
-            self.assert_not(self.recover(action="evacuate"), "is not down, and nova evacuates")
+            self.assert_not(self.recover(method="evacuate"), "is not down, and nova evacuates")
         self.host_is()
-        self.assert_not(self.recover(action="evacuate"), "is not down")
+        self.assert_not(self.recover(method="evacuate"), "is not down")
 
     def test_what_cannot_reach_its_host_is_not_ordered(self):
         """Nova would take the order, and hold the server in it until the host is back."""
@@ -320,7 +320,7 @@ class OnceTest(DriverCase):
     def test_taken_over_between_stop_and_start(self):
         self.has(server(**{STATE: "stopped"}))
         self.did(action("stop"), action("reboot", -1000, "alice"))
-        outcome = self.recover(taken_over=True, action="stop_start")
+        outcome = self.recover(taken_over=True, method="stop_start")
         self.assert_done(outcome, START)
 
     def test_it_was_evacuated_already(self):
@@ -329,7 +329,7 @@ class OnceTest(DriverCase):
         for attempt in (1, 2):
             self.has(server(**{TASK: "rebuilding"}), server(**{HOST: "compute-2"}))
             for because in ("at it already: rebuilding", "done it already: evacuate"):
-                outcome = self.recover(action="evacuate", attempt=attempt)
+                outcome = self.recover(method="evacuate", attempt=attempt)
                 self.assert_done(outcome, because=because)
 
     def test_nothing_is_begun_when_the_time_is_over(self):

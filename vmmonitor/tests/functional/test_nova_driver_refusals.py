@@ -121,17 +121,17 @@ class CheckTest(DriverCase):
 class OptionsTest(testtools.TestCase):
     def test_known(self):
         for options in (
-            *({}, {"action": "auto"}, {"action": "evacuate", "disable_compute": False}),
-            *({"action": "hard_reboot"}, {"action": "stop_start"}, {"action": "resume"}),
+            *({}, {"method": "auto"}, {"method": "evacuate", "disable_compute": False}),
+            *({"method": "hard_reboot"}, {"method": "stop_start"}, {"method": "resume"}),
         ):
             NovaDriver.check_options(options)
 
     def test_unknown(self):
         for options, words in (
-            ({"action": "reboot"}, "'reboot' is none of auto, hard_reboot.*'action'"),
-            ({"action": ["evacuate"]}, "is none of auto"),
+            ({"method": "reboot"}, "'reboot' is none of auto, hard_reboot.*'method'"),
+            ({"method": ["evacuate"]}, "is none of auto"),
             ({"disable_compute": "yes"}, "true or false.*'disable_compute'"),
-            ({"host": "compute-2"}, "knows action and disable_compute only.*'host'"),
+            ({"host": "compute-2"}, "knows method and disable_compute only.*'host'"),
         ):
             with self.assertRaisesRegex(InvalidRules, words):
                 NovaDriver.check_options(options)

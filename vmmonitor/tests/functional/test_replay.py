@@ -327,7 +327,7 @@ class PolicyCase(Commands, base.EngineCase):
             "  lab: no, host = 'lab' fails",
             "  restart: matches\n-> restart: hold 0 s\n   step 1: fake, attempts 3",
             "it got the same: restart\n",
-            "   [recovery] ask_again = 10.0: ",
+            "   [recovery] verdict_retry_interval = 10.0: ",
         ):
             self.assertIn(line, out)
 

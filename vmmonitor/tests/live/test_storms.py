@@ -22,7 +22,7 @@ policies:
     backoff: {initial: 0.5, factor: 1, max: 1, jitter: 0.1}
 """
 #: A restored disk is believed soon; no second one is tried meanwhile.
-SOON = {"settle": 1, "probe_interval": 300}
+SOON = {"probe_success_delay": 1, "probe_interval": 300}
 GUESTS = 4
 
 

@@ -83,7 +83,7 @@ class OpenStackTest(testtools.TestCase):
                 # They take the account from there.
                 "masakari": {"auth_section": "nova", "poll_interval": 0.5},
                 "mistral": {"auth_section": "nova", "poll_interval": 0.5},
-                "recovery": {"lease": 5, "ask_again": 1},
+                "recovery": {"lease": 5, "verdict_retry_interval": 1},
             },
             cls.options,
         )

@@ -65,7 +65,7 @@ class TestNova(OpenStackTest):
 class TestStopAndStart(OpenStackTest):
     """The nova driver, told so."""
 
-    steps = (step("nova", action="stop_start"),)
+    steps = (step("nova", method="stop_start"),)
 
     def test_killed(self):
         server = self.server()
@@ -128,7 +128,7 @@ class TestFallback(OpenStackTest):
     steps = (
         step("masakari", attempts=1),
         step("nova", attempts=1),
-        step("nova", attempts=10, action="evacuate"),
+        step("nova", attempts=10, method="evacuate"),
     )
 
     def drivers(self, server) -> list[tuple[str, str]]:

@@ -104,7 +104,7 @@ class TestSilence(base.CommandTest):
             (("--match", "hots=a", *known), "unknown field 'hots'; did you mean 'host'?"),
             (("--match", "project_id=a", *known), "did you mean 'instance.project_id'?"),
             (("--match", "host=~(", *known), "is not a regular expression"),
-            (("--host", "a", "--for", "31d", "--comment", "x"), "longest_silence"),
+            (("--host", "a", "--for", "31d", "--comment", "x"), "max_silence_duration"),
             (("--host", "a", "--until", "1999-01-01", "--comment", "x"), "is not after"),
             (("--host", "a", "--for", "1h", "--comment", " "), "comment: ' ' is not a text"),
         ):

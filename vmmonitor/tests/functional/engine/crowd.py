@@ -25,7 +25,7 @@ class Crowd:
         """All wait until there are turns; then never too many have one, the important first."""
         self.most = {"host": 0, "in all": 0}
         self.guard = threading.Lock()
-        self.limit(per_host=0, in_all=IN_ALL)
+        self.limit(max_recoveries_per_host=0, max_recoveries=IN_ALL)
         self.conf.set_override("poll_interval", 0.1, "recovery")
         self.policies = self.load(policy(steps=[step(wait_for="nothing")]))
         # Half of them equals, as where nobody says what is important.
@@ -43,7 +43,7 @@ class Crowd:
         eventually(lambda: self.in_state("held") == self.many, timeout=300, what="all wait")
         self.assertEqual([], self.driver.requests)
         asked = len(self.expectation.asked)
-        self.limit(per_host=PER_HOST)
+        self.limit(max_recoveries_per_host=PER_HOST)
         eventually(lambda: self.in_state("open") == self.many, timeout=300, what="all are done")
         self.assertEqual(self.many, len(self.driver.requests))
         self.assertLessEqual(self.most["host"], PER_HOST)

@@ -163,7 +163,7 @@ class EngineRaces:
         """Each instance fails once for the driver, then is seen running; all come back."""
         self.conf.set_override("poll_interval", 0.05, "recovery")
         # Whose turn it is does not matter here (test_crowd): all that can be at once is to be.
-        for limit in ("per_host", "in_all"):
+        for limit in ("max_recoveries_per_host", "max_recoveries"):
             self.conf.set_override(limit, -1, "limits")
         backoff = {"initial": 0, "factor": 1, "max": 0, "jitter": 0}
         self.policies = self.load(policy(steps=[step(backoff=backoff)]))

@@ -113,7 +113,7 @@ class StormRaces:
             incidents.reschedule(tx, one, self.database.now(), one.reason, self.database.now())
 
     def test_four_engines_end_it_once(self: Any) -> None:
-        self.conf.set_override("calm", 1, "storm")
+        self.conf.set_override("cooldown", 1, "storm")
         self.fail(20, occurred_at=self.database.now())
         self.decide_on(self.database)
         watches = [self.engine(database)[1] for database in self.engines(4)]

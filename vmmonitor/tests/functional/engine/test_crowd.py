@@ -40,7 +40,7 @@ class WorkersTest(EngineCase):
         return [one.incident.instance.uuid for one in self.driver.requests]
 
     def test_a_turn_that_an_event_frees_is_taken_at_once(self):
-        self.conf.set_override("per_host", 1, "limits")
+        self.conf.set_override("max_recoveries_per_host", 1, "limits")
         ingest = self.work()
         ingest.store(batch(delivery(uuid="a", occurred_at=NOON - 1)), 20)
         eventually(lambda: self.called() == ["a"])
@@ -60,7 +60,7 @@ class WorkersTest(EngineCase):
 
     def test_an_expectation_that_hangs_keeps_nobody_from_work(self):
         self.conf.set_override("workers", 1, "recovery")
-        self.conf.set_override("answer_timeout", 0.2, "recovery")
+        self.conf.set_override("verdict_timeout", 0.2, "recovery")
         go_on = threading.Event()
         self.addCleanup(go_on.set)
 

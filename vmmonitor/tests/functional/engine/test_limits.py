@@ -82,7 +82,7 @@ class RestartsTest(LimitedCase):
             yield ("hold" if kind == "state" else kind), message.split(": ", 1)[-1]
 
     def test_the_backoff_grows(self):
-        self.limit(restarts=-1, flap_backoff_max=100)
+        self.limit(max_restarts=-1, flap_backoff_max=100)
         waited = []
         for _ in range(6):
             began = self.clock
@@ -110,7 +110,7 @@ class RestartsTest(LimitedCase):
         self.assertIsNotNone(self.decide())
 
     def test_it_runs_again_while_it_is_held(self):
-        self.limit(flap_window=0, restarts=1)
+        self.limit(flap_window=0, max_restarts=1)
         self.recover()
         self.fail()
         self.assertEqual(("held", "budget"), words(self.incident()))
@@ -119,7 +119,7 @@ class RestartsTest(LimitedCase):
         self.assertEqual(("resolved", ""), words(self.incident()))
 
     def test_only_what_was_acted_upon_counts(self):
-        self.limit(restarts=1)
+        self.limit(max_restarts=1)
         claim = self.fail()
         self.finish(claim, SKIP)
         self.policies = self.load(policy(dry_run=True))
@@ -132,7 +132,7 @@ class RestartsTest(LimitedCase):
         self.assertIsNotNone(self.fail())
 
     def test_all_attempts_for_one_failure_count_as_one(self):
-        self.limit(restarts=2, flap_window=0)
+        self.limit(max_restarts=2, flap_window=0)
         for _ in range(2):
             self.finish(self.fail(), FAIL)
             self.later(4)
@@ -143,18 +143,18 @@ class RestartsTest(LimitedCase):
         self.assertEqual(("held", "budget"), words(self.incident()))
 
     def test_of_another_instance_it_is_not(self):
-        self.limit(restarts=1)
+        self.limit(max_restarts=1)
         self.recover()
         self.store(delivery(uuid=samples.new_id()))
         self.assertIsNotNone(self.decide())
 
     def test_no_recovery_at_all(self):
-        self.limit(restarts=0)
+        self.limit(max_restarts=0)
         self.assertIsNone(self.fail())
         self.assertEqual(("held", "budget"), words(self.incident()))
 
     def test_a_policy_has_limits_of_its_own(self):
-        self.policies = self.load(policy(limits={"restarts": 1, "window": 60}))
+        self.policies = self.load(policy(limits={"max_restarts": 1, "restart_window": 60}))
         self.recover()
         self.fail()
         incident = self.incident()
@@ -162,7 +162,7 @@ class RestartsTest(LimitedCase):
         self.assertEqual(NOON + 60 * SECOND, incident.hold_until)
 
     def test_who_wants_it_all_the_same_gets_it_and_it_counts(self):
-        self.limit(restarts=1, flap_window=0, per_host=0)
+        self.limit(max_restarts=1, flap_window=0, max_recoveries_per_host=0)
         self.store(delivery())
         self.override()
         claim = self.decide()
@@ -170,7 +170,7 @@ class RestartsTest(LimitedCase):
         self.later(1)
         self.finish(claim)
         self.runs()
-        self.limit(per_host=-1)
+        self.limit(max_recoveries_per_host=-1)
         self.fail()
         self.assertEqual(("held", "budget"), words(self.incident()))
 
@@ -180,7 +180,7 @@ class RestartsTest(LimitedCase):
 
     def test_what_no_policy_acts_on_is_left_as_ever(self):
         self.policies = self.load(policy(steps=[]))
-        self.limit(restarts=0, per_host=0)
+        self.limit(max_restarts=0, max_recoveries_per_host=0)
         self.assertIsNone(self.fail())
         self.assertEqual(("open", ""), words(self.incident()))
 
@@ -213,7 +213,7 @@ class TurnsTest(LimitedCase):
             return [incidents.get(tx, one).instance.uuid for one in ids]
 
     def test_so_many_of_a_host_and_then_one_for_one(self):
-        self.limit(per_host=2)
+        self.limit(max_recoveries_per_host=2)
         claims = self.crowd(*"abcd")
         self.assertEqual([True, True, False, False], [bool(one) for one in claims])
         waits = self.one("c")
@@ -233,7 +233,7 @@ class TurnsTest(LimitedCase):
         self.assertEqual([], self.call_up())
 
     def test_who_is_not_called_up_is_looked_at_once_in_a_while(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         self.crowd(*"ab")
         decided_at = self.clock - SECOND
         self.assertEqual(decided_at + LOOK_AGAIN * SECOND, self.one("b").hold_until)
@@ -243,7 +243,7 @@ class TurnsTest(LimitedCase):
         self.assertGreater(self.one("b").hold_until, lines.hold_until)
 
     def test_in_all(self):
-        self.limit(per_host=2, in_all=3)
+        self.limit(max_recoveries_per_host=2, max_recoveries=3)
         claims = self.crowd(*"abc", host="compute-1") + self.crowd(*"xyz", host="compute-2")
         self.assertEqual([True, True, False, True, False, False], [bool(one) for one in claims])
         self.assertIn("at most 3 recoveries at once in all", self.one("z").reason)
@@ -251,7 +251,7 @@ class TurnsTest(LimitedCase):
         self.assertEqual(["c"], self.call_up())
 
     def test_important_first_and_nobody_passes_those_called_up(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         (first,) = self.crowd("a")
         self.crowd("low", priority=-1)
         self.crowd("b", "c")
@@ -273,7 +273,7 @@ class TurnsTest(LimitedCase):
         return self.one(*turn).priority
 
     def test_who_is_still_more_important_when_it_comes_first_takes_the_turn(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         (first,) = self.crowd("a")
         self.crowd("b")
         self.finish(first, Outcome(move="fail", message="never"))
@@ -283,7 +283,7 @@ class TurnsTest(LimitedCase):
         self.assertEqual(("held", "turn"), words(self.one("b")))
 
     def test_who_is_unknown_when_its_turn_comes_gives_it_to_the_next(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         (first,) = self.crowd("a")
         self.crowd("b", "c")
         self.finish(first, Outcome(move="fail", message="never"))
@@ -293,15 +293,15 @@ class TurnsTest(LimitedCase):
         self.assertEqual(["c"], self.call_up())
 
     def test_none_and_any_number(self):
-        self.limit(per_host=0)
+        self.limit(max_recoveries_per_host=0)
         self.assertEqual([None], self.crowd("a"))
-        self.limit(per_host=-1, in_all=-1)
+        self.limit(max_recoveries_per_host=-1, max_recoveries=-1)
         self.assertEqual(["a"], self.call_up())
         self.assertNotIn(None, self.crowd(*"bcdefghijklm"))
 
     # -- further attempts ----------------------------------------------------------------------
     def test_a_further_attempt_needs_a_turn_too(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         (first,) = self.crowd("a")
         self.crowd("b")
         self.finish(first, FAIL)
@@ -323,7 +323,7 @@ class TurnsTest(LimitedCase):
         self.assertEqual("fake, attempt 2 has its turn", self.one("a").reason)
 
     def test_it_is_told_once_that_a_further_attempt_waits(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         self.conf.set_override("lease", 3600, "recovery")
         (first,) = self.crowd("a")
         self.finish(first, FAIL)
@@ -336,7 +336,7 @@ class TurnsTest(LimitedCase):
         self.assertEqual(1, sum("waits for its turn" in one.message for one in steps))
 
     def test_it_runs_again_while_a_further_attempt_waits(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         (first,) = self.crowd("a")
         self.finish(first, FAIL)
         self.crowd("b")
@@ -347,7 +347,7 @@ class TurnsTest(LimitedCase):
         self.assertEqual(("resolved", ""), words(self.one("a")))
 
     def test_who_is_taken_over_has_its_turn(self):
-        self.limit(per_host=1)
+        self.limit(max_recoveries_per_host=1)
         self.crowd("a")
         self.later(self.conf.recovery.lease)
         claim = self.take_up()

@@ -19,7 +19,7 @@ class QuestionsTest(unittest.TestCase):
     def setUp(self) -> None:
         self.conf = configuration.new([], files=[])
         self.conf.set_override("workers", 1, "recovery")
-        self.conf.set_override("answer_timeout", 20, "recovery")
+        self.conf.set_override("verdict_timeout", 20, "recovery")
         self.expectation = mock.Mock()
         self.expectation.judge.return_value = IT_FAILED
         self.expectation.is_active.return_value = True
@@ -51,7 +51,7 @@ class QuestionsTest(unittest.TestCase):
             self.assertFalse(questions.is_active(samples.recovery()))
 
     def test_what_takes_too_long_is_not_waited_for(self):
-        self.conf.set_override("answer_timeout", 0.1, "recovery")
+        self.conf.set_override("verdict_timeout", 0.1, "recovery")
         self.expectation.judge.side_effect = self.expectation.is_active.side_effect = self.hang
         with self.assertLogs("vmmonitor.engine.questions", "WARNING"):
             found = self.verdict()
@@ -61,7 +61,7 @@ class QuestionsTest(unittest.TestCase):
         self.assertEqual("the expectation did not answer within 0.1 s", found.reason)
 
     def test_of_questions_that_hang_there_is_a_limit_and_then_room_again(self):
-        self.conf.set_override("answer_timeout", 0.1, "recovery")
+        self.conf.set_override("verdict_timeout", 0.1, "recovery")
         self.expectation.judge.side_effect = self.hang
         questions = Questions(self.conf, self.expectation)
         with self.assertLogs("vmmonitor.engine.questions", "WARNING"):

@@ -356,14 +356,14 @@ class OpenStackPoliciesTest(base.RulesTest):
 
     def test_nothing_is_evacuated_unless_somebody_turns_it_on(self):
         steps = [step for row in self.policies.rows for step in row.value.steps]
-        evacuating = [step for step in steps if step.options["action"] == "evacuate"]
+        evacuating = [step for step in steps if step.options["method"] == "evacuate"]
         self.assertEqual({0}, {step.attempts for step in evacuating})
 
     def test_crash_and_storage(self):
         crash = self.policies.choose(base.event("lifecycle.stopped", "failed"))
-        self.assertEqual((0, "hard_reboot"), (crash.hold, crash.steps[0].options["action"]))
+        self.assertEqual((0, "hard_reboot"), (crash.hold, crash.steps[0].options["method"]))
         paused = self.policies.choose(base.event("lifecycle.suspended", "ioerror"))
-        self.assertEqual(["resume"], [step.options["action"] for step in paused.steps])
+        self.assertEqual(["resume"], [step.options["method"] for step in paused.steps])
         self.assertEqual(policies.WITHOUT_LIMIT, paused.steps[0].attempts)
 
 

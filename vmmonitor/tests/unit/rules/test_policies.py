@@ -86,18 +86,19 @@ class PoliciesTest(base.RulesTest):
             self.assertIn(reason, lines[0])
 
     def test_limits_of_its_own(self):
-        rows = "- {name: a, match: {}, steps: [], limits: {restarts: -1, window: 60}}\n"
-        rows += "- {name: b, match: {}, steps: [], limits: {restarts: 0}}\n"
+        limits = "{max_restarts: -1, restart_window: 60}"
+        rows = f"- {{name: a, match: {{}}, steps: [], limits: {limits}}}\n"
+        rows += "- {name: b, match: {}, steps: [], limits: {max_restarts: 0}}\n"
         rows += "- {name: c, match: {}, steps: []}\n"
         loaded = policies.load(self.file("version: 1\npolicies:\n" + rows))
-        limits = [(row.value.restarts, row.value.window) for row in loaded.rows]
+        limits = [(row.value.max_restarts, row.value.restart_window) for row in loaded.rows]
         self.assertEqual([(-1, 60), (0, None), (None, None)], limits)
 
     def test_limits_that_are_none(self):
         for limits, reason in (
-            ("{restarts: -2}", "-2 is less than the minimum of -1"),
-            ("{window: 0}", "0 is less than the minimum of 1"),
-            ("{restart: 3}", "did you mean 'restarts'?"),
+            ("{max_restarts: -2}", "-2 is less than the minimum of -1"),
+            ("{restart_window: 0}", "0 is less than the minimum of 1"),
+            ("{max_restart: 3}", "did you mean 'max_restarts'?"),
         ):
             row = f"- {{name: a, match: {{}}, steps: [], limits: {limits}}}\n"
             (line,) = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
