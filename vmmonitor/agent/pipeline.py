@@ -264,7 +264,7 @@ class Pipeline:
             return []
         # There may be thousands of the others.
         LOG.log(
-            logging.INFO if decision.action == events.RECOVER else logging.DEBUG,
+            logging.INFO if decision.action == events.INCIDENT else logging.DEBUG,
             "%s of instance %s (%s): rule %s says %s; event %s",
             *(event.cause, raw.instance.uuid, raw.instance.name),
             *(decision.rule, decision.action, event.event_id),

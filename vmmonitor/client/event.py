@@ -51,7 +51,7 @@ class ListEvent(base.List):
         base.SEVERITY,
         (
             "--action",
-            {"choices": ("record", "recover"), "help": "only with this action; may be repeated"},
+            {"choices": ("record", "incident"), "help": "only with this action; may be repeated"},
         ),
         base.INCIDENT,
         base.PROJECT,

@@ -58,7 +58,7 @@ EVENTS = {
 ATTRIBUTES = ("device", "path", "reason", "shutdown_by", "by_user")
 
 #: What the rules made of an event.
-ACTIONS = {"recover": "which asks for recovery", "record": "which is only recorded"}
+ACTIONS = {"incident": "which opens an incident", "record": "which is only recorded"}
 
 #: State that an incident came to -> what follows from that, in its story.
 CAME_TO = {

@@ -20,7 +20,7 @@ too. Put it on a local disk, never on a network file system. Related options: ``
         min=10,
         help="""
 Greatest number of spooled events. When it is reached the oldest ``record`` events are given up,
-and counted; ``recover`` events only when no other are left.
+and counted; ``incident`` events only when no other are left.
 """,
     ),
     cfg.IntOpt(

@@ -84,12 +84,12 @@ class Sorting:
         event = delivery.event
         case = self._cases.get(event.instance.uuid)
         if case is None:
-            if delivery.decision.action != events.RECOVER:
+            if delivery.decision.action != events.INCIDENT:
                 return None
             return self._open(delivery)
         case.count += 1
         case.stands_still |= meaning.stands_still(delivery)
-        if delivery.decision.action == events.RECOVER and not case.incident.shared_cause:
+        if delivery.decision.action == events.INCIDENT and not case.incident.shared_cause:
             self._learn_shared_cause(case, event)
         if meaning.has_moved(case.incident, event):
             self._follow_to(case, event)
@@ -100,7 +100,7 @@ class Sorting:
             self._agrees_again(case)
         elif meaning.is_awaited_cause(case.incident, delivery):
             self._learn_cause(case, delivery)
-        elif delivery.decision.action == events.RECOVER:
+        elif delivery.decision.action == events.INCIDENT:
             case.running_at = None
             case.failed |= event.source != events.RECONCILE_SOURCE
             self._fail_again(case, event)
@@ -143,7 +143,7 @@ class Sorting:
         self._note(
             incident,
             "decision",
-            f"opened by {event.cause}: rule {delivery.decision.rule} says recover",
+            f"opened by {event.cause}: rule {delivery.decision.rule} says incident",
             event_id=event.event_id,
             rule=delivery.decision.rule,
         )
@@ -155,7 +155,7 @@ class Sorting:
         once if it was planned."""
         event = delivery.event
         policy = self._policies.choose(event)
-        wanted = delivery.decision.action == events.RECOVER
+        wanted = delivery.decision.action == events.INCIDENT
         hold = policy.hold if policy and wanted else 0.0
         count, case.count, case.running_at = case.count, 0, KEEP
         changes: dict[str, Any] = {
@@ -266,7 +266,7 @@ class Sorting:
             return
         for told in stored.of_incident(self._tx, incident.incident_id):
             by_host = told.event.source != events.RECONCILE_SOURCE
-            if by_host and told.decision.action == events.RECOVER:
+            if by_host and told.decision.action == events.INCIDENT:
                 return
         self._insert_first(case)
         self._attach(case)

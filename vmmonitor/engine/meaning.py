@@ -23,7 +23,7 @@ NOT_RUNNING = tuple(
 def stands_still(delivery: Delivery) -> bool:
     """Tell whether an event says of its instance what no answer of its QEMU can end."""
     event, action = delivery.event, delivery.decision.action
-    failed = action == events.RECOVER and event.type not in HANGS
+    failed = action == events.INCIDENT and event.type not in HANGS
     return failed or event.type in NOT_RUNNING
 
 
@@ -52,7 +52,7 @@ def is_awaited_cause(incident: Incident, delivery: Delivery) -> bool:
     failure, or a word on its end."""
     event = delivery.event
     ends = instances.STATE_AFTER.get(event.type) in (instances.SHUTOFF, instances.CRASHED)
-    fails = delivery.decision.action == events.RECOVER
+    fails = delivery.decision.action == events.INCIDENT
     return (
         incident.cause in events.WITHOUT_A_CAUSE
         and event.type not in events.WITHOUT_A_CAUSE

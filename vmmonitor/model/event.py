@@ -10,8 +10,8 @@ from vmmonitor.model.instance import Instance, Seen
 
 IGNORE = "ignore"
 RECORD = "record"
-RECOVER = "recover"
-ACTIONS = (IGNORE, RECORD, RECOVER)
+INCIDENT = "incident"
+ACTIONS = (IGNORE, RECORD, INCIDENT)
 
 INFO = "info"
 WARNING = "warning"

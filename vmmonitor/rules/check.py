@@ -19,8 +19,8 @@ def warnings(filters: Filters) -> list[str]:
     """Return, for a person, what in a filter file is surely not meant; empty if nothing is."""
     found = _unreachable(filters.rows)
     found += [_unresolvable(filters, kind) for kind in sorted(events.RUNNING_AGAIN)]
-    if all(row.value.action != events.RECOVER for row in filters.rows):
-        found.append("no rule recovers anything")
+    if all(row.value.action != events.INCIDENT for row in filters.rows):
+        found.append("no rule opens an incident")
     found += [
         f"{row.name!r} asks for evidence of what it ignores: there will be none"
         for row in filters.rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter: what becomes of an event on its host (ignore, record, recover), and why."""
+"""The filter: what becomes of an event on its host (ignore, record, incident), and why."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ UNDECIDED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter
 _SEVERITY = {
     events.IGNORE: events.INFO,
     events.RECORD: events.INFO,
-    events.RECOVER: events.CRITICAL,
+    events.INCIDENT: events.CRITICAL,
 }
 
 

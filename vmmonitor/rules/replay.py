@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vmmonitor.model import event as events
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.incident import Step
 from vmmonitor.rules import plan
@@ -17,7 +16,8 @@ from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy
 EXAMPLES = 3
 MAX_PAIRS = 1000
 SECOND = 1_000_000
-#: What no policy, or one without a step, does about an incident.
+#: Outcome of a policy that has a step to try, and of one that has none.
+RECOVER = "recover"
 LEAVE = "leave"
 
 
@@ -26,7 +26,7 @@ class Choice:
     """What was decided, or would be.
 
     :param name: of the rule or the policy; empty if no policy matches.
-    :param action: what follows: one of an event's ACTIONS; RECOVER or LEAVE of a policy.
+    :param action: what follows: one of an event's ACTIONS; RECOVER or LEAVE for a policy.
     :param detail: what else tells it from another choice, for a person.
     """
 
@@ -143,7 +143,7 @@ def of_policies(
 
 
 def _action(steps: Sequence[Mapping[str, Any]]) -> str:
-    return events.RECOVER if any(step["attempts"] for step in steps) else LEAVE
+    return RECOVER if any(step["attempts"] for step in steps) else LEAVE
 
 
 def _plan(told: Mapping[str, Any]) -> str:

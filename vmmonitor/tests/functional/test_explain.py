@@ -187,14 +187,14 @@ class ExplainCase(base.EngineCase):
 
     # -- what is odd ---------------------------------------------------------------------------
     def test_what_repeats_is_told_once(self):
-        self.store(*(delivery("io_error/report", action="recover") for _ in range(40)))
+        self.store(*(delivery("io_error/report", action="incident") for _ in range(40)))
         lines = self.explained()
         seen = [line for line in lines if "io_error/report" in line and "seen" in line]
         self.assertEqual(1, len(seen))
         self.assertIn("(40 times until 22:13:20)", " ".join(" ".join(lines).split()))
 
     def test_events_that_are_left_out_are_told_of(self):
-        self.store(*(delivery("io_error/report", action="recover") for _ in range(130)))
+        self.store(*(delivery("io_error/report", action="incident") for _ in range(130)))
         self.assertIn("(30 of its 130 events are left out, or deleted)", self.explained())
 
     def test_a_name_commands_no_terminal(self):

@@ -35,7 +35,7 @@ default: {action: record}
 rules:
 - name: died
   match: {type: lifecycle.stopped, detail: failed}
-  action: recover
+  action: incident
 - name: quiet
   match: {type: reboot}
   action: ignore
@@ -46,7 +46,7 @@ rules:
 - name: often
   match: {type: io_error}
   rate: {count: 3, seconds: 60, per: [attributes.device]}
-  action: recover
+  action: incident
 - name: once
   match: {type: io_error}
   action: record

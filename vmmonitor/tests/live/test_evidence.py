@@ -27,7 +27,7 @@ rules:
   - {type: lifecycle.crashed}
   - {type: lifecycle.suspended, detail: ioerror}
   - {type: lifecycle.stopped, detail: {in: [failed, crashed]}}
-  action: recover
+  action: incident
   evidence: [screenshot, console, qemu_log, panic, disk_errors, stats]
 """
 #: Where QEMU's log of a session is, below the hypervisor's directory.

@@ -10,7 +10,7 @@ import uuid
 import oslo_messaging
 
 from vmmonitor.model import states
-from vmmonitor.model.event import CRITICAL, RECORD, RECOVER, Decision
+from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import engine_api, transport, wire
 from vmmonitor.tests.fixtures import nouns, reaper
@@ -212,7 +212,7 @@ class TestTwoEngines(WholeTest):
 
     def events(self, number):
         """Deliveries of the ends of so many instances."""
-        decision = Decision(action=RECOVER, severity=CRITICAL, rule="died")
+        decision = Decision(action=INCIDENT, severity=CRITICAL, rule="died")
         now = time.time_ns() // 1000
         return [
             wire.write_delivery(

@@ -14,7 +14,7 @@ rules:
 - name: died
   match: {type: lifecycle.stopped}
   severety: critical
-  action: recover
+  action: incident
 """
 #: Line 5 names a driver that there is not.
 BROKEN_POLICIES = """\
@@ -35,7 +35,7 @@ default: {action: record, severity: info}
 rules:
 - name: mine
   match: {type: lifecycle.stopped}
-  action: recover
+  action: incident
   severity: critical
 """
 

@@ -238,7 +238,7 @@ class WholeHungTest(WholeTest):
         self.addCleanup(self.transport.cleanup)
         return self.watched(libvirt={"answer_timeout": 2})
 
-    def say(self, guest, cause, action=events.RECOVER):
+    def say(self, guest, cause, action=events.INCIDENT):
         """Be the liveness source."""
         kind, _, detail = cause.partition("/")
         now = time.time_ns() // 1000

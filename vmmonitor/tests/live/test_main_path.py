@@ -62,7 +62,7 @@ class MainPath:
         )
         self.assertEqual(nova.project_id, event.instance.project_id)
         self.assertEqual(nova.flavor, event.instance.flavor)
-        self.assertEqual("recover", stored.decision.action)
+        self.assertEqual("incident", stored.decision.action)
         (incident,) = self.deployment.incidents(guest.uuid)
         self.assertEqual(incident.incident_id, stored.incident_id)
         moments = (event.occurred_at, stored.spooled_at, stored.sent_at)
@@ -148,7 +148,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         lines = [
             "since the callback on the host",
             incident.cause,
-            "rule died says recover",
+            "rule died says incident",
             "no hold",
             "asked the host's events whether it failed or was stopped on purpose",
             f"libvirt said {incident.cause}",

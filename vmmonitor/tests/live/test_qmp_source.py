@@ -208,4 +208,4 @@ class BothTest(LiveTest):
                 self.assertEqual("e", guest.order("D", timeout=5))
             self.wait(lambda guest=guest: len(self.spooled(guest)) == 11, "told")
             actions = [one["decision"]["action"] for one in self.spooled(guest)]
-            self.assertEqual(["record"] * 9 + ["recover"] * 2, actions, name)
+            self.assertEqual(["record"] * 9 + ["incident"] * 2, actions, name)

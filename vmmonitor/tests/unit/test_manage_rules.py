@@ -18,7 +18,7 @@ version: 1
 rules:
 - name: web
   match: {instance.name: web}
-  action: recover
+  action: incident
 - name: late
   match: {instance.name: web, type: watchdog}
   action: ignore
@@ -103,7 +103,7 @@ class ManageRulesTest(testtools.TestCase):
         )
 
     def test_explain_a_rule_with_a_rate(self):
-        rated = FILTERS.replace("recover\n", "recover\n  rate: {count: 2, seconds: 60}\n")
+        rated = FILTERS.replace("incident\n", "incident\n  rate: {count: 2, seconds: 60}\n")
         path = self.file("f.yaml", rated)
         event = self.file("e.json", json.dumps(CRASH))
         code, out, _ = self.run_command("filter", "explain", event, "--file", path)
@@ -140,11 +140,11 @@ class ManageRulesTest(testtools.TestCase):
         self.useFixture(fixtures.MockPatchObject(self.conf, "find_file", return_value=None))
         words = ("filter", "explain", "-")
         _, out, _ = self.run_command(*words, stdin=json.dumps(CRASH))
-        self.assertIn("-> recover, critical, by died", out)
+        self.assertIn("-> incident, critical, by died", out)
         path = self.file("f.yaml", FILTERS)
         self.conf.set_override("filter_file", path, group="agent")
         _, out, _ = self.run_command(*words, stdin=json.dumps(CRASH))
-        self.assertIn("-> recover, critical, by web", out)
+        self.assertIn("-> incident, critical, by web", out)
 
     def test_file_beside_the_configuration(self):
         self.file(defaults.EVENT_FILTERS, FILTERS)

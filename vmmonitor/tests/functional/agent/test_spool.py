@@ -94,13 +94,13 @@ class SpoolTest(testtools.TestCase):
     def test_events_that_are_only_recorded_are_given_up_first(self):
         spool = self.open(max_events=10)
         spool.append([delivery(f"r{number}") for number in range(5)], {})
-        spool.append([delivery(f"R{number}", "recover") for number in range(5)], {})
+        spool.append([delivery(f"R{number}", "incident") for number in range(5)], {})
         spool.append([delivery("x"), delivery("y")], {})
         self.assertEqual(
             ["r2", "r3", "r4", *(f"R{n}" for n in range(5)), "x", "y"], self.ids(spool)
         )
         self.assertEqual((2, 10), (spool.overflowed, spool.depth))
-        spool.append([delivery(f"S{number}", "recover") for number in range(7)], {})
+        spool.append([delivery(f"S{number}", "incident") for number in range(7)], {})
         self.assertEqual(
             [*(f"R{n}" for n in range(2, 5)), *(f"S{n}" for n in range(7))], self.ids(spool)
         )

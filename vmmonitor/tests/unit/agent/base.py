@@ -39,7 +39,7 @@ class Rules:
 
     checksum = "0" * 64
 
-    def __init__(self, action: str = events.RECOVER) -> None:
+    def __init__(self, action: str = events.INCIDENT) -> None:
         self.action = action
 
     def decide(self, event: events.Event) -> Decision:

@@ -44,7 +44,7 @@ class PipelineTest(testtools.TestCase):
         self.pipeline.process([raw(instance=Instance(uuid=UUID, name="web"), at=7)])
         (body,) = self.spool.rows.values()
         self.assertEqual(("compute-1", "web"), (body["host"], body["instance"]["name"]))
-        self.assertEqual("recover", body["decision"]["action"])
+        self.assertEqual("incident", body["decision"]["action"])
         self.assertEqual((7, self.clock.time), (body["occurred_at"], body["spooled_at"]))
         self.assertEqual("shutoff", self.spool.known[UUID]["seen"]["state"])
         self.assertEqual((["spooled"], 7), (self.woken, self.pipeline.last_event_at))

@@ -40,7 +40,7 @@ EVENT = Event(
     attributes={"path": "/dev/vdb", "device": "virtio-disk1", "numbers": [1, 2.5, None, True]},
     sequence=42,
 )
-DECISION = Decision(action="recover", severity="critical", rule="io-error")
+DECISION = Decision(action="incident", severity="critical", rule="io-error")
 REPORT = AgentReport(
     host="compute-1",
     state="behind",

@@ -26,7 +26,7 @@ class WarningsTest(base.RulesTest):
             ("{host: {=~: x.*}}", "{host: {=~: x.*}, type: a}"),
             ("[{type: a}, {type: b}]", "[{type: b}, {type: a, host: c}]"),
         ):
-            found = self.warnings((before, "recover"), (after, "record"))
+            found = self.warnings((before, "incident"), (after, "record"))
             self.assertEqual(
                 ["'r1' can never decide: 'r0' before it matches every event that it matches"],
                 found,
@@ -40,22 +40,22 @@ class WarningsTest(base.RulesTest):
             ("{type: a}", "[{type: a}, {type: b}]"),
             ('{type: {"!=": a}}', "{type: {not_in: [a, b]}}"),
         ):
-            self.assertEqual([], self.warnings((before, "recover"), (after, "record")))
+            self.assertEqual([], self.warnings((before, "incident"), (after, "record")))
 
     def test_rule_after_one_with_a_rate(self):
-        rate = "recover, rate: {count: 2, seconds: 9}"
+        rate = "incident, rate: {count: 2, seconds: 9}"
         self.assertEqual([], self.warnings(("{type: a}", rate), ("{type: a}", "record")))
-        found = self.warnings(("{type: a}", "recover"), ("{type: a}", rate))
+        found = self.warnings(("{type: a}", "incident"), ("{type: a}", rate))
         self.assertEqual(1, len(found), found)
 
     def test_nothing_recovers(self):
-        self.assertEqual(["no rule recovers anything"], self.warnings(("{}", "record")))
+        self.assertEqual(["no rule opens an incident"], self.warnings(("{}", "record")))
 
     def test_evidence_of_what_is_ignored(self):
         path = self.file(
             "version: 1\nrules:\n"
             "- {name: a, match: {type: a}, action: ignore, evidence: [stats]}\n"
-            "- {name: b, match: {}, action: recover, evidence: [stats]}\n"
+            "- {name: b, match: {}, action: incident, evidence: [stats]}\n"
         )
         self.assertEqual(
             ["'a' asks for evidence of what it ignores: there will be none"],
@@ -63,10 +63,10 @@ class WarningsTest(base.RulesTest):
         )
 
     def test_news_of_running_instances_dropped(self):
-        found = self.warnings(("{type: lifecycle.resumed}", "ignore"), ("{}", "recover"))
+        found = self.warnings(("{type: lifecycle.resumed}", "ignore"), ("{}", "incident"))
         self.assertEqual(1, len(found))
         self.assertIn("'r0' ignores lifecycle.resumed", found[0])
-        found = self.warnings(("{detail: failed}", "recover"), default="ignore")
+        found = self.warnings(("{detail: failed}", "incident"), default="ignore")
         self.assertEqual(4, len(found))
         self.assertIn("'default' ignores lifecycle.resumed", found[0])
 

@@ -14,10 +14,10 @@ from vmmonitor.tests.unit.rules import base
 #: become of each: type/detail, "by host" or "by guest" where that matters, action. Measured with
 #: libvirt 9.0.0 and QEMU 7.2.
 FAULTS = {
-    "qemu is killed or crashes": "lifecycle.stopped/failed recover",
+    "qemu is killed or crashes": "lifecycle.stopped/failed incident",
     "qemu gets SIGTERM": """
         lifecycle.shutdown/host record
-        lifecycle.stopped/shutdown host recover""",
+        lifecycle.stopped/shutdown host incident""",
     "guest powers itself off": """
         lifecycle.shutdown/guest record
         lifecycle.stopped/shutdown guest record""",
@@ -41,39 +41,39 @@ FAULTS = {
         lifecycle.resumed/migrated record""",
     "panic, on_crash=preserve": """
         lifecycle.suspended/paused record
-        lifecycle.crashed/panicked recover""",
+        lifecycle.crashed/panicked incident""",
     "panic, on_crash=destroy": """
-        lifecycle.crashed/panicked recover
-        lifecycle.stopped/crashed recover""",
+        lifecycle.crashed/panicked incident
+        lifecycle.stopped/crashed incident""",
     "panic, on_crash=restart": """
-        lifecycle.crashed/panicked recover
+        lifecycle.crashed/panicked incident
         reboot record
         lifecycle.resumed/unpaused record
         reboot record""",
     "kdump": "lifecycle.crashed/crashloaded record",
-    "watchdog, reset": "watchdog/reset recover\nreboot record\nreboot record",
-    "watchdog, poweroff": "watchdog/poweroff recover\nlifecycle.stopped/failed recover",
-    "watchdog, shutdown": "watchdog/shutdown recover",
+    "watchdog, reset": "watchdog/reset incident\nreboot record\nreboot record",
+    "watchdog, poweroff": "watchdog/poweroff incident\nlifecycle.stopped/failed incident",
+    "watchdog, shutdown": "watchdog/shutdown incident",
     "watchdog, none": "watchdog/none record",
     "watchdog, inject-nmi": "watchdog/inject-nmi record",
     "watchdog, debug": "watchdog/debug record",
-    "watchdog, pause": "watchdog/pause recover\nlifecycle.suspended/watchdog recover",
+    "watchdog, pause": "watchdog/pause incident\nlifecycle.suspended/watchdog incident",
     "ENOSPC, or policy stop": """
-        io_error/pause recover
+        io_error/pause incident
         io_error_reason/pause record
-        lifecycle.suspended/ioerror recover""",
+        lifecycle.suspended/ioerror incident""",
     "disk error, policy report": "io_error/report record\nio_error_reason/report record",
     "disk error, policy ignore": "io_error/none record\nio_error_reason/none record",
-    "disk error, source without a name": "lifecycle.suspended/ioerror recover",
+    "disk error, source without a name": "lifecycle.suspended/ioerror incident",
     "migration broke off": """
-        lifecycle.suspended/api_error recover
-        lifecycle.suspended/postcopy_failed recover""",
+        lifecycle.suspended/api_error incident
+        lifecycle.suspended/postcopy_failed incident""",
     "found after a time without libvirt": """
-        lifecycle.stopped/daemon recover
-        lifecycle.stopped/unknown recover
-        lifecycle.stopped/vanished recover
-        lifecycle.crashed/unknown recover
-        lifecycle.suspended/crashed recover""",
+        lifecycle.stopped/daemon incident
+        lifecycle.stopped/unknown incident
+        lifecycle.stopped/vanished incident
+        lifecycle.crashed/unknown incident
+        lifecycle.suspended/crashed incident""",
 }
 
 
@@ -101,7 +101,7 @@ class FiltersTest(base.RulesTest):
                 decided = self.filters.decide(seen)
                 self.assertEqual(action, decided.action, f"{happens}: {line.strip()}")
                 self.assertNotEqual("default", decided.rule, f"{happens}: {line.strip()}")
-                if action == events.RECOVER:
+                if action == events.INCIDENT:
                     self.assertEqual(events.CRITICAL, decided.severity)
 
     def test_worth_a_look(self):
@@ -142,7 +142,7 @@ class FiltersTest(base.RulesTest):
             ("block_io_error", "qemu-said"),
         ):
             first = [("record", "warning", rule)] * 9
-            then = [("recover", "critical", "io-errors-repeat")]
+            then = [("incident", "critical", "io-errors-repeat")]
             self.assertEqual(first + then * 2, self.errors(11, kind, device=kind))
 
     def test_a_disk_that_fails_now_and_then(self):
@@ -223,7 +223,7 @@ class FiltersTest(base.RulesTest):
     def test_the_end_of_a_process_is_a_fact_without_a_cause(self):
         decided = self.filters.decide(base.event("process.exited", source="process", pid=7))
         self.assertEqual(
-            ("recover", "critical", "process-ended", ()), dataclasses.astuple(decided)
+            ("incident", "critical", "process-ended", ()), dataclasses.astuple(decided)
         )
 
     def test_the_end_of_a_process_that_was_explained_before_is_recorded(self):
@@ -265,7 +265,7 @@ class PoliciesTest(base.RulesTest):
         for happens, lines in FAULTS.items():
             for line in lines.strip().splitlines():
                 seen, action = parse(line)
-                if action == events.RECOVER:
+                if action == events.INCIDENT:
                     policy = self.policies.choose(seen)
                     self.assertIsNotNone(policy, f"{happens}: {line.strip()}")
                     self.assertEqual(["libvirt"], [step.driver for step in policy.steps])

@@ -19,7 +19,7 @@ rules:
   match:
     instance.name: {"=~": "web-.*", "!=": web-test}
     type: {in: [lifecycle.stopped, watchdog]}
-  action: recover
+  action: incident
 - name: any-of
   match:
   - detail: failed
@@ -42,7 +42,7 @@ class DecideTest(base.RulesTest):
     def test_first_match_decides(self):
         decided = self.filters.decide(base.event(instance={"name": "web-1"}))
         self.assertEqual(
-            Decision(action="recover", severity="critical", rule="web"),
+            Decision(action="incident", severity="critical", rule="web"),
             decided,
         )
 
@@ -90,7 +90,7 @@ class RefuseTest(base.RulesTest):
         self.assertEqual(
             [
                 "1:10: version: must be 1, not 2",
-                "2:19: default.action: 'recrd' is none of ignore, record, recover; "
+                "2:19: default.action: 'recrd' is none of ignore, record, incident; "
                 "did you mean 'record'?",
                 "3:1: unknown field 'rulez'; did you mean 'rules'?",
                 "7:5: unknown field 'typ'; did you mean 'type'?",
@@ -99,7 +99,7 @@ class RefuseTest(base.RulesTest):
                 "10:5: rules[0].match.host: it is a list, not a string or a number or a "
                 "boolean; for several write in: [...]",
                 "11:11: rules[0].action: 5 is a number, not a string",
-                "11:11: rules[0].action: 5 is none of ignore, record, recover",
+                "11:11: rules[0].action: 5 is none of ignore, record, incident",
                 "12:3: rules[1]: 'action' is a required property",
             ],
             self.refusal(

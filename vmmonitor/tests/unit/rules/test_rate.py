@@ -23,7 +23,7 @@ rules:
 - name: often
   match: {{type: io_error}}
   rate: {{count: {count}, seconds: {seconds}, per: [instance.uuid, attributes.device]}}
-  action: recover
+  action: incident
 - name: once
   match: {{type: io_error}}
   action: record

@@ -5,13 +5,13 @@ import dataclasses
 import json
 import unittest
 
-from vmmonitor.model.event import RECORD, RECOVER
+from vmmonitor.model.event import INCIDENT, RECORD
 from vmmonitor.model.incident import Step
 from vmmonitor.rules import plan, replay
 from vmmonitor.rules.policies import Backoff, Policy, PolicyStep
 from vmmonitor.rules.replay import Choice, Differences
 
-DIED = Choice(name="died", action=RECOVER, detail="critical")
+DIED = Choice(name="died", action=INCIDENT, detail="critical")
 KEPT = Choice(name="kept", action=RECORD, detail="info")
 RESTART = Policy(name="restart", hold=1.0, steps=(PolicyStep(driver="libvirt"),))
 

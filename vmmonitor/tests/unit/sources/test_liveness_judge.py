@@ -339,9 +339,9 @@ class RulesTest(base.RulesTest):
     def test_what_becomes_of_each(self):
         rules = filters.load(defaults.path(defaults.EVENT_FILTERS))
         for causes_told, action, severity in (
-            ("hung/stopped hung/uninterruptible hung/zombie hung/monitor", "recover", "critical"),
-            ("stalled/failed paused/ioerror paused/watchdog", "recover", "critical"),
-            ("paused/crashed paused/api_error paused/postcopy_failed", "recover", "critical"),
+            ("hung/stopped hung/uninterruptible hung/zombie hung/monitor", "incident", "critical"),
+            ("stalled/failed paused/ioerror paused/watchdog", "incident", "critical"),
+            ("paused/crashed paused/api_error paused/postcopy_failed", "incident", "critical"),
             ("stalled/suspect disk_error/no_space guest_agent/silent", "record", "warning"),
             ("paused/unknown disk_error/unspecified", "record", "warning"),
             ("cleared/hung recovered/hung recovered/stalled", "record", "info"),
