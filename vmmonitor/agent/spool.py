@@ -23,7 +23,7 @@ from oslo_log import log
 
 from vmmonitor.agent import spool_file
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.event import RECOVER
+from vmmonitor.model.event import INCIDENT
 
 LOG = log.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Spool:
         cursor = self._db.execute(
             "DELETE FROM event WHERE sequence IN"
             " (SELECT sequence FROM event ORDER BY action = ?, sequence LIMIT ?)",
-            (RECOVER, excess),
+            (INCIDENT, excess),
         )
         if not self._full:
             LOG.error("The spool is full: the oldest events are given up until there is room")

@@ -71,7 +71,7 @@ def plan(incident: Incident) -> Mapping[str, Any]:
 
 def steps_in_words(steps: Sequence[Mapping[str, Any]]) -> str:
     """Return what a policy would try, in order."""
-    tried = [f"{one['driver']} ({_often(one)})" for one in steps if one["attempts"]]
+    tried = [f"{one['driver']} ({_often(one)})" for one in steps if one["enabled"]]
     return ", then ".join(tried) if tried else "nothing is done"
 
 
@@ -191,7 +191,7 @@ def _after(steps: Sequence[Mapping[str, Any]], index: int, attempt: int) -> str:
         if attempt < attempts:
             return f"attempt {attempt + 1} of {attempts} by the same driver"
     for number, step in enumerate(steps[index + 1 :], start=index + 2):
-        if step["attempts"]:
+        if step["enabled"]:
             return f"step {number} of {len(steps)}: driver {step['driver']}"
     return "nothing is left to try, and it is given up"
 
@@ -205,7 +205,7 @@ def _by_hand(incident: Incident) -> Iterator[Line]:
     if state in ("held", "silenced", "failed"):
         yield "you can", f"have it recovered in spite of that: vmmonitor incident recover {ident}"
     if state == "open":
-        name = "" if any(step["attempts"] for step in plan(incident).get("steps", ())) else "NAME"
+        name = "" if any(step["enabled"] for step in plan(incident).get("steps", ())) else "NAME"
         by = f" --policy {name}" if name else ""
         yield "you can", f"have it recovered: vmmonitor incident recover {ident}{by}"
     if state in ("open", "held"):

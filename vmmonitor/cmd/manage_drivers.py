@@ -65,7 +65,7 @@ def _in_force(conf: cfg.ConfigOpts) -> list[str]:
     :raises vmmonitor.model.errors.InvalidRules: the file is broken.
     """
     loaded = policies.load(policy_file(conf))
-    return [step.driver for row in loaded.rows for step in row.value.steps if step.attempts]
+    return [step.driver for row in loaded.rows for step in row.value.enabled_steps]
 
 
 def _problem(built: Drivers, name: str, seconds: float) -> str:

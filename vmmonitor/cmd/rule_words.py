@@ -22,6 +22,9 @@ def plan(policy: Policy | None) -> Iterator[str]:
         return
     yield f"-> {policy.name}: hold {policy.hold:g} s"
     for number, step in enumerate(policy.steps, start=1):
+        if not step.enabled:
+            yield f"   step {number}: {step.driver}, disabled"
+            continue
         often = "without limit" if step.attempts == WITHOUT_LIMIT else step.attempts
         long = f" {step.wait:g} s" if step.wait_for == RUNNING else ""
         yield (

@@ -11,7 +11,7 @@ from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import EVENTS, INCIDENTS
 from vmmonitor.model import errors
-from vmmonitor.model.event import RECOVER, Decision, Event, StoredEvent, in_order
+from vmmonitor.model.event import INCIDENT, Decision, Event, StoredEvent, in_order
 from vmmonitor.model.incident import Incident
 
 LISTING = Listing(
@@ -99,7 +99,7 @@ def tells_of(
         EVENTS.c.incident_id == incident_id,
         sa.or_(
             EVENTS.c.type.in_(types),
-            sa.and_(EVENTS.c.action == RECOVER, EVENTS.c.type.not_in(failures_besides)),
+            sa.and_(EVENTS.c.action == INCIDENT, EVENTS.c.type.not_in(failures_besides)),
         ),
     )
     return tx.execute(query.limit(1)).first() is not None

@@ -311,4 +311,4 @@ def next_step(policy: Policy | None, index: int) -> int | None:
     if policy is None:
         return None
     later = range(index + 1, len(policy.steps))
-    return next((i for i in later if policy.steps[i].attempts != 0), None)
+    return next((i for i in later if policy.steps[i].enabled), None)

@@ -222,7 +222,7 @@ class Sorting:
 
     def _is_worth_another_look(self, incident: Incident, policy: Policy) -> bool:
         """Tell whether a failure is not just one more event of the one that was acted upon."""
-        if not any(step.attempts for step in policy.steps):
+        if not policy.enabled_steps:
             return False
         since = self._now - incident.hold_until
         return policy.name != incident.policy or since > SAME_FAILURE * SECOND

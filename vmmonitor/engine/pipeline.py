@@ -25,7 +25,7 @@ from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.clocks import Corrections
 from vmmonitor.engine.incidents import Sorting
 from vmmonitor.model.errors import Conflict, Retriable
-from vmmonitor.model.event import INFO, RECOVER, Decision, Event, StoredEvent
+from vmmonitor.model.event import INCIDENT, INFO, Decision, Event, StoredEvent
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import wire
@@ -301,7 +301,7 @@ def _plain_delivery(parcel: Parcel) -> wire.Delivery:
         detail="",
         occurred_at=parcel.received_at,
     )
-    decision = Decision(action=RECOVER, severity=INFO, rule="probe")
+    decision = Decision(action=INCIDENT, severity=INFO, rule="probe")
     return wire.Delivery(event=event, decision=decision, spooled_at=parcel.received_at)
 
 

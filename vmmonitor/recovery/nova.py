@@ -26,8 +26,8 @@ STOP_START = "stop_start"
 RESUME = "resume"
 EVACUATE = "evacuate"
 
-#: The words for ``options: {action: ...}``.
-ACTIONS = (AUTO, HARD_REBOOT, STOP_START, RESUME, EVACUATE)
+#: Values of ``options: {method: ...}``.
+METHODS = (AUTO, HARD_REBOOT, STOP_START, RESUME, EVACUATE)
 #: What AUTO does about the newest failure; HARD_REBOOT about any that is not here.
 #:
 #: These left the guest's memory as it was. What nova calls resume is for instances that nova
@@ -38,7 +38,7 @@ BY_FAILURE = {
     "lifecycle.suspended/ioerror": RESUME,
     "liveness.paused/ioerror": RESUME,
 }
-#: Actions on a server's record that we order, and after which it runs.
+#: Method -> action of nova's that ends with a running server.
 ORDERS = {HARD_REBOOT: "reboot", STOP_START: "start", EVACUATE: "evacuate"}
 #: Conflict: nova is at work on it. The rest is about us and the moment, not about the server.
 PASSING = frozenset({401, 408, 409, 413, 425, 429})
@@ -59,16 +59,15 @@ class NovaDriver(Driver):
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
-        """Know ``method``, a word of ACTIONS, and ``disable_compute``, a boolean."""
+        """Accept ``method``, one of METHODS, and ``disable_compute``, a boolean."""
         for name, value in options.items():
-            if name == "method" and value not in ACTIONS:
-                known = ", ".join(ACTIONS)
-                raise InvalidRules(f"{str(value)[:40]!r} is none of {known}", option=name)
+            if name == "method" and value not in METHODS:
+                known = ", ".join(METHODS)
+                raise InvalidRules(f"{str(value)[:40]!r} is not one of {known}", option=name)
             if name == "disable_compute" and not isinstance(value, bool):
-                raise InvalidRules("it is true or false", option=name)
+                raise InvalidRules("must be true or false", option=name)
             if name not in ("method", "disable_compute"):
-                known = "method and disable_compute"
-                raise InvalidRules(f"the nova driver knows {known} only", option=name)
+                raise InvalidRules("must be method or disable_compute", option=name)
 
     def check(self) -> str:
         """Ask what is asked of servers and of hosts, with which the rights to act come along."""
@@ -115,7 +114,7 @@ class Attempt:
         self._request = request
         self._uuid = request.recovery.instance_uuid
         self._host = request.incident.host
-        self._action = chosen(request)
+        self._method = chosen_method(request)
         self._resume = resume
         self._clock = clock
         self._pause = pause
@@ -139,7 +138,7 @@ class Attempt:
             return _again("nova does not tell on which host it is")
         if outcome := self._see_to_host(server):
             return outcome
-        return ACTS[self._action](self, server)
+        return CALLS[self._method](self, server)
 
     # -- what there is to know -----------------------------------------------------------------
     def _ordered_before(self, server: Mapping[str, Any]) -> Outcome | None:
@@ -151,7 +150,7 @@ class Attempt:
         """
         recovery = self._request.recovery
         since = recovery.created_at - SKEW
-        if self._action == EVACUATE:
+        if self._method == EVACUATE:
             since = min(since, self._request.incident.opened_at)
         elif recovery.attempt > 1:
             since -= round(self._request.timeout * 1_000_000)
@@ -159,7 +158,7 @@ class Attempt:
             return None
         newest = self._newest_action()
         began = nova.microseconds(newest.get("start_time"))
-        if newest.get("action") != ORDERS.get(self._action) or began < since:
+        if newest.get("action") != ORDERS.get(self._method) or began < since:
             return None
         if newest.get("message") or not self._is_ours(newest):
             return None
@@ -190,17 +189,17 @@ class Attempt:
     def _see_to_host(self, server: Mapping[str, Any]) -> Outcome | None:
         """Return why nothing can be done through its host; disable that first if asked to."""
         disables = self._request.options.get("disable_compute", False)
-        needs_host = self._action in (HARD_REBOOT, STOP_START)
-        if self._action != EVACUATE and not disables and server.get("host_status") == "UP":
+        needs_host = self._method in (HARD_REBOOT, STOP_START)
+        if self._method != EVACUATE and not disables and server.get("host_status") == "UP":
             return None
         service = self._nova.compute(self._host, self._left()) or {}
         down = service.get("state") == "down" or service.get("forced_down") is True
         if needs_host and down:
             return _again(
                 f"nova-compute on {self._host} is down, and nothing that nova is told reaches the "
-                "instance: a step with action evacuate would bring it up elsewhere"
+                "instance: a step with method evacuate would bring it up elsewhere"
             )
-        if self._action == EVACUATE and not down:
+        if self._method == EVACUATE and not down:
             message = f"nova-compute on {self._host} is not down, and nova evacuates only then"
             return _again(message)
         if disables and service.get("status") == "enabled":
@@ -273,8 +272,8 @@ class Attempt:
         return left
 
 
-#: What is done, by a word of ACTIONS.
-ACTS: Mapping[str, Callable[[Attempt, Mapping[str, Any]], Outcome]] = {
+#: Method -> function that carries it out.
+CALLS: Mapping[str, Callable[[Attempt, Mapping[str, Any]], Outcome]] = {
     HARD_REBOOT: Attempt.hard_reboot,
     STOP_START: Attempt.stop_start,
     RESUME: Attempt.resume,
@@ -282,11 +281,11 @@ ACTS: Mapping[str, Callable[[Attempt, Mapping[str, Any]], Outcome]] = {
 }
 
 
-def chosen(request: Request) -> str:
-    """Return which of ACTS is to be done, by the step's options and the newest failure."""
-    action = str(request.options.get("method", AUTO))
-    if action != AUTO:
-        return action
+def chosen_method(request: Request) -> str:
+    """Return the method by the step's options and, with AUTO, the newest failure."""
+    method = str(request.options.get("method", AUTO))
+    if method != AUTO:
+        return method
     return BY_FAILURE.get(newest_failure(request.events), HARD_REBOOT)
 
 

@@ -32,6 +32,7 @@ def warnings(filters: Filters) -> list[str]:
 def policy_warnings(policies: Policies) -> list[str]:
     """Return the same for a file of recovery policies. Knows nothing of installed drivers."""
     found = _unreachable(policies.rows)
+    found += [f"step list {name!r} is not used" for name in policies.unused_step_lists]
     for row in policies.rows:
         found += _useless_steps(row.value)
     return found
@@ -78,10 +79,10 @@ def _unresolvable(filters: Filters, kind: str) -> str:
 def _useless_steps(policy: Policy) -> list[str]:
     found = []
     for number, step in enumerate(policy.steps[:-1], start=1):
-        if step.attempts == WITHOUT_LIMIT:
+        if step.enabled and step.attempts == WITHOUT_LIMIT:
             reason = f"step {number} ({step.driver}) never ends"
             found.append(f"{policy.name!r}: the steps after it are never tried: {reason}")
             break
-    if policy.steps and all(step.attempts == 0 for step in policy.steps):
-        found.append(f"{policy.name!r}: every step has 0 attempts, so nothing is done")
+    if policy.steps and not policy.enabled_steps:
+        found.append(f"{policy.name!r}: no step is enabled: its incidents are not recovered")
     return found

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recovery policies: after which hold, by which driver, how often."""
+"""Read recovery policies: how long to wait, which drivers to call, and how often."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.event import Event
 from vmmonitor.rules import document, ordered, schemas
-from vmmonitor.rules.document import Document, Problem
+from vmmonitor.rules.document import Document, Path, Problem
 from vmmonitor.rules.ordered import Rows, Trial
 
-#: The attempts of a step that is tried until it works.
+#: ``attempts`` of a step that is repeated until it succeeds.
 WITHOUT_LIMIT = -1
 
 RUNNING = "running"
@@ -21,12 +21,13 @@ NOTHING = "nothing"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Backoff:
-    """How long to wait between two attempts of a step.
+    """The delay between attempts of a step.
 
-    :param initial: seconds after the first attempt.
-    :param factor: by which each further one grows; at least 1.
-    :param max: seconds that it never exceeds.
-    :param jitter: fraction, 0 to 1, that chance may take off, so that many do not act at once.
+    :param initial: delay after the first failed attempt, in seconds.
+    :param factor: growth of each further delay; at least 1.
+    :param max: maximum delay, in seconds.
+    :param jitter: fraction, 0 to 1, by which a delay may be shortened at random, so that many
+        instances are not recovered at the same moment.
     """
 
     initial: float = 2.0
@@ -35,10 +36,10 @@ class Backoff:
     jitter: float = 0.1
 
     def delay(self, attempt: int, random: float) -> float:
-        """Return the seconds to wait after a failed attempt.
+        """Return the delay after a failed attempt, in seconds.
 
-        :param attempt: number of the attempt that failed, from 1.
-        :param random: chance, from 0 (no jitter) to 1.
+        :param attempt: number of the failed attempt, from 1.
+        :param random: random number from 0 (no jitter) to 1.
         """
         try:
             grown = self.initial * float(self.factor) ** (attempt - 1)
@@ -49,19 +50,22 @@ class Backoff:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyStep:
-    """One way to bring an instance back, and how often to try it.
+    """One step of a policy: a driver and how often to call it.
 
     :param driver: entry point name of the recovery driver.
-    :param attempts: how often; 0 skips the step, WITHOUT_LIMIT never goes on to the next one.
-    :param timeout: seconds that the driver may take.
-    :param wait_for: RUNNING: the driver's word is not enough, the agent must see the instance
-        run again; ACTIVE: the expectation (nova) must say so; NOTHING: it is enough.
-    :param wait: seconds in which it must be seen running.
-    :param dry_run: what would be called is recorded, and the next step is gone on to.
-    :param options: what the driver is told about how to do it; each driver knows its own.
+    :param enabled: False skips the step.
+    :param attempts: maximum number of attempts; with WITHOUT_LIMIT the next step never runs.
+    :param timeout: maximum duration of one call of the driver, in seconds.
+    :param wait_for: condition for success after the call: RUNNING: the agent reports that the
+        instance runs; ACTIVE: the expectation (nova) reports it; NOTHING: none.
+    :param wait: maximum time until that condition, in seconds.
+    :param dry_run: record the attempt as skipped without calling the driver, and go on to the
+        next step.
+    :param options: options of the driver.
     """
 
     driver: str
+    enabled: bool = True
     attempts: int = 3
     timeout: float = 30.0
     wait_for: str = RUNNING
@@ -73,14 +77,15 @@ class PolicyStep:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """What is done about an incident.
+    """The reaction to an incident.
 
-    :param hold: seconds before anything is done, in case it was planned or heals by itself.
-    :param steps: tried in order; none: the incident is left open for a person.
-    :param dry_run: what would be called is recorded, and the incident left open.
-    :param max_restarts: failures of one instance that are acted upon within ``restart_window``;
-        None: as the options of the engine say; WITHOUT_LIMIT.
-    :param restart_window: seconds; None: as the options say.
+    :param hold: delay before the first verdict, in seconds, for failures that turn out to be
+        planned or that end without help.
+    :param steps: steps in order; without steps the incident is left to an operator.
+    :param dry_run: record the attempts as skipped without calling any driver.
+    :param max_restarts: maximum number of failures of one instance within ``restart_window`` that
+        are recovered, or WITHOUT_LIMIT; None for the engine's option.
+    :param restart_window: period of ``max_restarts``, in seconds; None for the engine's option.
     """
 
     name: str
@@ -90,77 +95,142 @@ class Policy:
     max_restarts: int | None = None
     restart_window: float | None = None
 
+    @property
+    def enabled_steps(self) -> tuple[PolicyStep, ...]:
+        """The steps that can run."""
+        return tuple(step for step in self.steps if step.enabled)
+
 
 class Policies:
     """The policies of one file.
 
-    :ivar path: the file.
+    :ivar path: path of the file.
     :ivar checksum: SHA-256 of the file's bytes, in hex.
-    :ivar rows: its policies in order, with what they match.
+    :ivar rows: policies in order, with their matches.
+    :ivar unused_step_lists: names of the step lists that no policy refers to.
     """
 
-    def __init__(self, path: str, checksum: str, rows: Rows[Policy]):
-        """Keep what ``load`` read."""
+    def __init__(
+        self, path: str, checksum: str, rows: Rows[Policy], unused_step_lists: Sequence[str] = ()
+    ):
+        """Create the policies that ``load`` read."""
         self.path = path
         self.checksum = checksum
         self.rows = rows.rows
+        self.unused_step_lists = tuple(unused_step_lists)
         self._ordered = rows
         self._by_name = {row.name: row.value for row in self.rows}
 
     def choose(self, event: Event) -> Policy | None:
-        """Return the policy for an incident that this event opened; None if there is none."""
+        """Return the first policy that matches the event that opened an incident, or None."""
         return self._ordered.first(event)
 
     def get(self, name: str) -> Policy | None:
-        """Return the policy of this name; None if there is none (any more)."""
+        """Return the policy with this name, or None if the file has none."""
         return self._by_name.get(name)
 
     def explain(self, event: Event) -> list[Trial]:
-        """Return how every policy did that was tried, in order; the last one may have matched."""
+        """Return the result of each policy that was tried, in order, up to the first match."""
         return self._ordered.explain(event)
 
 
 def load(path: str, check: Callable[[PolicyStep], None] | None = None) -> Policies:
-    """Read a file of recovery policies.
+    """Read a policy file.
 
-    :param check: raises InvalidRules of a step that its driver cannot do; if it is an option
-        that is wrong, with the option's name as the fact ``option``.
-    :raises vmmonitor.model.errors.InvalidRules: the message names file, line and reason of
-        everything that is wrong with it.
+    :param check: raises InvalidRules for a step that its driver cannot run. For an invalid
+        option, the option's name is the fact ``option``.
+    :raises vmmonitor.model.errors.InvalidRules: the message gives file, line and reason of each
+        error in the file.
     """
     read = document.read(path)
     schemas.check(read, schemas.POLICIES)
-    loaded = Policies(path, read.checksum, ordered.build(read, "policies", _policy))
-    if check and (problems := _problems(read, loaded, check)):
+    if problems := [*_reference_problems(read)]:
         raise document.invalid(path, problems)
-    return loaded
+    step_lists = read.value.get("step_lists", {})
+    rows = ordered.build(read, "policies", lambda row: _policy(row, step_lists))
+    if check and (problems := [*_step_problems(read, check)]):
+        raise document.invalid(path, problems)
+    used = {step for row in read.value["policies"] for step in row["steps"] if _is_name(step)}
+    return Policies(path, read.checksum, rows, [name for name in step_lists if name not in used])
 
 
-def _problems(
-    read: Document, loaded: Policies, check: Callable[[PolicyStep], None]
-) -> list[Problem]:
-    problems = []
-    for number, row in enumerate(loaded.rows):
-        for index, step in enumerate(row.value.steps):
+def _is_name(step: Any) -> bool:
+    """Return whether an item of ``steps`` refers to a step list."""
+    return isinstance(step, str)
+
+
+def _reference_problems(read: Document) -> Iterator[Problem]:
+    """Yield the problems with references to step lists."""
+    step_lists: Mapping[str, Any] = read.value.get("step_lists", {})
+    for name, steps in step_lists.items():
+        for index, step in enumerate(steps):
+            if _is_name(step):
+                reason = (
+                    f"step_lists.{name}[{index}]: a step list must contain steps, not the name "
+                    f"of another step list ({step[:100]!r})"
+                )
+                yield read.problem(("step_lists", name, index), reason)
+    for number, row in enumerate(read.value["policies"]):
+        place = f"policies[{number}].steps"
+        for index, step in enumerate(row["steps"]):
+            if _is_name(step) and step not in step_lists:
+                known = f"; known are {', '.join(step_lists)}" if step_lists else ""
+                reason = f"{place}[{index}]: unknown step list {step[:100]!r}"
+                reason += schemas.guess(step, list(step_lists)) or known
+                yield read.problem(("policies", number, "steps", index), reason)
+        total = sum(
+            len(step_lists.get(step, ())) if _is_name(step) else 1 for step in row["steps"]
+        )
+        if total > schemas.MAX_STEPS:
+            reason = (
+                f"{place}: has {total} steps with its step lists inserted; the maximum is "
+                f"{schemas.MAX_STEPS}"
+            )
+            yield read.problem(("policies", number, "steps"), reason)
+
+
+def _step_problems(read: Document, check: Callable[[PolicyStep], None]) -> Iterator[Problem]:
+    """Yield the problems that ``check`` raises, once for each step that the file defines."""
+    defined = [
+        *(
+            (f"step list {name}", ("step_lists", name))
+            for name in read.value.get("step_lists", ())
+        ),
+        *(
+            (f"policy {row['name']}", ("policies", number, "steps"))
+            for number, row in enumerate(read.value["policies"])
+        ),
+    ]
+    for owner, path in defined:
+        steps: Any = read.value
+        for key in path:
+            steps = steps[key]
+        for index, step in enumerate(steps):
+            if _is_name(step):
+                continue
             try:
-                check(step)
+                check(_step(step))
             except InvalidRules as error:
-                option = error.facts.get("option")
-                what = ("driver",) if option is None else ("options", option)
-                place = ("policies", number, "steps", index, *what)
-                # An option that is missing stands nowhere.
-                while place not in read.places:
-                    place = place[:-1]
-                problems.append(read.problem(place, f"policy {row.name}: {error}"))
-    return problems
+                place = _place_of(read, (*path, index), error.facts.get("option"))
+                yield read.problem(place, f"{owner}: {error}")
 
 
-def _policy(row: Mapping[str, Any]) -> Policy:
-    steps = tuple(_step(step) for step in row["steps"])
+def _place_of(read: Document, step: Path, option: str | None) -> Path:
+    """Return the path of an option of a step, or of the nearest part that the file contains."""
+    place = (*step, "driver") if option is None else (*step, "options", option)
+    while place not in read.places:
+        place = place[:-1]
+    return place
+
+
+def _policy(row: Mapping[str, Any], step_lists: Mapping[str, Sequence[Any]]) -> Policy:
+    steps: list[Mapping[str, Any]] = []
+    for step in row["steps"]:
+        steps += step_lists[step] if _is_name(step) else [step]
     return Policy(
         name=row["name"],
         hold=float(row.get("hold", 0)),
-        steps=steps,
+        steps=tuple(_step(step) for step in steps),
         dry_run=row.get("dry_run", False),
         **row.get("limits", {}),
     )

@@ -143,7 +143,7 @@ def of_policies(
 
 
 def _action(steps: Sequence[Mapping[str, Any]]) -> str:
-    return RECOVER if any(step["attempts"] for step in steps) else LEAVE
+    return RECOVER if any(step["enabled"] for step in steps) else LEAVE
 
 
 def _plan(told: Mapping[str, Any]) -> str:
@@ -151,7 +151,7 @@ def _plan(told: Mapping[str, Any]) -> str:
     steps = [
         f"{step['driver']} {'without limit' if often == WITHOUT_LIMIT else f'{often} x'}"
         for step in told["steps"]
-        if (often := step["attempts"])
+        if step["enabled"] and (often := step["attempts"])
     ]
     return "; ".join([f"hold {told['hold']:g} s", *steps])
 

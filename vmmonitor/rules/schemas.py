@@ -13,6 +13,8 @@ from vmmonitor.rules import matchers
 from vmmonitor.rules.document import Document, Path, Problem, invalid
 
 VERSION = 1
+#: Steps of one policy, also after its step lists are inserted.
+MAX_STEPS = 100
 #: No file of at most 1 MiB that a person wrote has more; it bounds the work on a hostile one.
 _MAX_ERRORS = 1000
 
@@ -106,7 +108,8 @@ _BACKOFF = {
 }
 _STEP = {
     "driver": _NAME,
-    "attempts": {"type": "integer", "minimum": -1, "maximum": 1000000},
+    "enabled": {"type": "boolean"},
+    "attempts": {"type": "integer", "minimum": -1, "maximum": 1000000, "not": {"const": 0}},
     "timeout": _number(0.1, 86400),
     "wait_for": {"type": "string", "enum": ["running", "active", "nothing"]},
     "wait": _number(0, 86400),
@@ -114,6 +117,23 @@ _STEP = {
     "dry_run": {"type": "boolean"},
     # Each driver knows its own.
     "options": {"type": "object", "maxProperties": 100},
+}
+#: A step, or the name of a step list. Unknown names are reported by ``policies``.
+_STEP_OR_NAME = {
+    "type": ["object", "string"],
+    "if": {"type": "object"},
+    "then": _object(_STEP, "driver"),
+}
+_STEP_LISTS = {
+    "type": "object",
+    "maxProperties": 100,
+    "propertyNames": {"minLength": 1, "maxLength": 64},
+    "additionalProperties": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_STEPS,
+        "items": _STEP_OR_NAME,
+    },
 }
 _LIMITS = {
     "max_restarts": {"type": "integer", "minimum": -1, "maximum": 1000000},
@@ -124,7 +144,7 @@ _POLICY = {
     "hold": _number(0, 86400),
     "dry_run": {"type": "boolean"},
     "limits": _object(_LIMITS),
-    "steps": {"type": "array", "maxItems": 100, "items": _object(_STEP, "driver")},
+    "steps": {"type": "array", "maxItems": MAX_STEPS, "items": _STEP_OR_NAME},
 }
 _VERSION = {"const": VERSION}
 
@@ -145,7 +165,9 @@ FILTERS = _object(
     "rules",
 )
 POLICIES = _object(
-    {"version": _VERSION, "policies": _rows(_POLICY, "steps")}, "version", "policies"
+    {"version": _VERSION, "step_lists": _STEP_LISTS, "policies": _rows(_POLICY, "steps")},
+    "version",
+    "policies",
 )
 SILENCE = _object({"match": _match(_SILENCE_TESTS)}, "match")
 
@@ -188,13 +210,14 @@ def _unknown(name: str, known: Mapping[str, Any], attributes: bool = True) -> st
     if attributes and name.startswith(matchers.ATTRIBUTES):
         return f"{name[:100]!r} names no attribute; write attributes.NAME"
     if attributes and name.split(".")[0] == "attribute":
-        return f"unknown field {name[:100]!r}{_guess(name, ['attributes.' + name[10:]])}"
-    if close := _guess(name, list(known)):
+        return f"unknown field {name[:100]!r}{guess(name, ['attributes.' + name[10:]])}"
+    if close := guess(name, list(known)):
         return f"unknown field {name[:100]!r}{close}"
     return f"unknown field {name[:100]!r}; known are {', '.join(known)}"
 
 
-def _guess(name: str, known: list[str]) -> str:
+def guess(name: str, known: list[str]) -> str:
+    """Return the suffix of an error that suggests the most similar name; empty without one."""
     close = difflib.get_close_matches(name[:100], known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -202,17 +225,19 @@ def _guess(name: str, known: list[str]) -> str:
 def _words(error: Any) -> str:
     """Return the error in words; jsonschema's own are cut, since they quote the whole value."""
     if error.validator == "enum":
-        guess = _guess(str(error.instance), error.validator_value)
-        return f"{_cut(error.instance)} is none of {', '.join(error.validator_value)}{guess}"
+        hint = guess(str(error.instance), error.validator_value)
+        return f"{_cut(error.instance)} is not one of {', '.join(error.validator_value)}{hint}"
     if error.validator == "const":
         return f"must be {error.validator_value}, not {_cut(error.instance)}"
     if error.validator == "type":
         several = isinstance(error.instance, list) and error.validator_value == _SCALAR["type"]
         hint = "; for several write in: [...]" if several else ""
         return f"{_cut(error.instance)} is {_article(error.instance)}, not {_types(error)}{hint}"
+    if error.validator == "not":
+        return "must be at least 1, or -1 for no limit; to turn a step off write enabled: false"
     if error.validator == "anyOf":
         return _unknown(error.instance, dict.fromkeys(matchers.FIELDS))
-    if error.validator in ("minItems", "minProperties"):
+    if error.validator in ("minItems", "minProperties", "minLength"):
         return "must not be empty"
     if error.validator == "maxItems":
         return (

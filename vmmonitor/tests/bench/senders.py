@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vmmonitor import conf as configuration
-from vmmonitor.model.event import CRITICAL, INFO, RECORD, RECOVER, Decision, Event
+from vmmonitor.model.event import CRITICAL, INCIDENT, INFO, RECORD, Decision, Event
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc import wire
@@ -56,7 +56,7 @@ def deliveries(host: str, count: int, failures: int) -> list[dict[str, Any]]:
         decision = Decision(action=RECORD, severity=INFO, rule="lifecycle of instances")
         if number % failures == 0:
             instance, kind, detail = _instance(number), "lifecycle.stopped", "failed"
-            decision = Decision(action=RECOVER, severity=CRITICAL, rule="qemu ended by itself")
+            decision = Decision(action=INCIDENT, severity=CRITICAL, rule="qemu ended by itself")
         event = Event(
             event_id=str(uuid.uuid4()),
             host=host,

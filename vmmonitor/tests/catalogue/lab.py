@@ -17,7 +17,7 @@ from typing import Any
 
 import fixtures
 
-from vmmonitor.model.event import RECOVER, StoredEvent
+from vmmonitor.model.event import INCIDENT, StoredEvent
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.source import LIST_AGAIN
 from vmmonitor.tests.catalogue import acts
@@ -201,7 +201,7 @@ def _counts(one: StoredEvent) -> bool:
     """Whether an event of a source beside libvirt's has its place in the table: of liveness only
     what is a failure, since how soon it suspects something is a matter of time."""
     if one.event.source == "liveness":
-        return one.decision.action == RECOVER
+        return one.decision.action == INCIDENT
     return one.event.source in SOURCES and one.event.source != "libvirt"
 
 

@@ -133,7 +133,7 @@ class ManageTest(testtools.TestCase):
         crash = self.file("crash.json", '{"type": "lifecycle.stopped", "detail": "failed"}')
         code, out, _ = self.manage("filter", "explain", crash)
         self.assertEqual(0, code)
-        self.assertIn("-> recover, critical, by died", out)
+        self.assertIn("-> incident, critical, by died", out)
 
     def test_driver_check(self):
         self.assertEqual((0, "log: OK\n", ""), self.manage("driver", "check", "log"))

@@ -23,7 +23,7 @@ POLICIES = """version: 1
 policies:
 - name: first
   match: {}
-  steps: [{driver: log}, {driver: well}, {driver: off, attempts: 0}]
+  steps: [{driver: log}, {driver: well}, {driver: off, enabled: false}]
 - name: second
   match: {}
   steps: [{driver: well}, {driver: ill}]

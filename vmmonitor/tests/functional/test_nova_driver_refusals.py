@@ -128,10 +128,10 @@ class OptionsTest(testtools.TestCase):
 
     def test_unknown(self):
         for options, words in (
-            ({"method": "reboot"}, "'reboot' is none of auto, hard_reboot.*'method'"),
-            ({"method": ["evacuate"]}, "is none of auto"),
+            ({"method": "reboot"}, "'reboot' is not one of auto, hard_reboot.*'method'"),
+            ({"method": ["evacuate"]}, "is not one of auto"),
             ({"disable_compute": "yes"}, "true or false.*'disable_compute'"),
-            ({"host": "compute-2"}, "knows method and disable_compute only.*'host'"),
+            ({"host": "compute-2"}, "must be method or disable_compute.*'host'"),
         ):
             with self.assertRaisesRegex(InvalidRules, words):
                 NovaDriver.check_options(options)

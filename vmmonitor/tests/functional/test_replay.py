@@ -16,7 +16,7 @@ import testtools
 
 from vmmonitor.cmd import manage_rules, stored
 from vmmonitor.db import events, history, incidents, timelines
-from vmmonitor.model.event import CRITICAL, INFO, RECORD, RECOVER, WARNING, Decision, StoredEvent
+from vmmonitor.model.event import CRITICAL, INCIDENT, INFO, RECORD, WARNING, Decision, StoredEvent
 from vmmonitor.model.incident import Step
 from vmmonitor.tests.fixtures.database import SQLite
 from vmmonitor.tests.functional.db import samples
@@ -66,7 +66,7 @@ def happened(number: int = 0, **fields: Any) -> StoredEvent:
     }
     plain = samples.stored()
     event = dataclasses.replace(plain.event, **(known | fields))
-    made = {"action": RECOVER, "severity": CRITICAL, "rule": "died"} | decision
+    made = {"action": INCIDENT, "severity": CRITICAL, "rule": "died"} | decision
     return dataclasses.replace(plain, event=event, decision=Decision(**made))
 
 

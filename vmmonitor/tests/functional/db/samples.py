@@ -6,7 +6,7 @@ from typing import Any
 
 from vmmonitor.model import states
 from vmmonitor.model.agent import AgentReport
-from vmmonitor.model.event import CRITICAL, RECOVER, Decision, Event, StoredEvent
+from vmmonitor.model.event import CRITICAL, INCIDENT, Decision, Event, StoredEvent
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Recovery
@@ -52,7 +52,7 @@ def stored(at: int = NOON, incident_id: str | None = None, **fields: Any) -> Sto
     }
     return StoredEvent(
         event=Event(**{**known, **fields}),
-        decision=Decision(action=RECOVER, severity=CRITICAL, rule="crashed"),
+        decision=Decision(action=INCIDENT, severity=CRITICAL, rule="crashed"),
         incident_id=incident_id,
         spooled_at=at + 1,
         sent_at=at + 2,

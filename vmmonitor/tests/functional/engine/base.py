@@ -19,7 +19,7 @@ from vmmonitor.engine.gates import Gate
 from vmmonitor.engine.pipeline import Ingest
 from vmmonitor.engine.recovery import Recoveries
 from vmmonitor.model import states
-from vmmonitor.model.event import CRITICAL, RECORD, RECOVER, Decision, Event
+from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision, Event
 from vmmonitor.model.incident import FAILED, Incident, Verdict
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Outcome, Recovery, Request
@@ -57,7 +57,7 @@ def delivery(
     }
     harmless = detail in ("booted", "destroyed", "info")
     decision = Decision(
-        action=action or (RECORD if harmless else RECOVER), severity=CRITICAL, rule="died"
+        action=action or (RECORD if harmless else INCIDENT), severity=CRITICAL, rule="died"
     )
     return wire.Delivery(event=Event(**{**known, **fields}), decision=decision, spooled_at=NOON)
 

@@ -164,7 +164,7 @@ class RetryTest(AttemptsCase):
         )
 
     def test_steps_are_fallbacks_and_some_are_skipped(self):
-        steps = [step("none", attempts=0), step(), step("none", attempts=0), step("other")]
+        steps = [step("none", enabled=False), step(), step("none", enabled=False), step("other")]
         self.policies = self.load(policy(steps=steps))
         self.attempt_and_fail(FAIL_FOR_GOOD)
         self.assertEqual(NOON, self.due_at(), "the next step waits for nothing")

@@ -44,7 +44,9 @@ class CauseTest(base.EngineCase):
         incident = self.incident()
         self.assertEqual(("pending", "died", FAILURE), some(incident, "cause"))
         self.assertEqual((self.clock, 2), (incident.hold_until, incident.event_count))
-        self.assertIn(("decision", f"the cause is {FAILURE}: rule died says incident"), self.line())
+        self.assertIn(
+            ("decision", f"the cause is {FAILURE}: rule died says incident"), self.line()
+        )
         self.assertIsNotNone(self.decide())
         self.assertEqual(1, len(self.incidents()))
 

@@ -3,7 +3,7 @@
 
 from vmmonitor.db import incidents
 from vmmonitor.engine.decisions import Outdated
-from vmmonitor.model.event import RECORD, RECOVER
+from vmmonitor.model.event import INCIDENT, RECORD
 from vmmonitor.model.incident import GONE, PLANNED, UNKNOWN, Verdict
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -118,7 +118,7 @@ class HoldTest(base.EngineCase):
 
     def test_a_failure_on_which_a_policy_acts_follows_one_on_which_none_does(self):
         """Somebody must act on the second, although the first came first."""
-        self.store(delivery("memory_failure/x", action=RECOVER))
+        self.store(delivery("memory_failure/x", action=INCIDENT))
         self.assertEqual("", self.incident().policy)
         self.store(delivery())
         self.assertEqual("stopped", self.incident().policy)
@@ -127,7 +127,7 @@ class HoldTest(base.EngineCase):
 
     def test_the_same_while_nobody_knows(self):
         self.conf.set_override("unknown_limit", 0, "recovery")
-        self.store(delivery("memory_failure/x", action=RECOVER))
+        self.store(delivery("memory_failure/x", action=INCIDENT))
         self.decide(UNKNOWABLE)
         self.store(delivery())
         self.assertEqual(("held", "stopped"), (self.incident().state, self.incident().policy))
@@ -139,7 +139,7 @@ class HoldTest(base.EngineCase):
         self._left_and_followed("watchdog/pause")
 
     def _left_and_followed(self, cause):
-        self.store(delivery(cause, action=RECOVER))
+        self.store(delivery(cause, action=INCIDENT))
         self.assertIsNone(self.decide())
         self.assertEqual("open", self.incident().state)
         self.later(1)
@@ -149,9 +149,9 @@ class HoldTest(base.EngineCase):
         self.assertIsNotNone(self.decide())
 
     def test_what_nothing_is_to_be_done_about_does_not_disturb_what_was_left(self):
-        self.store(delivery("memory_failure/x", action=RECOVER))
+        self.store(delivery("memory_failure/x", action=INCIDENT))
         self.decide()
-        self.store(delivery("watchdog/pause"), delivery("memory_failure/x", action=RECOVER))
+        self.store(delivery("watchdog/pause"), delivery("memory_failure/x", action=INCIDENT))
         self.assertEqual(("open", "", 3), _some(self.incident(), "event_count"))
 
 
@@ -329,7 +329,7 @@ class VerdictTest(base.EngineCase):
         for row in (
             policy(match={"type": "other"}),
             policy(steps=[]),
-            policy(steps=[step(attempts=0), step(attempts=0)]),
+            policy(steps=[step(enabled=False), step(enabled=False)]),
         ):
             self.policies = self.load(row)
             self.store(delivery(RUNS), delivery())

@@ -10,9 +10,9 @@ from vmmonitor.client import explain, narrative, prospect, words
 NOW = datetime.datetime(2026, 11, 22, 13, 20, tzinfo=datetime.UTC)
 BEGAN = "2026-11-22T13:15:00.000000Z"
 STEPS = [
-    {"driver": "libvirt", "attempts": 2},
-    {"driver": "log", "attempts": 0},
-    {"driver": "nova", "attempts": -1},
+    {"driver": "libvirt", "enabled": True, "attempts": 2},
+    {"driver": "log", "enabled": False, "attempts": 3},
+    {"driver": "nova", "enabled": True, "attempts": -1},
 ]
 
 

@@ -82,7 +82,22 @@ class PolicyWarningsTest(base.RulesTest):
             self.warnings("{driver: x, attempts: -1}, {driver: y}"),
         )
         self.assertEqual([], self.warnings("{driver: x}, {driver: y, attempts: -1}"))
+        self.assertEqual(
+            [], self.warnings("{driver: x, attempts: -1, enabled: false}, {driver: y}")
+        )
 
-    def test_steps_without_attempts(self):
-        self.assertIn("nothing is done", self.warnings("{driver: x, attempts: 0}")[0])
+    def test_step_list_without_a_reference_is_reported(self):
+        path = self.file(
+            "version: 1\nstep_lists:\n  used: [{driver: x}]\n  spare: [{driver: y}]\n"
+            "policies:\n- {name: a, match: {}, steps: [used]}\n"
+        )
+        self.assertEqual(
+            ["step list 'spare' is not used"], check.policy_warnings(policies.load(path))
+        )
+
+    def test_policy_without_an_enabled_step_is_reported(self):
+        self.assertEqual(
+            ["'a': no step is enabled: its incidents are not recovered"],
+            self.warnings("{driver: x, enabled: false}"),
+        )
         self.assertEqual([], self.warnings(""))

@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+from typing import ClassVar
 
 from vmmonitor.model import event as events
 from vmmonitor.recovery.nova import NovaDriver
@@ -357,7 +358,7 @@ class OpenStackPoliciesTest(base.RulesTest):
     def test_nothing_is_evacuated_unless_somebody_turns_it_on(self):
         steps = [step for row in self.policies.rows for step in row.value.steps]
         evacuating = [step for step in steps if step.options["method"] == "evacuate"]
-        self.assertEqual({0}, {step.attempts for step in evacuating})
+        self.assertEqual({False}, {step.enabled for step in evacuating})
 
     def test_crash_and_storage(self):
         crash = self.policies.choose(base.event("lifecycle.stopped", "failed"))
@@ -365,6 +366,58 @@ class OpenStackPoliciesTest(base.RulesTest):
         paused = self.policies.choose(base.event("lifecycle.suspended", "ioerror"))
         self.assertEqual(["resume"], [step.options["method"] for step in paused.steps])
         self.assertEqual(policies.WITHOUT_LIMIT, paused.steps[0].attempts)
+
+
+class ShippedStepsTest(base.RulesTest):
+    """The steps of both shipped files; a change of them changes what an upgrade does."""
+
+    #: driver, options, attempts, timeout, wait_for, wait, backoff (initial, factor, max, jitter)
+    LIBVIRT = ("libvirt", {}, 3, 30, "running", 60, (2, 2, 60, 0.1))
+    LIBVIRT_STORAGE = ("libvirt", {}, -1, 30, "running", 30, (5, 2, 300, 0.1))
+    LIBVIRT_HUNG = ("libvirt", {}, 3, 60, "running", 60, (2, 2, 60, 0.1))
+    REBOOT = ("nova", {"method": "hard_reboot"}, 2, 30, "running", 120, (2, 2, 60, 0.1))
+    STOP_START = ("nova", {"method": "stop_start"}, 1, 120, "running", 120, (2, 2, 60, 0.1))
+    RESUME = ("nova", {"method": "resume"}, -1, 30, "running", 30, (5, 2, 300, 0.1))
+    EVACUATE = ("nova", {"method": "evacuate"}, "off", 30, "active", 300, (15, 2, 120, 0.1))
+    RESTART = (REBOOT, STOP_START)
+
+    #: policy -> hold, steps with libvirt, steps with nova
+    TABLE: ClassVar = {
+        "crashed": (0, [LIBVIRT], [*RESTART, EVACUATE]),
+        "stopped-without-a-reason": (5, [LIBVIRT], [*RESTART]),
+        "ended-without-a-cause": (10, [LIBVIRT], [*RESTART]),
+        "storage-error": (2, [LIBVIRT_STORAGE], [RESUME]),
+        "disk-errors": (10, [], []),
+        "watchdog-paused": (0, [LIBVIRT], [*RESTART]),
+        "watchdog": (10, [LIBVIRT], [*RESTART]),
+        "broken-off": (10, [LIBVIRT], [*RESTART]),
+        "hung": (5, [LIBVIRT_HUNG], [(*step[:5], 180, step[6]) for step in RESTART]),
+        "stalled": (10, [LIBVIRT], [*RESTART]),
+        "not-there": (0, [LIBVIRT], [*RESTART, EVACUATE]),
+        "paused-unexpectedly": (0, [], []),
+        "in-the-wrong-place": (0, [], []),
+    }
+
+    def steps(self, policy):
+        for step in policy.steps:
+            self.assertFalse(step.dry_run)
+            attempts = step.attempts if step.enabled else "off"
+            backoff = dataclasses.astuple(step.backoff)
+            yield (
+                *(step.driver, step.options, attempts, step.timeout, step.wait_for, step.wait),
+                backoff,
+            )
+
+    def test_shipped_policies_have_these_steps(self):
+        for column, name in enumerate((defaults.RECOVERY_POLICIES, defaults.OPENSTACK_POLICIES)):
+            loaded = policies.load(defaults.path(name))
+            self.assertEqual([*self.TABLE], [row.name for row in loaded.rows])
+            self.assertEqual((), loaded.unused_step_lists)
+            for policy, (hold, *steps) in self.TABLE.items():
+                found = loaded.get(policy)
+                self.assertEqual((hold, False), (found.hold, found.dry_run), policy)
+                self.assertEqual((None, None), (found.max_restarts, found.restart_window), policy)
+                self.assertEqual(steps[column], [*self.steps(found)], f"{name}: {policy}")
 
 
 class PathTest(base.RulesTest):

@@ -12,7 +12,7 @@ import unittest.mock
 from vmmonitor import conf as configuration
 from vmmonitor.cmd import manage_rules
 from vmmonitor.model import evidence
-from vmmonitor.recovery.nova import ACTIONS, NovaDriver
+from vmmonitor.recovery.nova import METHODS, NovaDriver
 from vmmonitor.rules import defaults, filters, matchers, policies
 from vmmonitor.tests.unit.rules import base
 
@@ -72,8 +72,11 @@ class DocsTest(base.RulesTest):
     def test_policies(self):
         _, blocks = page("policies.rst")
         examples = [body for kind, body in blocks if kind == "yaml"]
-        self.assertEqual(1, len(examples))
+        self.assertEqual(2, len(examples))
         path = self.file(examples[0])
+        shared = policies.load(self.file(examples[1]))
+        drivers = [[step.driver for step in row.value.steps] for row in shared.rows]
+        self.assertEqual([["libvirt", "webhook"], ["log", "libvirt", "webhook"]], drivers)
         loaded = policies.load(path)
         self.assertEqual((), loaded.get("leave-the-lab-alone").steps)
         step = loaded.get("crashed").steps[0]
@@ -91,8 +94,8 @@ class DocsTest(base.RulesTest):
             self.file(example), lambda step: NovaDriver.check_options(step.options)
         )
         self.assertEqual(3, len(loaded.rows))
-        for action in ACTIONS:
-            self.assertIn(f"``{action}``", text)
+        for method in METHODS:
+            self.assertIn(f"``{method}``", text)
 
     def test_what_is_left_out_is_as_the_page_says(self):
         step = policies.PolicyStep(driver="x")

@@ -90,7 +90,7 @@ class RefuseTest(base.RulesTest):
         self.assertEqual(
             [
                 "1:10: version: must be 1, not 2",
-                "2:19: default.action: 'recrd' is none of ignore, record, incident; "
+                "2:19: default.action: 'recrd' is not one of ignore, record, incident; "
                 "did you mean 'record'?",
                 "3:1: unknown field 'rulez'; did you mean 'rules'?",
                 "7:5: unknown field 'typ'; did you mean 'type'?",
@@ -99,7 +99,7 @@ class RefuseTest(base.RulesTest):
                 "10:5: rules[0].match.host: it is a list, not a string or a number or a "
                 "boolean; for several write in: [...]",
                 "11:11: rules[0].action: 5 is a number, not a string",
-                "11:11: rules[0].action: 5 is none of ignore, record, incident",
+                "11:11: rules[0].action: 5 is not one of ignore, record, incident",
                 "12:3: rules[1]: 'action' is a required property",
             ],
             self.refusal(
@@ -231,10 +231,10 @@ class EvidenceTest(base.RulesTest):
 
     def test_what_is_wrong_is_told(self):
         for asked, reason in (
-            ("[screen]", "'screen' is none of screenshot, panic"),
+            ("[screen]", "'screen' is not one of screenshot, panic"),
             ("[screen]", "did you mean 'screenshot'?"),
             ("screenshot", "'screenshot' is a string, not a list"),
-            ("[[stats]]", "it is none of screenshot"),
+            ("[[stats]]", "it is not one of screenshot"),
             ("[stats, stats]", "non-unique"),
         ):
             lines = " ".join(self.refusal(filters.load, self.ROW.format(asked)))

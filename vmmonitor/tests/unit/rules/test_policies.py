@@ -72,6 +72,9 @@ class PoliciesTest(base.RulesTest):
         for step, reason in (
             ("{}", "'driver' is a required property"),
             ("{driver: a, attempts: -2}", "-2 is less than the minimum of -1"),
+            ("{driver: a, attempts: 0}", "to turn a step off write enabled: false"),
+            ("{driver: a, enabled: 0}", "0 is a number, not a boolean"),
+            ("7", "7 is a number, not a mapping or a string"),
             ("{driver: a, attempts: 1.5}", "1.5 is a number, not a whole number"),
             ("{driver: a, wait_for: runing}", "did you mean 'running'?"),
             ("{driver: a, timeout: 0}", "0 is less than the minimum of 0.1"),
@@ -134,6 +137,92 @@ policies:
         row = "- {name: a, match: {}, steps: [], rate: {count: 2, seconds: 9}}\n"
         (line,) = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
         self.assertIn("unknown field 'rate'", line)
+
+
+class StepListsTest(base.RulesTest):
+    HEAD = "version: 1\nstep_lists:\n"
+
+    def load(self, step_lists, *policies_of_file):
+        return policies.load(self.file(self.text(step_lists, *policies_of_file)))
+
+    def text(self, step_lists, *steps_of_policies):
+        rows = [
+            f"- {{name: p{number}, match: {{}}, steps: {steps}}}\n"
+            for number, steps in enumerate(steps_of_policies)
+        ]
+        return f"{self.HEAD}{step_lists}policies:\n{''.join(rows)}"
+
+    def refused(self, step_lists, *steps):
+        return self.refusal(policies.load, self.text(step_lists, *steps))
+
+    def test_step_list_is_inserted_in_place_of_its_name(self):
+        loaded = self.load(
+            "  restart: [{driver: a, wait: 9}, {driver: b, enabled: false}]\n",
+            "[restart]",
+            "[{driver: first}, restart, {driver: last}]",
+        )
+        restart = (PolicyStep(driver="a", wait=9.0), PolicyStep(driver="b", enabled=False))
+        self.assertEqual(restart, loaded.get("p0").steps)
+        self.assertEqual(restart[:1], loaded.get("p0").enabled_steps)
+        first, last = PolicyStep(driver="first"), PolicyStep(driver="last")
+        self.assertEqual((first, *restart, last), loaded.get("p1").steps)
+
+    def test_unknown_step_list_is_refused_with_its_place(self):
+        self.assertEqual(
+            [
+                "5:46: policies[0].steps[1]: unknown step list 'restrat'; did you mean 'restart'?",
+                "6:33: policies[1].steps[0]: unknown step list 'x'; known are restart",
+            ],
+            self.refused("  restart: [{driver: a}]\n", "[{driver: a}, restrat]", "[x]"),
+        )
+        self.assertEqual(
+            ["3:32: policies[0].steps[0]: unknown step list 'restart'"],
+            self.refusal(
+                policies.load,
+                "version: 1\npolicies:\n- {name: p, match: {}, steps: [restart]}\n",
+            ),
+        )
+
+    def test_step_list_in_a_step_list_is_refused(self):
+        for lists in ("  a: [b]\n  b: [{driver: x}]\n", "  a: [a]\n"):
+            (line, *others) = self.refused(lists, "[a]")
+            self.assertIn("3:7: step_lists.a[0]: a step list must contain steps, not", line)
+            self.assertEqual([], others)
+
+    def test_step_list_with_an_invalid_step_is_refused(self):
+        for lists, reason in (
+            ("  a: []\n", "3:3: step_lists.a: must not be empty"),
+            ("  a: {driver: x}\n", "3:3: step_lists.a: it is a mapping, not a list"),
+            ("  a: [{}]\n", "3:7: step_lists.a[0]: 'driver' is a required property"),
+            ("  a: [{driver: x, wiat: 1}]\n", "unknown field 'wiat'; did you mean 'wait'?"),
+            ("  '': [{driver: x}]\n", "2:1: step_lists: must not be empty"),
+        ):
+            (line, *_) = self.refused(lists, "[a]")
+            self.assertIn(reason, line)
+
+    def test_policy_with_too_many_steps_is_refused(self):
+        many = "  a: [" + "{driver: x}, " * 99 + "{driver: x}]\n"
+        self.assertEqual(100, len(self.load(many, "[a]").get("p0").steps))
+        self.assertEqual(
+            [
+                "5:25: policies[0].steps: has 101 steps with its step lists inserted; the maximum "
+                "is 100"
+            ],
+            self.refused(many, "[a, {driver: x}]"),
+        )
+
+    def test_step_that_its_driver_refuses_is_reported_once_at_its_definition(self):
+        def check(step):
+            raise InvalidRules("no", option="how")
+
+        text = self.text("  a: [{driver: x, options: {how: 1}}]\n", "[a]", "[a, {driver: y}]")
+        in_list, in_policy = self.refusal(lambda path: policies.load(path, check), text)
+        self.assertIn("3:34: step list a: no", in_list)
+        self.assertIn("6:36: policy p1: no", in_policy)
+
+    def test_step_lists_without_a_reference_are_known(self):
+        loaded = self.load("  a: [{driver: x}]\n  b: [{driver: y}]\n", "[b]")
+        self.assertEqual(("a",), loaded.unused_step_lists)
 
 
 class BackoffTest(base.RulesTest):

@@ -97,7 +97,7 @@ class TestPolicies(unittest.TestCase):
 
     def test_another_policy(self):
         often = PolicyStep(driver="nova", attempts=-1)
-        skipped = PolicyStep(driver="log", attempts=0)
+        skipped = PolicyStep(driver="log", enabled=False)
         new = Policy(name="other", steps=(often, skipped))
         before, after = self.pair(RESTART, new)
         self.assertEqual("recover, by restart (hold 1 s; libvirt 3 x)", str(before))
