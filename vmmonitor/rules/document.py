@@ -121,7 +121,7 @@ def read(path: str) -> Document:
     try:
         value = builder.document(yaml.parse(text, Loader=_PARSER))
     except yaml.MarkedYAMLError as error:
-        raise invalid(path, [_syntax(error)]) from None
+        raise invalid(path, [_refusal_before(text, error) or _syntax(error)]) from None
     except yaml.YAMLError as error:
         raise invalid(path, [Problem(f"this is not YAML: {_one_line(error)}")]) from None
     except _Refused as error:
@@ -164,6 +164,23 @@ def _syntax(error: yaml.MarkedYAMLError) -> Problem:
     if mark is None:
         return Problem(f"this is not YAML: {reason}")
     return Problem(f"this is not YAML: {reason}", mark.line + 1, mark.column + 1)
+
+
+def _refusal_before(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
+    """Return the refusal of what stands before a syntax error, None or None.
+
+    A parser reads ahead and has limits of its own, so that it can end with an error before it
+    yields the events that exceed MAX_DEPTH.
+    """
+    if error.problem_mark is None:
+        return None
+    try:
+        _Builder().document(yaml.parse(text[: error.problem_mark.index], Loader=_PARSER))
+    except _Refused as refused:
+        return refused.problem
+    except yaml.YAMLError:
+        return None
+    return None
 
 
 def _one_line(error: Exception) -> str:
