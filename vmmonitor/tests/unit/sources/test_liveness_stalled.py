@@ -318,6 +318,7 @@ lives = strategies.sampled_from([(IDLE_TCG, 0), (IDLE_TCG, 5), (FULL, 0), (FULL,
 
 
 class AnyLifeTest(unittest.TestCase):
+    @hypothesis.settings(deadline=None)
     @hypothesis.given(
         strategies.lists(strategies.tuples(lives, strategies.integers(1, 8)), max_size=20),
         strategies.booleans(),
