@@ -9,7 +9,7 @@ import webob.dec
 from oslo_config import cfg
 
 from vmmonitor.api import errors
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 
 #: With one of these a proxy on this host passes on somebody else's request.
 _PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
@@ -56,7 +56,7 @@ class NoAuth:
         if request.method not in _READING and "Origin" in request.headers:
             # Its browser may be on this machine; whoever wrote the page is not.
             self._refuse("without authentication no web page may change anything (Origin)")
-        request.environ[Request.AUTHOR] = author(request.headers.get(AUTHOR, ""))
+        request.environ[ApiRequest.AUTHOR] = author(request.headers.get(AUTHOR, ""))
         return request.get_response(self.application)
 
     @staticmethod

@@ -10,14 +10,14 @@ import jsonschema
 import webob
 
 from vmmonitor.api import errors, query
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 
 #: Octets; the longest that makes sense has a hundred matchers.
 LIMIT = 64 * 1024
 TYPE = "application/json"
 
 
-def read(request: Request, schema: Mapping[str, Any]) -> dict[str, Any]:
+def read(request: ApiRequest, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON object that a request carries; an empty body is an empty object.
 
     :param schema: its JSON schema; ``description`` of each part of it completes the sentence
@@ -40,7 +40,7 @@ def bad(detail: str) -> errors.ApiError:
     return errors.ApiError(400, errors.BAD_BODY, detail)
 
 
-def created(request: Request, path: str, body: Mapping[str, Any]) -> webob.Response:
+def created(request: ApiRequest, path: str, body: Mapping[str, Any]) -> webob.Response:
     """Return the answer to what made a new thing.
 
     :param path: where the thing is from now on, such as ``/v1/silences/<id>``.
@@ -55,7 +55,7 @@ def accepted(body: Mapping[str, Any]) -> webob.Response:
     return webob.Response(json_body=body, content_type=TYPE, status=202)
 
 
-def _octets(request: Request) -> bytes:
+def _octets(request: ApiRequest) -> bytes:
     if (request.content_length or 0) > LIMIT:
         _too_long()
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 
 from vmmonitor.api import errors, times
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.db.page import Direction, Page
 from vmmonitor.model import errors as model_errors
 
@@ -20,7 +20,7 @@ FORMATS.checks("time", raises=ValueError)(lambda text: times.microseconds(text) 
 _PAGING = ("limit", "marker", "sort", "since", "until")
 
 
-def read(request: Request, schema: Mapping[str, Any], sort: str) -> Page:
+def read(request: ApiRequest, schema: Mapping[str, Any], sort: str) -> Page:
     """Return the page that a request asks for.
 
     :param schema: JSON schema of the query string.
@@ -45,7 +45,7 @@ def read(request: Request, schema: Mapping[str, Any], sort: str) -> Page:
     )
 
 
-def parameters(request: Request, schema: Mapping[str, Any]) -> dict[str, list[str]]:
+def parameters(request: ApiRequest, schema: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the checked parameters of a query string, each with all its values.
 
     :raises ApiError: one is unknown, or its value cannot be (400).
@@ -90,7 +90,12 @@ def _order(text: str) -> list[tuple[str, Direction]]:
 
 
 def answer(
-    request: Request, page: Page, find: Callable[[Any, Page], Sequence], noun: str, key: str, view
+    request: ApiRequest,
+    page: Page,
+    find: Callable[[Any, Page], Sequence],
+    noun: str,
+    key: str,
+    view,
 ) -> dict[str, Any]:
     """Return one page of a list, with a link to the next one if there is more.
 
@@ -116,6 +121,6 @@ def answer(
     return result
 
 
-def _next(request: Request, marker: str) -> str:
+def _next(request: ApiRequest, marker: str) -> str:
     kept = [pair for pair in request.GET.items() if pair[0] != "marker"]
     return f"{request.path_url}?{urllib.parse.urlencode([*kept, ('marker', marker)])}"

@@ -12,19 +12,19 @@ from oslo_config import cfg
 
 from vmmonitor.api import errors
 from vmmonitor.api.handlers import (
-    action,
     agent,
     event,
     evidence,
     incident,
+    operator_request,
     recovery,
     root,
     silence,
 )
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.db import session
 
-Handler = Callable[[Request], Mapping[str, Any] | webob.Response]
+Handler = Callable[[ApiRequest], Mapping[str, Any] | webob.Response]
 
 ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/": {"GET": root.versions},
@@ -35,12 +35,12 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/v1/events/{event_id}/evidence/{kind}": {"GET": evidence.show},
     "/v1/incidents": {"GET": incident.index},
     "/v1/incidents/{incident_id}": {"GET": incident.show},
-    "/v1/incidents/{incident_id}/actions": {"POST": action.of_incident},
+    "/v1/incidents/{incident_id}/requests": {"POST": operator_request.of_incident},
     "/v1/recoveries": {"GET": recovery.index},
     "/v1/recoveries/{recovery_id}": {"GET": recovery.show},
-    "/v1/recoveries/{recovery_id}/actions": {"POST": action.of_recovery},
-    "/v1/actions": {"GET": action.index},
-    "/v1/actions/{action_id}": {"GET": action.show},
+    "/v1/recoveries/{recovery_id}/requests": {"POST": operator_request.of_recovery},
+    "/v1/requests": {"GET": operator_request.index},
+    "/v1/requests/{request_id}": {"GET": operator_request.show},
     "/v1/silences": {"GET": silence.index, "POST": silence.create},
     "/v1/silences/{silence_id}": {"GET": silence.show, "DELETE": silence.expire},
     "/v1/agents": {"GET": agent.index},
@@ -48,7 +48,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
 }
 
 
-def _refuse(allowed: str, request: Request) -> NoReturn:
+def _refuse(allowed: str, request: ApiRequest) -> NoReturn:
     detail = f"{request.path_info} does not know {request.method}; it knows {allowed}"
     raise errors.ApiError(405, errors.NO_SUCH_METHOD, detail, {"Allow": allowed})
 
@@ -80,8 +80,8 @@ class Router:
         self.database = database
         self._mapper = _mapper()
 
-    @webob.dec.wsgify(RequestClass=Request)
-    def __call__(self, request: Request) -> webob.Response:
+    @webob.dec.wsgify(RequestClass=ApiRequest)
+    def __call__(self, request: ApiRequest) -> webob.Response:
         """Answer the request.
 
         :raises ApiError: the table has no such URL (404), or no such method for it (405).

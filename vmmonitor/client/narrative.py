@@ -146,7 +146,7 @@ def _then(data: Mapping[str, Any]) -> str:
 
 
 #: What lines of other kinds are called.
-OTHER: Mapping[str, str] = {"decision": "decided", "action": "by hand"}
+OTHER: Mapping[str, str] = {"decision": "decided", "request": "operator"}
 
 #: Kind of a line -> what tells it.
 TOLD = {

@@ -24,6 +24,24 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _BROKEN_PIPE = 141
 
 
+class PluginCommands(commandmanager.CommandManager):
+    """The commands of the openstackclient plugin, without their prefix ``vmmonitor``.
+
+    ``openstack vmmonitor event list`` is ``vmmonitor event list`` in this shell, so that each
+    command has one entry point.
+    """
+
+    NAMESPACE = "openstack.vmmonitor.v1"
+    PREFIX = "vmmonitor "
+
+    def load_commands(self, namespace: str) -> None:
+        """Load the commands of a group of entry points and strip the prefix of their names."""
+        super().load_commands(namespace)
+        self.commands = {
+            name.removeprefix(self.PREFIX): entry for name, entry in self.commands.items()
+        }
+
+
 class Clients:
     """Has the clients that commands ask for, under the names that openstackclient gives them."""
 
@@ -91,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Tells what vmmonitor knows of instances, incidents and recoveries, and "
         "tells it what to do about them.",
         version=importlib.metadata.version("vmmonitor"),
-        command_manager=commandmanager.CommandManager("vmmonitor.cli"),
+        command_manager=PluginCommands(PluginCommands.NAMESPACE),
     )
     code = shell.run((sys.argv[1:] if argv is None else argv) or ["--help"])
     if code == _BROKEN_PIPE:

@@ -300,10 +300,10 @@ EVIDENCE = _table(
     sa.UniqueConstraint("event_id", "kind"),
 )
 
-ACTIONS = _table(
-    "actions",
+REQUESTS = _table(
+    "requests",
     _id(),
-    _text("action_id", 64),
+    _text("request_id", 64),
     _text("verb", 16),
     _text("incident_id", 64),
     _text("recovery_id", 64),
@@ -314,7 +314,7 @@ ACTIONS = _table(
     _long("message"),
     _number("created_at"),
     _number("finished_at", nullable=True),
-    sa.UniqueConstraint("action_id"),
+    sa.UniqueConstraint("request_id"),
     sa.Index(None, "state", "created_at"),
     sa.Index(None, "incident_id", "created_at"),
     sa.Index(None, "recovery_id", "created_at"),

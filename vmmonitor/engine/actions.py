@@ -10,22 +10,22 @@ from collections.abc import Callable, Mapping
 
 from oslo_log import log
 
-from vmmonitor.db import actions, incidents, recoveries
+from vmmonitor.db import incidents, recoveries, requests
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine import storms
 from vmmonitor.engine.attempts import Attempts, next_step
 from vmmonitor.engine.incidents import SECOND, move, move_recovery, note
-from vmmonitor.model import action as verbs
 from vmmonitor.model import incident as kinds
+from vmmonitor.model import request as verbs
 from vmmonitor.model import states
-from vmmonitor.model.action import Action
 from vmmonitor.model.errors import Conflict, NotFound
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.request import OperatorRequest
 
 LOG = log.getLogger(__name__)
 
-#: Actions that one look carries out at most.
+#: Maximum number of requests in one round.
 MOST = 100
 
 
@@ -37,8 +37,8 @@ class NotYet(Exception):
     """It can be done later; the words say when"""
 
 
-class Actions:
-    """Looks for actions and carries them out. Has no thread: ``round`` is called now and then."""
+class OperatorRequests:
+    """Looks for requests and carries them out. Has no thread: ``round`` is called now and then."""
 
     def __init__(self, database: Database, attempts: Attempts):
         """Keep the parts.
@@ -54,52 +54,54 @@ class Actions:
         :raises vmmonitor.model.errors.Retriable: the database is away.
         """
         with self._database.reader() as tx:
-            wanted = actions.due(tx, MOST)
-        for action in wanted:
+            wanted = requests.due(tx, MOST)
+        for request in wanted:
             try:
-                self._database.run(self._carry_out, action)
+                self._database.run(self._carry_out, request)
             except Conflict as error:
-                LOG.debug("Another was faster with action %s: %s", action.action_id, error)
+                LOG.debug("Another was faster with request %s: %s", request.request_id, error)
 
     # -- one transaction each ------------------------------------------------------------------
-    def _carry_out(self, tx: Transaction, action: Action) -> None:
+    def _carry_out(self, tx: Transaction, request: OperatorRequest) -> None:
         try:
-            incident = incidents.lock(tx, action.incident_id)
+            incident = incidents.lock(tx, request.incident_id)
         except NotFound:
             message = "the incident is not there any more"
-            actions.move(tx, action, "refuse", message, self._database.now())
+            requests.move(tx, request, "refuse", message, self._database.now())
             return
         now = self._database.now()
         try:
-            message = VERBS[action.verb](self, tx, incident, action, now)
+            message = VERBS[request.verb](self, tx, incident, request, now)
         except NotYet as error:
-            actions.wait(tx, action, str(error))
+            requests.wait(tx, request, str(error))
             return
         except Refused as error:
-            actions.move(tx, action, "refuse", str(error), now)
-            self._tell(tx, incident, action, f"refused, {error}", now)
+            requests.move(tx, request, "refuse", str(error), now)
+            self._tell(tx, incident, request, f"refused, {error}", now)
             return
-        actions.move(tx, action, "do", message, now)
-        self._tell(tx, incident, action, message, now)
+        requests.move(tx, request, "do", message, now)
+        self._tell(tx, incident, request, message, now)
 
     def _tell(
-        self, tx: Transaction, incident: Incident, action: Action, message: str, now: int
+        self, tx: Transaction, incident: Incident, request: OperatorRequest, message: str, now: int
     ) -> None:
-        why = f" ({action.comment})" if action.comment else ""
-        words = f"{action.author} asked to {action.verb}{why}: {message}"
-        note(tx, incident, now, "action", words, action_id=action.action_id)
+        why = f" ({request.comment})" if request.comment else ""
+        words = f"{request.author} asked to {request.verb}{why}: {message}"
+        note(tx, incident, now, "request", words, request_id=request.request_id)
         LOG.info("Incident %s: %s", incident.incident_id, words)
 
-    def _recover(self, tx: Transaction, incident: Incident, action: Action, now: int) -> str:
+    def _recover(
+        self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
+    ) -> str:
         """Have it judged at once, with every gate open."""
         _only_of_an_instance(incident)
         if incident.state == states.RECOVERING:
             return self._hasten(tx, incident, now)
-        name = str(action.options.get("policy", "")) or incident.policy
+        name = str(request.options.get("policy", "")) or incident.policy
         self._needs_steps(name)
         if incident.state in (states.RESOLVED, states.IGNORED):
             raise Refused(f"it is {incident.state}: {incident.reason}")
-        self._due_now(tx, incident, action, now, policy=name, override=action.author)
+        self._due_now(tx, incident, request, now, policy=name, override=request.author)
         return f"to be recovered at once by policy {name}, whatever limit stands against it"
 
     def _needs_steps(self, name: str) -> None:
@@ -110,9 +112,14 @@ class Actions:
             raise Refused(f"{what}; name one that does: {', '.join(able) or 'there is none'}")
 
     def _due_now(
-        self, tx: Transaction, incident: Incident, action: Action, now: int, **changes: str
+        self,
+        tx: Transaction,
+        incident: Incident,
+        request: OperatorRequest,
+        now: int,
+        **changes: str,
     ) -> None:
-        word = f"as {action.words} wants"
+        word = f"as {request.words} wants"
         if incident.state in incidents.WAITING:
             incidents.reschedule(tx, incident, now, word, now, held_by="", **changes)
             return
@@ -130,11 +137,13 @@ class Actions:
         recoveries.hasten(tx, recovery, now)
         return f"{_told(recovery)} is made at once"
 
-    def _resolve(self, tx: Transaction, incident: Incident, action: Action, now: int) -> str:
+    def _resolve(
+        self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
+    ) -> str:
         """End it; a storm with its members let go."""
         if incident.kind == kinds.HOST:
             raise Refused("it is about a host, and ends when that is watched again")
-        word = f"resolved by {action.words}"
+        word = f"resolved by {request.words}"
         if incident.kind == kinds.STORM:
             return self._end_storm(tx, incident, word, now)
         _only_open(incident)
@@ -142,13 +151,15 @@ class Actions:
         move(tx, incident, "run", word, now)
         return "done"
 
-    def _hold(self, tx: Transaction, incident: Incident, action: Action, now: int) -> str:
+    def _hold(
+        self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
+    ) -> str:
         """Let nothing act on it, for a time or until it is released."""
         _only_of_an_instance(incident)
         _only_open(incident)
-        seconds = action.options.get("seconds")
+        seconds = request.options.get("seconds")
         until = now + round(seconds * SECOND) if seconds else kinds.UNTIL_RELEASED
-        word = f"held by {action.words}"
+        word = f"held by {request.words}"
         incident = self._end_recovery(tx, incident, word, now)
         changes = {"held_by": kinds.BY_OPERATOR, "override": ""}
         if incident.state == states.HELD:
@@ -157,39 +168,45 @@ class Actions:
             move(tx, incident, "hold", word, now, hold_until=until, **changes)
         return f"held for {seconds:g} s" if seconds else "held until it is released"
 
-    def _release(self, tx: Transaction, incident: Incident, action: Action, now: int) -> str:
+    def _release(
+        self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
+    ) -> str:
         """Let it go on: past what held it, or to what else may."""
         _only_open(incident)
-        word = f"released by {action.words}"
+        word = f"released by {request.words}"
         if incident.kind == kinds.STORM:
             return self._end_storm(tx, incident, word, now)
         if incident.state not in incidents.WAITING:
             raise Refused(f"nothing holds it: it is {incident.state}")
         by_hand = incident.held_by == kinds.BY_OPERATOR
-        opens = {} if by_hand or not incident.held_by else {"override": action.author}
-        self._due_now(tx, incident, action, now, **opens)
+        opens = {} if by_hand or not incident.held_by else {"override": request.author}
+        self._due_now(tx, incident, request, now, **opens)
         held = f"what held it was: {incident.reason}"
         return held if opens else "it is to be judged at once"
 
-    def _cancel(self, tx: Transaction, incident: Incident, action: Action, now: int) -> str:
+    def _cancel(
+        self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
+    ) -> str:
         """End its recovery, and hold it until it is released."""
         if incident.state != states.RECOVERING:
             raise Refused(f"nothing recovers its incident: that is {incident.state}")
-        word = f"cancelled by {action.words}"
+        word = f"cancelled by {request.words}"
         incident = self._end_recovery(tx, incident, word, now)
         held = {"hold_until": kinds.UNTIL_RELEASED, "held_by": kinds.BY_OPERATOR, "override": ""}
         move(tx, incident, "hold", word, now, **held)
         return "cancelled; its incident is held until it is released"
 
-    def _retry(self, tx: Transaction, incident: Incident, action: Action, now: int) -> str:
+    def _retry(
+        self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
+    ) -> str:
         """Try again by the recovery's own policy."""
         if incident.state == states.RECOVERING:
             return self._hasten(tx, incident, now)
         if incident.state in (states.RESOLVED, states.IGNORED):
             raise Refused(f"its incident is {incident.state}: {incident.reason}")
-        policy = recoveries.get(tx, action.recovery_id).policy
+        policy = recoveries.get(tx, request.recovery_id).policy
         self._needs_steps(policy)
-        self._due_now(tx, incident, action, now, policy=policy, override=action.author)
+        self._due_now(tx, incident, request, now, policy=policy, override=request.author)
         return f"to be recovered at once by policy {policy}, whatever limit stands against it"
 
     def _end_recovery(self, tx: Transaction, incident: Incident, word: str, now: int) -> Incident:
@@ -208,13 +225,15 @@ class Actions:
 
 
 #: What is wanted -> how it is done; returns what came of it, in words.
-VERBS: Mapping[str, Callable[[Actions, Transaction, Incident, Action, int], str]] = {
-    verbs.RECOVER: Actions._recover,
-    verbs.RESOLVE: Actions._resolve,
-    verbs.HOLD: Actions._hold,
-    verbs.RELEASE: Actions._release,
-    verbs.CANCEL: Actions._cancel,
-    verbs.RETRY: Actions._retry,
+VERBS: Mapping[
+    str, Callable[[OperatorRequests, Transaction, Incident, OperatorRequest, int], str]
+] = {
+    verbs.RECOVER: OperatorRequests._recover,
+    verbs.RESOLVE: OperatorRequests._resolve,
+    verbs.HOLD: OperatorRequests._hold,
+    verbs.RELEASE: OperatorRequests._release,
+    verbs.CANCEL: OperatorRequests._cancel,
+    verbs.RETRY: OperatorRequests._retry,
 }
 
 

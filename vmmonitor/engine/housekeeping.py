@@ -11,7 +11,7 @@ from collections.abc import Callable
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import actions, agents, events, incidents, silences
+from vmmonitor.db import agents, events, incidents, requests, silences
 from vmmonitor.db.session import Database
 from vmmonitor.engine.watched import Watch
 from vmmonitor.model.errors import Retriable
@@ -77,7 +77,7 @@ class Housekeeping:
         keep = options.keep_events or 2**62
         self._repeat("incidents", incidents.purge, before)
         self._repeat("events", events.purge, before, keep)
-        self._repeat("actions", actions.purge, before)
+        self._repeat("requests", requests.purge, before)
         self._repeat("lost instances", agents.purge_lost, before)
         self._repeat("silences", silences.purge, before)
 

@@ -20,7 +20,7 @@ from oslo_log import log
 from vmmonitor.db import events, incidents, limits, recoveries
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine import lines, mismatch
-from vmmonitor.engine.actions import Actions
+from vmmonitor.engine.actions import OperatorRequests
 from vmmonitor.engine.attempts import Attempts, Claim
 from vmmonitor.engine.clocks import Leaps
 from vmmonitor.engine.decisions import Decisions, Outdated
@@ -63,7 +63,7 @@ class Recoveries:
         self._turns = Turns(conf)
         last = [self._turns.gate]
         self._attempts = Attempts(conf, policies, database.now, last)
-        self._actions = Actions(database, self._attempts)
+        self._requests = OperatorRequests(database, self._attempts)
         self._decisions = Decisions(conf, self._attempts, [*gates, *last], database.now)
         self._conf = conf
         self._database = database
@@ -143,7 +143,7 @@ class Recoveries:
 
         :returns: the seconds to the next look.
         """
-        self._actions.round()
+        self._requests.round()
         now = self._database.now()
         self._call_up(now)
         limit = self._conf.recovery.workers * AHEAD + len(self._workers)

@@ -117,14 +117,14 @@ RECOVERY: Mapping[str, Mapping[str, str]] = {
 }
 RECOVERY_ACTIVE = frozenset(state for state, moves in RECOVERY.items() if moves)
 
-# -- action ------------------------------------------------------------------------------------
+# -- request -----------------------------------------------------------------------------------
 #: (Also: REQUESTED) It was done.
 DONE = "done"
-#: It cannot be done; the action's message says why.
+#: It cannot be done; the message of the request says why.
 REFUSED = "refused"
 
-#: action state -> {what happens: next state}.
-ACTION: Mapping[str, Mapping[str, str]] = {
+#: request state -> {what happens: next state}.
+REQUEST: Mapping[str, Mapping[str, str]] = {
     REQUESTED: {
         "do": DONE,  # an engine carried it out
         "refuse": REFUSED,  # the incident is not in a state for it, or nothing could act

@@ -43,7 +43,7 @@ def _row(cells: Sequence[str]) -> nodes.row:
 def moves(name: str) -> list[tuple[str, str, str, str]]:
     """Return (state, move, next state, when) of a state table, in the code's order.
 
-    :param name: ``INCIDENT``, ``RECOVERY`` or ``ACTION``.
+    :param name: ``INCIDENT``, ``RECOVERY`` or ``REQUEST``.
     """
     lines = inspect.getsource(states).splitlines()
     said: dict[str, str] = {}

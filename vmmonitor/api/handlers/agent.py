@@ -6,27 +6,27 @@ from collections.abc import Callable
 from typing import Any
 
 from vmmonitor.api import query, times
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import agent as schema
 from vmmonitor.db import agents
 from vmmonitor.model import clock
 from vmmonitor.model.agent import Agent
 
 
-def index(request: Request) -> dict[str, Any]:
+def index(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/agents``: the agents that match, by host."""
     page = query.read(request, schema.INDEX, sort="host:asc")
     return query.answer(request, page, agents.page, "agents", "host", _view(request))
 
 
-def show(request: Request) -> dict[str, Any]:
+def show(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/agents/{host}``: one agent."""
     with request.database.reader() as tx:
         agent = agents.get(tx, request.arguments["host"])
     return {"agent": _view(request)(agent)}
 
 
-def _view(request: Request) -> Callable[[Agent], dict[str, Any]]:
+def _view(request: ApiRequest) -> Callable[[Agent], dict[str, Any]]:
     mark = round(request.conf.housekeeping.clock_warn * 1_000_000)
     return functools.partial(view, clock_mark=mark)
 

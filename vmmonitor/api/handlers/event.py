@@ -5,19 +5,19 @@ import dataclasses
 from typing import Any
 
 from vmmonitor.api import query, times
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import event as schema
 from vmmonitor.db import events
 from vmmonitor.model.event import StoredEvent
 
 
-def index(request: Request) -> dict[str, Any]:
+def index(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/events``: the events that match, newest first."""
     page = query.read(request, schema.INDEX, sort="occurred_at:desc")
     return query.answer(request, page, events.page, "events", "event_id", view)
 
 
-def show(request: Request) -> dict[str, Any]:
+def show(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/events/{event_id}``: one event."""
     with request.database.reader() as tx:
         stored = events.get(tx, request.arguments["event_id"])

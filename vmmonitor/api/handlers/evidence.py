@@ -7,7 +7,7 @@ from typing import Any
 import webob
 
 from vmmonitor.api import times
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.db import events
 from vmmonitor.db import evidence as stored_evidence
 from vmmonitor.model import evidence
@@ -18,7 +18,7 @@ ON_HOST = "it is kept on its host only"
 NOT_YET = "it has not come yet, or was not captured"
 
 
-def index(request: Request) -> dict[str, Any]:
+def index(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/events/{event_id}/evidence``: what was asked for, and what there is of it."""
     event_id = request.arguments["event_id"]
     with request.database.reader() as tx:
@@ -31,7 +31,7 @@ def index(request: Request) -> dict[str, Any]:
     return {"evidence": kept + [_missing(event, kind, reference) for kind in asked]}
 
 
-def show(request: Request) -> webob.Response:
+def show(request: ApiRequest) -> webob.Response:
     """``GET /v1/events/{event_id}/evidence/{kind}``: the content itself, to be saved as a file."""
     event_id, kind = request.arguments["event_id"], request.arguments["kind"]
     with request.database.reader() as tx:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vmmonitor.api import query, timeline, times
 from vmmonitor.api.handlers import event, recovery
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import incident as schema
 from vmmonitor.db import events, incidents, recoveries, timelines
 from vmmonitor.db.page import Page
@@ -14,13 +14,13 @@ from vmmonitor.model import states
 from vmmonitor.model.incident import Incident
 
 
-def index(request: Request) -> dict[str, Any]:
+def index(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/incidents``: the incidents that match, newest first."""
     page = _in_states(query.read(request, schema.INDEX, sort="opened_at:desc"))
     return query.answer(request, page, incidents.page, "incidents", "incident_id", view)
 
 
-def show(request: Request) -> dict[str, Any]:
+def show(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/incidents/{incident_id}``: one incident, with its time line, its recoveries and
     its newest events."""
     incident_id = request.arguments["incident_id"]

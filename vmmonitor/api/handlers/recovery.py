@@ -4,19 +4,19 @@
 from typing import Any
 
 from vmmonitor.api import query, times
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import recovery as schema
 from vmmonitor.db import recoveries
 from vmmonitor.model.recovery import Recovery
 
 
-def index(request: Request) -> dict[str, Any]:
+def index(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/recoveries``: the recoveries that match, newest first."""
     page = query.read(request, schema.INDEX, sort="created_at:desc")
     return query.answer(request, page, recoveries.page, "recoveries", "recovery_id", view)
 
 
-def show(request: Request) -> dict[str, Any]:
+def show(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/recoveries/{recovery_id}``: one recovery."""
     with request.database.reader() as tx:
         recovery = recoveries.get(tx, request.arguments["recovery_id"])

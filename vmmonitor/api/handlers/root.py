@@ -4,20 +4,20 @@
 from typing import Any
 
 from vmmonitor.api import microversion
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 
 
-def versions(request: Request) -> dict[str, Any]:
+def versions(request: ApiRequest) -> dict[str, Any]:
     """``GET /``: every version of the API."""
     return {"versions": [_v1(request)]}
 
 
-def version(request: Request) -> dict[str, Any]:
+def version(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1``: the one version of the API."""
     return {"version": _v1(request)}
 
 
-def _v1(request: Request) -> dict[str, Any]:
+def _v1(request: ApiRequest) -> dict[str, Any]:
     return {
         "id": "v1.0",
         "status": "CURRENT",

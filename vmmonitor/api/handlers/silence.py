@@ -11,7 +11,7 @@ from typing import Any
 import webob
 
 from vmmonitor.api import body, query, times
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import silence as schema
 from vmmonitor.db import incidents, silences, timelines
 from vmmonitor.db.page import Page
@@ -30,7 +30,7 @@ MOST = 200
 COUNTED = 10_000
 
 
-def index(request: Request) -> dict[str, Any]:
+def index(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/silences``: the silences that match, newest first."""
     page = query.read(request, schema.INDEX, sort="created_at:desc")
     filters = dict(page.filters)
@@ -40,14 +40,14 @@ def index(request: Request) -> dict[str, Any]:
     return query.answer(request, page, find, "silences", "silence_id", _view(now))
 
 
-def show(request: Request) -> dict[str, Any]:
+def show(request: ApiRequest) -> dict[str, Any]:
     """``GET /v1/silences/{silence_id}``: one silence, and how many incidents it means."""
     with request.database.reader() as tx:
         silence = silences.get(tx, request.arguments["silence_id"])
     return _told(request, silence)
 
 
-def create(request: Request) -> webob.Response:
+def create(request: ApiRequest) -> webob.Response:
     """``POST /v1/silences``: mute what matches, for a time."""
     given = body.read(request, schema.CREATE)
     _match(given["match"], given.get("everything", False))
@@ -66,7 +66,7 @@ def create(request: Request) -> webob.Response:
     return body.created(request, f"/v1/silences/{silence.silence_id}", _told(request, silence))
 
 
-def expire(request: Request) -> dict[str, Any]:
+def expire(request: ApiRequest) -> dict[str, Any]:
     """``DELETE /v1/silences/{silence_id}``: end a silence; it stays listed."""
     ident, now = request.arguments["silence_id"], request.database.now()
     return _told(request, request.database.run(_expire, ident, now, request.author))
@@ -95,7 +95,7 @@ def _view(now: int) -> Callable[[Silence], dict[str, Any]]:
     return functools.partial(view, now=now)
 
 
-def _told(request: Request, silence: Silence) -> dict[str, Any]:
+def _told(request: ApiRequest, silence: Silence) -> dict[str, Any]:
     """Return one silence, with the states of the open incidents that it means."""
     with request.database.reader() as tx:
         meant = _meant(tx, silence, {"state": sorted(states.INCIDENT_OPEN)})

@@ -15,7 +15,6 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
-from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
@@ -26,6 +25,7 @@ from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
+from vmmonitor.tests.functional.db.contract.requests import RequestsContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
 from vmmonitor.tests.functional.db.contract.silences import SilencesContract
@@ -116,7 +116,7 @@ class TestMariaDBEvents(EventsContract, OnMariaDB):
     pass
 
 
-class TestMariaDBActions(ActionsContract, OnMariaDB):
+class TestMariaDBActions(RequestsContract, OnMariaDB):
     pass
 
 
@@ -172,7 +172,7 @@ class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
     pass
 
 
-class TestPostgreSQLActions(ActionsContract, OnPostgreSQL):
+class TestPostgreSQLActions(RequestsContract, OnPostgreSQL):
     pass
 
 

@@ -7,7 +7,7 @@ from vmmonitor.model import errors, states
 
 
 class StateTablesTest(unittest.TestCase):
-    tables = (states.INCIDENT, states.RECOVERY, states.ACTION)
+    tables = (states.INCIDENT, states.RECOVERY, states.REQUEST)
 
     def test_every_move_leads_to_a_state_of_its_table(self) -> None:
         for table in self.tables:

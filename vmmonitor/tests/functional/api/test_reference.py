@@ -15,7 +15,7 @@ import webob
 
 import vmmonitor
 from vmmonitor.api import errors, routes
-from vmmonitor.api.schemas import action, agent, event, incident, recovery, silence
+from vmmonitor.api.schemas import agent, event, incident, operator_request, recovery, silence
 from vmmonitor.tests.fixtures import api, sample
 
 SOURCE = pathlib.Path(vmmonitor.__file__).parents[1] / "api-ref" / "source"
@@ -32,8 +32,8 @@ ASKED = {
     "incident": f"/v1/incidents/{sample.CRASH.incident_id}",
     "recoveries": "/v1/recoveries",
     "recovery": f"/v1/recoveries/{sample.RESTART.recovery_id}",
-    "actions": "/v1/actions",
-    "action": f"/v1/actions/{sample.HOLD.action_id}",
+    "requests": "/v1/requests",
+    "request": f"/v1/requests/{sample.HOLD.request_id}",
     "silences": "/v1/silences",
     "silence": f"/v1/silences/{sample.SILENCE.silence_id}",
     "agents": "/v1/agents",
@@ -44,7 +44,7 @@ LISTS = {
     "events": event.INDEX,
     "incidents": incident.INDEX,
     "recoveries": recovery.INDEX,
-    "actions": action.INDEX,
+    "requests": operator_request.INDEX,
     "silences": silence.INDEX,
     "agents": agent.INDEX,
 }
@@ -100,7 +100,7 @@ class TestCompleteness(testtools.TestCase):
             self.assertEqual(re.search(r"[a-z_|]+", pattern)[0].split("|"), keys, name)
 
     def test_every_state_is_told(self):
-        for name in ("incidents", "recoveries", "actions", "silences", "agents"):
+        for name in ("incidents", "recoveries", "requests", "silences", "agents"):
             for state in LISTS[name]["properties"]["state"]["items"]["enum"]:
                 self.assertIn(f"``{state}``", page(name), name)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import fixtures
 import testtools
-from cliff import commandmanager
 
 from vmmonitor.client import shell
 from vmmonitor.tests.fixtures import api
@@ -40,7 +39,7 @@ class CommandTest(testtools.TestCase):
         command = shell.Shell(
             description=None,
             version=None,
-            command_manager=commandmanager.CommandManager("vmmonitor.cli"),
+            command_manager=shell.PluginCommands(shell.PluginCommands.NAMESPACE),
             stdout=out,
             stderr=err,
         )

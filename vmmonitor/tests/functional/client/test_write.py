@@ -43,7 +43,7 @@ def _gone(request):
 THINGS = {
     "/v1/things": {"POST": _made},
     "/v1/things/{ident}": {"PUT": _told, "DELETE": _gone},
-    "/v1/things/{ident}/actions": {"POST": _accepted, "DELETE": _told},
+    "/v1/things/{ident}/requests": {"POST": _accepted, "DELETE": _told},
 }
 
 
@@ -65,13 +65,13 @@ class TestWrite(base.CommandTest):
         self.assertEqual({"given": {}, "author": "ada", "ident": "a b&%"}, told)
 
     def test_do(self):
-        told = self.client.post("things", "1", "actions", body={"x": 1}, author="ada")
+        told = self.client.post("things", "1", "requests", body={"x": 1}, author="ada")
         self.assertEqual({"given": {"x": 1}, "author": "ada", "ident": "1"}, told)
 
     def test_end(self):
         self.assertEqual({}, self.client.delete("things", "1"))
         self.assertEqual(
-            "ada", self.client.delete("things", "1", "actions", author="ada")["author"]
+            "ada", self.client.delete("things", "1", "requests", author="ada")["author"]
         )
 
     def test_refusals(self):
@@ -96,7 +96,7 @@ class TestWrite(base.CommandTest):
             (201, "application/json", "http://127.0.0.1:15869/v1/things/1"),
             (answer.status_int, answer.content_type, answer.location),
         )
-        request.path_info = "/v1/things/1/actions"
+        request.path_info = "/v1/things/1/requests"
         self.assertEqual(202, request.get_response(self.api.application).status_int)
         request.method = "PUT"
         answer = request.get_response(self.api.application)

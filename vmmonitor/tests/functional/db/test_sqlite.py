@@ -13,7 +13,6 @@ from vmmonitor.model import errors
 from vmmonitor.model.evidence import Item
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.functional.db import samples
-from vmmonitor.tests.functional.db.contract.actions import ActionsContract
 from vmmonitor.tests.functional.db.contract.agents import AgentsContract
 from vmmonitor.tests.functional.db.contract.events import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
@@ -24,6 +23,7 @@ from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
 from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
 from vmmonitor.tests.functional.db.contract.pages import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
+from vmmonitor.tests.functional.db.contract.requests import RequestsContract
 from vmmonitor.tests.functional.db.contract.schema import SchemaContract
 from vmmonitor.tests.functional.db.contract.session import SessionContract
 from vmmonitor.tests.functional.db.contract.silences import SilencesContract
@@ -46,7 +46,7 @@ class TestEvents(EventsContract, OnSQLite):
     pass
 
 
-class TestActions(ActionsContract, OnSQLite):
+class TestRequests(RequestsContract, OnSQLite):
     pass
 
 

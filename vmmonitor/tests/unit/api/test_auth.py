@@ -6,7 +6,7 @@ import unittest
 import webob
 
 from vmmonitor.api import auth
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.conf import api as options
 
 
@@ -58,7 +58,7 @@ class TestNoAuth(unittest.TestCase):
             ("J\u00fcrgen".encode().decode("latin-1"), "J\u00fcrgen"),
         ):
             with self.subTest(header):
-                request = Request.blank("/v1", {"REMOTE_ADDR": "127.0.0.1"})
+                request = ApiRequest.blank("/v1", {"REMOTE_ADDR": "127.0.0.1"})
                 if header:
                     request.headers[auth.AUTHOR] = header
                 request.get_response(auth.NoAuth(webob.Response(), None))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmmonitor.api import body, errors
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 
 SCHEMA = {
     "type": "object",
@@ -30,7 +30,7 @@ JSON = "application/json"
 
 def read(octets: bytes, content_type: str = JSON, url: str = "/v1/things", **environ):
     """Return what a request's body says."""
-    request = Request.blank(url, environ, method="POST", body=octets)
+    request = ApiRequest.blank(url, environ, method="POST", body=octets)
     if content_type:
         request.content_type = content_type
     return body.read(request, SCHEMA)
@@ -44,7 +44,7 @@ class TestUnderstood(unittest.TestCase):
                 self.assertEqual({"comment": "für später"}, read(octets, content_type))
 
     def test_nothing_is_an_empty_object(self):
-        request = Request.blank("/v1/things", method="POST")
+        request = ApiRequest.blank("/v1/things", method="POST")
         self.assertEqual({}, body.read(request, {"type": "object"}))
 
     def test_the_longest(self):
@@ -102,12 +102,12 @@ class TestRefused(unittest.TestCase):
 
     def test_too_long_without_saying_how_long(self):
         environ = {"wsgi.input_terminated": True, "wsgi.input": io.BytesIO(b" " * 10_000_000)}
-        request = Request.blank("/v1/things", environ, method="POST")
+        request = ApiRequest.blank("/v1/things", environ, method="POST")
         request.environ.pop("CONTENT_LENGTH", None)
         self.assert_told(413, errors.TOO_LONG, call=lambda: body.read(request, SCHEMA))
 
     def test_one_that_breaks_off(self):
-        request = Request.blank("/v1/things", method="POST")
+        request = ApiRequest.blank("/v1/things", method="POST")
         request.environ |= {"wsgi.input": io.BytesIO(b"{}"), "CONTENT_LENGTH": "20"}
         self.assert_told(400, errors.BAD_BODY, call=lambda: body.read(request, SCHEMA))
 

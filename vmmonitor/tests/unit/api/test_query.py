@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oslo_config import cfg
 
 from vmmonitor.api import errors, query
-from vmmonitor.api.request import Request
+from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import agent, event, incident, recovery, silence
 from vmmonitor.conf import api as options
 
@@ -18,7 +18,7 @@ UUID = "6F1A0C52-8f7e-4f0e-9a55-0d4b0e6d1b01"
 
 def read(text: str, schema=event.INDEX, sort: str = "occurred_at:desc"):
     """Return the page that a query string asks for."""
-    request = Request.blank(f"/v1/things?{text}")
+    request = ApiRequest.blank(f"/v1/things?{text}")
     request.conf = cfg.ConfigOpts()
     options.register_opts(request.conf)
     request.conf([])

@@ -207,8 +207,8 @@ class TestStory(unittest.TestCase):
         return list(narrative.story(incident(timeline=lines), 100))[2:]
 
     def test_a_line_that_somebody_else_wrote_says_what_it_always_said(self):
-        (told,) = self.told(line("action", "ada released it: the storage is back"))
-        self.assertTrue(told.endswith("by hand   ada released it: the storage is back"), told)
+        (told,) = self.told(line("request", "ada released it: the storage is back"))
+        self.assertTrue(told.endswith("operator  ada released it: the storage is back"), told)
         (told,) = self.told(line("rumour", "it is the storage"))
         self.assertTrue(told.endswith("rumour    it is the storage"), told)
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator wants, in every state in which it can be wanted."""
 
-from vmmonitor.db import actions
-from vmmonitor.engine.actions import Actions
+from vmmonitor.db import requests
+from vmmonitor.engine.actions import OperatorRequests
 from vmmonitor.engine.gates import Refusal
-from vmmonitor.model.action import CANCEL, HOLD, RECOVER, RELEASE, RESOLVE, RETRY, Action
 from vmmonitor.model.incident import BY_BUDGET, UNTIL_RELEASED
+from vmmonitor.model.request import CANCEL, HOLD, RECOVER, RELEASE, RESOLVE, RETRY, OperatorRequest
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.engine import base
@@ -30,8 +30,8 @@ class ActionsCase(base.EngineCase):
 
     def want(self, verb, recovery_id="", **options):
         """Have something done; returns what came of it."""
-        action = Action(
-            action_id=samples.new_id(),
+        request = OperatorRequest(
+            request_id=samples.new_id(),
             verb=verb,
             incident_id=self.incident().incident_id,
             recovery_id=recovery_id,
@@ -41,16 +41,16 @@ class ActionsCase(base.EngineCase):
             created_at=self.clock,
             state="requested",
         )
-        self.database.run(actions.insert, action)
+        self.database.run(requests.insert, request)
         self.carry_out()
-        return self.outcome(action)
+        return self.outcome(request)
 
     def carry_out(self):
-        Actions(self.database, self.attempts()).round()
+        OperatorRequests(self.database, self.attempts()).round()
 
-    def outcome(self, action):
+    def outcome(self, request):
         with self.database.reader() as tx:
-            return actions.get(tx, action.action_id)
+            return requests.get(tx, request.request_id)
 
     def hold_for_budget(self):
         def gate(tx, incident, policy, now):
@@ -64,13 +64,13 @@ class ActionsCase(base.EngineCase):
         self.finish(self.decide(), FAIL_FOR_GOOD)
         self.assertEqual("failed", self.incident().state)
 
-    def assert_done(self, action):
-        self.assertEqual("done", action.state, action.message)
-        self.assertEqual(self.clock, action.finished_at)
+    def assert_done(self, request):
+        self.assertEqual("done", request.state, request.message)
+        self.assertEqual(self.clock, request.finished_at)
 
-    def assert_refused(self, action, words):
-        self.assertEqual("refused", action.state, action.message)
-        self.assertIn(words, action.message)
+    def assert_refused(self, request, words):
+        self.assertEqual("refused", request.state, request.message)
+        self.assertIn(words, request.message)
 
 
 class RecoverTest(ActionsCase):
@@ -82,7 +82,7 @@ class RecoverTest(ActionsCase):
         self.assertIsNotNone(
             self.database.run(self.decisions([gate]).decide, self.incident(), IT_FAILED)
         )
-        kind, message = [line for line in self.line() if line[0] == "action"][-1]
+        kind, message = [line for line in self.line() if line[0] == "request"][-1]
         self.assertTrue(message.startswith("jane asked to recover (it is mine): "), message)
 
     def test_before_its_hold_is_over(self):
@@ -105,17 +105,17 @@ class RecoverTest(ActionsCase):
         self.give_up()
         failed = self.incident()
         self.store(delivery())
-        action = Action(
-            action_id=samples.new_id(),
+        request = OperatorRequest(
+            request_id=samples.new_id(),
             verb=RECOVER,
             incident_id=failed.incident_id,
             author="jane",
             created_at=self.clock,
             state="requested",
         )
-        self.database.run(actions.insert, action)
+        self.database.run(requests.insert, request)
         self.carry_out()
-        self.assert_refused(self.outcome(action), "another incident of the instance is open")
+        self.assert_refused(self.outcome(request), "another incident of the instance is open")
 
     def test_what_no_policy_acts_on_needs_one(self):
         self.policies = self.load(policy(steps=[]), policy("by-hand", {"type": "never"}))
@@ -158,14 +158,14 @@ class ResolveTest(ActionsCase):
 
     def test_while_a_driver_is_at_work_it_waits(self):
         claim = self.decide()
-        action = self.want(RESOLVE)
+        request = self.want(RESOLVE)
         self.assertEqual(
             ("requested", "waits for driver fake, attempt 1 to return"),
-            (action.state, action.message),
+            (request.state, request.message),
         )
         self.finish(claim, WAIT)
         self.carry_out()
-        self.assert_done(self.outcome(action))
+        self.assert_done(self.outcome(request))
         self.assertEqual("resolved", self.incident().state)
 
     def test_what_is_over(self):
@@ -235,11 +235,11 @@ class RecoveryTest(ActionsCase):
 
     def test_cancel_while_the_driver_works_ends_what_follows(self):
         claim = self.decide()
-        action = self.of_last(CANCEL)
-        self.assertEqual("requested", action.state)
+        request = self.of_last(CANCEL)
+        self.assertEqual("requested", request.state)
         self.finish(claim, FAIL)
         self.carry_out()
-        self.assert_done(self.outcome(action))
+        self.assert_done(self.outcome(request))
         self.assertEqual([("fake", 0, 1, "failed"), ("fake", 0, 2, "cancelled")], self.attempted())
 
     def test_cancel_what_is_over(self):
@@ -268,7 +268,7 @@ class EnginesTest(ActionsCase):
         self.decide()
         wanted = [self.want(RESOLVE)]
         race(4, lambda number: self.carry_out())
-        lines = [message for kind, message in self.line() if kind == "action"]
+        lines = [message for kind, message in self.line() if kind == "request"]
         self.assertEqual(len(wanted), len(lines))
 
     def test_the_workers_look_for_it(self):

@@ -9,7 +9,7 @@ from oslo_config import cfg
 from vmmonitor.db import session
 
 
-class Request(webob.Request):
+class ApiRequest(webob.Request):
     """A request with what is needed to answer it; the router sets the attributes.
 
     :ivar arguments: the variable parts of the URL.

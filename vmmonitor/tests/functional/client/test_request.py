@@ -6,9 +6,9 @@ import threading
 
 import fixtures
 
-from vmmonitor.client import action as client
-from vmmonitor.db import actions, incidents
-from vmmonitor.engine.actions import Actions
+from vmmonitor.client import request as client
+from vmmonitor.db import incidents, requests
+from vmmonitor.engine.actions import OperatorRequests
 from vmmonitor.engine.attempts import Attempts
 from vmmonitor.model.incident import BY_OPERATOR
 from vmmonitor.rules import defaults, policies
@@ -23,7 +23,7 @@ class ActionCase(base.CommandTest):
         super().setUp()
         database = self.api.database
         loaded = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
-        self.actions = Actions(database, Attempts(self.api.conf, loaded, database.now))
+        self.requests = OperatorRequests(database, Attempts(self.api.conf, loaded, database.now))
 
     def engine(self):
         """Have an engine look now and then; its log is not part of the command's errors."""
@@ -34,7 +34,7 @@ class ActionCase(base.CommandTest):
 
         def look():
             while not over.wait(0.05):
-                self.actions.round()
+                self.requests.round()
 
         thread = threading.Thread(target=look, name="engine", daemon=True)
         thread.start()
@@ -79,7 +79,7 @@ class TestActions(ActionCase):
         told = self.told("incident", "recover", FULL, "--no-wait")
         self.assertEqual("requested", told["state"])
         with self.api.database.reader() as tx:
-            self.assertEqual(2, len(actions.due(tx, 9)))
+            self.assertEqual(2, len(requests.due(tx, 9)))
 
     def test_nonsense(self):
         for words in (
@@ -93,8 +93,8 @@ class TestActions(ActionCase):
         self.assertIn("nobody", err)
 
     def test_list_and_show(self):
-        (told,) = self.told("action", "list", "--action", "hold", "--author", "jane")
-        self.assertEqual(sample.HOLD.action_id, told["action_id"])
-        self.assertIn("the disk is being enlarged", self.printed("action", "list", "--long"))
-        told = self.told("action", "show", sample.HOLD.action_id)
+        (told,) = self.told("request", "list", "--kind", "hold", "--author", "jane")
+        self.assertEqual(sample.HOLD.request_id, told["request_id"])
+        self.assertIn("the disk is being enlarged", self.printed("request", "list", "--long"))
+        told = self.told("request", "show", sample.HOLD.request_id)
         self.assertEqual({"seconds": 1800}, told["options"])

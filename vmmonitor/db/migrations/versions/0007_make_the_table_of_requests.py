@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the table of actions."""
+"""Make the table of requests."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,14 +16,14 @@ def _long(name: str) -> sa.Column[str]:
 def upgrade() -> None:
     """Add the table of what operators want done."""
     op.create_table(
-        "actions",
+        "requests",
         sa.Column(
             "id",
             sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
             autoincrement=True,
             nullable=False,
         ),
-        sa.Column("action_id", sa.String(64), nullable=False),
+        sa.Column("request_id", sa.String(64), nullable=False),
         sa.Column("verb", sa.String(16), nullable=False),
         sa.Column("incident_id", sa.String(64), nullable=False),
         sa.Column("recovery_id", sa.String(64), nullable=False),
@@ -34,8 +34,8 @@ def upgrade() -> None:
         _long("message"),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_actions"),
-        sa.UniqueConstraint("action_id", name="uq_actions_action_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_requests"),
+        sa.UniqueConstraint("request_id", name="uq_requests_request_id"),
         mysql_engine="InnoDB",
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
@@ -49,4 +49,4 @@ def upgrade() -> None:
         ["created_at"],
         ["finished_at"],
     ):
-        op.create_index(f"ix_actions_{'_'.join(columns)}", "actions", columns)
+        op.create_index(f"ix_requests_{'_'.join(columns)}", "requests", columns)

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Query strings and bodies of actions."""
+"""Query strings and bodies of operator requests."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmmonitor.api.schemas import listing
-from vmmonitor.model import action, states
+from vmmonitor.model import request as verbs
+from vmmonitor.model import states
 
 INDEX = listing.of(
     filters={
-        "state": listing.one_of(tuple(states.ACTION)),
-        "verb": listing.one_of((*action.OF_INCIDENT, *action.OF_RECOVERY)),
+        "state": listing.one_of(tuple(states.REQUEST)),
+        "verb": listing.one_of((*verbs.OF_INCIDENT, *verbs.OF_RECOVERY)),
         "author": listing.TEXT,
         "incident_id": listing.TEXT,
         "recovery_id": listing.TEXT,
@@ -38,13 +39,13 @@ _OPTIONS: Mapping[str, Any] = {
 }
 
 
-def _body(verbs: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
+def _body(allowed: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
     properties = {
-        "verb": listing.one_of(verbs),
+        "verb": listing.one_of(allowed),
         "comment": _COMMENT,
         **{name: _OPTIONS[name] for name in options},
     }
-    action = {
+    request = {
         "type": "object",
         "properties": properties,
         "required": ["verb"],
@@ -52,11 +53,11 @@ def _body(verbs: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
     }
     return {
         "type": "object",
-        "properties": {"action": action},
-        "required": ["action"],
+        "properties": {"request": request},
+        "required": ["request"],
         "additionalProperties": False,
     }
 
 
-OF_INCIDENT = _body(action.OF_INCIDENT, ("policy", "seconds"))
-OF_RECOVERY = _body(action.OF_RECOVERY, ())
+OF_INCIDENT = _body(verbs.OF_INCIDENT, ("policy", "seconds"))
+OF_RECOVERY = _body(verbs.OF_RECOVERY, ())

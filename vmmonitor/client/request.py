@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``incident recover|resolve|hold|release``, ``recovery cancel|retry``, ``action list|show``."""
+"""``incident recover|resolve|hold|release``, ``recovery cancel|retry``, ``request list|show``."""
 
 import argparse
 import time
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: Seconds for an engine to carry it out, and between two looks.
 PATIENCE = 15.0
 PACE = 0.2
-#: The state of an action that no engine has carried out yet, and of one that none will.
+#: The state of a request that no engine has carried out yet, and of one that none will.
 REQUESTED = "requested"
 REFUSED = "refused"
 
@@ -60,25 +60,25 @@ class Do(base.Write):
         :raises osc_lib.exceptions.CommandError: it was refused, or no engine has done it.
         """
         wanted = {"verb": self.VERB, "comment": parsed_args.comment, **self.options(parsed_args)}
-        path = (self.NOUN, parsed_args.ident, "actions")
-        action = client.post(*path, body={"action": wanted}, author=author)
+        path = (self.NOUN, parsed_args.ident, "requests")
+        request = client.post(*path, body={"request": wanted}, author=author)
         if parsed_args.no_wait:
-            return action
+            return request
         until = time.monotonic() + PATIENCE
-        while action["state"] == REQUESTED:
+        while request["state"] == REQUESTED:
             if time.monotonic() > until:
-                raise exceptions.CommandError(_waits(action))
+                raise exceptions.CommandError(_waits(request))
             time.sleep(PACE)
-            action = client.show("actions", action["action_id"])
-        if action["state"] == REFUSED:
-            raise exceptions.CommandError(f"refused: {columns.printable(action['message'])}")
-        return action
+            request = client.show("requests", request["request_id"])
+        if request["state"] == REFUSED:
+            raise exceptions.CommandError(f"refused: {columns.printable(request['message'])}")
+        return request
 
 
-def _waits(action: Mapping[str, Any]) -> str:
-    why = columns.printable(action["message"]) or "no engine has taken it, perhaps none runs"
+def _waits(request: Mapping[str, Any]) -> str:
+    why = columns.printable(request["message"]) or "no engine has taken it, perhaps none runs"
     return (
-        f"not done yet: {why}. It stays wanted; 'vmmonitor action show {action['action_id']}' "
+        f"not done yet: {why}. It stays wanted; 'vmmonitor request show {request['request_id']}' "
         "tells what becomes of it"
     )
 
@@ -156,17 +156,17 @@ class RetryRecovery(Do):
     NOUN = "recoveries"
 
 
-class ListAction(base.List):
+class ListRequest(base.List):
     """List what operators wanted done, newest first."""
 
-    NOUN = "actions"
-    COLUMNS = ("action_id", "created_at", "author", "verb", "incident_id", "state", "message")
+    NOUN = "requests"
+    COLUMNS = ("request_id", "created_at", "author", "verb", "incident_id", "state", "message")
     LONG = ("recovery_id", "comment", "options", "finished_at")
     FILTERS = (
         ("--state", {"help": "only in this state; may be repeated"}),
         # NOTE: --verb would be taken for --verbose by the shell itself.
         (
-            "--action",
+            "--kind",
             {
                 "dest": "verb",
                 "metavar": "<verb>",
@@ -182,7 +182,7 @@ class ListAction(base.List):
     )
 
 
-class ShowAction(base.Show):
+class ShowRequest(base.Show):
     """Show what an operator wanted done, and what came of it."""
 
-    NOUN = "actions"
+    NOUN = "requests"

@@ -23,7 +23,7 @@ OF_RECOVERY = (CANCEL, RETRY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Action:
+class OperatorRequest:
     """One wish; any engine carries it out, and exactly one does.
 
     All times are microseconds since the epoch, engines' clock.
@@ -34,11 +34,11 @@ class Action:
     :param comment: why, in the author's words; may be empty.
     :param options: ``policy`` (RECOVER: the name of the policy to go by), ``seconds`` (HOLD: how
         long).
-    :param state: one of the keys of ``states.ACTION``.
+    :param state: one of the keys of ``states.REQUEST``.
     :param message: what came of it, or what it waits for; for a person to read.
     """
 
-    action_id: str
+    request_id: str
     verb: str
     incident_id: str
     author: str
