@@ -26,19 +26,19 @@ NOT_ALLOWED = {
 }
 
 
-class Actions(Protocol):
+class InstanceRecoverer(Protocol):
     """What brings instances back (``sources.libvirt.actions.Actions``)."""
 
     def recover(self, instance_uuid: str, last: Seen | None, timeout: float, **more: Any) -> Any:
         """Do it; returns an ActionResult."""
 
 
-class Endpoint(AgentEndpoint):
+class HostEndpoint(AgentEndpoint):
     """Answers AgentAPI on the host it runs on."""
 
     def __init__(
         self,
-        actions: Actions | None,
+        actions: InstanceRecoverer | None,
         inventory: Inventory,
         pipeline: Pipeline,
         now: Callable[[], int],

@@ -8,7 +8,7 @@ import tenacity
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.agent.spool import Entry, Spool, SpoolUnavailable
+from vmmonitor.agent.spool import Spool, SpooledEvent, SpoolUnavailable
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineAPI
@@ -107,7 +107,7 @@ class Forwarder:
             self._settle(entries, self._send(entries))
             self._in_trouble("")
 
-    def _send(self, entries: Sequence[Entry]) -> list[wire.Receipt]:
+    def _send(self, entries: Sequence[SpooledEvent]) -> list[wire.Receipt]:
         return self._engine.report_events(
             self._conf.host,
             self._now(),
@@ -115,7 +115,7 @@ class Forwarder:
             self._conf.forwarder.reply_timeout,
         )
 
-    def _settle(self, entries: Sequence[Entry], receipts: Sequence[wire.Receipt]) -> None:
+    def _settle(self, entries: Sequence[SpooledEvent], receipts: Sequence[wire.Receipt]) -> None:
         now = self._now()
         refused = {}
         for entry, receipt in zip(entries, receipts, strict=True):

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vmmonitor.agent.told import Told, checksum
+from vmmonitor.agent.snapshot import InventorySnapshot, compute_checksum
 from vmmonitor.model import instance as states
 from vmmonitor.model.event import ENDING, RUNNING_AGAIN, WITHOUT_A_CAUSE, Listing, RawEvent
 from vmmonitor.model.instance import Instance, Seen
@@ -112,9 +112,9 @@ class Inventory:
         known = self._known.get(uuid)
         return known is not None and known.ending
 
-    def told(self) -> Told:
+    def snapshot(self) -> InventorySnapshot:
         """Return what an engine is to be told, as it is now; for any thread."""
-        return Told(self._told.copy())
+        return InventorySnapshot(self._told.copy())
 
     def take_changes(self) -> dict[str, dict[str, Any] | None]:
         """Return what changed since the last call, as the spool keeps it; None: forgotten."""
@@ -280,7 +280,7 @@ class Inventory:
         self._known[uuid] = known
         self._changed.add(uuid)
         seen = _as_told(known)
-        told = (seen, checksum(seen))
+        told = (seen, compute_checksum(seen))
         if self._told.get(uuid, (None, None))[1] != told[1]:
             self._told[uuid] = told
             self.version += 1

@@ -26,8 +26,8 @@ from typing import Any
 
 from oslo_log import log
 
-from vmmonitor.agent.evidence import Evidence
-from vmmonitor.agent.fingerprint import Retellings
+from vmmonitor.agent.correlator import Correlator
+from vmmonitor.agent.evidence.collector import EvidenceCollector
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.spool import Spool, SpoolUnavailable
 from vmmonitor.model import event as events
@@ -70,7 +70,7 @@ class Pipeline:
         now: Callable[[], int],
         taken: Callable[[Observation], None] = lambda _: None,
         going_down: Callable[[], bool] = lambda: False,
-        evidence: Evidence | None = None,
+        evidence: EvidenceCollector | None = None,
     ):
         """Keep the parts; start nothing.
 
@@ -90,7 +90,7 @@ class Pipeline:
         self.last_event_at = 0
         #: What was not sent, by the rule that said so.
         self.dropped: collections.Counter[str] = collections.Counter()
-        self._retellings = Retellings(self.dropped)
+        self._correlator = Correlator(self.dropped)
         self._host = host
         self._inventory = inventory
         self._spool = spool
@@ -142,7 +142,7 @@ class Pipeline:
 
     def _take(self) -> list[Any]:
         try:
-            taken = [self._queue.get(timeout=self._retellings.patience(time.monotonic()))]
+            taken = [self._queue.get(timeout=self._correlator.next_timeout(time.monotonic()))]
         except queue.Empty:
             return []
         while len(taken) < CHUNK and not self._queue.empty():
@@ -168,7 +168,7 @@ class Pipeline:
             for raw in self._surviving(self._raw_events, observation)
         ]
         now = math.inf if self._stopping.is_set() else time.monotonic()
-        for late in self._retellings.due(now):
+        for late in self._correlator.expired(now):
             raws += self._surviving(self._learnt, late)
         deliveries = [
             delivery for raw in raws for delivery in self._surviving(self._deliveries, raw)
@@ -218,7 +218,7 @@ class Pipeline:
             case RawEvent():
                 libvirt = self.reachability.get("libvirt")
                 waits = libvirt is not None and libvirt.reachable
-                told = self._retellings.sift(observation, time.monotonic(), waits)
+                told = self._correlator.add(observation, time.monotonic(), waits)
                 return [raw for one in told for raw in self._learnt(one)]
             case Listing():
                 return self._inventory.compare(observation, self._now())
@@ -231,7 +231,7 @@ class Pipeline:
     def _learnt(self, told: RawEvent) -> list[RawEvent]:
         learnt = self._inventory.learn(told)
         if learnt is None:
-            self.dropped["noticed-already"] += 1
+            self.dropped["already-in-inventory"] += 1
         return [learnt] if learnt else []
 
     def _reached(self, word: Reachability) -> None:

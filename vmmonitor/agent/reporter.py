@@ -13,8 +13,8 @@ from vmmonitor import version
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.pipeline import Pipeline
+from vmmonitor.agent.snapshot import EMPTY_SNAPSHOT, InventorySnapshot
 from vmmonitor.agent.spool import Spool
-from vmmonitor.agent.told import NOTHING, Told
 from vmmonitor.model import states
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import VmmonitorError
@@ -65,7 +65,7 @@ class Reporter:
         self._started_at = now()
         self._last_word = ("", "")
         #: What the engines hold, as far as this agent knows.
-        self._told = NOTHING
+        self._told = EMPTY_SNAPSHOT
         self._told_version = -1
         self._due = 0.0
         self._wake = threading.Event()
@@ -137,15 +137,15 @@ class Reporter:
 
         :param held: digest of what it holds.
         """
-        version, now = self._inventory.version, self._inventory.told()
+        version, now = self._inventory.version, self._inventory.snapshot()
         if held != now.digest and (held != self._told.digest or not self._change(now)):
             timeout = self._conf.forwarder.reply_timeout
             self._engine.report_inventory(self._conf.host, now.digest, now.all(), timeout)
         self._told, self._told_version = now, version
 
-    def _change(self, now: Told) -> bool:
+    def _change(self, now: InventorySnapshot) -> bool:
         """Tell what changed; returns whether the engine holds the inventory then."""
-        changes = now.since(self._told)
+        changes = now.delta_since(self._told)
         form = inventories.Changes(
             host=self._conf.host,
             base_digest=self._told.digest,
@@ -176,7 +176,7 @@ class Reporter:
             last_event_at=self._pipeline.last_event_at,
             filter_checksum=self._pipeline.filters.checksum,
             # Without a look at the host there is no inventory that anybody may go by.
-            inventory_digest=self._inventory.told().digest if self._inventory.listed else "",
+            inventory_digest=self._inventory.snapshot().digest if self._inventory.listed else "",
             instances=len(self._inventory),
             figures={
                 "dropped": dict(self._pipeline.dropped),

@@ -10,8 +10,8 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor import plugins
-from vmmonitor.agent.endpoint import Endpoint
-from vmmonitor.agent.evidence import Captures, Evidence
+from vmmonitor.agent.endpoint import HostEndpoint
+from vmmonitor.agent.evidence.collector import Capturer, EvidenceCollector
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.inventory import Inventory, read_known
 from vmmonitor.agent.pipeline import Pipeline
@@ -62,7 +62,7 @@ class AgentService(service.Service):
         self.inventory = Inventory(known)
         engine = EngineAPI(transport)
         self.forwarder = Forwarder(conf, self.spool, engine, self._changed, now)
-        self.evidence = Evidence(
+        self.evidence = EvidenceCollector(
             conf, functools.partial(_captures, conf), self.inventory.get, self.spool, engine
         )
         self.pipeline = Pipeline(
@@ -85,7 +85,7 @@ class AgentService(service.Service):
             for name, source_class in classes.items()
         }
         self._actions = _actions(conf)
-        endpoint = Endpoint(self._actions, self.inventory, self.pipeline, now)
+        endpoint = HostEndpoint(self._actions, self.inventory, self.pipeline, now)
         self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
 
     def _going_down(self) -> bool:
@@ -172,13 +172,13 @@ def _actions(conf: cfg.ConfigOpts):
     """Return what brings instances back, where that is allowed here."""
     if not conf.agent.allow_recovery:
         return None
-    from vmmonitor.sources.libvirt.actions import Actions
+    from vmmonitor.sources.libvirt.actions import DomainActions
 
-    return Actions(conf)
+    return DomainActions(conf)
 
 
-def _captures(conf: cfg.ConfigOpts, stats_wanted: Callable[[], bool]) -> Captures:
+def _captures(conf: cfg.ConfigOpts, stats_wanted: Callable[[], bool]) -> Capturer:
     """Return what captures evidence on this host."""
     from vmmonitor.sources.libvirt import evidence
 
-    return evidence.Captures(conf, stats_wanted)
+    return evidence.LibvirtCapturer(conf, stats_wanted)

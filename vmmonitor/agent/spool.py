@@ -35,7 +35,7 @@ class SpoolUnavailable(Retriable):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class SpooledEvent:
     """One spooled event: its place in the order, and its form."""
 
     sequence: int
@@ -43,7 +43,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
+class RefusedEvent:
     """An event that the engine refused; kept until somebody looks."""
 
     sequence: int
@@ -167,7 +167,7 @@ class Spool:
         return (pages - free) * size
 
     # -- reading -------------------------------------------------------------------------------
-    def read(self, limit: int, max_bytes: int = 1024 * 1024) -> list[Entry]:
+    def read(self, limit: int, max_bytes: int = 1024 * 1024) -> list[SpooledEvent]:
         """Return the oldest events, in order; they stay until they are settled.
 
         :param limit: at most so many.
@@ -175,18 +175,22 @@ class Spool:
         """
         return self._locked(lambda: self._read(limit, max_bytes))
 
-    def _read(self, limit: int, max_bytes: int) -> list[Entry]:
-        entries: list[Entry] = []
+    def _read(self, limit: int, max_bytes: int) -> list[SpooledEvent]:
+        entries: list[SpooledEvent] = []
         for sequence, body in self._db.execute(
             "SELECT sequence, body FROM event ORDER BY sequence LIMIT ?", (limit,)
         ):
             max_bytes -= len(body)
             if entries and max_bytes < 0:
                 break
-            entries.append(Entry(sequence=sequence, body=_object(body) | {"sequence": sequence}))
+            entries.append(
+                SpooledEvent(sequence=sequence, body=_object(body) | {"sequence": sequence})
+            )
         return entries
 
-    def settle(self, entries: Iterable[Entry], refused: Mapping[int, str], now: int) -> None:
+    def settle(
+        self, entries: Iterable[SpooledEvent], refused: Mapping[int, str], now: int
+    ) -> None:
         """Forget events that the engine has answered for; set aside those that it refused.
 
         :param refused: sequence -> reason.
@@ -240,13 +244,13 @@ class Spool:
             }
         )
 
-    def refused(self, limit: int = 1000) -> list[Refused]:
+    def refused(self, limit: int = 1000) -> list[RefusedEvent]:
         """Return the events that were refused, oldest first."""
         return self._locked(lambda: self._read_refused(limit))
 
-    def _read_refused(self, limit: int) -> list[Refused]:
+    def _read_refused(self, limit: int) -> list[RefusedEvent]:
         return [
-            Refused(
+            RefusedEvent(
                 sequence=sequence,
                 event_id=event_id,
                 reason=reason,

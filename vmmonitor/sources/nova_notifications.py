@@ -18,7 +18,7 @@ from vmmonitor.model.event import RawEvent, Reachability
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc.notifications import Listener
 from vmmonitor.sources import Observe, Source
-from vmmonitor.sources.nova_payloads import SOURCE, Notification, decode, request_of
+from vmmonitor.sources.nova_payloads import SOURCE, NovaMessage, decode, request_of
 
 LOG = log.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class NovaNotifications(Source):
 
         :param message: as ``vmmonitor.rpc.notifications`` gives it.
         """
-        told = Notification(
+        told = NovaMessage(
             publisher=message.get("publisher_id"),
             **{name: message.get(name) for name in _PARTS},
         )
@@ -112,7 +112,7 @@ class NovaNotifications(Source):
                 self._instances.popitem(last=False)
 
     # -- what cannot be read -------------------------------------------------------------------
-    def _put_aside(self, told: Notification, reason: str) -> None:
+    def _put_aside(self, told: NovaMessage, reason: str) -> None:
         """Keep what tells which messages these are, and nothing of what they say.
 
         The legacy form of an exception carries its caller's token.

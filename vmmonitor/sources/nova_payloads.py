@@ -51,7 +51,7 @@ ATTRIBUTES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Notification:
+class NovaMessage:
     """A message as it comes from the bus; each part may be anything."""
 
     publisher: Any = None
@@ -62,7 +62,7 @@ class Notification:
     timestamp: Any = None
 
 
-def decode(told: Notification, now: int, whose: Instance | None = None) -> RawEvent | None:
+def decode(told: NovaMessage, now: int, whose: Instance | None = None) -> RawEvent | None:
     """Return the event that a notification tells of; None if it is of no instance.
 
     :param now: when it came; microseconds since the epoch. Stands for a time that is missing.
@@ -89,7 +89,7 @@ def decode(told: Notification, now: int, whose: Instance | None = None) -> RawEv
     return _event(told, kind, detail, instance, payload, now) if instance else None
 
 
-def request_of(told: Notification) -> str:
+def request_of(told: NovaMessage) -> str:
     """Return the id of the request in whose course nova sent it; empty if it does not say."""
     payload = _flat(told.payload) if isinstance(told.payload, Mapping) else {}
     context = told.context if isinstance(told.context, Mapping) else {}
@@ -97,7 +97,7 @@ def request_of(told: Notification) -> str:
 
 
 def _event(
-    told: Notification,
+    told: NovaMessage,
     kind: str,
     detail: str,
     instance: Instance,
@@ -170,7 +170,7 @@ def _instance(payload: Mapping[str, Any]) -> Instance | None:
     )
 
 
-def _attributes(told: Notification, payload: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(told: NovaMessage, payload: Mapping[str, Any]) -> dict[str, Any]:
     context = told.context if isinstance(told.context, Mapping) else {}
     fault = _flat(payload.get("fault"))
     update = _flat(payload.get("state_update"))

@@ -20,7 +20,7 @@ from vmmonitor import sources
 from vmmonitor.model.event import Listing, Observation, RawEvent, Reachability
 from vmmonitor.model.instance import ALIVE, Instance
 from vmmonitor.sources import procfs
-from vmmonitor.sources.procfs import Process
+from vmmonitor.sources.procfs import QemuProcess
 
 LOG = log.getLogger(__name__)
 
@@ -37,7 +37,7 @@ STARTED = "lifecycle.started"
 RESUMED = "lifecycle.resumed"
 
 
-class Bell:
+class ThreadWaker:
     """Wakes a thread that waits in a selector; may be rung by any thread, at any time."""
 
     def __init__(self) -> None:
@@ -77,11 +77,11 @@ class ProcessSource(sources.Source):
         self._queue: queue.SimpleQueue[Listing | RawEvent] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="process-watch", daemon=True)
         self._stopping = threading.Event()
-        self._bell = Bell()
+        self._bell = ThreadWaker()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._bell, selectors.EVENT_READ)
         #: uuid of an instance -> the youngest of its processes that are watched.
-        self._watched: dict[str, Process] = {}
+        self._watched: dict[str, QemuProcess] = {}
         self._obstacle: str | None = None
 
     def start(self) -> None:
@@ -144,7 +144,7 @@ class ProcessSource(sources.Source):
                         wanted.setdefault(seen.instance.uuid, False)
         return wanted
 
-    def _tell(self, process: Process) -> None:
+    def _tell(self, process: QemuProcess) -> None:
         attributes = {"pid": process.pid, "ran_for_s": round(process.age(), 3)}
         if self._watched.get(process.instance_uuid) != process:
             attributes["replaced"] = True
@@ -159,7 +159,7 @@ class ProcessSource(sources.Source):
             )
         )
 
-    def _forget(self, pidfd: int, process: Process) -> None:
+    def _forget(self, pidfd: int, process: QemuProcess) -> None:
         self._selector.unregister(pidfd)
         os.close(pidfd)
         if self._watched.get(process.instance_uuid) == process:
@@ -188,11 +188,11 @@ class ProcessSource(sources.Source):
                 *(len(unseen), min(unseen)),
             )
 
-    def _is_new(self, process: Process) -> bool:
+    def _is_new(self, process: QemuProcess) -> bool:
         known = self._watched.get(process.instance_uuid)
         return known is None or known.started < process.started
 
-    def _watch(self, process: Process) -> None:
+    def _watch(self, process: QemuProcess) -> None:
         pidfd = procfs.opened(process)
         if pidfd is None:
             return

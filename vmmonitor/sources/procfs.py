@@ -16,7 +16,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Process:
+class QemuProcess:
     """The QEMU process of an instance.
 
     :param started: when, in clock ticks since the host booted; no two processes share both this
@@ -45,14 +45,14 @@ def obstacle() -> str:
     return ""
 
 
-def find(instance_uuids: Collection[str]) -> dict[str, Process]:
+def find(instance_uuids: Collection[str]) -> dict[str, QemuProcess]:
     """Return the QEMU processes of these instances, by UUID; of two the younger one.
 
     Looks at every process once, whatever the number of instances.
 
     :raises OSError: there is no ``/proc``.
     """
-    found: dict[str, Process] = {}
+    found: dict[str, QemuProcess] = {}
     for process in _all():
         uuid = process.instance_uuid
         if uuid in instance_uuids and (uuid not in found or found[uuid].started < process.started):
@@ -60,7 +60,7 @@ def find(instance_uuids: Collection[str]) -> dict[str, Process]:
     return found
 
 
-def opened(process: Process) -> int | None:
+def opened(process: QemuProcess) -> int | None:
     """Return a pidfd of exactly this process, None if it has ended.
 
     :raises OSError: there is no room for another open file.
@@ -110,7 +110,7 @@ def _option(words: list[bytes], name: bytes) -> bytes:
     return b""
 
 
-def _all() -> Iterator[Process]:
+def _all() -> Iterator[QemuProcess]:
     for entry in os.listdir("/proc"):
         if not entry.isdecimal():
             continue
@@ -120,7 +120,7 @@ def _all() -> Iterator[Process]:
             command = _read(pid, "cmdline")
             uuid = b"\0-uuid\0" in command and instance_of(command)
             if uuid:
-                yield Process(pid, uuid, started(pid))
+                yield QemuProcess(pid, uuid, started(pid))
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -22,7 +22,7 @@ from oslo_log import log
 
 from vmmonitor.model.event import HUNG, STALLED
 from vmmonitor.model.instance import CRASHED, PAUSED, RUNNING, SHUTOFF, Seen
-from vmmonitor.sources.libvirt import answering, decode, metadata
+from vmmonitor.sources.libvirt import decode, metadata, responsiveness
 from vmmonitor.sources.libvirt import domain as domains
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
 
@@ -94,7 +94,7 @@ FINAL = frozenset(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Errand:
+class RecoveryOrder:
     """What is to be done; see ``Actions.recover``.
 
     :param deadline: nothing is begun later; monotonic time.
@@ -135,7 +135,7 @@ class ActionResult:
     retry: bool = False
 
 
-class Actions:
+class DomainActions:
     """Brings instances of this host back, each at most once at a time."""
 
     def __init__(self, conf: cfg.ConfigOpts):
@@ -150,7 +150,7 @@ class Actions:
             weakref.WeakValueDictionary()
         )
         self._stopping = threading.Event()
-        self._questions = answering.Questions(conf.libvirt)
+        self._questions = responsiveness.ResponsivenessProbe(conf.libvirt)
         #: Ids of the recoveries that reset an instance.
         self._resets: collections.deque[str] = collections.deque(maxlen=RESETS)
 
@@ -175,7 +175,7 @@ class Actions:
             False if it was not.
         """
         deadline = time.monotonic() + timeout
-        errand = Errand(instance_uuid=instance_uuid, last=last, deadline=deadline, **more)
+        errand = RecoveryOrder(instance_uuid=instance_uuid, last=last, deadline=deadline, **more)
         if self._stopping.is_set():
             return _failed("the agent is stopping", retry=True)
         lock = self._lock_of(instance_uuid)
@@ -199,12 +199,15 @@ class Actions:
             return self._locks.setdefault(instance_uuid, threading.Lock())
 
     def _attempt(
-        self, errand: Errand, lock: threading.Lock, answer: "queue.SimpleQueue[ActionResult]"
+        self,
+        errand: RecoveryOrder,
+        lock: threading.Lock,
+        answer: "queue.SimpleQueue[ActionResult]",
     ) -> None:
         try:
             with EVENT_LOOP.running(), contextlib.closing(connect(self._options, False)) as opened:
                 result = self._bring_back(opened, errand)
-        except answering.Unsure as unsure:
+        except responsiveness.Inconclusive as unsure:
             result = _failed(str(unsure), retry=True)
         except libvirt.libvirtError as error:
             result = _failed(str(error), retry=error.get_error_code() not in FINAL)
@@ -215,7 +218,7 @@ class Actions:
             lock.release()
         answer.put(result)
 
-    def _bring_back(self, opened: libvirt.virConnect, errand: Errand) -> ActionResult:
+    def _bring_back(self, opened: libvirt.virConnect, errand: RecoveryOrder) -> ActionResult:
         found = domain, state, reason = _find(opened, errand.instance_uuid)
         action = self._choose(state, reason, errand)
         message = _why_not(action, state, reason, errand)
@@ -223,7 +226,7 @@ class Actions:
             return _refused(state, reason, message)
         if domain is not None and action in BY_QEMU:
             word = self._questions.ask(domain, self._patience(errand))
-            if word != answering.ANSWERS:
+            if word != responsiveness.ANSWERS:
                 return self._replace(opened, errand, found, word)
         if action == ENDED:
             return _result(NONE, *_find(opened, errand.instance_uuid)[1:], "it answers again")
@@ -238,7 +241,7 @@ class Actions:
             self._probe(opened, errand)
         return _result(action, *_find(opened, errand.instance_uuid)[1:])
 
-    def _choose(self, state: str, reason: str, errand: Errand) -> str:
+    def _choose(self, state: str, reason: str, errand: RecoveryOrder) -> str:
         if errand.ended and (state, reason) == (SHUTOFF, "destroyed"):
             return STARTED
         action = BY_REASON.get((state, reason)) or BY_STATE.get(state, REFUSED)
@@ -249,7 +252,7 @@ class Actions:
         again = errand.recovery_id in self._resets
         return RESET if errand.cause == STALL and not again else NONE
 
-    def _patience(self, errand: Errand) -> float:
+    def _patience(self, errand: RecoveryOrder) -> float:
         """Return the seconds in which a QEMU must answer: most is needed for what follows."""
         left = max(0.0, errand.deadline - time.monotonic())
         return min(self._options.answer_timeout, left / 3)
@@ -257,7 +260,7 @@ class Actions:
     def _replace(
         self,
         opened: libvirt.virConnect,
-        errand: Errand,
+        errand: RecoveryOrder,
         found: tuple[libvirt.virDomain, str, str],
         why: str,
     ) -> ActionResult:
@@ -297,7 +300,7 @@ class Actions:
         domain: libvirt.virDomain | None,
         state: str,
         action: str,
-        errand: Errand,
+        errand: RecoveryOrder,
     ) -> None:
         if domain is None:
             opened.createXML(errand.last.definition if errand.last else "")
@@ -310,7 +313,7 @@ class Actions:
             if state != RUNNING:
                 domain.resume()  # a reset alone leaves it paused, or crashed
 
-    def _probe(self, opened: libvirt.virConnect, errand: Errand) -> None:
+    def _probe(self, opened: libvirt.virConnect, errand: RecoveryOrder) -> None:
         """Wait for as long as a storage error needs to come back."""
         until = min(errand.deadline, time.monotonic() + self._options.resume_probe)
         while time.monotonic() < until and _find(opened, errand.instance_uuid)[1] == RUNNING:
@@ -337,7 +340,7 @@ def _look(domain: libvirt.virDomain) -> Seen:
     return dataclasses.replace(domains.look(domain), definition=domain.XMLDesc(flags))
 
 
-def _why_not(action: str, state: str, reason: str, errand: Errand) -> str:
+def _why_not(action: str, state: str, reason: str, errand: RecoveryOrder) -> str:
     """Return why nothing may be done; empty if it may."""
     last = errand.last
     if action == REFUSED:

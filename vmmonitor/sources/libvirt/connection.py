@@ -31,7 +31,7 @@ class ConnectionLost(errors.Retriable):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Arrival:
+class DomainCallback:
     """What one callback brought, as it came.
 
     :param occurred_at: microseconds since the epoch.
@@ -45,7 +45,7 @@ class Arrival:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Lost:
+class LossNotice:
     """A connection broke."""
 
     connection: "Connection"
@@ -112,7 +112,7 @@ EVENT_LOOP = EventLoop()
 
 
 @contextlib.contextmanager
-def after(seconds: float, call: Callable[[], None]) -> Iterator[None]:
+def call_after(seconds: float, call: Callable[[], None]) -> Iterator[None]:
     """Have ``call`` called on the event thread if the context lasts longer than ``seconds``."""
 
     def due(timer: int, _opaque: None) -> None:
@@ -135,13 +135,13 @@ def connect(options: cfg.ConfigOpts.GroupAttr, read_only: bool) -> libvirt.virCo
     :raises libvirt.libvirtError: libvirt cannot be reached.
     """
     bare = (libvirt.openReadOnly if read_only else libvirt.open)(options.uri)
-    with supported():
+    with ignore_unsupported():
         bare.setKeepAlive(options.keepalive_interval, options.keepalive_count)
     return bare
 
 
 @contextlib.contextmanager
-def supported() -> Iterator[None]:
+def ignore_unsupported() -> Iterator[None]:
     """Pass over what a driver (libvirt's test driver) does not have."""
     try:
         yield
@@ -167,7 +167,7 @@ class Connection(abc.ABC):
         self._callbacks: list[int] = []
         self.libvirt = connect(options, read_only)
         try:
-            with supported():
+            with ignore_unsupported():
                 self.libvirt.registerCloseCallback(self._closed, None)
             self._ask()
             if not self.libvirt.isAlive():
@@ -197,7 +197,7 @@ class Connection(abc.ABC):
 
     def _closed(self, _conn: libvirt.virConnect, reason: int, _opaque: None) -> None:
         known = 0 <= reason < len(tables.CLOSE_REASON)
-        self._put(Lost(self, tables.CLOSE_REASON[reason] if known else f"unknown-{reason}"))
+        self._put(LossNotice(self, tables.CLOSE_REASON[reason] if known else f"unknown-{reason}"))
 
 
 class DomainEvents(Connection):
@@ -207,7 +207,7 @@ class DomainEvents(Connection):
     _noted: set[int] = set()
 
     def _ask(self) -> None:
-        for event_id in range(len(tables.KINDS)):
+        for event_id in range(len(tables.CALLBACKS)):
             self._ask_for(event_id)
 
     def _ask_for(self, event_id: int) -> None:
@@ -220,7 +220,7 @@ class DomainEvents(Connection):
                 raise
             if event_id not in self._noted:
                 self._noted.add(event_id)
-                LOG.debug("This libvirt has no event %s", tables.KINDS[event_id].name)
+                LOG.debug("This libvirt has no event %s", tables.CALLBACKS[event_id].name)
 
     def _give_back(self, callback: int) -> None:
         self.libvirt.domainEventDeregisterAny(callback)
@@ -228,4 +228,6 @@ class DomainEvents(Connection):
     def _arrived(self, _conn: libvirt.virConnect, domain: libvirt.virDomain, *values: Any) -> None:
         *arguments, event_id = values
         now = time.time_ns() // 1000
-        self._put(Arrival(event_id, domain.UUIDString(), domain.name(), tuple(arguments), now))
+        self._put(
+            DomainCallback(event_id, domain.UUIDString(), domain.name(), tuple(arguments), now)
+        )

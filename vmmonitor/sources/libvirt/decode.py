@@ -31,9 +31,9 @@ def event(
     :param occurred_at: when the callback came; microseconds since the epoch.
     """
     kind = (
-        tables.KINDS[event_id]
-        if 0 <= event_id < len(tables.KINDS)
-        else tables.Kind(name=f"unknown-{event_id}")
+        tables.CALLBACKS[event_id]
+        if 0 <= event_id < len(tables.CALLBACKS)
+        else tables.CallbackSpec(name=f"unknown-{event_id}")
     )
     type_, detail, attributes = (
         _lifecycle(arguments) if event_id == tables.LIFECYCLE_ID else _other(kind, arguments)
@@ -103,7 +103,7 @@ def _lifecycle(arguments: Sequence[Any]) -> tuple[str, str, dict[str, Any]]:
     return f"lifecycle.{name}", word(words, detail), _named((), arguments[2:])
 
 
-def _other(kind: tables.Kind, arguments: Sequence[Any]) -> tuple[str, str, dict[str, Any]]:
+def _other(kind: tables.CallbackSpec, arguments: Sequence[Any]) -> tuple[str, str, dict[str, Any]]:
     attributes = {
         name: _said(kind, name, value) for name, value in _named(kind.arguments, arguments).items()
     }
@@ -123,7 +123,7 @@ def _named(names: Sequence[str], arguments: Sequence[Any]) -> dict[str, Any]:
     return named
 
 
-def _said(kind: tables.Kind, name: str, value: Any) -> Any:
+def _said(kind: tables.CallbackSpec, name: str, value: Any) -> Any:
     """Put an enum's word for its number, also where it is nested."""
     if isinstance(value, dict):
         return {key: _said(kind, key, item) for key, item in value.items()}

@@ -24,10 +24,10 @@ from vmmonitor.model import evidence
 from vmmonitor.model.event import Event
 from vmmonitor.model.evidence import Item
 from vmmonitor.model.instance import Seen
-from vmmonitor.sources import captures, masking
-from vmmonitor.sources.captures import Calls, Missing
-from vmmonitor.sources.libvirt import decode, metadata, picture, statistics
-from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect, supported
+from vmmonitor.sources import masking, text_tail
+from vmmonitor.sources.libvirt import decode, metadata, screenshot, statistics
+from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect, ignore_unsupported
+from vmmonitor.sources.text_tail import Calls, CaptureUnavailable
 
 LOG = log.getLogger(__name__)
 
@@ -47,7 +47,7 @@ PANIC_LINES = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class CaptureSubject:
     """What is to be captured of.
 
     :param seen: the instance as it was last seen; None if nobody has.
@@ -68,7 +68,7 @@ class Subject:
         return self.event.instance.hypervisor_name or seen
 
 
-class Captures:
+class LibvirtCapturer:
     """Captures what is asked for on this host."""
 
     def __init__(self, conf: cfg.ConfigOpts, stats_wanted: Callable[[], bool]):
@@ -78,8 +78,8 @@ class Captures:
         """
         self._conf = conf
         self._calls = Calls(CALLS)
-        self._statistics = statistics.Statistics(conf, Calls(1), stats_wanted)
-        self._known: Mapping[str, Callable[[Subject], bytes]] = {
+        self._statistics = statistics.StatisticsHistory(conf, Calls(1), stats_wanted)
+        self._known: Mapping[str, Callable[[CaptureSubject], bytes]] = {
             evidence.SCREENSHOT: self._screenshot,
             evidence.PANIC: self._panic,
             evidence.DISK_ERRORS: self._disk_errors,
@@ -101,7 +101,7 @@ class Captures:
 
         :param seen: the instance as it was last seen; None if nobody has.
         """
-        subject = Subject(event=event, seen=seen)
+        subject = CaptureSubject(event=event, seen=seen)
         for kind in kinds:
             content, message = self._take(kind, subject)
             if len(content) > self._conf.evidence.max_bytes:
@@ -110,13 +110,13 @@ class Captures:
             at = time.time_ns() // 1000
             yield Item(kind=kind, captured_at=at, content=content, message=message[:1000])
 
-    def _take(self, kind: str, subject: Subject) -> tuple[bytes, str]:
+    def _take(self, kind: str, subject: CaptureSubject) -> tuple[bytes, str]:
         """Return the content, or why there is none."""
         capture = functools.partial(self._known[kind], subject)
         timeout = self._conf.evidence.timeout
         try:
             return self._calls.call(f"evidence-{kind}", capture, timeout), ""
-        except (Missing, picture.NoPicture) as error:
+        except (CaptureUnavailable, screenshot.InvalidScreenshot) as error:
             return b"", str(error)
         except libvirt.libvirtError as error:
             return b"", f"libvirt: {decode.plain(str(error))}"
@@ -126,24 +126,24 @@ class Captures:
 
     # -- what libvirt tells --------------------------------------------------------------------
     @contextlib.contextmanager
-    def _domain(self, subject: Subject, read_only: bool) -> Iterator[libvirt.virDomain]:
+    def _domain(self, subject: CaptureSubject, read_only: bool) -> Iterator[libvirt.virDomain]:
         options = self._conf.libvirt
         with EVENT_LOOP.running(), contextlib.closing(connect(options, read_only)) as opened:
             yield opened.lookupByUUIDString(subject.uuid)
 
-    def _screenshot(self, subject: Subject) -> bytes:
+    def _screenshot(self, subject: CaptureSubject) -> bytes:
         # libvirt lets nobody see a screen who may not write.
         with self._domain(subject, read_only=False) as domain:
             stream = domain.connect().newStream(0)
             domain.screenshot(stream, 0)
-            return picture.png(_received(stream))
+            return screenshot.png(_received(stream))
 
-    def _disk_errors(self, subject: Subject) -> bytes:
+    def _disk_errors(self, subject: CaptureSubject) -> bytes:
         with self._domain(subject, self._conf.libvirt.read_only) as domain:
             found = domain.diskErrors()
         return _json({disk: decode.word(DISK_ERRORS, number) for disk, number in found.items()})
 
-    def _panic(self, subject: Subject) -> bytes:
+    def _panic(self, subject: CaptureSubject) -> bytes:
         event = subject.event
         told: dict[str, Any] = {
             "cause": event.cause,
@@ -154,28 +154,30 @@ class Captures:
             },
             "log": [],
         }
-        with contextlib.suppress(Missing):
+        with contextlib.suppress(CaptureUnavailable):
             lines = self._log_of(subject).splitlines()
             told["log"] = [line for line in lines if PANIC_LINE.search(line)][-PANIC_LINES:]
         try:
             with self._domain(subject, self._conf.libvirt.read_only) as domain:
                 told["state"], told["reason"] = decode.state(*domain.state())
-                with supported():
+                with ignore_unsupported():
                     told["messages"] = decode.plain(domain.messages())
         except libvirt.libvirtError as error:
             told["state"], told["reason"] = "absent", decode.plain(str(error))
         return _json(told)
 
-    def _stats(self, subject: Subject) -> bytes:
+    def _stats(self, subject: CaptureSubject) -> bytes:
         samples = self._statistics.of(subject.uuid)
         before = [one for one in samples if one["at"] <= subject.event.occurred_at]
         with contextlib.suppress(libvirt.libvirtError):
             samples.append(self._sample(subject))
         if not samples:
-            raise Missing("nobody has looked at its statistics, and it does not run now")
+            raise CaptureUnavailable(
+                "nobody has looked at its statistics, and it does not run now"
+            )
         return _json({"before": len(before), "samples": samples})
 
-    def _sample(self, subject: Subject) -> dict[str, Any]:
+    def _sample(self, subject: CaptureSubject) -> dict[str, Any]:
         with self._domain(subject, self._conf.libvirt.read_only) as domain:
             at = time.time_ns() // 1000
             [(_, said)] = domain.connect().domainListGetStats(
@@ -184,21 +186,21 @@ class Captures:
             return statistics.sample(at, said)
 
     # -- files ---------------------------------------------------------------------------------
-    def _console(self, subject: Subject) -> bytes:
+    def _console(self, subject: CaptureSubject) -> bytes:
         path = console_log(subject.seen.definition if subject.seen else "")
-        return captures.fitted(masking.mask(captures.tail(path, TEXT)), self._text_bytes())
+        return text_tail.fitted(masking.mask(text_tail.tail(path, TEXT)), self._text_bytes())
 
-    def _qemu_log(self, subject: Subject) -> bytes:
-        return captures.fitted(self._log_of(subject), self._text_bytes())
+    def _qemu_log(self, subject: CaptureSubject) -> bytes:
+        return text_tail.fitted(self._log_of(subject), self._text_bytes())
 
     def _text_bytes(self) -> int:
         return min(TEXT, self._conf.evidence.max_bytes)
 
-    def _log_of(self, subject: Subject) -> str:
+    def _log_of(self, subject: CaptureSubject) -> str:
         options = self._conf.evidence
         directory = options.qemu_log_directory or log_directory(self._conf.libvirt.uri)
         path = os.path.join(directory, log_name(subject.domain_name))
-        return masking.mask_log(captures.tail(path, TEXT))
+        return masking.mask_log(text_tail.tail(path, TEXT))
 
 
 def console_log(definition: str) -> str:
@@ -209,12 +211,12 @@ def console_log(definition: str) -> str:
     """
     root = metadata.parsed(definition) if definition else None
     if root is None:
-        raise Missing("the instance's definition is not known")
+        raise CaptureUnavailable("the instance's definition is not known")
     for port in (*root.iterfind("devices/console"), *root.iterfind("devices/serial")):
         path = _file_of(port)
         if os.path.isabs(path):
             return path
-    raise Missing("the instance's definition names no file for its console")
+    raise CaptureUnavailable("the instance's definition names no file for its console")
 
 
 def _file_of(port: ElementTree.Element) -> str:
@@ -231,9 +233,9 @@ def log_name(domain_name: str) -> str:
     :raises Missing: the domain's name is not known, or cannot be part of a file's name.
     """
     if not domain_name:
-        raise Missing("the instance's name on its host is not known")
+        raise CaptureUnavailable("the instance's name on its host is not known")
     if "/" in domain_name or "\0" in domain_name:
-        raise Missing("the instance's name on its host cannot be that of a file")
+        raise CaptureUnavailable("the instance's name on its host cannot be that of a file")
     return f"{domain_name}.log"
 
 
@@ -258,7 +260,7 @@ def _received(stream: libvirt.virStream) -> bytes:
         data += chunk
         if len(data) > RAW_SCREEN:
             stream.abort()
-            raise Missing(f"the screenshot is larger than {RAW_SCREEN} bytes")
+            raise CaptureUnavailable(f"the screenshot is larger than {RAW_SCREEN} bytes")
     stream.finish()
     return bytes(data)
 

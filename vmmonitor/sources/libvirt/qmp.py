@@ -15,16 +15,16 @@ from oslo_config import cfg
 
 from vmmonitor import sources
 from vmmonitor.model.event import RawEvent
-from vmmonitor.sources.libvirt import monitor
-from vmmonitor.sources.libvirt.connected import ConnectedSource
+from vmmonitor.sources.libvirt import qmp_events
 from vmmonitor.sources.libvirt.connection import Connection
+from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
 #: Disks that are remembered, so that a storm of errors asks libvirt once per disk.
 MAX_DISKS = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Said:
+class MonitorCallback:
     """What one callback brought, as it came.
 
     :param run_id: libvirt's number of the domain, another one whenever it is started.
@@ -47,7 +47,7 @@ class MonitorEvents(Connection):
             libvirt_qemu.qemuMonitorEventRegister(
                 self.libvirt,
                 None,
-                monitor.PATTERN,
+                qmp_events.PATTERN,
                 self._said,
                 None,
                 libvirt_qemu.VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX,
@@ -69,14 +69,14 @@ class MonitorEvents(Connection):
     ) -> None:
         now = time.time_ns() // 1000
         # One character too many shows that it was cut.
-        cut = details[: monitor.MAX_DETAILS + 1] if details else ""
-        self._put(Said(name, domain.UUIDString(), domain.name(), domain.ID(), cut, now))
+        cut = details[: qmp_events.MAX_DETAILS + 1] if details else ""
+        self._put(MonitorCallback(name, domain.UUIDString(), domain.name(), domain.ID(), cut, now))
 
 
-class QmpSource(ConnectedSource):
+class QmpSource(ReconnectingSource):
     """Listens to the monitors of all QEMU processes, through libvirt."""
 
-    name = monitor.SOURCE
+    name = qmp_events.SOURCE
 
     def __init__(self, conf: cfg.ConfigOpts, observe: sources.Observe):
         """Keep what is needed; start nothing."""
@@ -90,14 +90,14 @@ class QmpSource(ConnectedSource):
         self._reach(True)
         self._take(None)
 
-    def _arrived(self, said: Said) -> bool:
-        event = monitor.event(said.name, said.uuid, said.domain, said.details, said.occurred_at)
+    def _arrived(self, said: MonitorCallback) -> bool:
+        event = qmp_events.event(said.name, said.uuid, said.domain, said.details, said.occurred_at)
         if event.type == "block_io_error":
             event = self._with_disk(event, said)
         self.observe(event)
         return False
 
-    def _with_disk(self, event: RawEvent, said: Said) -> RawEvent:
+    def _with_disk(self, event: RawEvent, said: MonitorCallback) -> RawEvent:
         node_name = event.attributes.get("node_name")
         if not isinstance(node_name, str):
             return event
@@ -120,5 +120,5 @@ class QmpSource(ConnectedSource):
             return False
         if len(self._disks) >= MAX_DISKS:
             self._disks.clear()
-        self._disks[key] = monitor.disk(xml, node_name)
+        self._disks[key] = qmp_events.disk(xml, node_name)
         return True

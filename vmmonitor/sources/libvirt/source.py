@@ -13,8 +13,8 @@ from vmmonitor import sources
 from vmmonitor.model.event import Listing, RawEvent
 from vmmonitor.model.instance import Seen
 from vmmonitor.sources.libvirt import decode, domain, tables
-from vmmonitor.sources.libvirt.connected import ConnectedSource
-from vmmonitor.sources.libvirt.connection import Arrival, Connection, DomainEvents
+from vmmonitor.sources.libvirt.connection import Connection, DomainCallback, DomainEvents
+from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
 #: Events after which the instance is worth a look: who it is may be new, or have changed.
 LOOK_AFTER = frozenset({"lifecycle.started", "lifecycle.defined", "metadata_change"})
@@ -32,7 +32,7 @@ LISTER_TIMEOUT = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Looked:
+class DomainListing:
     """Every domain at one moment.
 
     :param started_at: when the look began; microseconds since the epoch.
@@ -43,18 +43,18 @@ class Looked:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Listed:
+class ListingDone:
     """A listing has ended.
 
     :param looked: None if it was in vain.
     :param lister: the thread that did it, and does nothing more.
     """
 
-    looked: Looked | None
+    looked: DomainListing | None
     lister: threading.Thread
 
 
-class LibvirtSource(ConnectedSource):
+class LibvirtSource(ReconnectingSource):
     """Watches libvirt: every event of every domain, and whether libvirt can be reached."""
 
     name = decode.SOURCE
@@ -99,9 +99,9 @@ class LibvirtSource(ConnectedSource):
         due = [time.monotonic() + delay for delay in LIST_AGAIN]
         self._list_at = sorted([*self._list_at[:1], *due])
 
-    def _look_at_all(self, connection: libvirt.virConnect) -> Looked:
+    def _look_at_all(self, connection: libvirt.virConnect) -> DomainListing:
         started_at = time.time_ns() // 1000
-        return Looked(started_at, domain.look_at_all(connection))
+        return DomainListing(started_at, domain.look_at_all(connection))
 
     def _list_beside(self, connection: libvirt.virConnect) -> None:
         """List in a thread of its own, so that events go on: libvirt lists nothing for the 10 s
@@ -112,12 +112,12 @@ class LibvirtSource(ConnectedSource):
             with contextlib.suppress(libvirt.libvirtError):  # its connection's loss arrives, too
                 looked = self._look_at_all(connection)
                 self._stopping.wait(LAST_WORDS)
-            self._queue.put(Listed(looked, threading.current_thread()))
+            self._queue.put(ListingDone(looked, threading.current_thread()))
 
         self._lister = threading.Thread(target=look, name="libvirt-listing", daemon=True)
         self._lister.start()
 
-    def _tell(self, looked: Looked) -> None:
+    def _tell(self, looked: DomainListing) -> None:
         self.observe(
             Listing(
                 source=decode.SOURCE,
@@ -128,8 +128,8 @@ class LibvirtSource(ConnectedSource):
         )
         self._why = "reconnect"
 
-    def _arrived(self, arrival: Arrival | Listed) -> bool:
-        if isinstance(arrival, Listed):
+    def _arrived(self, arrival: DomainCallback | ListingDone) -> bool:
+        if isinstance(arrival, ListingDone):
             arrival.lister.join()
             if arrival.looked:
                 self._tell(arrival.looked)

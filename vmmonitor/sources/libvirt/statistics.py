@@ -14,9 +14,9 @@ import libvirt
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.sources.captures import Calls, Missing
 from vmmonitor.sources.libvirt import decode
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
+from vmmonitor.sources.text_tail import Calls, CaptureUnavailable
 
 LOG = log.getLogger(__name__)
 
@@ -39,7 +39,7 @@ TIMEOUT = 10.0
 ABSENCES = 60
 
 
-class Statistics:
+class StatisticsHistory:
     """Looks at all instances of the host now and then, as long as anybody wants that."""
 
     def __init__(self, conf: cfg.ConfigOpts, calls: Calls, wanted: Callable[[], bool]):
@@ -83,7 +83,7 @@ class Statistics:
             found = self._calls.call("evidence-stats-look", self._read, TIMEOUT)
             self._keep(found)
             LOG.debug("Looked at the statistics of %d instances", len(found))
-        except (libvirt.libvirtError, Missing) as error:
+        except (libvirt.libvirtError, CaptureUnavailable) as error:
             LOG.debug("No statistics: %s", error)
         except Exception:
             LOG.exception("Reading statistics failed; it is tried again")

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 
 from vmmonitor.model import instance
 
-Words = Sequence[str]
+EnumWords = Sequence[str]
 
 #: Stands for a callback argument that is a mapping: its items become attributes themselves.
 ITEMS = "*"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
+class CallbackSpec:
     """One kind of event.
 
     :param name: the event's type.
@@ -29,11 +29,11 @@ class Kind:
     name: str
     arguments: Sequence[str] = ()
     detail: str = ""
-    words: Mapping[str, Words] = dataclasses.field(default_factory=dict)
+    words: Mapping[str, EnumWords] = dataclasses.field(default_factory=dict)
 
 
 # -- enums -------------------------------------------------------------------------------------
-LIFECYCLE: Sequence[tuple[str, Words]] = (
+LIFECYCLE: Sequence[tuple[str, EnumWords]] = (
     ("defined", ("added", "updated", "renamed", "from_snapshot")),
     ("undefined", ("removed", "renamed")),
     ("started", ("booted", "migrated", "restored", "from_snapshot", "wakeup")),
@@ -90,7 +90,7 @@ JOB_OPERATION = (
 )
 
 #: attribute name -> the words of its bits, lowest first.
-BITS: Mapping[str, Words] = {"flags": ("action_required", "recursive")}
+BITS: Mapping[str, EnumWords] = {"flags": ("action_required", "recursive")}
 
 # -- event ids ---------------------------------------------------------------------------------
 LIFECYCLE_ID = 0
@@ -101,88 +101,94 @@ _BLOCK_JOB = {"job": BLOCK_JOB_TYPE, "status": BLOCK_JOB_STATUS}
 _CHANNEL = {"state": CHANNEL_STATE, "reason": CHANNEL_REASON}
 
 #: By event id.
-KINDS: Sequence[Kind] = (
+CALLBACKS: Sequence[CallbackSpec] = (
     # decode() takes the type and the words of the detail from LIFECYCLE.
-    Kind(name="lifecycle", arguments=("event", "detail")),
-    Kind(name="reboot"),
-    Kind(name="rtc_change", arguments=("offset",)),
-    Kind(
+    CallbackSpec(name="lifecycle", arguments=("event", "detail")),
+    CallbackSpec(name="reboot"),
+    CallbackSpec(name="rtc_change", arguments=("offset",)),
+    CallbackSpec(
         name="watchdog",
         arguments=("action",),
         detail="action",
         words={"action": WATCHDOG_ACTION},
     ),
-    Kind(
+    CallbackSpec(
         name="io_error", arguments=("path", "device", "action"), detail="action", words=_IO_ERROR
     ),
-    Kind(
+    CallbackSpec(
         name="graphics",
         arguments=("phase", "local", "remote", "auth_scheme", "subject"),
         detail="phase",
         words={"phase": GRAPHICS_PHASE, "family": GRAPHICS_FAMILY},
     ),
-    Kind(
+    CallbackSpec(
         name="io_error_reason",
         arguments=("path", "device", "action", "reason"),
         detail="action",
         words=_IO_ERROR,
     ),
-    Kind(name="control_error"),
-    Kind(name="block_job", arguments=("path", "job", "status"), detail="status", words=_BLOCK_JOB),
-    Kind(
+    CallbackSpec(name="control_error"),
+    CallbackSpec(
+        name="block_job", arguments=("path", "job", "status"), detail="status", words=_BLOCK_JOB
+    ),
+    CallbackSpec(
         name="disk_change",
         arguments=("old_path", "new_path", "device", "reason"),
         detail="reason",
         words={"reason": DISK_CHANGE_REASON},
     ),
-    Kind(
+    CallbackSpec(
         name="tray_change",
         arguments=("device", "reason"),
         detail="reason",
         words={"reason": TRAY_CHANGE},
     ),
-    Kind(name="pmwakeup", arguments=("reason",)),
-    Kind(name="pmsuspend", arguments=("reason",)),
-    Kind(name="balloon_change", arguments=("actual_kib",)),
-    Kind(name="pmsuspend_disk", arguments=("reason",)),
-    Kind(name="device_removed", arguments=("device",)),
-    Kind(
+    CallbackSpec(name="pmwakeup", arguments=("reason",)),
+    CallbackSpec(name="pmsuspend", arguments=("reason",)),
+    CallbackSpec(name="balloon_change", arguments=("actual_kib",)),
+    CallbackSpec(name="pmsuspend_disk", arguments=("reason",)),
+    CallbackSpec(name="device_removed", arguments=("device",)),
+    CallbackSpec(
         name="block_job_2", arguments=("disk", "job", "status"), detail="status", words=_BLOCK_JOB
     ),
-    Kind(name="tunable", arguments=(ITEMS,)),
-    Kind(name="agent_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL),
-    Kind(name="device_added", arguments=("device",)),
-    Kind(name="migration_iteration", arguments=("iteration",)),
-    Kind(
+    CallbackSpec(name="tunable", arguments=(ITEMS,)),
+    CallbackSpec(
+        name="agent_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL
+    ),
+    CallbackSpec(name="device_added", arguments=("device",)),
+    CallbackSpec(name="migration_iteration", arguments=("iteration",)),
+    CallbackSpec(
         name="job_completed",
         arguments=(ITEMS,),
         detail="operation",
         words={"operation": JOB_OPERATION},
     ),
-    Kind(name="device_removal_failed", arguments=("device",)),
-    Kind(
+    CallbackSpec(name="device_removal_failed", arguments=("device",)),
+    CallbackSpec(
         name="metadata_change",
         arguments=("metadata", "uri"),
         detail="metadata",
         words={"metadata": METADATA_TYPE},
     ),
-    Kind(name="block_threshold", arguments=("disk", "path", "threshold", "excess")),
-    Kind(
+    CallbackSpec(name="block_threshold", arguments=("disk", "path", "threshold", "excess")),
+    CallbackSpec(
         name="memory_failure",
         arguments=("recipient", "action", "flags"),
         detail="action",
         words={"recipient": MEMORY_RECIPIENT, "action": MEMORY_ACTION},
     ),
-    Kind(name="memory_device_size_change", arguments=("device", "size_kib")),
-    Kind(name="nic_mac_change", arguments=("device", "old_mac", "new_mac")),
-    Kind(name="vcpu_removed", arguments=("vcpu",)),
-    Kind(name="channel_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL),
+    CallbackSpec(name="memory_device_size_change", arguments=("device", "size_kib")),
+    CallbackSpec(name="nic_mac_change", arguments=("device", "old_mac", "new_mac")),
+    CallbackSpec(name="vcpu_removed", arguments=("vcpu",)),
+    CallbackSpec(
+        name="channel_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL
+    ),
 )
 
 # -- domain states -----------------------------------------------------------------------------
 #: By number: (our word, the words of its reasons). Blocked on a resource is how Xen runs an idle
 #: guest; one that is shutting down still runs, and its stop will be an event.
-STATES: Sequence[tuple[str, Words]] = (
+STATES: Sequence[tuple[str, EnumWords]] = (
     ("unknown-0", ("unknown",)),
     (
         instance.RUNNING,

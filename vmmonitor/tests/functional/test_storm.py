@@ -133,7 +133,7 @@ class StormTest(testtools.TestCase):
         eventually(lambda: len(self.stored()) == COUNT, PATIENCE_S)
         eventually(lambda: agent.spool.depth == 0, PATIENCE_S)
         self.assert_all_in_order(COUNT)
-        self.assertEqual(COUNT, agent.pipeline.dropped["told-already"])
+        self.assertEqual(COUNT, agent.pipeline.dropped["duplicate-report"])
         with self.sqlite.database.reader() as tx:
             (incident,) = incidents.page(tx, Page(limit=9))
         self.assertEqual("io_error/report", incident.cause)

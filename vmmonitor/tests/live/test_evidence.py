@@ -12,7 +12,7 @@ import libvirt
 
 from vmmonitor.db import evidence
 from vmmonitor.model.evidence import KINDS
-from vmmonitor.sources.libvirt.picture import PNG
+from vmmonitor.sources.libvirt.screenshot import PNG
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared

@@ -18,7 +18,7 @@ from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineAPI
-from vmmonitor.sources.libvirt import actions, answering, domain
+from vmmonitor.sources.libvirt import actions, domain, responsiveness
 from vmmonitor.tests.fixtures.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.base import WholeTest
@@ -54,7 +54,7 @@ class HungTest(LiveTest):
 
     def new_actions(self, **options):
         options = {"answer_timeout": 2.0} | options
-        made = actions.Actions(base.new_conf(uri=self.hypervisor().uri, **options))
+        made = actions.DomainActions(base.new_conf(uri=self.hypervisor().uri, **options))
         self.addCleanup(made.stop)
         return made
 
@@ -181,14 +181,14 @@ class HungTest(LiveTest):
     def test_one_that_somebody_destroys_meanwhile(self):
         guest = self.guest(defined=True)
         self.stop(guest)
-        real = answering.Questions.ask
+        real = responsiveness.ResponsivenessProbe.ask
 
         def ask(*question):
             word = real(*question)
             self.in_another_client(guest, lambda d: d.destroy())[0].join(TIMEOUT_S)
             return word
 
-        with mock.patch.object(answering.Questions, "ask", ask):
+        with mock.patch.object(responsiveness.ResponsivenessProbe, "ask", ask):
             result = self.recover(guest)
         self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
         self.assertEqual([], self.ending)

@@ -21,7 +21,7 @@ class ActionsTest(LiveTest):
         self.actions = self.new_actions(self.hypervisor())
 
     def new_actions(self, hypervisor):
-        made = actions.Actions(base.new_conf(uri=hypervisor.uri, resume_probe=0.5))
+        made = actions.DomainActions(base.new_conf(uri=hypervisor.uri, resume_probe=0.5))
         self.addCleanup(made.stop)
         return made
 

@@ -295,7 +295,7 @@ class ReachabilityTest(LiveTest):
 
     def test_libvirtd_hangs_from_the_start(self):
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.5)
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.reconnecting.JOIN_TIMEOUT", 0.5)
         )
         os.kill(self.own.pid, signal.SIGSTOP)
         self.addCleanup(os.kill, self.own.pid, signal.SIGCONT)

@@ -41,7 +41,7 @@ class Fact:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Word:
+class Finding:
     """What is to be told: type and detail of an event, and its attributes."""
 
     type: str
@@ -74,7 +74,7 @@ class Facts:
 
     def begin(
         self, kind: str, detail: str, now: int, attributes: Mapping[str, Any], device: str = ""
-    ) -> list[Word]:
+    ) -> list[Finding]:
         """Return what is to be told of a fact that holds now; nothing if it was told.
 
         :param now: microseconds since the epoch.
@@ -87,13 +87,15 @@ class Facts:
             kind=kind, detail=detail, began_at=known.began_at if known else now, device=device
         )
         self._facts[kind, device] = fact
-        return [Word(type=f"liveness.{kind}", detail=detail, attributes=_with(fact, attributes))]
+        return [
+            Finding(type=f"liveness.{kind}", detail=detail, attributes=_with(fact, attributes))
+        ]
 
     def forget_serious(self) -> None:
         """Forget what should be over, since somebody saw to it; if it is not, it is told anew."""
         self._facts = {key: fact for key, fact in self._facts.items() if not fact.serious}
 
-    def end(self, kind: str, now: int, device: str = "") -> list[Word]:
+    def end(self, kind: str, now: int, device: str = "") -> list[Finding]:
         """Return what is to be told now that a fact does not hold; nothing if it never did.
 
         :param now: microseconds since the epoch.
@@ -105,7 +107,7 @@ class Facts:
         lasted = max(0, now - fact.began_at) / 1e6
         attributes = {"was": fact.detail, "lasted_s": round(lasted, 3)}
         return [
-            Word(
+            Finding(
                 type="liveness.recovered" if runs else "liveness.cleared",
                 detail=kind,
                 attributes=_with(fact, attributes),

@@ -4,8 +4,8 @@
 from collections.abc import Mapping
 
 from vmmonitor.model import instance as states
-from vmmonitor.sources.libvirt.liveness.readings import Look, Thread
-from vmmonitor.sources.libvirt.liveness.settings import Settings
+from vmmonitor.sources.libvirt.liveness.readings import HostReading, ThreadReading
+from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
 
 STOPPED = "stopped"
 UNINTERRUPTIBLE = "uninterruptible"
@@ -33,10 +33,10 @@ PAUSE = 0.5
 class Hung:
     """Watches the QEMU of one instance, from look to look."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: LivenessSettings):
         """Know nothing yet."""
         self._settings = settings
-        self._looked: Look | None = None
+        self._looked: HostReading | None = None
         #: Since when the main thread is in a state that should not last, and has not run.
         self._lasting_since = 0.0
         #: Seconds for which QEMU has been at the same command, as far as was seen here.
@@ -61,7 +61,7 @@ class Hung:
         """QEMU has answered."""
         self._asked_at = None
 
-    def look(self, look: Look) -> str:
+    def look(self, look: HostReading) -> str:
         """Return how it hangs, empty if it does not."""
         before, self._looked = self._looked, look
         unmoved = bool(before and before.main and look.main and _same(before.main, look.main))
@@ -115,7 +115,9 @@ class Hung:
     def _monitor_patience(self) -> float:
         return self._settings.deadline * (PATIENCE if self._moves else 1)
 
-    def _take_in_occupied(self, before: Look | None, look: Look, unmoved: bool) -> None:
+    def _take_in_occupied(
+        self, before: HostReading | None, look: HostReading, unmoved: bool
+    ) -> None:
         if look.occupied_s is None:
             self.occupied_for, self._occupied_looks = 0.0, 0
             self._moves = False
@@ -132,7 +134,7 @@ class Hung:
             self._occupied_looks = 1
             self._moves = False
 
-    def _silent(self, look: Look) -> bool:
+    def _silent(self, look: HostReading) -> bool:
         """Whether one command has been without an answer for too long."""
         if look.occupied_s is None or (look.state == states.PAUSED and look.reason in AT_WORK):
             return False
@@ -141,6 +143,6 @@ class Hung:
         return long_enough and self._occupied_looks > 1
 
 
-def _same(before: Thread, now: Thread) -> bool:
+def _same(before: ThreadReading, now: ThreadReading) -> bool:
     """Whether a thread has not run at all between two looks."""
     return (before.state, before.runs, before.cpu_ns) == (now.state, now.runs, now.cpu_ns)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from vmmonitor.model import instance as states
 from vmmonitor.sources.libvirt.liveness import facts, hung, stalled
-from vmmonitor.sources.libvirt.liveness.facts import Facts, Word
-from vmmonitor.sources.libvirt.liveness.readings import Answer, Look
-from vmmonitor.sources.libvirt.liveness.settings import Settings
+from vmmonitor.sources.libvirt.liveness.facts import Facts, Finding
+from vmmonitor.sources.libvirt.liveness.readings import HostReading, QemuReading
+from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
 
 #: Reasons of a pause that somebody asked for, or that passes by itself.
 WANTED = hung.AT_WORK | {"user"}
@@ -20,7 +20,7 @@ PINGS = 2
 class Judge:
     """Turns what is measured of one run of one instance into what is to be told of it."""
 
-    def __init__(self, settings: Settings, known: Facts):
+    def __init__(self, settings: LivenessSettings, known: Facts):
         """Start a run.
 
         :param known: what was told of this run before.
@@ -29,7 +29,7 @@ class Judge:
         self._settings = settings
         self._hung = hung.Hung(settings)
         self._stalled = stalled.Stalled(settings)
-        self._looked: Look | None = None
+        self._looked: HostReading | None = None
         #: Reason of a pause -> since when it has been seen.
         self._paused: tuple[str, float] = ("", 0.0)
         #: Disks with an error that QEMU goes on naming, though the guest went on since.
@@ -57,7 +57,7 @@ class Judge:
         self._told_pause = reason
 
     # -- what is seen --------------------------------------------------------------------------
-    def look(self, look: Look, now: int) -> list[Word]:
+    def look(self, look: HostReading, now: int) -> list[Finding]:
         """Take in a look and return what is to be told.
 
         :param now: microseconds since the epoch.
@@ -117,7 +117,7 @@ class Judge:
         self._hung.answered()
         self._stalled.forget()
 
-    def answered(self, answer: Answer, now: int) -> list[Word]:
+    def answered(self, answer: QemuReading, now: int) -> list[Finding]:
         """Take in what came of it and return what is to be told.
 
         :param now: microseconds since the epoch.
@@ -147,7 +147,7 @@ class Judge:
             words += self.facts.end(facts.STALLED, now)
         return words
 
-    def agent_answered(self, speaks: bool, at: float, now: int) -> list[Word]:
+    def agent_answered(self, speaks: bool, at: float, now: int) -> list[Finding]:
         """Take in what came of a ping of the guest agent and return what is to be told.
 
         One that never spoke since the guest started may not be installed, or still starting.
@@ -172,7 +172,7 @@ class Judge:
         return self.facts.begin(facts.GUEST_AGENT, facts.SILENT, now, attributes)
 
     # -- single facts --------------------------------------------------------------------------
-    def _paused_words(self, look: Look, now: int) -> list[Word]:
+    def _paused_words(self, look: HostReading, now: int) -> list[Finding]:
         why = _pause(look)
         words = []
         if self.facts.detail(facts.PAUSED) not in ("", why):
@@ -187,7 +187,9 @@ class Judge:
             return words
         return words + self.facts.begin(facts.PAUSED, why, now, {"lasted_s": round(lasted, 3)})
 
-    def _resumed_words(self, before: Look | None, look: Look, now: int) -> list[Word]:
+    def _resumed_words(
+        self, before: HostReading | None, look: HostReading, now: int
+    ) -> list[Finding]:
         """The errors that paused the guest are over when it goes on.
 
         QEMU names them until it ends: ``cont`` resets only disks that it has a name for, and
@@ -204,7 +206,7 @@ class Judge:
             for word in self.facts.end(facts.DISK_ERROR, now, device)
         ]
 
-    def _disk_words(self, errors: Mapping[str, str], now: int) -> list[Word]:
+    def _disk_words(self, errors: Mapping[str, str], now: int) -> list[Finding]:
         words = []
         for device in sorted(self.facts.devices(facts.DISK_ERROR) - set(errors)):
             words += self.facts.end(facts.DISK_ERROR, now, device)
@@ -215,7 +217,7 @@ class Judge:
         return words
 
 
-def _pause(look: Look) -> str:
+def _pause(look: HostReading) -> str:
     """Return the reason for which the guest stands still, empty if there is none to tell of."""
     if look.state == states.CRASHED:
         return "crashed"

@@ -20,7 +20,7 @@ STUCK = 1.0
 JOIN_TIMEOUT = 1.0
 
 
-class Domains:
+class DomainCache:
     """A connection, and the domains that were looked up through it."""
 
     #: Kept at most; those that run no more are among them.
@@ -43,16 +43,16 @@ class Domains:
         return self._known[uuid]
 
 
-Job = Callable[[Domains], None]
+Job = Callable[[DomainCache], None]
 
 
-class Worker:
+class ProbeWorker:
     """One thread with a connection of its own, so that it can block nobody else."""
 
-    def __init__(self, pool: "Pool", number: int):
+    def __init__(self, pool: "ProbePool", number: int):
         """Start nothing."""
         self._pool = pool
-        self._domains: Domains | None = None
+        self._domains: DomainCache | None = None
         #: Since when it has been at its job; None between two.
         self.busy_since: float | None = None
         self.thread = threading.Thread(
@@ -78,7 +78,7 @@ class Worker:
 
     def _do(self, job: Job) -> None:
         if self._domains is None:
-            self._domains = Domains(self._pool.connect())
+            self._domains = DomainCache(self._pool.connect())
         job(self._domains)
 
     def _close_what_broke(self) -> None:
@@ -94,7 +94,7 @@ class Worker:
                 domains.connection.close()
 
 
-class Pool:
+class ProbePool:
     """Does jobs, one per instance at a time; a job that is stuck blocks its own thread only."""
 
     def __init__(self, connect: Callable[[], libvirt.virConnect]):
@@ -106,7 +106,7 @@ class Pool:
         self.jobs: queue.SimpleQueue[tuple[str, Job] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending: set[str] = set()
-        self._workers: list[Worker] = []
+        self._workers: list[ProbeWorker] = []
         self._full = False
 
     def submit(self, key: str, job: Job) -> bool:
@@ -151,6 +151,6 @@ class Pool:
             worker.thread.join(max(0.0, until - time.monotonic()))
 
     def _add(self) -> None:
-        worker = Worker(self, len(self._workers))
+        worker = ProbeWorker(self, len(self._workers))
         self._workers.append(worker)
         worker.thread.start()

@@ -13,8 +13,8 @@ from typing import Any
 import libvirt
 
 from vmmonitor.sources.libvirt import decode
-from vmmonitor.sources.libvirt.liveness.pool import Domains
-from vmmonitor.sources.libvirt.liveness.readings import Answer, Vcpus
+from vmmonitor.sources.libvirt.liveness.pool import DomainCache
+from vmmonitor.sources.libvirt.liveness.readings import QemuReading, VcpuReading
 from vmmonitor.sources.libvirt.liveness.tasks import Tasks
 
 #: The sum over all disks.
@@ -38,8 +38,8 @@ SILENT = libvirt.VIR_ERR_AGENT_UNRESPONSIVE
 
 
 def ask(
-    domains: Domains, uuid: str, tasks: Tasks | None, complete: bool, disks: bool
-) -> Answer | None:
+    domains: DomainCache, uuid: str, tasks: Tasks | None, complete: bool, disks: bool
+) -> QemuReading | None:
     """Ask QEMU; returns None if the instance does not run any more.
 
     :param tasks: the threads of its QEMU, if they can be seen.
@@ -76,7 +76,7 @@ def ask(
     )
 
 
-def ping(domains: Domains, uuid: str) -> bool | None:
+def ping(domains: DomainCache, uuid: str) -> bool | None:
     """Return whether the guest agent speaks, None if there is none to ask.
 
     :param domains: of a connection that may write.
@@ -104,9 +104,11 @@ def _named(errors: Mapping[str, int]) -> dict[str, str]:
     return {device: decode.word(DISK_ERRORS, code) for device, code in errors.items() if code}
 
 
-def _answer(began: float, vcpus: Vcpus | None, done: bool = False, **said: Any) -> Answer:
+def _answer(
+    began: float, vcpus: VcpuReading | None, done: bool = False, **said: Any
+) -> QemuReading:
     now = time.monotonic()
-    return Answer(
+    return QemuReading(
         at=now,
         awake_at=time.clock_gettime(time.CLOCK_BOOTTIME),
         took_s=now - began,

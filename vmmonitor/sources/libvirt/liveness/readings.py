@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Thread:
+class ThreadReading:
     """What the host's scheduler says of a thread.
 
     :param state: its letter in ``/proc/PID/stat``.
@@ -25,19 +25,19 @@ class Thread:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Vcpus:
+class VcpuReading:
     """The vCPU threads of a QEMU.
 
     :param threads: by thread id.
     :param emulated: they run under TCG, so that a timer of QEMU's own wakes them in vain.
     """
 
-    threads: Mapping[int, Thread]
+    threads: Mapping[int, ThreadReading]
     emulated: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class HostReading:
     """What can be seen of an instance without asking its QEMU.
 
     :param state: as in model.instance, and libvirt's reason for it.
@@ -51,11 +51,11 @@ class Look:
     state: str
     reason: str = ""
     occupied_s: float | None = None
-    main: Thread | None = None
+    main: ThreadReading | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class QemuReading:
     """What came of asking QEMU; what is None is not known.
 
     :param at: when everything was there.
@@ -74,7 +74,7 @@ class Answer:
     awake_at: float
     took_s: float
     done: bool
-    vcpus: Vcpus | None = None
+    vcpus: VcpuReading | None = None
     io: int | None = None
     complete: bool = True
     sent: int | None = None

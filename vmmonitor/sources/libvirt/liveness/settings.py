@@ -8,7 +8,7 @@ from oslo_config import cfg
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class LivenessSettings:
     """All in seconds.
 
     :param interval: between two rounds over all instances.
@@ -23,20 +23,22 @@ class Settings:
 
 #: sensitivity -> its settings. QEMU is found hung within interval + deadline, a guest to be
 #: stalled within window + 2 intervals.
-PRESETS: Mapping[str, Settings] = {
-    "high": Settings(interval=10, deadline=20, window=30),
-    "medium": Settings(interval=20, deadline=40, window=60),
-    "low": Settings(interval=40, deadline=80, window=120),
+PRESETS: Mapping[str, LivenessSettings] = {
+    "high": LivenessSettings(interval=10, deadline=20, window=30),
+    "medium": LivenessSettings(interval=20, deadline=40, window=60),
+    "low": LivenessSettings(interval=40, deadline=80, window=120),
 }
 
 
-def settings(options: cfg.ConfigOpts.GroupAttr) -> Settings:
+def settings(options: cfg.ConfigOpts.GroupAttr) -> LivenessSettings:
     """Return the preset with what is set by itself put in its place.
 
     :param options: the group ``[liveness]``.
     """
     preset = PRESETS[options.sensitivity]
-    own = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
+    own = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(LivenessSettings)
+    }
     return dataclasses.replace(
         preset, **{name: value for name, value in own.items() if value is not None}
     )

@@ -17,15 +17,15 @@ from vmmonitor.model.event import Listing, Observation, RawEvent
 from vmmonitor.model.instance import Instance
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt import decode
-from vmmonitor.sources.libvirt.connected import ConnectedSource
 from vmmonitor.sources.libvirt.connection import Connection, connect
-from vmmonitor.sources.libvirt.liveness import memory, probe
-from vmmonitor.sources.libvirt.liveness.facts import Facts, Word
+from vmmonitor.sources.libvirt.liveness import probe, state_file
+from vmmonitor.sources.libvirt.liveness.facts import Facts, Finding
 from vmmonitor.sources.libvirt.liveness.judge import Judge
-from vmmonitor.sources.libvirt.liveness.pool import STUCK, Domains, Pool
-from vmmonitor.sources.libvirt.liveness.readings import Answer, Look
+from vmmonitor.sources.libvirt.liveness.pool import STUCK, DomainCache, ProbePool
+from vmmonitor.sources.libvirt.liveness.readings import HostReading, QemuReading
 from vmmonitor.sources.libvirt.liveness.settings import settings
 from vmmonitor.sources.libvirt.liveness.tasks import Tasks
+from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
 #: What another source tells that makes earlier measures worthless.
 DISTURBING = frozenset(
@@ -44,7 +44,7 @@ ACTIVE = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
 MS = 1000
 
 
-class Quiet(Connection):
+class EventlessConnection(Connection):
     """A connection that is only looked through; it brings no events."""
 
     def _ask(self) -> None:
@@ -55,7 +55,7 @@ class Quiet(Connection):
 
 
 @dataclasses.dataclass(slots=True)
-class Watched:
+class WatchedRun:
     """One run of one instance.
 
     :param domain: as the last round listed it.
@@ -79,16 +79,16 @@ class Watched:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
+class ProbeResult:
     """What came of asking the QEMU of one run of an instance; None: it was not asked."""
 
     uuid: str
     run_id: int
-    answer: Answer | None
+    answer: QemuReading | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pinged:
+class PingResult:
     """What came of a ping of a guest agent."""
 
     uuid: str
@@ -97,7 +97,7 @@ class Pinged:
     at: float
 
 
-class LivenessSource(ConnectedSource):
+class LivenessSource(ReconnectingSource):
     """Finds QEMUs that hang, guests that hang, and what no event told."""
 
     name = "liveness"
@@ -110,12 +110,12 @@ class LivenessSource(ConnectedSource):
         self._ping = options.guest_agent
         self._read_only = conf.libvirt.read_only and not self._ping
         self._path = options.facts_file
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedRun] = {}
         self._round_at = 0.0
         #: uuid of an instance that is paused -> the reason that another source told.
         self._told_pauses: dict[str, str] = {}
-        self._remembered = memory.read(self._path)
-        self._pool = Pool(lambda: connect(conf.libvirt, self._read_only))
+        self._remembered = state_file.read(self._path)
+        self._pool = ProbePool(lambda: connect(conf.libvirt, self._read_only))
 
     def stop(self) -> None:
         """Stop watching. Stopping twice does nothing."""
@@ -131,7 +131,7 @@ class LivenessSource(ConnectedSource):
 
     # -- the thread ----------------------------------------------------------------------------
     def _open(self) -> Connection:
-        return Quiet(self.conf.libvirt, self._read_only, self._queue.put)
+        return EventlessConnection(self.conf.libvirt, self._read_only, self._queue.put)
 
     def _listen(self, connection: Connection) -> None:
         self._round_at = time.monotonic()
@@ -151,7 +151,7 @@ class LivenessSource(ConnectedSource):
         return min(pause, STUCK / 2) if self._pool.tend() else pause
 
     def _arrived(self, item: Any) -> bool:
-        if isinstance(item, Asked | Pinged):
+        if isinstance(item, ProbeResult | PingResult):
             watched = self._watched.get(item.uuid)
             if watched and watched.run_id == item.run_id:
                 self._learn(item, watched)
@@ -168,8 +168,8 @@ class LivenessSource(ConnectedSource):
                     self._keep()
         return False
 
-    def _learn(self, item: Asked | Pinged, watched: Watched) -> None:
-        if isinstance(item, Pinged):
+    def _learn(self, item: ProbeResult | PingResult, watched: WatchedRun) -> None:
+        if isinstance(item, PingResult):
             words = watched.judge.agent_answered(item.speaks, item.at, _now())
         elif item.answer is None:
             watched.judge.not_asked()
@@ -203,7 +203,7 @@ class LivenessSource(ConnectedSource):
             watched = before.get(uuid)
             if watched is None or watched.run_id != run_id:
                 name = decode.plain(domain.name())
-                watched = Watched(domain, run_id, name, Judge(self._settings, Facts()))
+                watched = WatchedRun(domain, run_id, name, Judge(self._settings, Facts()))
             watched.domain = domain
             watched.state = decode.state(said["state.state"], said["state.reason"])
             now[uuid] = watched
@@ -241,7 +241,7 @@ class LivenessSource(ConnectedSource):
             if due is not None and due <= time.monotonic():
                 self._look(uuid, watched, anew=True)
 
-    def _look(self, uuid: str, watched: Watched, anew: bool = False) -> bool:
+    def _look(self, uuid: str, watched: WatchedRun, anew: bool = False) -> bool:
         """Look at an instance; False if it is gone.
 
         :param anew: its state may have changed since the round began.
@@ -260,7 +260,7 @@ class LivenessSource(ConnectedSource):
             watched.judge.not_seen()
             return False
         state, reason = watched.state
-        look = Look(
+        look = HostReading(
             at=time.monotonic(),
             state=state,
             reason=reason,
@@ -272,26 +272,26 @@ class LivenessSource(ConnectedSource):
         return True
 
     # -- asking --------------------------------------------------------------------------------
-    def _submit(self, uuid: str, watched: Watched) -> None:
+    def _submit(self, uuid: str, watched: WatchedRun) -> None:
         run_id, tasks = watched.run_id, watched.tasks
         wanted = watched.judge.wants_complete(), watched.judge.wants_disk_errors()
 
-        def job(domains: Domains) -> None:
+        def job(domains: DomainCache) -> None:
             answer = None
             try:
                 answer = probe.ask(domains, uuid, tasks, *wanted)
             finally:
-                self._queue.put(Asked(uuid, run_id, answer))
+                self._queue.put(ProbeResult(uuid, run_id, answer))
             speaks = probe.ping(domains, uuid) if answer and self._ping else None
             if speaks is not None:
-                self._queue.put(Pinged(uuid, run_id, speaks, time.monotonic()))
+                self._queue.put(PingResult(uuid, run_id, speaks, time.monotonic()))
 
         # Where the last question is still open, that one goes on counting.
         self._pool.submit(uuid, job)
         watched.judge.asked(time.monotonic())
 
     # -- telling -------------------------------------------------------------------------------
-    def _tell(self, uuid: str, watched: Watched, words: list[Word]) -> None:
+    def _tell(self, uuid: str, watched: WatchedRun, words: list[Finding]) -> None:
         for word in words:
             self.observe(
                 RawEvent(
@@ -312,7 +312,7 @@ class LivenessSource(ConnectedSource):
             for uuid, watched in self._watched.items()
             if watched.judge.facts.all()
         }
-        memory.write(self._path, told)
+        state_file.write(self._path, told)
 
 
 def _occupied_s(domain: libvirt.virDomain) -> float | None:
@@ -321,7 +321,7 @@ def _occupied_s(domain: libvirt.virDomain) -> float | None:
     return since_ms / MS if control == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else None
 
 
-def _still_there(watched: Watched) -> bool:
+def _still_there(watched: WatchedRun) -> bool:
     """Whether facts last about a process that libvirt, having just started, may find again."""
     main = watched.tasks.main() if watched.tasks and watched.judge.facts.all() else None
     return main is not None and main.state not in ("Z", "X")

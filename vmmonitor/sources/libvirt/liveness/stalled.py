@@ -21,8 +21,8 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 
-from vmmonitor.sources.libvirt.liveness.readings import Answer, Thread
-from vmmonitor.sources.libvirt.liveness.settings import Settings
+from vmmonitor.sources.libvirt.liveness.readings import QemuReading, ThreadReading
+from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
 
 FAILED = "failed"
 SUSPECT = "suspect"
@@ -50,7 +50,7 @@ SLEPT = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class StallAssessment:
     """What a guest looks like.
 
     :param detail: FAILED, SUSPECT, or empty.
@@ -66,11 +66,11 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pair:
+class ReadingPair:
     """Two answers, one after the other."""
 
-    before: Answer
-    now: Answer
+    before: QemuReading
+    now: QemuReading
 
     @property
     def elapsed(self) -> float:
@@ -89,7 +89,7 @@ class Pair:
             return None
         return self.now.exits - self.before.exits < FEW_EXITS * self.elapsed
 
-    def connected(self, settings: Settings) -> bool:
+    def connected(self, settings: LivenessSettings) -> bool:
         """Whether nothing can have happened between them that nobody knows of."""
         slept = self.now.awake_at - self.before.awake_at - self.elapsed
         return (
@@ -98,7 +98,7 @@ class Pair:
             and set(_threads(self.before)) == set(_threads(self.now))
         )
 
-    def threads(self) -> list[tuple[Thread, Thread]]:
+    def threads(self) -> list[tuple[ThreadReading, ThreadReading]]:
         """Return each vCPU before and now."""
         before, now = _threads(self.before), _threads(self.now)
         return [(before[number], now[number]) for number in now]
@@ -119,7 +119,7 @@ class Pair:
         """Return what the vCPUs used."""
         return sum(now.cpu_ns - before.cpu_ns for before, now in self.threads())
 
-    def _sleeps(self, before: Thread, now: Thread) -> bool:
+    def _sleeps(self, before: ThreadReading, now: ThreadReading) -> bool:
         if (before.state, now.state) != ("S", "S"):
             # It waits for a CPU, or for the host's memory.
             return False
@@ -130,16 +130,16 @@ class Pair:
             return used < VAIN_NS * runs
         return self.few_exits() is True and used < NEXT_TO_NOTHING * self.elapsed * 1e9
 
-    def _pinned(self, before: Thread, now: Thread) -> bool:
+    def _pinned(self, before: ThreadReading, now: ThreadReading) -> bool:
         wanted = now.cpu_ns - before.cpu_ns + now.delay_ns - before.delay_ns
         return wanted >= ALWAYS * self.elapsed * 1e9
 
 
 #: What is followed -> whether it stood still between two answers (None: not known).
-STILL: Mapping[str, Callable[[Pair], bool | None]] = {
-    "asleep": Pair.asleep,
-    "pinned": Pair.pinned,
-    "exits": Pair.few_exits,
+STILL: Mapping[str, Callable[[ReadingPair], bool | None]] = {
+    "asleep": ReadingPair.asleep,
+    "pinned": ReadingPair.pinned,
+    "exits": ReadingPair.few_exits,
     "io": lambda pair: pair.still("io", "sent"),
     "balloon": lambda pair: pair.still("balloon_at"),
 }
@@ -148,14 +148,14 @@ STILL: Mapping[str, Callable[[Pair], bool | None]] = {
 class Stalled:
     """Watches the guest of one instance, from answer to answer."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: LivenessSettings):
         """Know nothing yet."""
         self._settings = settings
         self.forget()
 
     def forget(self) -> None:
         """Something happened to the instance: what was measured before says nothing any more."""
-        self._before: Answer | None = None
+        self._before: QemuReading | None = None
         #: What stands still -> since when.
         self._since: dict[str, float] = {}
         #: What has moved -> how many times, and the longest time that it took to.
@@ -173,24 +173,24 @@ class Stalled:
         """Whether the next answer should be complete, which costs more."""
         return self._before is None or self._suspicious or self._incomplete >= STRIDE - 1
 
-    def answered(self, answer: Answer, agent_answered: bool = False) -> Verdict:
+    def answered(self, answer: QemuReading, agent_answered: bool = False) -> StallAssessment:
         """Take in the next answer and return what the guest looks like.
 
         :param agent_answered: its guest agent has spoken since the last one.
         """
         if not _threads(answer):
             self.forget()
-            return Verdict()
+            return StallAssessment()
         before = self._before
         answer = self._before = _completed(answer, before)
         self._incomplete = 0 if answer.complete else self._incomplete + 1
         if before is None:
-            return Verdict()
-        pair = Pair(before, answer)
+            return StallAssessment()
+        pair = ReadingPair(before, answer)
         if not pair.connected(self._settings):
             self.forget()
             self._before = answer
-            return Verdict()
+            return StallAssessment()
         still = {name: look(pair) for name, look in STILL.items()}
         self._take_in(pair, still)
         self._suspicious = bool(still["asleep"] or still["pinned"])
@@ -198,9 +198,9 @@ class Stalled:
         if spoke:
             self._spoke_at = answer.at
         verdict = self._verdict(answer.at, still, spoke)
-        return verdict if answer.complete else Verdict(alive=verdict.alive)
+        return verdict if answer.complete else StallAssessment(alive=verdict.alive)
 
-    def _take_in(self, pair: Pair, still: Mapping[str, bool | None]) -> None:
+    def _take_in(self, pair: ReadingPair, still: Mapping[str, bool | None]) -> None:
         if still["balloon"] is False and self._moves["balloon"]:
             started = self._since.get("balloon", pair.before.at)
             self._balloon_period = max(self._balloon_period, pair.now.at - started)
@@ -215,7 +215,9 @@ class Stalled:
         started = pair.now.at - self._settings.window
         self._used = [*itertools.dropwhile(lambda used: used[0] < started, self._used)]
 
-    def _verdict(self, at: float, still: Mapping[str, bool | None], spoke: bool) -> Verdict:
+    def _verdict(
+        self, at: float, still: Mapping[str, bool | None], spoke: bool
+    ) -> StallAssessment:
         standing = {name for name in self._since if self._for_long(name, at)}
         cpu_time_s = sum(used for _, used in self._used) / 1e9
         works = not still["asleep"] and not still["pinned"]
@@ -229,7 +231,7 @@ class Stalled:
         if signals:
             certain = len(signals) > 1 and not exits_move
             detail = FAILED if certain else SUSPECT
-        return Verdict(detail=detail, signals=signals, alive=alive, cpu_time_s=cpu_time_s)
+        return StallAssessment(detail=detail, signals=signals, alive=alive, cpu_time_s=cpu_time_s)
 
     def _for_long(self, name: str, at: float) -> bool:
         """Whether it stands still for the whole window, and is one that should not."""
@@ -255,7 +257,7 @@ def _signals(standing: set[str]) -> tuple[str, ...]:
     return ()
 
 
-def _completed(answer: Answer, before: Answer | None) -> Answer:
+def _completed(answer: QemuReading, before: QemuReading | None) -> QemuReading:
     """Return an answer with what was not asked for as it was before.
 
     Whether it moved meanwhile shows in the next one that is complete, before any verdict.
@@ -267,5 +269,5 @@ def _completed(answer: Answer, before: Answer | None) -> Answer:
     )
 
 
-def _threads(answer: Answer) -> Mapping[int, Thread]:
+def _threads(answer: QemuReading) -> Mapping[int, ThreadReading]:
     return answer.vcpus.threads if answer.vcpus else {}

@@ -4,8 +4,8 @@
 import os
 
 from vmmonitor.sources import procfs
-from vmmonitor.sources.libvirt.liveness.readings import Thread, Vcpus
-from vmmonitor.sources.procfs import Process
+from vmmonitor.sources.libvirt.liveness.readings import ThreadReading, VcpuReading
+from vmmonitor.sources.procfs import QemuProcess
 
 #: Bytes that are read of a file; each takes some hundred.
 MAX_BYTES = 4096
@@ -17,13 +17,13 @@ EMULATED = b"/TCG"
 class Tasks:
     """The threads of one QEMU; remembers which are its vCPUs."""
 
-    def __init__(self, process: Process):
+    def __init__(self, process: QemuProcess):
         """Read nothing yet."""
         self.process = process
         #: Thread id -> its name.
         self._names: dict[int, bytes] = {}
 
-    def main(self) -> Thread | None:
+    def main(self) -> ThreadReading | None:
         """Return its main thread, None if the process has ended."""
         pid = self.process.pid
         try:
@@ -34,14 +34,14 @@ class Tasks:
         except (OSError, ValueError, IndexError):
             return None
 
-    def vcpus(self) -> Vcpus | None:
+    def vcpus(self) -> VcpuReading | None:
         """Return its vCPU threads, None if they cannot be known."""
         pid = self.process.pid
         try:
             running = [int(number) for number in os.listdir(f"/proc/{pid}/task")]
             self._names = {number: self._name(number) for number in running}
             numbers = [n for n, name in self._names.items() if name.startswith(VCPU)]
-            return Vcpus(
+            return VcpuReading(
                 threads={n: _thread(pid, n, _stat(pid, n)) for n in numbers},
                 emulated=any(self._names[number].endswith(EMULATED) for number in numbers),
             )
@@ -64,9 +64,11 @@ def _stat(pid: int, number: int) -> list[bytes]:
     return _read(pid, number, "stat").rpartition(b")")[2].split()
 
 
-def _thread(pid: int, number: int, stat: list[bytes]) -> Thread:
+def _thread(pid: int, number: int, stat: list[bytes]) -> ThreadReading:
     used, waited, runs = _read(pid, number, "schedstat").split()
-    return Thread(state=stat[0].decode(), cpu_ns=int(used), delay_ns=int(waited), runs=int(runs))
+    return ThreadReading(
+        state=stat[0].decode(), cpu_ns=int(used), delay_ns=int(waited), runs=int(runs)
+    )
 
 
 def _read(pid: int, number: int, name: str) -> bytes:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from vmmonitor.agent.spool import Entry
+from vmmonitor.agent.spool import SpooledEvent
 from vmmonitor.model import event as events
 from vmmonitor.model.event import Decision, RawEvent
 from vmmonitor.model.instance import Instance
@@ -73,14 +73,14 @@ class MemorySpool:
             self.rows[self._sequence] = delivery
         self.known.update(known)
 
-    def read(self, limit: int) -> list[Entry]:
+    def read(self, limit: int) -> list[SpooledEvent]:
         self._fail()
         return [
-            Entry(sequence=number, body=body | {"sequence": number})
+            SpooledEvent(sequence=number, body=body | {"sequence": number})
             for number, body in list(self.rows.items())[:limit]
         ]
 
-    def settle(self, entries: list[Entry], refused: dict[int, str], now: int) -> None:
+    def settle(self, entries: list[SpooledEvent], refused: dict[int, str], now: int) -> None:
         self._fail()
         self.refused |= refused
         for entry in entries:

@@ -5,7 +5,7 @@ import dataclasses
 
 import testtools
 
-from vmmonitor.agent.endpoint import Endpoint
+from vmmonitor.agent.endpoint import HostEndpoint
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import AGENT_SOURCE, RUNNING_AGAIN
@@ -55,7 +55,7 @@ class EndpointTest(testtools.TestCase):
 
     def ask(self, result, **changes):
         self.actions = result and Actions(result)
-        endpoint = Endpoint(self.actions, self.inventory, self.pipeline, Clock())
+        endpoint = HostEndpoint(self.actions, self.inventory, self.pipeline, Clock())
         request = {
             "schema": wire.SCHEMA,
             "instance_uuid": UUID,
@@ -83,7 +83,7 @@ class EndpointTest(testtools.TestCase):
     def test_an_end_by_force_is_told_before_it_comes(self):
         actions = Actions(Result(ok=False))
         actions.ending = [True, False]
-        endpoint = Endpoint(actions, self.inventory, self.pipeline, Clock())
+        endpoint = HostEndpoint(actions, self.inventory, self.pipeline, Clock())
         endpoint.recover(UUID, "r1", 5.0, "liveness.hung/monitor")
         told = [(event.source, event.type, event.detail) for event in self.pipeline.observed]
         kind = (AGENT_SOURCE, "recovery.ending")
@@ -124,6 +124,6 @@ class EndpointTest(testtools.TestCase):
         ):
             self.assertRaises(InvalidMessage, self.ask, Result(ok=True), **wrong)
             self.assertEqual([], self.actions.asked)
-        endpoint = Endpoint(None, self.inventory, self.pipeline, Clock())
+        endpoint = HostEndpoint(None, self.inventory, self.pipeline, Clock())
         for request in (None, [], "x", {"schema": wire.SCHEMA}):
             self.assertRaises(InvalidMessage, endpoint.recover_instance, {}, request)

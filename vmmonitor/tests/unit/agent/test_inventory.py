@@ -331,11 +331,11 @@ class TidyTest(unittest.TestCase):
 
     def test_the_digest_changes_with_what_an_engine_is_told(self):
         inventory = knowing(seen())
-        before = inventory.told().digest
+        before = inventory.snapshot().digest
         inventory.compare(listing(seen()), NOW)
-        self.assertEqual(before, inventory.told().digest)
+        self.assertEqual(before, inventory.snapshot().digest)
         inventory.learn(raw("lifecycle.stopped/failed"))
-        self.assertNotEqual(before, inventory.told().digest)
+        self.assertNotEqual(before, inventory.snapshot().digest)
         self.assertEqual(0, len(inventory))
 
     def test_the_digest_does_not_depend_on_the_order(self):
@@ -345,15 +345,15 @@ class TidyTest(unittest.TestCase):
             inventory = Inventory({})
             for instance in order:
                 inventory.learn(raw("lifecycle.started/booted", instance=instance))
-            digests.add(inventory.told().digest)
+            digests.add(inventory.snapshot().digest)
         self.assertEqual(1, len(digests))
 
     def test_what_arrives_does_not_run_yet_for_an_engine(self):
         inventory = Inventory({})
         inventory.learn(raw("lifecycle.started/migrated", at=20))
-        self.assertEqual(["paused"], [one.state for one in inventory.told().all()])
+        self.assertEqual(["paused"], [one.state for one in inventory.snapshot().all()])
         inventory.learn(raw("lifecycle.resumed/migrated", at=21))
-        self.assertEqual(["running"], [one.state for one in inventory.told().all()])
+        self.assertEqual(["running"], [one.state for one in inventory.snapshot().all()])
 
     def test_its_version_rises_with_what_an_engine_is_told_only(self):
         inventory = knowing(seen())

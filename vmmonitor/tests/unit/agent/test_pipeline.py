@@ -83,7 +83,7 @@ class PipelineTest(testtools.TestCase):
         self.pipeline.process([raw("lifecycle.started/booted")])
         self.pipeline.process([self.listing(), raw("lifecycle.stopped/failed")])
         self.assertEqual(["booted", "vanished"], self.spooled())
-        self.assertEqual({"noticed-already": 1}, dict(self.pipeline.dropped))
+        self.assertEqual({"already-in-inventory": 1}, dict(self.pipeline.dropped))
 
     def test_an_event_for_which_the_filter_fails_is_recorded(self):
         self.pipeline.process([raw("x/a"), raw("x/poison"), raw("x/b")])
@@ -140,7 +140,7 @@ class PipelineTest(testtools.TestCase):
         self.pipeline.process(self.words()[1:])
         self.assertEqual(["io_error"], self.spooled("type"))
         self.assertEqual("write", self.spooled("attributes")[0]["operation"])
-        self.assertEqual({"told-already": 2}, dict(self.pipeline.dropped))
+        self.assertEqual({"duplicate-report": 2}, dict(self.pipeline.dropped))
 
     def test_a_word_that_waits_in_vain_is_told_by_itself(self):
         self.see_libvirt()

@@ -118,7 +118,7 @@ class ReporterTest(testtools.TestCase):
         self.learn("lifecycle.started/booted")
         self.reporter.tell()
         ((host, digest, seen),) = self.engine.inventories
-        self.assertEqual(("compute-1", self.inventory.told().digest), (host, digest))
+        self.assertEqual(("compute-1", self.inventory.snapshot().digest), (host, digest))
         self.assertEqual(["running"], [one.state for one in seen])
         self.reporter.tell()
         self.assertEqual(1, len(self.engine.inventories))
@@ -159,7 +159,7 @@ class ReporterTest(testtools.TestCase):
         self.engine.answers = [lambda _: self.engine.digest, lambda _: "of another inventory"]
         self.reporter.tell()
         self.assertEqual(3, len(self.engine.inventories))
-        self.assertEqual(self.inventory.told().digest, self.engine.digest)
+        self.assertEqual(self.inventory.snapshot().digest, self.engine.digest)
 
     def test_an_older_engine_gets_the_whole(self):
         self.learn("lifecycle.started/booted")
@@ -179,7 +179,7 @@ class ReporterTest(testtools.TestCase):
         for number in range(20):
             self.learn("lifecycle.started/booted", instance=Instance(uuid=str(number)))
             self.reporter.look()
-        eventually(lambda: self.engine.digest == self.inventory.told().digest)
+        eventually(lambda: self.engine.digest == self.inventory.snapshot().digest)
         self.assertLessEqual(len(self.engine.changes), 20)
         self.assertEqual(1, len(self.engine.inventories))
         self.assertEqual(1, len(self.engine.reports), "nothing else has changed")

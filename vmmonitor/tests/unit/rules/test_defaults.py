@@ -189,7 +189,7 @@ class FiltersTest(base.RulesTest):
         self.assertEqual("ignore", self.decision("block_job_2", "ready")[0])
 
     def test_every_type_of_libvirt_has_a_rule(self):
-        types = [kind.name for kind in tables.KINDS if kind.name != "lifecycle"]
+        types = [kind.name for kind in tables.CALLBACKS if kind.name != "lifecycle"]
         types += [f"lifecycle.{word}" for word, _ in tables.LIFECYCLE]
         for type in types:
             decided = self.filters.decide(base.event(type, "whatever"))

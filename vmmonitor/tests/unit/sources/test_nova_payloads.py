@@ -12,7 +12,7 @@ from hypothesis import strategies
 
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import RawEvent
-from vmmonitor.sources.nova_payloads import Notification, decode, request_of
+from vmmonitor.sources.nova_payloads import NovaMessage, decode, request_of
 
 SAMPLES = pathlib.Path(__file__).parent / "samples" / "nova_notifications.json"
 RECORDED: dict[str, Any] = json.loads(SAMPLES.read_text())
@@ -49,9 +49,9 @@ NAMES = {
 }
 
 
-def notification(message: Any) -> Notification:
+def notification(message: Any) -> NovaMessage:
     parts = ("event_type", "payload", "context", "message_id", "timestamp")
-    return Notification(
+    return NovaMessage(
         publisher=message.get("publisher_id"), **{part: message.get(part) for part in parts}
     )
 

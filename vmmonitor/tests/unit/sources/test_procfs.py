@@ -46,22 +46,22 @@ class ProcTest(unittest.TestCase):
         self.assertEqual("", procfs.obstacle())
 
     def test_started(self):
-        own = procfs.Process(os.getpid(), UUID, procfs.started(os.getpid()))
+        own = procfs.QemuProcess(os.getpid(), UUID, procfs.started(os.getpid()))
         self.assertGreater(own.started, 0)
         self.assertTrue(0 <= own.age() < 86400, own.age())
 
     def test_opened_is_exactly_that_process(self):
-        own = procfs.Process(os.getpid(), UUID, procfs.started(os.getpid()))
+        own = procfs.QemuProcess(os.getpid(), UUID, procfs.started(os.getpid()))
         pidfd = procfs.opened(own)
         self.addCleanup(os.close, pidfd)
         before = len(os.listdir("/proc/self/fd"))
-        reused = procfs.Process(own.pid, UUID, own.started - 1)
+        reused = procfs.QemuProcess(own.pid, UUID, own.started - 1)
         self.assertIsNone(procfs.opened(reused))
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))
 
     def test_opened_when_it_has_ended(self):
         with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
-            process = procfs.Process(child.pid, UUID, procfs.started(child.pid))
+            process = procfs.QemuProcess(child.pid, UUID, procfs.started(child.pid))
         self.assertIsNone(procfs.opened(process))
 
 

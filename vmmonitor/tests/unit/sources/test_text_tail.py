@@ -7,7 +7,7 @@ import threading
 import fixtures
 import testtools
 
-from vmmonitor.sources.captures import Calls, Missing, fitted, printable, tail
+from vmmonitor.sources.text_tail import Calls, CaptureUnavailable, fitted, printable, tail
 
 PATIENCE = 10.0
 
@@ -23,7 +23,7 @@ class TailTest(testtools.TestCase):
             file.write(content)
 
     def assert_missing(self, words: str) -> None:
-        error = self.assertRaises(Missing, tail, self.path, 100)
+        error = self.assertRaises(CaptureUnavailable, tail, self.path, 100)
         self.assertIn(words, str(error))
 
     def test_a_short_file_is_whole(self):
@@ -71,11 +71,11 @@ class CallsTest(testtools.TestCase):
         self.addCleanup(self.over.set)
 
     def hang(self) -> None:
-        self.assertRaises(Missing, self.calls.call, "hang", self.over.wait, 0.01)
+        self.assertRaises(CaptureUnavailable, self.calls.call, "hang", self.over.wait, 0.01)
 
     def test_what_is_returned_or_raised(self):
         self.assertEqual(3, self.calls.call("x", lambda: 3, PATIENCE))
-        for error in (OSError, TimeoutError, Missing):
+        for error in (OSError, TimeoutError, CaptureUnavailable):
 
             def fail(error=error):
                 raise error("no")
@@ -86,7 +86,7 @@ class CallsTest(testtools.TestCase):
         self.hang()
         self.assertEqual(3, self.calls.call("x", lambda: 3, PATIENCE))
         self.hang()
-        error = self.assertRaises(Missing, self.calls.call, "x", lambda: 3, PATIENCE)
+        error = self.assertRaises(CaptureUnavailable, self.calls.call, "x", lambda: 3, PATIENCE)
         self.assertIn("hang", str(error))
         self.over.set()
         for thread in threading.enumerate():

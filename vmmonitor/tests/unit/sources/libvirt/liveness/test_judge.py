@@ -12,13 +12,18 @@ from vmmonitor import conf
 from vmmonitor.conf import liveness as options
 from vmmonitor.rules import defaults, filters
 from vmmonitor.sources.libvirt import tables
-from vmmonitor.sources.libvirt.liveness import memory, probe, settings
+from vmmonitor.sources.libvirt.liveness import probe, settings, state_file
 from vmmonitor.sources.libvirt.liveness.facts import Facts
 from vmmonitor.sources.libvirt.liveness.judge import WANTED, Judge
-from vmmonitor.sources.libvirt.liveness.readings import Answer, Look, Thread, Vcpus
+from vmmonitor.sources.libvirt.liveness.readings import (
+    HostReading,
+    QemuReading,
+    ThreadReading,
+    VcpuReading,
+)
 from vmmonitor.tests.unit.rules import base
 
-SETTINGS = settings.Settings(interval=10, deadline=20, window=30)
+SETTINGS = settings.LivenessSettings(interval=10, deadline=20, window=30)
 UUID = "7cbbfad7-b25b-4977-945f-310ada8fac56"
 S = 1_000_000
 
@@ -34,19 +39,19 @@ class JudgeTest(unittest.TestCase):
         self.words = []
 
     def look(self, at, state="running", reason="booted", main="S", occupied_s=None):
-        thread = Thread(state=main, cpu_ns=5, delay_ns=0, runs=7)
-        look = Look(at=at, state=state, reason=reason, occupied_s=occupied_s, main=thread)
+        thread = ThreadReading(state=main, cpu_ns=5, delay_ns=0, runs=7)
+        look = HostReading(at=at, state=state, reason=reason, occupied_s=occupied_s, main=thread)
         self.words = self.judge.look(look, int(at * S))
         return causes(self.words)
 
     def answer(self, at, errors=None, runs=0, **said):
-        thread = Thread(state="S", cpu_ns=runs * 200_000, delay_ns=0, runs=runs)
-        answer = Answer(
+        thread = ThreadReading(state="S", cpu_ns=runs * 200_000, delay_ns=0, runs=runs)
+        answer = QemuReading(
             at=at,
             awake_at=at,
             took_s=0.002,
             done=True,
-            vcpus=Vcpus(threads={1: thread}, emulated=True),
+            vcpus=VcpuReading(threads={1: thread}, emulated=True),
             disk_errors=errors or {},
             **{"io": 0, **said},
         )
@@ -73,7 +78,7 @@ class HungTest(JudgeTest):
         self.look(0, main="T")
         self.assertEqual(["hung/stopped"], self.look(20, main="T"))
         self.assertEqual([], self.look(30))
-        busy = Answer(at=31, awake_at=31, took_s=30, done=False)
+        busy = QemuReading(at=31, awake_at=31, took_s=30, done=False)
         self.assertEqual([], self.judge.answered(busy, 31 * S))
         self.assertEqual(["recovered/hung"], self.answer(32))
 
@@ -226,7 +231,7 @@ class DiskErrorTest(JudgeTest):
         self.look(20, "paused", "ioerror")
         self.assertTrue(self.judge.wants_disk_errors())
         self.answer(20, {"vdb": "no_space"})
-        self.judge.look(Look(at=21, state="running"), 21 * S)
+        self.judge.look(HostReading(at=21, state="running"), 21 * S)
         self.assertFalse(self.judge.wants_disk_errors())
 
     def test_it_is_over_when_the_guest_goes_on_although_qemu_names_it_still(self):
@@ -276,21 +281,21 @@ class MemoryTest(unittest.TestCase):
         facts = Facts()
         facts.begin("hung", "monitor", 5, {"signals": []})
         facts.begin("disk_error", "no_space", 6, {}, "vda")
-        memory.write(self.path, {UUID: ("3:4:5", facts.all())})
-        self.assertEqual({UUID: ("3:4:5", facts.all())}, memory.read(self.path))
-        known = Facts(memory.read(self.path)[UUID][1])
+        state_file.write(self.path, {UUID: ("3:4:5", facts.all())})
+        self.assertEqual({UUID: ("3:4:5", facts.all())}, state_file.read(self.path))
+        known = Facts(state_file.read(self.path)[UUID][1])
         self.assertEqual([], known.begin("hung", "stopped", 7, {}))
         self.assertEqual(["recovered/hung"], causes(known.end("hung", 8)))
 
     def test_no_file_and_broken_ones(self):
-        self.assertEqual({}, memory.read(self.path))
+        self.assertEqual({}, state_file.read(self.path))
         for text in ("", "[]", "[1]", "{", '{"a": 1}', '{"a": ["1", [{"kind": 1}]]}', '{"a": []}'):
             with open(self.path, "w") as file:
                 file.write(text)
-            self.assertEqual({}, memory.read(self.path), text)
+            self.assertEqual({}, state_file.read(self.path), text)
 
     def test_no_room(self):
-        memory.write(os.path.join(self.path, "nowhere"), {})
+        state_file.write(os.path.join(self.path, "nowhere"), {})
 
 
 class SaidTest(unittest.TestCase):
@@ -323,7 +328,7 @@ class SettingsTest(unittest.TestCase):
 
     def test_each_time_by_itself(self):
         self.assertEqual(
-            settings.Settings(interval=10, deadline=7, window=30),
+            settings.LivenessSettings(interval=10, deadline=7, window=30),
             self.options(sensitivity="high", deadline=7),
         )
 

@@ -12,7 +12,7 @@ PPM = re.compile(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")
 _RGB = (8, 2, 0, 0, 0)
 
 
-class NoPicture(ValueError):
+class InvalidScreenshot(ValueError):
     """This is neither PNG nor PPM, or it is not whole."""
 
 
@@ -25,11 +25,11 @@ def png(data: bytes) -> bytes:
         return data
     head = PPM.match(data)
     if head is None:
-        raise NoPicture("the screenshot is neither PNG nor PPM")
+        raise InvalidScreenshot("the screenshot is neither PNG nor PPM")
     width, height = int(head[1]), int(head[2])
     size = 3 * width
     if not size or not height or len(data) - head.end() != size * height:
-        raise NoPicture("the screenshot is not whole")
+        raise InvalidScreenshot("the screenshot is not whole")
     packing = zlib.compressobj(6)
     lines = range(head.end(), len(data), size)
     # Line by line: a copy of the whole would take the room of the agent itself.

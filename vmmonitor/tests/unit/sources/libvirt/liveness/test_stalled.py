@@ -7,13 +7,13 @@ import unittest
 import hypothesis
 from hypothesis import strategies
 
-from vmmonitor.sources.libvirt.liveness.readings import Answer, Thread, Vcpus
-from vmmonitor.sources.libvirt.liveness.settings import Settings
-from vmmonitor.sources.libvirt.liveness.stalled import Stalled, Verdict
+from vmmonitor.sources.libvirt.liveness.readings import QemuReading, ThreadReading, VcpuReading
+from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
+from vmmonitor.sources.libvirt.liveness.stalled import StallAssessment, Stalled
 
-SETTINGS = Settings(interval=10, deadline=20, window=30)
+SETTINGS = LivenessSettings(interval=10, deadline=20, window=30)
 S = 1_000_000_000
-NOTHING = Verdict()
+NOTHING = StallAssessment()
 
 #: What a vCPU does in a second: (CPU time in ns, time it waits for a CPU, times it runs).
 #: The first two are measured: an idle guest of the tests, and one after cli; hlt.
@@ -54,7 +54,7 @@ class Guest:
         for name, rate in self.rates.items():
             self._counted[name] += rate * seconds
         threads = {
-            100 + i: Thread(
+            100 + i: ThreadReading(
                 state="R" if self.vcpus[i] == FULL else self.states[i],
                 cpu_ns=used[0],
                 delay_ns=used[1],
@@ -62,12 +62,12 @@ class Guest:
             )
             for i, used in enumerate(self._used)
         }
-        return Answer(
+        return QemuReading(
             at=self.at,
             awake_at=self.at + self.slept,
             took_s=0.001,
             done=True,
-            vcpus=Vcpus(threads=threads, emulated=self.emulated),
+            vcpus=VcpuReading(threads=threads, emulated=self.emulated),
             complete=complete,
             **{
                 name: int(value)
@@ -232,7 +232,7 @@ class HaltedTest(StalledTest):
         guest = Guest(HALTED_TCG, emulated=True, io=0)
         self.after(guest, 60)
         guest.does(io=0.1)
-        self.assertEqual(Verdict(alive=True, cpu_time_s=0.01), self.after(guest, 10))
+        self.assertEqual(StallAssessment(alive=True, cpu_time_s=0.01), self.after(guest, 10))
 
     def test_its_agent_speaks(self):
         guest = Guest(HALTED, io=0, exits=0)

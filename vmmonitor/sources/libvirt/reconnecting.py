@@ -18,8 +18,8 @@ from vmmonitor.sources.libvirt.connection import (
     EVENT_LOOP,
     Connection,
     ConnectionLost,
-    Lost,
-    after,
+    LossNotice,
+    call_after,
 )
 
 LOG = log.getLogger(__name__)
@@ -29,7 +29,7 @@ LOG = log.getLogger(__name__)
 JOIN_TIMEOUT = 7.0
 
 
-class ConnectedSource(sources.Source):
+class ReconnectingSource(sources.Source):
     """Has one thread that listens to libvirt for ever, however often the connection breaks."""
 
     #: Entry point name.
@@ -112,7 +112,7 @@ class ConnectedSource(sources.Source):
             self._reach(False, f"libvirt has not answered for {patience} s")
 
         # Opening has no timeout of its own, and keepalive works only once it is open.
-        with after(patience, hangs):
+        with call_after(patience, hangs):
             return self._open()
 
     def _take(self, seconds: float | None) -> None:
@@ -129,7 +129,7 @@ class ConnectedSource(sources.Source):
                 )
             except queue.Empty:
                 return
-            if isinstance(item, Lost):
+            if isinstance(item, LossNotice):
                 if item.connection is self._connection:
                     raise ConnectionLost(item.reason)
             elif item is not None and self._arrived(item):

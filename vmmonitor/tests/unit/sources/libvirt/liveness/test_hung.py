@@ -4,20 +4,20 @@
 import unittest
 
 from vmmonitor.sources.libvirt.liveness.hung import Hung
-from vmmonitor.sources.libvirt.liveness.readings import Look, Thread
-from vmmonitor.sources.libvirt.liveness.settings import Settings
+from vmmonitor.sources.libvirt.liveness.readings import HostReading, ThreadReading
+from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
 
-SETTINGS = Settings(interval=10, deadline=20, window=30)
+SETTINGS = LivenessSettings(interval=10, deadline=20, window=30)
 
 
 def main(state="S", runs=100):
     """A main thread."""
-    return Thread(state=state, cpu_ns=runs * 1000, delay_ns=0, runs=runs)
+    return ThreadReading(state=state, cpu_ns=runs * 1000, delay_ns=0, runs=runs)
 
 
 def look(at, occupied_s=None, state="S", runs=100, paused=""):
     """A look at a running instance, or one that is paused for a reason."""
-    return Look(
+    return HostReading(
         at=at,
         state="paused" if paused else "running",
         reason=paused or "booted",

@@ -14,7 +14,7 @@ import testtools
 from vmmonitor.model.event import RawEvent
 from vmmonitor.model.instance import Instance
 from vmmonitor.sources.libvirt.liveness import pool, probe
-from vmmonitor.sources.libvirt.liveness.readings import Answer
+from vmmonitor.sources.libvirt.liveness.readings import QemuReading
 from vmmonitor.sources.libvirt.liveness.source import LivenessSource
 from vmmonitor.tests.fixtures import deadline
 from vmmonitor.tests.functional.sources import base
@@ -27,7 +27,7 @@ class PoolTest(testtools.TestCase):
         self.useFixture(fixtures.MonkeyPatch(f"{pool.__name__}.STUCK", 0.05))
         self.release = threading.Event()
         self.done = queue.SimpleQueue()
-        self.pool = pool.Pool(lambda: mock.Mock())
+        self.pool = pool.ProbePool(lambda: mock.Mock())
         self.addCleanup(self.pool.stop)
         self.addCleanup(self.release.set)
 
@@ -97,14 +97,14 @@ class PoolTest(testtools.TestCase):
 
 class DomainsTest(testtools.TestCase):
     def test_each_is_looked_up_once(self):
-        domains = pool.Domains(mock.Mock())
+        domains = pool.DomainCache(mock.Mock())
         lookup = domains.connection.lookupByUUIDString
         lookup.side_effect = str.upper
         self.assertEqual(["A", "B", "A"], [domains.get(uuid) for uuid in "aba"])
         self.assertEqual(2, lookup.call_count)
 
     def test_so_many_are_kept(self):
-        domains = pool.Domains(mock.Mock())
+        domains = pool.DomainCache(mock.Mock())
         for number in range(3 * domains.MOST):
             domains.get(str(number))
         self.assertLessEqual(len(domains._known), domains.MOST)
@@ -112,7 +112,7 @@ class DomainsTest(testtools.TestCase):
 
 class PingTest(testtools.TestCase):
     def ping(self, code):
-        domains = pool.Domains(mock.Mock())
+        domains = pool.DomainCache(mock.Mock())
         error = libvirt.libvirtError("no")
         error.err = (code, 0, "no", 2, "", "", "", 0, 0)
         domain = domains.connection.lookupByUUIDString.return_value
@@ -137,7 +137,7 @@ class SourceTest(base.LibvirtTest):
         """What libvirt's test driver cannot be asked."""
         self.asked.append(uuid)
         at = time.monotonic()
-        return Answer(at=at, awake_at=at, took_s=0, done=True, disk_errors=self.errors)
+        return QemuReading(at=at, awake_at=at, took_s=0, done=True, disk_errors=self.errors)
 
     def new_source(self, **options):
         conf = base.new_conf()

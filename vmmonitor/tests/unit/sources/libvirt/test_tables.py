@@ -12,7 +12,7 @@ from vmmonitor.sources.libvirt import tables
 #: prefix of libvirt's constants -> our words. A prefix that is the start of another one does
 #: not take that one's constants.
 ENUMS = {
-    "VIR_DOMAIN_EVENT_ID_": [kind.name for kind in tables.KINDS],
+    "VIR_DOMAIN_EVENT_ID_": [kind.name for kind in tables.CALLBACKS],
     "VIR_DOMAIN_EVENT_WATCHDOG_": tables.WATCHDOG_ACTION,
     "VIR_DOMAIN_EVENT_IO_ERROR_": tables.IO_ERROR_ACTION,
     "VIR_DOMAIN_EVENT_GRAPHICS_": tables.GRAPHICS_PHASE,
@@ -115,7 +115,7 @@ class TablesTest(testtools.TestCase):
     def test_ids_that_an_older_libvirt_has_not(self):
         self.assertEqual(
             ["nic_mac_change", "vcpu_removed", "channel_lifecycle"],
-            [kind.name for kind in tables.KINDS[27:]],
+            [kind.name for kind in tables.CALLBACKS[27:]],
         )
 
     def test_close_reasons(self):
@@ -129,5 +129,5 @@ class TablesTest(testtools.TestCase):
         )
 
     def test_every_detail_is_an_attribute(self):
-        for kind in tables.KINDS:
+        for kind in tables.CALLBACKS:
             self.assertIn(kind.detail, ("", "operation", *kind.arguments))

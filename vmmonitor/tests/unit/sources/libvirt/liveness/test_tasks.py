@@ -10,7 +10,7 @@ from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt.liveness.tasks import Tasks
 
 UUID = "7cbbfad7-b25b-4977-945f-310ada8fac56"
-HERE = procfs.Process(os.getpid(), UUID, procfs.started(os.getpid()))
+HERE = procfs.QemuProcess(os.getpid(), UUID, procfs.started(os.getpid()))
 
 
 class TasksTest(unittest.TestCase):

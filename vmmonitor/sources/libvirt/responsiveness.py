@@ -9,7 +9,7 @@ import libvirt
 from oslo_config import cfg
 
 from vmmonitor.sources import procfs
-from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect, supported
+from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect, ignore_unsupported
 
 #: What ``Questions.ask`` returns if the QEMU answered.
 ANSWERS = "it answers"
@@ -24,11 +24,11 @@ PROCESS = {
 TRACED = "t"
 
 
-class Unsure(Exception):
+class Inconclusive(Exception):
     """It did not answer, and it may be another's fault."""
 
 
-class Questions:
+class ResponsivenessProbe:
     """Asks QEMUs something cheap, each at most one question at a time."""
 
     def __init__(self, options: cfg.ConfigOpts.GroupAttr):
@@ -62,10 +62,10 @@ class Questions:
         state, _, since = domain.controlInfo()
         occupied = state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and since >= patience * 500
         if not occupied and state != libvirt.VIR_DOMAIN_CONTROL_ERROR:
-            raise Unsure(f"{trouble}, but libvirt does not wait for its QEMU")
+            raise Inconclusive(f"{trouble}, but libvirt does not wait for its QEMU")
         process = _process_state(domain.UUIDString())
         if process == TRACED:
-            raise Unsure(f"{trouble}: somebody traces its process")
+            raise Inconclusive(f"{trouble}: somebody traces its process")
         return f"{trouble}, {PROCESS[process]}" if process in PROCESS else trouble
 
     def _question(self, uuid: str) -> "concurrent.futures.Future[None]":
@@ -90,7 +90,7 @@ class Questions:
         try:
             with EVENT_LOOP.running(), contextlib.closing(connect(self._options, False)) as opened:
                 domain = opened.lookupByUUIDString(uuid)
-                with supported():
+                with ignore_unsupported():
                     domain.ioThreadInfo(libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except Exception as raised:
             error = raised

@@ -33,7 +33,7 @@ UNFINISHED = ".new-"
 BLOCK = 4096
 
 
-class Unreadable(VmmonitorError):
+class EvidenceIncomplete(VmmonitorError):
     """This evidence is not whole"""
 
 
@@ -97,7 +97,7 @@ class EvidenceFiles:
             facts = json.loads(_read(os.path.join(place, MANIFEST)))["items"]
             return [_item(place, fact) for fact in facts]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Unreadable(f"the evidence in {place} is not whole: {error}") from error
+            raise EvidenceIncomplete(f"the evidence in {place} is not whole: {error}") from error
 
     def remove(self, event_id: str) -> None:
         """Delete the evidence of an event; nothing happens if there is none."""

@@ -9,7 +9,7 @@ from unittest import mock
 import fixtures
 import testtools
 
-from vmmonitor.agent.evidence_files import BLOCK, EvidenceFiles, Unreadable
+from vmmonitor.agent.evidence.files import BLOCK, EvidenceFiles, EvidenceIncomplete
 from vmmonitor.model.evidence import Item
 
 ITEMS = [
@@ -43,7 +43,7 @@ class FilesTest(testtools.TestCase):
             self.assertEqual(ITEMS, one.read(name))
         files.remove(name)
         self.assertEqual([], self.files().names())
-        self.assertRaises(Unreadable, files.read, name)
+        self.assertRaises(EvidenceIncomplete, files.read, name)
 
     def test_it_is_nobody_elses_business(self):
         (name,) = self.write(self.files(), 1)
@@ -118,7 +118,7 @@ class FilesTest(testtools.TestCase):
         ):
             with open(os.path.join(place, file), "wb") as broken:
                 broken.write(content)
-            self.assertRaises(Unreadable, files.read, name)
+            self.assertRaises(EvidenceIncomplete, files.read, name)
 
     def test_the_same_event_again_is_written_once_more(self):
         files = self.files()

@@ -12,7 +12,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.agent.evidence_files import EvidenceFiles, Unreadable
+from vmmonitor.agent.evidence.files import EvidenceFiles, EvidenceIncomplete
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.rpc import evidence_wire
@@ -99,7 +99,7 @@ class EvidenceSender:
         """
         try:
             items = self._files.read(event_id)
-        except Unreadable as error:
+        except EvidenceIncomplete as error:
             LOG.warning("Evidence of event %s is given up: %s", event_id, error)
             return True
         for item in items:

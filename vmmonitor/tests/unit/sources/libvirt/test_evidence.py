@@ -6,8 +6,8 @@ import unittest
 import zlib
 from unittest import mock
 
-from vmmonitor.sources.captures import Missing
-from vmmonitor.sources.libvirt import evidence, picture
+from vmmonitor.sources.libvirt import evidence, screenshot
+from vmmonitor.sources.text_tail import CaptureUnavailable
 
 DOMAIN = "<domain><devices>{}</devices></domain>"
 #: What the definition has -> the file that is read; None: there is none.
@@ -35,19 +35,19 @@ class FilesTest(unittest.TestCase):
             if path:
                 self.assertEqual(path, evidence.console_log(DOMAIN.format(devices)))
             else:
-                with self.assertRaises(Missing):
+                with self.assertRaises(CaptureUnavailable):
                     evidence.console_log(DOMAIN.format(devices))
 
     def test_a_definition_that_cannot_be_read_names_no_file(self):
         for definition in HOSTILE:
-            with self.assertRaises(Missing):
+            with self.assertRaises(CaptureUnavailable):
                 evidence.console_log(definition)
 
     def test_a_domains_name_leads_nowhere_else(self):
         self.assertEqual("instance-1.log", evidence.log_name("instance-1"))
         self.assertEqual("...log", evidence.log_name(".."))
         for name in ("", "/etc/shadow", "../x", "a\0b"):
-            with self.assertRaises(Missing):
+            with self.assertRaises(CaptureUnavailable):
                 evidence.log_name(name)
 
     def test_the_logs_are_where_this_libvirt_has_them(self):
@@ -63,12 +63,12 @@ class PictureTest(unittest.TestCase):
     PIXELS = bytes(range(2 * 3 * 3))
 
     def test_a_png_stays_one(self):
-        self.assertEqual(picture.PNG + b"x", picture.png(picture.PNG + b"x"))
+        self.assertEqual(screenshot.PNG + b"x", screenshot.png(screenshot.PNG + b"x"))
 
     def test_a_ppm_becomes_one(self):
-        made = picture.png(b"P6\n2 3\n255\n" + self.PIXELS)
-        self.assertTrue(made.startswith(picture.PNG))
-        chunks, rest = {}, made[len(picture.PNG) :]
+        made = screenshot.png(b"P6\n2 3\n255\n" + self.PIXELS)
+        self.assertTrue(made.startswith(screenshot.PNG))
+        chunks, rest = {}, made[len(screenshot.PNG) :]
         while rest:
             size, name = struct.unpack(">I4s", rest[:8])
             chunks[name] = rest[8 : 8 + size]
@@ -83,5 +83,5 @@ class PictureTest(unittest.TestCase):
 
     def test_whatever_else_is_none(self):
         for data in (b"", b"GIF89a", b"P6\n2 3\n255\n" + self.PIXELS[:-1], b"P6\n0 0\n255\n"):
-            with self.assertRaises(picture.NoPicture):
-                picture.png(data)
+            with self.assertRaises(screenshot.InvalidScreenshot):
+                screenshot.png(data)

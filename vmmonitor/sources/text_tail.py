@@ -20,7 +20,7 @@ CONTROLS = {
 }
 
 
-class Missing(Exception):
+class CaptureUnavailable(Exception):
     """There is no evidence of this kind, for the reason that is told."""
 
 
@@ -37,12 +37,14 @@ def tail(path: str, limit: int) -> str:
         with open(path, "rb", buffering=0, opener=_open) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
-                raise Missing(f"{path} is not a regular file")
+                raise CaptureUnavailable(f"{path} is not a regular file")
             begin = max(0, facts.st_size - limit)
             file.seek(begin)
             data = file.read(limit) or b""
     except (OSError, ValueError) as error:
-        raise Missing(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
+        raise CaptureUnavailable(
+            f"{path} cannot be read: {getattr(error, 'strerror', error)}"
+        ) from error
     if begin:
         # Half a line might hide what a secret is called, and so the secret from its masking.
         data = data.partition(b"\n")[2]
@@ -84,7 +86,7 @@ class Calls:
         :raises Missing: it did not end in time, or too many earlier ones have not.
         """
         if not self._free.acquire(blocking=False):
-            raise Missing("too many earlier captures hang")
+            raise CaptureUnavailable("too many earlier captures hang")
         future: concurrent.futures.Future[Result] = concurrent.futures.Future()
 
         def run() -> None:
@@ -97,5 +99,5 @@ class Calls:
 
         threading.Thread(target=run, name=name, daemon=True).start()
         if not concurrent.futures.wait([future], timeout).done:
-            raise Missing(f"it was not there within {timeout:g} s")
+            raise CaptureUnavailable(f"it was not there within {timeout:g} s")
         return future.result()

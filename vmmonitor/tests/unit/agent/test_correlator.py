@@ -9,8 +9,8 @@ import testtools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmmonitor.agent import fingerprint
-from vmmonitor.agent.fingerprint import HOLD, TOLD_ALREADY, WORDS, Retellings
+from vmmonitor.agent import correlator
+from vmmonitor.agent.correlator import CORRELATION_RULES, DUPLICATE_REPORT, MAX_WAIT, Correlator
 from vmmonitor.model import instance
 from vmmonitor.model.instance import Instance
 from vmmonitor.tests.unit.agent.base import UUID, raw
@@ -44,19 +44,19 @@ def panic(**attributes):
 CRASHED = raw("lifecycle.crashed/panicked", 1_000_600)
 
 
-class RetellingsTest(testtools.TestCase):
+class CorrelatorTest(testtools.TestCase):
     def setUp(self):
         super().setUp()
         self.dropped = collections.Counter()
-        self.retellings = Retellings(self.dropped)
+        self.correlator = Correlator(self.dropped)
 
     def told(self, *raws, wait=True, now=0.0):
         """Return what is told at once, as type/detail."""
-        found = [one for word in raws for one in self.retellings.sift(word, now, wait)]
+        found = [one for word in raws for one in self.correlator.add(word, now, wait)]
         return [f"{one.type}/{one.detail}" for one in found]
 
     def due(self, now):
-        return [one.type for one in self.retellings.due(now)]
+        return [one.type for one in self.correlator.expired(now)]
 
     # -- one failure ---------------------------------------------------------------------------
     def test_a_disk_error_is_one_event_in_each_order(self):
@@ -65,17 +65,17 @@ class RetellingsTest(testtools.TestCase):
             for order in (words, [words[2], *words[:2]], [words[0], words[2], words[1]]):
                 self.assertEqual([f"io_error/{detail}"], self.told(*order), order)
                 self.assertEqual([], self.due(math.inf))
-        self.assertEqual({TOLD_ALREADY: 2 * 9}, dict(self.dropped))
+        self.assertEqual({DUPLICATE_REPORT: 2 * 9}, dict(self.dropped))
 
     def test_what_came_before_gives_what_it_knows(self):
         self.assertEqual([], self.told(by_qemu()))
-        (event,) = self.retellings.sift(by_libvirt(), 0.0, True)
+        (event,) = self.correlator.add(by_libvirt(), 0.0, True)
         self.assertEqual(dataclasses.replace(by_libvirt(), attributes=SAYS | DISK), event)
-        self.assertIsNone(self.retellings.patience(0.0))
+        self.assertIsNone(self.correlator.next_timeout(0.0))
 
     def test_libvirts_own_words_win(self):
         self.told(by_qemu(attributes=SAYS | {"device": "virtio-disk1", "path": "other"}))
-        (event,) = self.retellings.sift(by_libvirt(), 0.0, True)
+        (event,) = self.correlator.add(by_libvirt(), 0.0, True)
         self.assertEqual("disk", event.attributes["path"])
 
     def test_a_panic(self):
@@ -97,7 +97,7 @@ class RetellingsTest(testtools.TestCase):
         self.assertEqual(["io_error/report"] * 3, self.told(*[by_libvirt()] * 3))
         self.told(*[by_qemu()] * 5)
         self.assertEqual(["block_io_error"] * 2, self.due(math.inf))
-        self.assertEqual({TOLD_ALREADY: 3}, dict(self.dropped))
+        self.assertEqual({DUPLICATE_REPORT: 3}, dict(self.dropped))
 
     def test_as_many_events_as_errors(self):
         words = [by_libvirt(at=n * 10) for n in range(100)]
@@ -121,11 +121,11 @@ class RetellingsTest(testtools.TestCase):
             by_qemu("stop"),
             by_qemu(attributes=SAYS | {"device": "virtio-disk2"}),
             by_qemu(instance=Instance(uuid="other")),
-            by_qemu(at=1_000_000 + fingerprint.WINDOW + 1),
+            by_qemu(at=1_000_000 + correlator.CORRELATION_WINDOW + 1),
             panic(),
         ):
             self.assertEqual([], self.told(other))
-            self.assertEqual([other], self.retellings.due(math.inf))
+            self.assertEqual([other], self.correlator.expired(math.inf))
             self.told(by_libvirt())
 
     def test_a_crash_kernel_is_no_panic(self):
@@ -148,13 +148,13 @@ class RetellingsTest(testtools.TestCase):
 
     # -- waiting -------------------------------------------------------------------------------
     def test_it_waits_no_longer_than_it_must(self):
-        self.assertIsNone(self.retellings.patience(0.0))
+        self.assertIsNone(self.correlator.next_timeout(0.0))
         self.told(by_qemu(), now=10.0)
         self.told(panic(), now=10.1)
-        self.assertEqual(HOLD, self.retellings.patience(10.0))
-        self.assertEqual(0.0, self.retellings.patience(99.0))
-        self.assertEqual([], self.due(10.0 + HOLD / 2))
-        self.assertEqual(["block_io_error"], self.due(10.0 + HOLD))
+        self.assertEqual(MAX_WAIT, self.correlator.next_timeout(10.0))
+        self.assertEqual(0.0, self.correlator.next_timeout(99.0))
+        self.assertEqual([], self.due(10.0 + MAX_WAIT / 2))
+        self.assertEqual(["block_io_error"], self.due(10.0 + MAX_WAIT))
         self.assertEqual(["guest_panicked"], self.due(99.0))
 
     def test_where_nobody_leads_nobody_waits(self):
@@ -163,42 +163,46 @@ class RetellingsTest(testtools.TestCase):
     def test_it_waits_in_vain_where_libvirt_is_silent(self):
         nameless = by_qemu(attributes=SAYS | {"device": "virtio-disk1"})
         self.told(nameless)
-        self.assertEqual([nameless], self.retellings.due(HOLD))
+        self.assertEqual([nameless], self.correlator.expired(MAX_WAIT))
         self.assertEqual({}, dict(self.dropped))
 
     # -- bounds --------------------------------------------------------------------------------
     def test_what_waits_is_bounded_and_nothing_is_lost(self):
-        total = 3 * fingerprint.MAX_HELD
+        total = 3 * correlator.MAX_HELD
         words = [by_qemu(at=n, instance=Instance(uuid=str(n % 7))) for n in range(total)]
         told = [
             one
             for word in words
-            for one in self.retellings.sift(word, float(word.occurred_at), True)
+            for one in self.correlator.add(word, float(word.occurred_at), True)
         ]
-        self.assertEqual(total - fingerprint.MAX_HELD, len(told))
-        self.assertEqual(words, told + self.retellings.due(math.inf))
+        self.assertEqual(total - correlator.MAX_HELD, len(told))
+        self.assertEqual(words, told + self.correlator.expired(math.inf))
 
     def test_what_is_remembered_is_bounded(self):
         for number in range(1000):
             self.told(*[by_libvirt(instance=Instance(uuid=str(number % 500)))] * 20)
         self.told(*[by_libvirt()] * 2000)
-        self.assertEqual(fingerprint.MAX_KEYS, len(self.retellings._told))
-        longest = max(map(len, self.retellings._told.values()))
-        self.assertEqual(fingerprint.MAX_TOLD, longest)
+        self.assertEqual(correlator.MAX_SLOTS, len(self.correlator._unmatched))
+        longest = max(map(len, self.correlator._unmatched.values()))
+        self.assertEqual(correlator.MAX_UNMATCHED, longest)
 
     # -- whatever is said ----------------------------------------------------------------------
     def test_no_word_that_changes_a_state_is_ever_one_that_follows(self):
-        for (_, kind), word in WORDS.items():
+        for (_, kind), word in CORRELATION_RULES.items():
             if kind in instance.STATE_AFTER or kind.startswith("lifecycle."):
-                self.assertTrue(word.leads, kind)
-        for subject in {word.subject for word in WORDS.values()}:
-            leading = [v for v, word in WORDS.items() if word.subject == subject and word.leads]
+                self.assertTrue(word.is_primary, kind)
+        for subject in {word.subject for word in CORRELATION_RULES.values()}:
+            leading = [
+                v
+                for v, word in CORRELATION_RULES.items()
+                if word.subject == subject and word.is_primary
+            ]
             self.assertEqual(["libvirt"], [source for source, _ in leading], subject)
 
     @given(
         st.lists(
             st.tuples(
-                st.sampled_from(sorted(WORDS) + [("libvirt", "lifecycle.stopped")]),
+                st.sampled_from(sorted(CORRELATION_RULES) + [("libvirt", "lifecycle.stopped")]),
                 st.sampled_from(["report", "stop", "pause", "panicked", ""]),
                 st.integers(0, 5_000_000),
                 st.sampled_from(["a", "b"]),
@@ -218,25 +222,25 @@ class RetellingsTest(testtools.TestCase):
                 source=source,
                 attributes={"device": device, "reason": more, "recipient": more, "flags": more},
             )
-            now = self.retellings.sift(word, at / 1e6, wait)
+            now = self.correlator.add(word, at / 1e6, wait)
             if kind.startswith("lifecycle.") or kind == "io_error":
                 self.assertEqual((kind, at), (now[0].type, now[0].occurred_at))
             out += now
-        out += self.retellings.due(math.inf)
+        out += self.correlator.expired(math.inf)
         came = collections.Counter((kind, at) for (_, kind), _, at, _, _, _ in said)
         went = collections.Counter((one.type, one.occurred_at) for one in out)
         self.assertLessEqual(went, came)
-        self.assertEqual(came.total() - went.total(), self.dropped[TOLD_ALREADY])
+        self.assertEqual(came.total() - went.total(), self.dropped[DUPLICATE_REPORT])
         # Each source's word is dropped only for a word of another kind that was told.
         self.assertTrue(not said or went)
 
     def forget(self):
         self.dropped = collections.Counter()
-        self.retellings = Retellings(self.dropped)
+        self.correlator = Correlator(self.dropped)
 
 
 class UuidTest(testtools.TestCase):
     def test_a_failure_is_one_instances(self):
-        mark = fingerprint.fingerprint(by_libvirt())
+        mark = correlator.compute_fingerprint(by_libvirt())
         self.assertEqual(("disk", UUID, "report", "virtio-disk1"), mark.key)
-        self.assertIsNone(fingerprint.fingerprint(raw()))
+        self.assertIsNone(correlator.compute_fingerprint(raw()))

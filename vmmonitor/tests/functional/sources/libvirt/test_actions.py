@@ -11,7 +11,7 @@ import fixtures
 import libvirt
 
 from vmmonitor.model.instance import Instance, Seen
-from vmmonitor.sources.libvirt import actions, answering, connection, domain
+from vmmonitor.sources.libvirt import actions, connection, domain, responsiveness
 from vmmonitor.tests.functional.sources import base
 
 
@@ -19,7 +19,7 @@ class ActionsTest(base.LibvirtTest):
     def setUp(self):
         super().setUp()
         self.connection = self.admin()
-        self.actions = actions.Actions(base.new_conf())
+        self.actions = actions.DomainActions(base.new_conf())
         self.addCleanup(self.actions.stop)
 
     def recover(self, instance_uuid, last=None, timeout=base.TIMEOUT_S):
@@ -140,11 +140,11 @@ class ActionsTest(base.LibvirtTest):
             ("controlInfo", lambda *_: list(answer)),
         ):
             self.useFixture(fixtures.MonkeyPatch(f"libvirt.virDomain.{name}", value))
-        self.actions = actions.Actions(base.new_conf(answer_timeout=0.1))
+        self.actions = actions.DomainActions(base.new_conf(answer_timeout=0.1))
 
     def hung(self, one, process="", **more):
         """Recover one that is said to hang, with a process in this state."""
-        with mock.patch.object(answering, "_process_state", lambda _: process):
+        with mock.patch.object(responsiveness, "_process_state", lambda _: process):
             return self.actions.recover(
                 one, None, base.TIMEOUT_S, cause="liveness.hung/monitor", **more
             )
@@ -225,7 +225,7 @@ class ActionsTest(base.LibvirtTest):
             self.assertEqual(("created", True), self.said(self.hung(one)))
 
     def test_libvirt_is_away(self):
-        away = actions.Actions(base.new_conf(uri="qemu+unix:///session?socket=/none"))
+        away = actions.DomainActions(base.new_conf(uri="qemu+unix:///session?socket=/none"))
         result = away.recover(str(uuid.uuid4()), None, base.TIMEOUT_S)
         self.assertEqual(
             (False, "none", "", True), (result.ok, result.action, result.state, result.retry)

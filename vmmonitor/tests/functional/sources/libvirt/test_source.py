@@ -12,7 +12,7 @@ import fixtures
 import libvirt
 
 from vmmonitor.model.event import Listing, RawEvent, Reachability
-from vmmonitor.sources.libvirt import connected, connection, domain, source, tables
+from vmmonitor.sources.libvirt import connection, domain, reconnecting, source, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainEvents
 from vmmonitor.tests.fixtures.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
@@ -183,7 +183,7 @@ class ReachabilityTest(base.LibvirtTest):
             )
         )
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connected.JOIN_TIMEOUT", 0.1)
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.reconnecting.JOIN_TIMEOUT", 0.1)
         )
         made, observed = self.source(keepalive_interval=1, keepalive_count=1)
         self.wait(lambda: observed, "not reachable")
@@ -202,7 +202,7 @@ class ReachabilityTest(base.LibvirtTest):
                 mock.Mock(side_effect=[RuntimeError("a bug"), *[real] * 3]),
             )
         )
-        with mock.patch.object(connected.LOG, "exception") as logged:
+        with mock.patch.object(reconnecting.LOG, "exception") as logged:
             _, observed = self.source()
             self.wait(lambda: observed.reachable() == [True], "reachable")
         logged.assert_called_once()
@@ -219,9 +219,9 @@ class ReachabilityTest(base.LibvirtTest):
         self.assertEqual("libvirt closed the connection", observed[2].reason)
 
     def test_events_that_this_libvirt_has_not_are_told_once(self):
-        newer = (*tables.KINDS, tables.Kind(name="from_the_future"))
+        newer = (*tables.CALLBACKS, tables.CallbackSpec(name="from_the_future"))
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connection.tables.KINDS", newer)
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connection.tables.CALLBACKS", newer)
         )
         DomainEvents._noted.clear()
         log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
@@ -240,7 +240,7 @@ class ListAgainTest(base.LibvirtTest):
         self.wait(lambda: len(observed.listings()) == 3, "listed again")
         self.assertEqual(["start", "reconnect", "reconnect"], observed.listings())
         self.assertEqual([True], observed.reachable())
-        arrival = connection.Arrival(tables.CONTROL_ERROR_ID, str(uuid.uuid4()), "a", (), 1)
+        arrival = connection.DomainCallback(tables.CONTROL_ERROR_ID, str(uuid.uuid4()), "a", (), 1)
         made._queue.put(arrival)
         self.wait(lambda: len(observed.listings()) == 5, "listed again")
         self.assertEqual("control_error", observed.of(RawEvent)[0].type)
@@ -248,7 +248,7 @@ class ListAgainTest(base.LibvirtTest):
     def test_a_storm_of_reasons_does_not_put_it_off(self):
         made, observed = self.source()
         self.wait(lambda: len(observed.listings()) == 3, "listed again")
-        arrival = connection.Arrival(tables.CONTROL_ERROR_ID, str(uuid.uuid4()), "a", (), 1)
+        arrival = connection.DomainCallback(tables.CONTROL_ERROR_ID, str(uuid.uuid4()), "a", (), 1)
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
             made._queue.put(arrival)

@@ -9,8 +9,8 @@ import fixtures
 import testtools
 
 from vmmonitor import conf as configuration
-from vmmonitor.agent.evidence import Evidence
-from vmmonitor.agent.evidence_files import EvidenceFiles
+from vmmonitor.agent.evidence.collector import EvidenceCollector
+from vmmonitor.agent.evidence.files import EvidenceFiles
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.model import event as events
@@ -108,7 +108,7 @@ class EvidenceTest(testtools.TestCase):
         return self.camera
 
     def evidence(self, *kinds):
-        made = Evidence(self.conf, self.load, lambda uuid: None, self.spool, self.engine)
+        made = EvidenceCollector(self.conf, self.load, lambda uuid: None, self.spool, self.engine)
         self.addCleanup(made.stop, PATIENCE)
         made.start(Rules(*kinds))
         return made
@@ -232,7 +232,7 @@ class EvidenceTest(testtools.TestCase):
         def load(stats_wanted):
             raise ImportError("no libvirt")
 
-        made = Evidence(self.conf, load, lambda uuid: None, self.spool, self.engine)
+        made = EvidenceCollector(self.conf, load, lambda uuid: None, self.spool, self.engine)
         made.start(Rules("console"))
         self.pipeline(made, "console").process([raw()])
         self.assertEqual((1, {"nothing-captures": 1}), (self.spool.depth, made.figures()))

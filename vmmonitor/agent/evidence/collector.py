@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.agent.evidence_files import EvidenceFiles
-from vmmonitor.agent.evidence_sender import EvidenceSender
+from vmmonitor.agent.evidence.files import EvidenceFiles
+from vmmonitor.agent.evidence.sender import EvidenceSender
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model import evidence
 from vmmonitor.model.event import Event
@@ -37,8 +37,8 @@ TIDY = 3600.0
 STOP = None
 
 
-class Captures(Protocol):
-    """What captures (``sources.libvirt.evidence.Captures``)."""
+class Capturer(Protocol):
+    """What captures (``sources.libvirt.evidence.LibvirtCapturer``)."""
 
     def start(self) -> None:
         """Begin to remember what was before an event."""
@@ -50,13 +50,13 @@ class Captures(Protocol):
         """Yield an item for each kind, in a bounded time; raises nothing."""
 
 
-class Evidence:
+class EvidenceCollector:
     """The evidence of one agent. It has no thread, file or connection until a rule asks."""
 
     def __init__(
         self,
         conf: cfg.ConfigOpts,
-        load: Callable[[Callable[[], bool]], Captures],
+        load: Callable[[Callable[[], bool]], Capturer],
         find: Callable[[str], Seen | None],
         spool: Spool,
         engine: EngineAPI,
@@ -80,7 +80,7 @@ class Evidence:
         self._queue: queue.Queue[tuple[Event, tuple[str, ...]] | None] = queue.Queue(
             options.queue_size
         )
-        self._captures: Captures | None = None
+        self._captures: Capturer | None = None
         self._filters: Filters | None = None
         self._full = False
         self._stopping = threading.Event()
