@@ -16,7 +16,7 @@ class NotInstalled(VmmonitorError):
 def load(namespace: str, name: str) -> Any:
     """Return the class of a plug-in.
 
-    :param namespace: ``vmmonitor.sources``, ``vmmonitor.expectation`` or ``vmmonitor.recovery``.
+    :param namespace: ``vmmonitor.sources``, ``vmmonitor.expectation`` or ``vmmonitor.drivers``.
     :param name: the entry point's name.
     :raises NotInstalled: there is none, or it cannot be loaded.
     """

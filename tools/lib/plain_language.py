@@ -30,7 +30,7 @@ RULES = {
     r"\b(nobody|somebody|anybody|whoever|whatever|whichever)\b": "name the operator or the part",
     r"\bwhat (is|was|are|were|has|had|may|can|must|happens|should)\b(?![^.?]*\?)": "use the noun",
     r"\b(of|from|for|by|in|on|under|at|to|with|after|before) which\b": "write two sentences",
-    r"\b(anew|of late|as ever|in vain|all the same|long since|for ever|any more)\b": "plain adverb",
+    r"\b(anew|of late|as ever|in vain|all the same|long since|for ever|any more)\b": "again",
     r"(?<!there )\b(is|are|was|were) (no|none)\b(?! (longer|more than))": "is not a",
     r"(?:^|[.!?]\s+)(Who|Whose|What|Whoever|Nobody|Somebody|None|All)\b": "start with a subject",
     r"\bin all(?=[.,;:)]|$)": "in total",
@@ -46,13 +46,18 @@ RULES = {
     r"\b(mismatch|mismatches)\b": "drift",
     r"^(Whether|Keep (what|the parts))\b": "imperative verb with an object",
 }
-COMPILED = [(re.compile(pattern, re.I if pattern[0] == "\\" else 0), advice) for pattern, advice in RULES.items()]
+COMPILED = [
+    (re.compile(pattern, re.I if pattern[0] == "\\" else 0), advice)
+    for pattern, advice in RULES.items()
+]
 
 
 def tracked_files() -> list[pathlib.Path]:
     """Return the files of the checkout that git tracks or would add."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
+    names = subprocess.run(
+        command, cwd=CHECKOUT, check=True, capture_output=True, text=True
+    ).stdout
     return [path for name in names.splitlines() if (path := CHECKOUT / name).is_file()]
 
 
@@ -68,9 +73,9 @@ def directory_of(path: pathlib.Path) -> str:
 def python_prose(source: str) -> Iterator[tuple[int, str]]:
     """Yield (line, text) of each docstring, comment and message of a Python file."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if len(node.value.split()) >= 3:
-                yield node.lineno, node.value
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and len(text.split()) >= 3:
+            yield node.lineno, text  # type: ignore[attr-defined]
     block: list[str] = []
     start = previous = 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -106,7 +111,9 @@ def text_prose(source: str) -> Iterator[tuple[int, str]]:
         if block and (not line.strip() or line.rstrip().endswith("::")):
             yield start, " ".join(block)
             block = []
-        if line.rstrip().endswith("::") or re.match(r"\s*\.\. (code-block|literalinclude|parsed)", line):
+        if line.rstrip().endswith("::") or re.match(
+            r"\s*\.\. (code-block|literalinclude|parsed)", line
+        ):
             literal = indent
 
 
@@ -123,7 +130,10 @@ def findings(path: pathlib.Path) -> Iterator[tuple[int, str, str]]:
 
 def is_checked(path: pathlib.Path) -> bool:
     """Return whether a file's language is checked."""
-    return path.suffix in (".py", ".rst", ".inc", ".yaml", ".yml") and path != pathlib.Path(__file__).resolve()
+    return (
+        path.suffix in (".py", ".rst", ".inc", ".yaml", ".yml")
+        and path != pathlib.Path(__file__).resolve()
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -146,9 +156,14 @@ def main(arguments: list[str]) -> int:
             kept = {place: min(count, limits.get(place, 0)) for place, count in kept.items()}
         LIMITS.write_text(json.dumps(kept, indent=1) + "\n")
         return 0
-    above = {place: count for place, count in counts.items() if count > (limits or {}).get(place, 0)}
+    above = {
+        place: count for place, count in counts.items() if count > (limits or {}).get(place, 0)
+    }
     for place, count in sorted(above.items()):
-        print(f"{place}: {count} findings, limit {(limits or {}).get(place, 0)}; list them with --list {place}")
+        print(
+            f"{place}: {count} findings, the limit is {(limits or {}).get(place, 0)};"
+            f" list them with --list {place}"
+        )
     return 1 if above else 0
 
 

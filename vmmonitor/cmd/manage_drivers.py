@@ -10,7 +10,7 @@ from typing import Any
 from oslo_config import cfg
 
 from vmmonitor.cmd.rule_files import policy_file
-from vmmonitor.engine.drivers import Drivers
+from vmmonitor.engine.recovery.drivers import Drivers
 from vmmonitor.model.errors import VmmonitorError
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI

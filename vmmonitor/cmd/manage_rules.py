@@ -169,7 +169,7 @@ def _read(path: str) -> Event:
 
 
 def _unknown_drivers(loaded: policies.Policies) -> list[str]:
-    installed = importlib.metadata.entry_points(group="vmmonitor.recovery").names
+    installed = importlib.metadata.entry_points(group="vmmonitor.drivers").names
     return [
         f"{row.name!r}: the driver {step.driver!r} is not installed here"
         for row in loaded.rows
@@ -184,7 +184,7 @@ def _check_options(step: policies.PolicyStep) -> None:
     :raises vmmonitor.model.errors.InvalidRules: they make no sense.
     """
     try:
-        driver = plugins.load("vmmonitor.recovery", step.driver)
+        driver = plugins.load("vmmonitor.drivers", step.driver)
     except plugins.NotInstalled:
         return
     driver.check_options(step.options)

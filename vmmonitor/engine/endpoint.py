@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vmmonitor.db import agents, evidence
 from vmmonitor.db.session import Database
-from vmmonitor.engine.pipeline import Ingest
+from vmmonitor.engine.ingest.writer import Ingest
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import Conflict, NotFound
 from vmmonitor.model.instance import Seen

@@ -9,17 +9,18 @@ from oslo_log import log
 
 from vmmonitor import plugins
 from vmmonitor.db.session import Database
-from vmmonitor.engine import drivers, limits
+from vmmonitor.engine.admission import limits
+from vmmonitor.engine.admission.silences import Silences
+from vmmonitor.engine.admission.storm_monitor import StormWatch
+from vmmonitor.engine.admission.storms import Fuse, Storms
 from vmmonitor.engine.endpoint import Endpoint
-from vmmonitor.engine.housekeeping import Housekeeping
-from vmmonitor.engine.observe import Observer
-from vmmonitor.engine.outbox import Outbox
-from vmmonitor.engine.pipeline import Ingest
-from vmmonitor.engine.reconcile import Reconciliation
-from vmmonitor.engine.recovery import Recoveries
-from vmmonitor.engine.silences import Silences
-from vmmonitor.engine.storm_watch import StormWatch
-from vmmonitor.engine.storms import Fuse, Storms
+from vmmonitor.engine.ingest.local_sources import Observer
+from vmmonitor.engine.ingest.writer import Ingest
+from vmmonitor.engine.reconcile.reconciler import Reconciliation
+from vmmonitor.engine.recovery import drivers
+from vmmonitor.engine.recovery.dispatcher import Recoveries
+from vmmonitor.engine.upkeep.housekeeping import Housekeeping
+from vmmonitor.engine.upkeep.relay import Outbox
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import notifier

@@ -8,6 +8,9 @@ so the least of several samples is nearest to the truth, and one slow message ch
 
 import dataclasses
 
+#: Microseconds in one second. Times are integers of microseconds since the epoch.
+SECOND = 1_000_000
+
 #: Reports whose least sample counts: about a minute at the usual interval.
 SAMPLES = 6
 #: Microseconds by which the measured offset may be another than the one in use. It is more than

@@ -19,14 +19,14 @@ import fixtures
 import sqlalchemy
 
 from vmmonitor.db import incidents, schema, session
-from vmmonitor.engine.attempts import Claim
-from vmmonitor.engine.limits import Restarts
-from vmmonitor.engine.recovery import Recoveries
+from vmmonitor.drivers import Driver
+from vmmonitor.engine.admission.limits import Restarts
+from vmmonitor.engine.recovery.attempts import Claim
+from vmmonitor.engine.recovery.dispatcher import Recoveries
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import FAILED, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Request
-from vmmonitor.recovery import Driver
 from vmmonitor.rules import policies
 from vmmonitor.tests.bench.figures import say, spread
 from vmmonitor.tests.fixtures import database

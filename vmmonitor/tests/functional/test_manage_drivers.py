@@ -15,8 +15,8 @@ import testtools
 from vmmonitor import conf as configuration
 from vmmonitor import plugins
 from vmmonitor.cmd import manage_drivers
-from vmmonitor.recovery import Driver
-from vmmonitor.recovery.log import LogDriver
+from vmmonitor.drivers import Driver
+from vmmonitor.drivers.log import LogDriver
 from vmmonitor.rpc import transport as transports
 
 POLICIES = """version: 1

@@ -15,7 +15,7 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
-from vmmonitor.tests.functional.engine import test_storm_fuse, test_storm_storage
+from vmmonitor.tests.functional.engine.admission import test_storm_breaker, test_storm_storage
 from vmmonitor.tests.functional.engine.base import EngineCase, batch, delivery
 from vmmonitor.tests.functional.engine.crowd import Crowd
 from vmmonitor.tests.functional.engine.races import EngineRaces
@@ -127,7 +127,7 @@ class ByHand(OnServer):
         self.database.now = lambda: self.clock
 
 
-class MariaDBFuseTest(ByHand, test_storm_fuse.ScopeTest):
+class MariaDBFuseTest(ByHand, test_storm_breaker.ScopeTest):
     server = MariaDB
 
 
@@ -135,7 +135,7 @@ class MariaDBStorageTest(ByHand, test_storm_storage.ProbeTest):
     server = MariaDB
 
 
-class PostgreSQLFuseTest(ByHand, test_storm_fuse.ScopeTest):
+class PostgreSQLFuseTest(ByHand, test_storm_breaker.ScopeTest):
     server = PostgreSQL
 
 

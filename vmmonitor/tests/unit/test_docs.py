@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import yaml
 
 import vmmonitor
-from vmmonitor.recovery.mistral import MistralDriver, told
+from vmmonitor.drivers.mistral import MistralDriver, told
 from vmmonitor.rules import policies
 from vmmonitor.tests.bench import figures
 from vmmonitor.tests.fixtures import nouns

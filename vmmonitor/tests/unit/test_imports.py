@@ -30,10 +30,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "db": {"model"},
     "openstack": {"model"},
     "expectation": {"model", "openstack"},
-    "recovery": {"model", "openstack", "version"},
+    "drivers": {"model", "openstack", "version"},
     "agent": {"model", "rules", "sources", "rpc", "version", "native_threads", "plugins"},
     "engine": {
-        *("model", "rules", "rpc", "db", "expectation", "recovery", "version"),
+        *("model", "rules", "rpc", "db", "expectation", "drivers", "version"),
         *("native_threads", "plugins"),
     },
     "api": {"model", "rules", "db", "policies", "version"},
@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT["cmd"] = MAY_IMPORT["wsgi"] = set(MAY_IMPORT)
 
 #: package of somebody else -> where in vmmonitor it may be imported.
-HTTP_ROOMS = ("openstack", "recovery", "expectation", "client")
+HTTP_ROOMS = ("openstack", "drivers", "expectation", "client")
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "libvirt": ("sources.libvirt",),
     "libvirt_qemu": ("sources.libvirt",),

@@ -66,7 +66,7 @@ class TestExtras(unittest.TestCase):
         self.assert_works_without(DATABASE, wanted)
 
     def test_the_engine_needs_no_libvirt(self):
-        seams = rooms("expectation", "recovery")
+        seams = rooms("expectation", "drivers")
         wanted = ["vmmonitor.cmd.engine", *rooms("model", "rules", "rpc", "db", "engine"), *seams]
         self.assert_works_without(LIBVIRT, wanted)
 

@@ -8,8 +8,8 @@ import fixtures
 
 from vmmonitor.client import request as client
 from vmmonitor.db import incidents, requests
-from vmmonitor.engine.actions import OperatorRequests
-from vmmonitor.engine.attempts import Attempts
+from vmmonitor.engine.incidents.requests import OperatorRequests
+from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.model.incident import BY_OPERATOR
 from vmmonitor.rules import defaults, policies
 from vmmonitor.tests.fixtures import sample

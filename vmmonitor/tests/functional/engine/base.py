@@ -13,11 +13,11 @@ import testtools
 
 from vmmonitor.db import events, incidents, recoveries, timelines
 from vmmonitor.db.page import Page
-from vmmonitor.engine.attempts import Attempts, Claim
-from vmmonitor.engine.decisions import Decisions
-from vmmonitor.engine.gates import Gate
-from vmmonitor.engine.pipeline import Ingest
-from vmmonitor.engine.recovery import Recoveries
+from vmmonitor.engine.admission.check import Gate
+from vmmonitor.engine.ingest.writer import Ingest
+from vmmonitor.engine.recovery.attempts import Attempts, Claim
+from vmmonitor.engine.recovery.dispatcher import Recoveries
+from vmmonitor.engine.recovery.verdicts import Decisions
 from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision, Event
 from vmmonitor.model.incident import FAILED, Incident, Verdict

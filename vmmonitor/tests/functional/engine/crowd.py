@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 from vmmonitor.db import limits
-from vmmonitor.engine.limits import Restarts
+from vmmonitor.engine.admission.limits import Restarts
 from vmmonitor.model.incident import FAILED, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.tests.fixtures.deadline import eventually

@@ -10,10 +10,10 @@ from typing import Any
 
 from vmmonitor.db import agents, incidents, recoveries, silences, timelines
 from vmmonitor.db.page import Page
-from vmmonitor.engine.attempts import Attempts
-from vmmonitor.engine.decisions import Decisions
-from vmmonitor.engine.silences import Silences
-from vmmonitor.engine.watched import Watch
+from vmmonitor.engine.admission.silences import Silences
+from vmmonitor.engine.recovery.attempts import Attempts
+from vmmonitor.engine.recovery.verdicts import Decisions
+from vmmonitor.engine.upkeep.agent_health import Watch
 from vmmonitor.model.errors import Conflict
 from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.functional.db import samples

@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 from vmmonitor.db import incidents, storms
-from vmmonitor.engine import storms as engine
-from vmmonitor.engine.attempts import Attempts
-from vmmonitor.engine.decisions import Decisions
-from vmmonitor.engine.storms import Storms
+from vmmonitor.engine.admission import storms as engine
+from vmmonitor.engine.admission.storms import Storms
+from vmmonitor.engine.recovery.attempts import Attempts
+from vmmonitor.engine.recovery.verdicts import Decisions
 from vmmonitor.model import states
 from vmmonitor.model.errors import Conflict
 from vmmonitor.tests.functional.db.race import race

@@ -6,9 +6,9 @@ from typing import Any
 
 from vmmonitor.db import incidents, storms, timelines
 from vmmonitor.db.page import Page
-from vmmonitor.engine.decisions import Decisions
-from vmmonitor.engine.storm_watch import StormWatch
-from vmmonitor.engine.storms import Census, Fuse, Storms
+from vmmonitor.engine.admission.storm_monitor import StormWatch
+from vmmonitor.engine.admission.storms import Census, Fuse, Storms
+from vmmonitor.engine.recovery.verdicts import Decisions
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import states
 from vmmonitor.model.incident import Incident, Verdict

@@ -11,8 +11,8 @@ import unittest.mock
 
 from vmmonitor import conf as configuration
 from vmmonitor.cmd import manage_rules
+from vmmonitor.drivers.nova import METHODS, NovaDriver
 from vmmonitor.model import evidence
-from vmmonitor.recovery.nova import METHODS, NovaDriver
 from vmmonitor.rules import defaults, filters, matchers, policies
 from vmmonitor.tests.unit.rules import base
 

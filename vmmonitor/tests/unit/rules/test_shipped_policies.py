@@ -4,8 +4,8 @@
 import dataclasses
 from typing import ClassVar
 
+from vmmonitor.drivers.nova import NovaDriver
 from vmmonitor.model import event as events
-from vmmonitor.recovery.nova import NovaDriver
 from vmmonitor.rules import defaults, document, policies
 from vmmonitor.tests.unit.rules import base
 from vmmonitor.tests.unit.rules.test_defaults import FAULTS, parse

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a line and leaves the rest to people. For trying out filters and policies."""
+
+from oslo_log import log
+
+from vmmonitor.drivers import Driver
+from vmmonitor.model.recovery import Outcome, Request
+
+LOG = log.getLogger(__name__)
+
+
+class LogDriver(Driver):
+    """Writes one line to the engine's log."""
+
+    def recover(self, request: Request) -> Outcome:
+        """Write the line; this always succeeds."""
+        incident, recovery = request.incident, request.recovery
+        LOG.info(
+            "Instance %s on %s needs recovery: %s (incident %s, recovery %s, policy %s)",
+            recovery.instance_uuid,
+            incident.host,
+            incident.cause,
+            incident.incident_id,
+            recovery.recovery_id,
+            recovery.policy,
+        )
+        return Outcome(move="succeed", message="logged; nobody acted")

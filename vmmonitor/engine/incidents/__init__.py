@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Incidents: state transitions, the timeline and operator requests."""

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes the state of incidents and recoveries, and adds each change to the timeline.
+
+Every state change of an incident or a recovery passes through this module. The caller holds the
+lock of the incident's row (``db.incidents.open_for`` or ``lock``), and locks a recovery's row only
+after it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vmmonitor.db import incidents, recoveries, timelines
+from vmmonitor.db.session import Transaction
+from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.recovery import Recovery
+
+
+def move(
+    tx: Transaction, incident: Incident, name: str, reason: str, now: int, **changes: Any
+) -> Incident:
+    """Take an incident to another state and say so in its time line. The only door.
+
+    :param name: a move of ``states.INCIDENT``.
+    :param reason: one sentence for a person.
+    :param now: microseconds since the epoch, engines' clock.
+    :param changes: as for ``db.incidents.move``.
+    :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
+    """
+    moved = incidents.move(tx, incident, name, reason=reason, now=now, **changes)
+    told = {"before": incident.state, "after": moved.state, "reason": reason}
+    note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}", **told)
+    return moved
+
+
+def move_recovery(
+    tx: Transaction,
+    recovery: Recovery,
+    name: str,
+    message: str,
+    now: int,
+    told: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Recovery:
+    """Take a recovery to another state and say so in its incident's time line.
+
+    :param name: a move of ``states.RECOVERY``.
+    :param message: one sentence for a person.
+    :param now: microseconds since the epoch, engines' clock.
+    :param told: what else the data of the line says.
+    :param changes: as for ``db.recoveries.move``.
+    :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
+    """
+    moved = recoveries.move(tx, recovery, name, now=now, message=message, **changes)
+    data = {"recovery_id": recovery.recovery_id, "state": moved.state, "said": message}
+    line = f"{recovery.driver}, attempt {recovery.attempt}: {message}"
+    note(tx, recovery, now, "recovery", line, **data, **(told or {}))
+    return moved
+
+
+def note(
+    tx: Transaction, of: Incident | Recovery, now: int, kind: str, message: str, **data: Any
+) -> None:
+    """Add a line to an incident's time line.
+
+    :param of: the incident, or a recovery of it.
+    :param now: microseconds since the epoch, engines' clock.
+    """
+    step = Step(incident_id=of.incident_id, at=now, kind=kind, message=message, data=data)
+    timelines.add(tx, [step])

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The masakari driver: what it tells, what it makes of the answers, and what it tells once."""
+
+import dataclasses
+import itertools
+import ssl
+import time
+import uuid
+from typing import Any
+
+import fixtures
+import testtools
+import trustme
+
+from vmmonitor import conf as configuration
+from vmmonitor.drivers.masakari import MasakariDriver
+from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.tests.fixtures import nouns
+from vmmonitor.tests.fixtures.masakari import SECOND, Masakari, payload
+
+
+def request(seconds: float = 0, attempt: int = 1, timeout: float = 5.0, **changes: Any) -> Request:
+    """A request of a recovery that was asked for so long after the first failure."""
+    made = nouns.request(timeout=timeout, **changes)
+    at = nouns.AT + round(seconds * SECOND)
+    recovery = dataclasses.replace(made.recovery, attempt=attempt, created_at=at, not_before=at)
+    return dataclasses.replace(made, recovery=recovery)
+
+
+class MasakariTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(fixtures.EnvironmentVariable("NO_PROXY", "127.0.0.1"))
+        self.masakari = self.useFixture(Masakari())
+        self.driver = self.connect(self.masakari)
+
+    def connect(self, masakari: Masakari, **options: Any) -> MasakariDriver:
+        conf = configuration.new([], files=[])
+        conf.set_override("poll_interval", 0.1, "masakari")
+        driver = MasakariDriver(conf, lambda *asked: {})
+        masakari.serve(conf, "masakari")
+        for name, value in options.items():
+            conf.set_override(name, value, "masakari")
+        return driver
+
+    def recover(self, *args: Any, **changes: Any) -> Outcome:
+        return self.driver.recover(request(*args, **changes))
+
+    def told(self) -> list[tuple[str, str]]:
+        """What it was told so far."""
+        payloads = [asked.body["notification"]["payload"] for asked in self.masakari.told("POST")]
+        return [(one["event"], one["vir_domain_event"]) for one in payloads]
+
+    def kept(self) -> str:
+        """The id of the only notification that it has."""
+        (row,) = self.masakari.rows
+        return row["notification_uuid"]
+
+    def assertFails(self, outcome: Outcome, word: str, retry: bool) -> None:
+        self.assertEqual(("fail", retry), (outcome.move, outcome.retry), outcome.message)
+        self.assertIn(word, outcome.message)
+        self.assertLess(len(outcome.message), 1000)
+
+
+class TestTelling(MasakariTest):
+    def test_what_is_posted(self):
+        self.recover()
+        (asked,) = self.masakari.told("POST")
+        expected = {
+            "type": "VM",
+            "hostname": "compute-1",
+            "generated_time": "2026-11-22T13:20:00Z",
+            "payload": payload(),
+        }
+        self.assertEqual({"notification": expected}, asked.body)
+
+    def test_whatever_our_own_cause_was(self):
+        hung = nouns.incident(cause="liveness.hung/monitor")
+        self.recover(incident=hung, events=(nouns.event("liveness.hung/monitor"),))
+        self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")], self.told())
+
+    def test_a_host_in_no_segment(self):
+        outcome = self.recover(incident=nouns.incident(host="compute-9"))
+        self.assertFails(outcome, "segment host create compute-9", retry=False)
+
+    def test_a_host_on_maintenance(self):
+        self.masakari.on_maintenance = True
+        self.assertFails(self.recover(), "--on_maintenance False", retry=False)
+        self.assertEqual(1, len(self.told()))
+
+    def test_refusals(self):
+        for status, retry in ((400, False), (401, False), (403, False), (404, False)) + (
+            (429, True),
+            (500, True),
+            (503, True),
+        ):
+            body = {"someError": {"code": status, "message": "so it is"}}
+            self.masakari.answer = lambda asked, what=(status, body): what
+            self.assertFails(self.recover(), f"answers {status}", retry)
+            self.assertIn("so it is", self.recover().message)
+
+    def test_a_wrong_address(self):
+        for body in (b"<html>what?</html>", {}):
+            self.masakari.answer = lambda asked, body=body: (404, body)
+            self.assertFails(self.recover(), "endpoint_override", retry=False)
+
+
+class TestEnds(MasakariTest):
+    def ended(self, *course: str) -> Outcome:
+        self.masakari.course = list(course)
+        return self.recover()
+
+    def test_finished(self):
+        outcome = self.ended("new", "running", "running", "finished")
+        self.assertEqual("wait", outcome.move)
+        self.assertIn(f"{self.kept()} is finished", outcome.message)
+
+    def test_ignored(self):
+        self.assertFails(self.ended("new", "ignored"), "paused or rescued", retry=False)
+
+    def test_failed(self):
+        self.assertFails(self.ended("new", "running", "failed"), "is failed", retry=True)
+
+    def test_error(self):
+        outcome = self.ended("new", "running", "error")
+        self.assertFails(outcome, "is error: it will try once more by itself", retry=True)
+
+    def test_its_own_message(self):
+        self.masakari.course = ["new", "ignored"]
+
+        def answer(asked):
+            status, body = self.masakari.reply(asked)
+            if "/notifications/" in asked.path:
+                body["notification"]["message"] = "the segment HA is disabled."
+            return status, body
+
+        self.masakari.answer = answer
+        self.assertFails(self.recover(), "the segment HA is disabled.", retry=False)
+
+    def test_one_that_is_gone(self):
+        def answer(asked):
+            status, body = self.masakari.reply(asked)
+            self.masakari.rows.clear()
+            return status, body
+
+        self.masakari.answer = answer
+        self.assertFails(self.recover(), "any more", retry=True)
+
+
+class TestAgain(MasakariTest):
+    """What is known is followed; nothing is told twice, and no second failure is left alone."""
+
+    def test_one_that_goes_on_is_followed_by_the_next_attempt(self):
+        self.masakari.course = ["new"] + ["running"] * 12 + ["finished"]
+        began = time.monotonic()
+        self.assertFails(self.recover(timeout=0.6), "not finished", retry=True)
+        self.assertLess(time.monotonic() - began, 5)
+        outcome = self.recover(seconds=3, attempt=2)
+        self.assertEqual("wait", outcome.move)
+        self.assertIn(self.kept(), outcome.message)
+        self.assertEqual(1, len(self.told()))
+
+    def test_its_own_second_try_is_waited_for(self):
+        self.masakari.course = ["new", "error"] + ["error"] * 4 + ["running", "finished"]
+        self.assertFails(self.recover(), "is error", retry=True)
+        self.assertEqual("wait", self.recover(seconds=3, attempt=2).move)
+        self.assertEqual(1, len(self.told()))
+
+    def test_one_that_runs_for_ever_ends_each_attempt(self):
+        """Its engine was killed in the middle of it."""
+        self.masakari.course = ["new", "running"]
+        for attempt in (1, 2):
+            outcome = self.recover(seconds=attempt, attempt=attempt, timeout=0.5)
+            self.assertFails(outcome, "not finished", retry=True)
+        self.assertEqual(1, len(self.told()))
+
+    def test_after_it_failed_it_is_told_anew(self):
+        self.masakari.course = ["new", "failed"]
+        self.assertFails(self.recover(), "is failed", retry=True)
+        self.masakari.course = ["new", "finished"]
+        self.assertEqual("wait", self.recover(seconds=200, attempt=2).move)
+        self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")] * 2, self.told())
+
+    def test_a_second_crash_within_three_minutes(self):
+        """Which it calls a repeat, and leaves the server down."""
+        self.recover()
+        later = nouns.incident(opened_at=nouns.AT + 60 * SECOND)
+        self.assertEqual("wait", self.recover(seconds=60, incident=later).move)
+        life = ("LIFECYCLE", "STOPPED_FAILED")
+        self.assertEqual([life, life, ("IO_ERROR", "IO_ERROR_REPORT")], self.told())
+        self.assertEqual(["finished"] * 2, [row["status"] for row in self.masakari.rows])
+
+    def test_more_crashes_than_it_has_words_for(self):
+        for minute in range(3):
+            at = nouns.AT + minute * 50 * SECOND
+            crash = nouns.incident(opened_at=at)
+            self.assertEqual("wait", self.recover(seconds=minute * 50, incident=crash).move)
+        crash = nouns.incident(opened_at=nouns.AT + 150 * SECOND)
+        outcome = self.recover(seconds=150, incident=crash)
+        self.assertFails(outcome, "duplicate_notification_detection_interval", retry=False)
+        self.assertEqual(3, len(self.masakari.rows))
+
+    def test_what_its_own_monitor_told_is_followed(self):
+        """Whose host's clock may be late."""
+        self.masakari.add(payload(), nouns.AT - 2 * SECOND)
+        self.assertEqual("wait", self.recover(seconds=1).move)
+        self.assertEqual((1, 1), (len(self.told()), len(self.masakari.rows)))
+
+    def test_what_is_told_of_others_is_not_followed(self):
+        self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, nouns.AT, ["running"])
+        self.assertEqual("wait", self.recover(attempt=2).move)
+        self.assertEqual(2, len(self.masakari.rows))
+
+    def test_an_old_one_that_runs_for_ever_is_not_followed(self):
+        self.masakari.add(payload(), nouns.AT - 600 * SECOND, ["running"])
+        self.assertEqual("wait", self.recover(attempt=2).move)
+        self.assertEqual(2, len(self.masakari.rows))
+
+    def test_a_takeover_follows_what_the_dead_engine_told(self):
+        for course in (["running", "finished"], ["finished"]):
+            self.masakari.rows.clear()
+            self.masakari.asked.clear()
+            self.masakari.add(payload(), nouns.AT, course)
+            outcome = self.recover(taken_over=True)
+            self.assertEqual("wait", outcome.move)
+            self.assertIn(self.kept(), outcome.message)
+            self.assertEqual([], self.told())
+
+    def test_a_takeover_tells_what_the_dead_engine_could_not(self):
+        self.assertEqual("wait", self.recover(taken_over=True).move)
+        self.assertEqual(1, len(self.told()))
+
+    def test_it_is_found_behind_many_others(self):
+        self.masakari.add(payload(), nouns.AT, ["running", "finished"])
+        for _ in range(250):
+            self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, nouns.AT)
+        self.assertEqual("wait", self.recover(taken_over=True).move)
+        self.assertEqual([], self.told())
+
+    def test_an_answer_that_came_too_late(self):
+        def answer(asked):
+            answered = self.masakari.reply(asked)
+            if asked.method == "POST":
+                self.masakari.over.wait(3)
+            return answered
+
+        self.masakari.answer = answer
+        self.assertFails(self.recover(timeout=0.5), "cannot be asked", retry=True)
+        self.masakari.answer = self.masakari.reply
+        self.assertEqual("wait", self.recover(seconds=2, attempt=2).move)
+        self.assertEqual(1, len(self.told()))
+
+
+class TestTroubles(MasakariTest):
+    def test_it_restarts_meanwhile(self):
+        looks = itertools.count()
+
+        def answer(asked):
+            if asked.method == "GET" and next(looks) < 4:
+                return 503, b"<html>later</html>"
+            return self.masakari.reply(asked)
+
+        self.masakari.answer = answer
+        self.assertEqual("wait", self.recover().move)
+
+    def test_it_goes_away_for_good(self):
+        self.masakari.answer = lambda asked: (
+            self.masakari.reply(asked) if asked.method == "POST" else (500, {})
+        )
+        self.assertFails(self.recover(timeout=0.6), "answers 500", retry=True)
+
+    def test_it_hangs(self):
+        self.masakari.answer = self.masakari.hang
+        began = time.monotonic()
+        self.assertFails(self.recover(timeout=0.5), "cannot be asked", retry=True)
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_nobody_listens(self):
+        self.masakari.server.shutdown()
+        self.masakari.server.server_close()
+        self.assertFails(self.recover(), "cannot be asked: ConnectFailure", retry=True)
+
+    def test_nothing_is_configured(self):
+        driver = MasakariDriver(configuration.new([], files=[]), lambda *asked: {})
+        self.assertFails(driver.recover(request()), "cannot be asked", retry=True)
+
+    def test_answers_that_are_none(self):
+        for status, body in (
+            (202, b""),
+            (202, b"\xff\xfe"),
+            (202, []),
+            (202, {"notification": []}),
+            (202, {"notification": {"notification_uuid": 7, "status": "new", "payload": {}}}),
+            (202, {"notification": {"notification_uuid": "x", "status": "new"}}),
+            (409, {"conflictingRequest": "so"}),
+            (409, b"[" * 5000),
+        ):
+            self.masakari.answer = lambda asked, what=(status, body): what
+            self.assertFails(self.recover(), "cannot be asked", retry=True)
+
+    def test_rows_that_cannot_be_read_are_left_out(self):
+        row = self.masakari.add(payload(), nouns.AT, ["running", "finished"])
+        broken = [None, 7, {}, row | {"payload": "x"}, row | {"generated_time": "yesterday"}]
+        broken += [row | {"generated_time": None}, row | {"notification_uuid": None}]
+
+        def answer(asked):
+            status, body = self.masakari.reply(asked)
+            if asked.path == "/notifications":
+                body["notifications"] = broken + body["notifications"]
+            return status, body
+
+        self.masakari.answer = answer
+        self.assertEqual("wait", self.recover(taken_over=True).move)
+
+    def test_a_list_that_does_not_end(self):
+        row = self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, nouns.AT)
+        self.masakari.answer = lambda asked: (200, {"notifications": [row] * 100})
+        self.assertFails(self.recover(taken_over=True, timeout=60), "does not end", retry=True)
+
+    def test_words_of_any_length_and_script(self):
+        words = "a\x1b[31m\n" + "é" * 5000
+        refusal = 500, {"computeFault": {"message": words}}
+        self.masakari.answer = lambda asked: refusal
+        message = self.recover().message
+        self.assertTrue(message.isprintable())
+        self.assertIn(": a [31m éé", message)
+        self.assertLess(len(message), 500)
+
+
+class TestCheck(MasakariTest):
+    def test_all_is_well(self):
+        self.assertEqual("", self.driver.check())
+        self.assertEqual([], self.masakari.told("POST"))
+
+    def test_what_is_not(self):
+        refusal = {"forbidden": {"code": 403, "message": "Policy doesn't allow it."}}
+        for answers, word in (
+            ({"/segments": (200, {"segments": []})}, "it has no segment"),
+            ({"/segments": (403, refusal)}, "lacks a role: Policy doesn't"),
+            ({"/notifications": (404, {})}, "endpoint_override"),
+            ({"/notifications": (200, b"<html>")}, "it cannot be asked"),
+        ):
+            self.masakari.answer = lambda asked, answers=answers: (
+                answers.get(asked.path) or self.masakari.reply(asked)
+            )
+            self.assertIn(word, self.driver.check())
+
+
+class TestTls(MasakariTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.masakari = self.useFixture(Masakari(tls=context))
+
+    def outcome(self, authority: trustme.CA | None) -> Outcome:
+        options = {}
+        if authority:
+            options["cafile"] = f"{self.useFixture(fixtures.TempDir()).path}/ca.pem"
+            authority.cert_pem.write_to_path(options["cafile"])
+        return self.connect(self.masakari, **options).recover(request())
+
+    def test_the_right_authority(self):
+        self.assertEqual("wait", self.outcome(self.authority).move)
+
+    def test_no_authority_and_a_wrong_one(self):
+        for authority in (None, trustme.CA()):
+            self.assertFails(self.outcome(authority), "SSL", retry=True)
+        self.assertEqual([], self.masakari.asked)

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the nova driver tells a nova to do, over real HTTP, and what it makes of the answers."""
+
+import dataclasses
+import datetime
+import threading
+from typing import Any
+
+import testtools
+
+from vmmonitor import conf as configuration
+from vmmonitor.drivers.nova import Attempt, NovaDriver
+from vmmonitor.model.recovery import Outcome
+from vmmonitor.openstack import nova
+from vmmonitor.openstack.nova import HOST, STATE, TASK
+from vmmonitor.tests.fixtures import nouns
+from vmmonitor.tests.fixtures.nouns import AT, UUID
+from vmmonitor.tests.fixtures.openstack import USER_ID, Cloud
+from vmmonitor.tests.unit.expectation.test_nova import RECORDED, server
+
+SERVER = f"GET /v2.1/servers/{UUID}"
+ACTIONS = f"GET /v2.1/servers/{UUID}/os-instance-actions"
+ACT = f"POST /v2.1/servers/{UUID}/action"
+PATH = f"/v2.1/servers/{UUID}/action"
+COMPUTE = "GET /v2.1/os-services"
+SECOND = 1_000_000
+
+REBOOT = (PATH, {"reboot": {"type": "HARD"}})
+STOP = (PATH, {"os-stop": None})
+START = (PATH, {"os-start": None})
+RESET = (PATH, {"os-resetState": {"state": "active"}})
+EVACUATE = (PATH, {"evacuate": {}})
+
+GONE = (404, {"itemNotFound": {"code": 404, "message": "Instance could not be found."}})
+
+
+def action(name: str, seconds: float = 1, by: Any = USER_ID, **changes: Any) -> dict[str, Any]:
+    """An action on the server's record, so many seconds after AT; over at once."""
+    at = datetime.datetime.fromtimestamp(int(AT / SECOND + seconds), datetime.UTC)
+    text = at.strftime("%Y-%m-%dT%H:%M:%S.000000")
+    told = {"action": name, "instance_uuid": UUID, "request_id": "req-1", "user_id": by}
+    return {**told, "start_time": text, "updated_at": text, "message": None, **changes}
+
+
+def compute(state: str = "up", status: str = "enabled", **changes: Any) -> dict[str, Any]:
+    service = {"id": "service-1", "binary": "nova-compute", "host": nouns.HOST, "state": state}
+    return {"status": status, "disabled_reason": None, "forced_down": False, **service, **changes}
+
+
+class DriverCase(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.cloud = self.useFixture(Cloud())
+        self.agent: list[Any] = []
+        self.conf = configuration.new([], files=[])
+        self.driver = NovaDriver(self.conf, self.ask_agent)
+        self.cloud.configure(self.conf)
+        self.has(server())
+        self.did()
+        self.cloud.tell(ACT, {}, 202)
+        self.host_is(compute())
+
+    def ask_agent(self, *asked: Any, cause: str = "") -> dict[str, Any]:
+        self.agent.append((*asked, cause))
+        return {"ok": True, "action": "resumed", "state": "running", "reason": "unpaused"}
+
+    def has(self, *servers: Any) -> None:
+        """Have nova show the server so, one after the other, then as the last."""
+        self.cloud.answers[SERVER] = [
+            one if isinstance(one, tuple) else (200, {"server": one}) for one in servers
+        ]
+
+    def did(self, *actions: Any) -> None:
+        self.cloud.tell(ACTIONS, {"instanceActions": list(actions)})
+
+    def host_is(self, *services: Any) -> None:
+        self.cloud.tell(COMPUTE, {"services": list(services)})
+
+    def recover(
+        self,
+        *causes: str,
+        attempt: int = 1,
+        taken_over: bool = False,
+        timeout: float = 30.0,
+        events: Any = None,
+        **options: Any,
+    ) -> Outcome:
+        request = nouns.request(timeout, taken_over=taken_over, options=options)
+        happened = [nouns.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
+        recovery = dataclasses.replace(request.recovery, driver="nova", attempt=attempt)
+        return self.driver.recover(
+            dataclasses.replace(request, recovery=recovery, events=events or happened)
+        )
+
+    def assert_done(self, outcome: Outcome, *orders: Any, because: str = "") -> None:
+        self.assertEqual("wait", outcome.move, outcome)
+        self.assertIn(because, outcome.message)
+        self.assertEqual(list(orders), self.cloud.orders())
+
+    def assert_not(
+        self, outcome: Outcome, because: str, move: str = "fail", retry: bool = True
+    ) -> None:
+        """It was not done, nothing was ordered, and this is why."""
+        self.assertEqual((move, move == "fail" and retry), (outcome.move, outcome.retry), outcome)
+        self.assertIn(because, outcome.message)
+        self.assertEqual([], self.cloud.orders())
+
+
+class ActsTest(DriverCase):
+    def test_hard_reboot_is_what_is_done_about_a_crash(self):
+        self.assert_done(self.recover(), REBOOT, because="a hard reboot; it called it active")
+        asked = [path for _, path, _ in self.cloud.asked]
+        self.assertEqual([f"/v2.1/servers/{UUID}", PATH], asked)
+
+    def test_what_nova_has_found_dead_and_stopped_is_rebooted_too(self):
+        self.has(server("stopped by nova", id=UUID))
+        self.did(*RECORDED["actions, stopped by nova"]["instanceActions"])
+        self.assert_done(self.recover(), REBOOT, because="it called it stopped")
+
+    def test_what_our_own_reboot_left_in_error_is_rebooted_again(self):
+        self.has(server(**{STATE: "error"}))
+        self.did(action("reboot", message="Error"))
+        self.assert_done(self.recover(attempt=2), REBOOT)
+
+    def test_stop_and_start(self):
+        stopping = server(**{TASK: "powering-off"})
+        self.has(server(), stopping, server(**{STATE: "stopped"}))
+        self.assert_done(self.recover(method="stop_start"), STOP, START, because="a start")
+
+    def test_start_of_what_is_stopped(self):
+        self.has(server(**{STATE: "stopped"}))
+        self.did(action("stop"))
+        self.assert_done(self.recover(method="stop_start"), START)
+
+    def test_what_is_in_error_is_reset_first(self):
+        self.has(server(**{STATE: "error"}), server(**{STATE: "stopped"}))
+        self.did(action("reboot", message="Error"))
+        self.assert_done(self.recover(method="stop_start"), RESET, STOP, START)
+
+    def test_it_does_not_stop_in_time_and_is_started_by_the_next_attempt(self):
+        self.has(server(), server(**{TASK: "powering-off"}))
+        clock = [0.0]
+
+        def pause(seconds):
+            clock[0] += seconds
+
+        request = nouns.request(30.0, options={"method": "stop_start"})
+        api = nova.connection(self.conf)
+        outcome = Attempt(api, request, self.fail, lambda: clock[0], pause).make()
+        self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
+        self.assertIn("not come to an end", outcome.message)
+        self.assertTrue(29 < clock[0] <= 30, clock)
+        self.has(server(**{STATE: "stopped"}))
+        self.did(action("stop"))
+        self.assert_done(self.recover(method="stop_start", attempt=2), STOP, START)
+
+    def test_a_stop_that_fails_is_no_reason_to_start(self):
+        self.has(server(), server(**{STATE: "error"}))
+        outcome = self.recover(method="stop_start")
+        self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
+        self.assertEqual([STOP], self.cloud.orders())
+
+    def test_an_io_pause_is_resumed_by_the_agent(self):
+        """Nova leaves such a one paused, and has nothing that would make it go on."""
+        for options in ({}, {"method": "resume"}, {"method": "auto"}):
+            outcome = self.recover("lifecycle.suspended/ioerror", timeout=5, **options)
+            self.assert_done(outcome, because="resumed")
+            *asked, timeout, cause = self.agent.pop()
+            recovery_id = nouns.request().recovery.recovery_id
+            self.assertEqual([nouns.HOST, UUID, recovery_id], asked)
+            self.assertEqual("lifecycle.suspended/ioerror", cause)
+            self.assertTrue(0 < timeout <= 5)
+
+    def test_an_io_pause_is_rebooted_where_the_policy_says_so(self):
+        outcome = self.recover("io_error/pause", method="hard_reboot")
+        self.assert_done(outcome, REBOOT)
+
+    def test_evacuate_from_a_host_that_is_down(self):
+        for down in (compute("down"), compute("up", forced_down=True)):
+            self.cloud.asked.clear()
+            self.host_is(compute(host="other"), down)
+            self.assert_done(self.recover(method="evacuate"), EVACUATE)
+
+    def test_what_nova_has_stopped_is_to_run_where_it_comes_up(self):
+        self.host_is(compute("down"))
+        self.has(server("stopped by nova", id=UUID, host_status="UNKNOWN"))
+        self.did(*RECORDED["actions, stopped by nova"]["instanceActions"])
+        self.assert_done(self.recover(method="evacuate"), RESET, EVACUATE)
+
+    def test_no_evacuation_from_a_host_that_works(self):
+        for up in (compute(), compute(status="disabled"), compute(status="UNKNOWN", state=None)):
+            self.host_is(up)
+            self.assert_not(self.recover(method="evacuate"), "is not down, and nova evacuates")
+        self.host_is()
+        self.assert_not(self.recover(method="evacuate"), "is not down")
+
+    def test_what_cannot_reach_its_host_is_not_ordered(self):
+        """Nova would take the order, and hold the server in it until the host is back."""
+        self.has(server(host_status="UNKNOWN"))
+        self.host_is(compute("down"))
+        self.assert_not(self.recover(), "nova-compute on compute-1 is down")
+
+    def test_disable_compute(self):
+        put = "PUT /v2.1/os-services/service-1"
+        self.cloud.tell(put, {"service": {}})
+        outcome = self.recover("liveness.hung/uninterruptible", disable_compute=True)
+        self.assertEqual("wait", outcome.move, outcome)
+        (path, body), *others = self.cloud.orders()
+        self.assertEqual(([REBOOT], put[4:]), (others, path))
+        self.assertEqual("disabled", body["status"])
+        reason = body["disabled_reason"]
+        self.assertTrue(reason.startswith(f"{nova.OURS} lifecycle.stopped/failed"), reason)
+        self.assertIn(nouns.incident().incident_id, reason)
+
+    def test_disabled_already(self):
+        self.host_is(compute(status="disabled", disabled_reason="a person's"))
+        self.assert_done(self.recover(disable_compute=True), REBOOT)
+
+    def test_disabled_before_it_is_resumed(self):
+        self.cloud.tell("PUT /v2.1/os-services/service-1", {"service": {}})
+        self.recover("io_error/pause", disable_compute=True)
+        self.assertEqual(1, len(self.cloud.orders()))
+        self.assertEqual(1, len(self.agent))
+
+
+class LeftAloneTest(DriverCase):
+    def test_it_is_gone(self):
+        self.has(GONE)
+        self.assert_not(self.recover(), "it was deleted", "skip")
+
+    def test_it_goes_while_it_is_ordered(self):
+        self.cloud.tell(ACT, GONE[1], 404)
+        outcome = self.recover()
+        self.assertEqual("skip", outcome.move, outcome)
+
+    def test_it_is_elsewhere(self):
+        self.has(server(**{HOST: "compute-2"}))
+        self.assert_not(self.recover(), "nova has it on host compute-2 now", "skip")
+
+    def test_its_owner_keeps_it_so(self):
+        for state, why in (
+            *(("paused", "paused in nova"), ("rescued", "rescued"), ("suspended", "suspended")),
+            *(("shelved", "shelved"), ("shelved_offloaded", "no host"), ("resized", "resize")),
+            *(("soft-delete", "deleted"), ("deleted", "deleted"), ("new", "in nova is new")),
+        ):
+            self.has(server(**{STATE: state}))
+            self.assert_not(self.recover(), why, "skip")
+
+    def test_its_owner_stopped_it(self):
+        self.has(server("stopped by a user", id=UUID))
+        self.did(*RECORDED["actions, stopped by a user"]["instanceActions"])
+        self.assert_not(self.recover(), "it is stopped in nova", "skip")
+
+    def test_its_owner_brought_it_into_error(self):
+        self.has(server(**{STATE: "error"}))
+        self.did(action("resize", by="alice", message="Error"))
+        self.assert_not(self.recover(), "holds it in error", "skip")
+
+    def test_nova_is_at_work_on_it(self):
+        self.has(server(**{TASK: "powering-off"}))
+        self.assert_not(self.recover(), "nova is at work on it: powering-off")
+
+    def test_nova_does_not_tell(self):
+        self.has({"id": UUID, "status": "UNKNOWN"})
+        self.assert_not(self.recover(), "its cell is down")
+        self.has(server(**{HOST: None}))
+        self.assert_not(self.recover(), "on which host")
+
+
+class OnceTest(DriverCase):
+    """An order is given once, also where its answer was heard by nobody."""
+
+    def test_taken_over_while_nova_is_at_it(self):
+        self.has(server(**{TASK: "reboot_started_hard"}))
+        self.did(action("reboot"))
+        outcome = self.recover(taken_over=True)
+        self.assert_done(outcome, because="nova is at it already: reboot_started_hard")
+
+    def test_taken_over_when_nova_has_done_it(self):
+        self.did(action("reboot"), action("create", -1000, "alice"))
+        self.assert_done(self.recover(taken_over=True), because="done it already: reboot")
+
+    def test_taken_over_before_it_was_ordered(self):
+        for newest in (
+            action("reboot", -60),
+            action("reboot", by="alice"),
+            action("reboot", message="Error"),
+            action("create", by="alice"),
+            {},
+        ):
+            self.cloud.asked.clear()
+            self.did(newest)
+            self.assert_done(self.recover(taken_over=True), REBOOT)
+
+    def test_a_new_recovery_does_not_look_back(self):
+        self.did(action("reboot"))
+        self.assert_done(self.recover(), REBOOT)
+
+    def test_an_answer_that_got_lost(self):
+        """Nova took the order; the next attempt finds that, and gives none."""
+        self.cloud.tell(ACT, b"<html>try later</html>", 504)
+        outcome = self.recover()
+        self.assertEqual(("fail", True), (outcome.move, outcome.retry))
+        self.did(action("reboot", -3))
+        self.cloud.asked.clear()
+        self.assert_done(self.recover(attempt=2), because="done it already")
+
+    def test_the_attempt_before_did_it_in_vain(self):
+        self.did(action("reboot", -70))
+        self.assert_done(self.recover(attempt=2), REBOOT)
+
+    def test_it_failed_again_since(self):
+        self.did(action("reboot", 1))
+        events = [
+            nouns.event("lifecycle.stopped/failed"),
+            nouns.event("lifecycle.stopped/failed", occurred_at=AT + 20 * SECOND),
+        ]
+        self.assert_done(self.recover(taken_over=True, events=events), REBOOT)
+
+    def test_taken_over_between_stop_and_start(self):
+        self.has(server(**{STATE: "stopped"}))
+        self.did(action("stop"), action("reboot", -1000, "alice"))
+        outcome = self.recover(taken_over=True, method="stop_start")
+        self.assert_done(outcome, START)
+
+    def test_it_was_evacuated_already(self):
+        self.host_is(compute("down"))
+        self.did(action("evacuate"))
+        for attempt in (1, 2):
+            self.has(server(**{TASK: "rebuilding"}), server(**{HOST: "compute-2"}))
+            for because in ("at it already: rebuilding", "done it already: evacuate"):
+                outcome = self.recover(method="evacuate", attempt=attempt)
+                self.assert_done(outcome, because=because)
+
+    def test_nothing_is_begun_when_the_time_is_over(self):
+        self.cloud.go_on.clear()
+        threading.Timer(0.5, self.cloud.go_on.set).start()
+        outcome = self.recover(timeout=0.3)
+        self.assert_not(outcome, "nova cannot be asked")

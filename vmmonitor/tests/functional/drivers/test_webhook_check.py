@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The webhook driver's health check; what it makes of certificates, its other tests say too."""
+
+import socket
+
+import fixtures
+
+from vmmonitor.tests.fixtures.receiver import Receiver
+from vmmonitor.tests.functional.drivers.test_webhook import WebhookTest
+
+
+class TestCheck(WebhookTest):
+    """Nothing is posted: whoever receives acts."""
+
+    def test_somebody_listens(self):
+        receiver = self.receiver()
+        self.assertEqual("", self.driver.check())
+        self.assertEqual([], receiver.received)
+
+    def test_no_url(self):
+        self.assertIn("[webhook] url is empty", self.driver.check())
+
+    def test_nobody_listens(self):
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            self.option(url=f"http://127.0.0.1:{bound.getsockname()[1]}/?token=hush")
+            problem = self.driver.check()
+        self.assertIn("Connection refused", problem)
+        self.assertNotIn("hush", problem)
+
+    def test_no_such_name(self):
+        self.option(url="https://receiver.invalid/?token=hush")
+        problem = self.driver.check()
+        self.assertIn("the receiver cannot be reached", problem)
+        self.assertNotIn("hush", problem)
+
+    def test_a_url_that_is_none(self):
+        self.option(url="http://127.0.0.1:99999/?token=hush")
+        problem = self.driver.check()
+        self.assertIn("the receiver's address", problem)
+        self.assertNotIn("hush", problem)
+
+    def test_a_receiver_that_does_not_shake_hands(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.option(url=f"https://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3)
+            self.assertIn("did not answer within 0.3 s", self.driver.check())
+
+    def test_the_proxy_is_asked(self):
+        proxy = self.useFixture(Receiver())
+        self.useFixture(fixtures.EnvironmentVariable("NO_PROXY", "localhost"))
+        self.useFixture(fixtures.EnvironmentVariable("no_proxy", "localhost"))
+        self.useFixture(fixtures.EnvironmentVariable("HTTPS_PROXY", proxy.url))
+        self.useFixture(fixtures.EnvironmentVariable("https_proxy", proxy.url))
+        self.option(url="https://receiver.invalid/")
+        self.assertEqual("", self.driver.check())

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator wants, in every state in which it can be wanted."""
+
+from vmmonitor.db import requests
+from vmmonitor.engine.admission.check import Refusal
+from vmmonitor.engine.incidents.requests import OperatorRequests
+from vmmonitor.model.incident import BY_BUDGET, UNTIL_RELEASED
+from vmmonitor.model.request import CANCEL, HOLD, RECOVER, RELEASE, RESOLVE, RETRY, OperatorRequest
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.race import race
+from vmmonitor.tests.functional.engine import base
+from vmmonitor.tests.functional.engine.base import (
+    FAIL,
+    FAIL_FOR_GOOD,
+    IT_FAILED,
+    RUNS,
+    SECOND,
+    WAIT,
+    delivery,
+    policy,
+    step,
+)
+
+
+class ActionsCase(base.EngineCase):
+    def setUp(self):
+        super().setUp()
+        self.policies = self.load(policy(steps=[step(attempts=2)]))
+        self.store(delivery())
+
+    def want(self, verb, recovery_id="", **options):
+        """Have something done; returns what came of it."""
+        request = OperatorRequest(
+            request_id=samples.new_id(),
+            verb=verb,
+            incident_id=self.incident().incident_id,
+            recovery_id=recovery_id,
+            author="jane",
+            comment="it is mine",
+            options=options,
+            created_at=self.clock,
+            state="requested",
+        )
+        self.database.run(requests.insert, request)
+        self.carry_out()
+        return self.outcome(request)
+
+    def carry_out(self):
+        OperatorRequests(self.database, self.attempts()).round()
+
+    def outcome(self, request):
+        with self.database.reader() as tx:
+            return requests.get(tx, request.request_id)
+
+    def hold_for_budget(self):
+        def gate(tx, incident, policy, now):
+            return Refusal("hold", BY_BUDGET, "too often", now + 3600 * SECOND)
+
+        decide = self.decisions([gate]).decide
+        self.database.run(decide, self.incident(), IT_FAILED)
+        self.assertEqual("held", self.incident().state)
+
+    def give_up(self):
+        self.finish(self.decide(), FAIL_FOR_GOOD)
+        self.assertEqual("failed", self.incident().state)
+
+    def assert_done(self, request):
+        self.assertEqual("done", request.state, request.message)
+        self.assertEqual(self.clock, request.finished_at)
+
+    def assert_refused(self, request, words):
+        self.assertEqual("refused", request.state, request.message)
+        self.assertIn(words, request.message)
+
+
+class RecoverTest(ActionsCase):
+    def test_past_a_limit(self):
+        self.hold_for_budget()
+        self.assert_done(self.want(RECOVER))
+        self.assertEqual("jane", self.incident().override)
+        gate = self.fail
+        self.assertIsNotNone(
+            self.database.run(self.decisions([gate]).decide, self.incident(), IT_FAILED)
+        )
+        kind, message = [line for line in self.line() if line[0] == "request"][-1]
+        self.assertTrue(message.startswith("jane asked to recover (it is mine): "), message)
+
+    def test_before_its_hold_is_over(self):
+        self.policies = self.load(policy("slow", hold=30, match={"detail": "panicked"}))
+        self.store(delivery(RUNS), delivery("lifecycle.crashed/panicked"))
+        self.assertGreater(self.incident().hold_until, self.clock)
+        self.assert_done(self.want(RECOVER))
+        self.assertEqual(self.clock, self.incident().hold_until)
+
+    def test_after_it_was_given_up(self):
+        self.give_up()
+        self.assert_done(self.want(RECOVER))
+        incident = self.incident()
+        self.assertEqual(("pending", None), (incident.state, incident.closed_at))
+        self.store(delivery())
+        self.assertEqual(1, len(self.incidents()), "its events are its own again")
+        self.assertIsNotNone(self.decide())
+
+    def test_not_if_another_incident_is_open_by_now(self):
+        self.give_up()
+        failed = self.incident()
+        self.store(delivery())
+        request = OperatorRequest(
+            request_id=samples.new_id(),
+            verb=RECOVER,
+            incident_id=failed.incident_id,
+            author="jane",
+            created_at=self.clock,
+            state="requested",
+        )
+        self.database.run(requests.insert, request)
+        self.carry_out()
+        self.assert_refused(self.outcome(request), "another incident of the instance is open")
+
+    def test_what_no_policy_acts_on_needs_one(self):
+        self.policies = self.load(policy(steps=[]), policy("by-hand", {"type": "never"}))
+        self.store(delivery(RUNS), delivery())
+        self.decide()
+        self.assertEqual("open", self.incident().state)
+        self.assert_refused(self.want(RECOVER), "name one that does: by-hand")
+        self.assert_refused(self.want(RECOVER, policy="nonsense"), "policy nonsense does not act")
+        self.assert_done(self.want(RECOVER, policy="by-hand"))
+        self.assertEqual(("pending", "by-hand"), (self.incident().state, self.incident().policy))
+        self.assertIsNotNone(self.decide())
+
+    def test_a_backoff_is_cut_short(self):
+        self.finish(self.decide(), FAIL)
+        self.assertGreater(self.last_attempt().not_before, self.clock)
+        self.assert_done(self.want(RECOVER))
+        self.assertEqual(self.clock, self.last_attempt().not_before)
+
+    def test_what_is_being_recovered_or_is_over(self):
+        self.finish(self.decide())
+        self.assert_refused(self.want(RECOVER), "it is being recovered: driver fake, attempt 1")
+        self.store(delivery(RUNS))
+        self.assert_refused(self.want(RECOVER), "it is resolved")
+
+
+class ResolveTest(ActionsCase):
+    def test_what_waits(self):
+        self.assert_done(self.want(RESOLVE))
+        incident = self.incident()
+        self.assertEqual(
+            ("resolved", "resolved by jane: it is mine"), (incident.state, incident.reason)
+        )
+
+    def test_with_its_recovery(self):
+        self.finish(self.decide())
+        self.assert_done(self.want(RESOLVE))
+        self.assertEqual(
+            ("resolved", "cancelled"), (self.incident().state, self.last_attempt().state)
+        )
+
+    def test_while_a_driver_is_at_work_it_waits(self):
+        claim = self.decide()
+        request = self.want(RESOLVE)
+        self.assertEqual(
+            ("requested", "waits for driver fake, attempt 1 to return"),
+            (request.state, request.message),
+        )
+        self.finish(claim, WAIT)
+        self.carry_out()
+        self.assert_done(self.outcome(request))
+        self.assertEqual("resolved", self.incident().state)
+
+    def test_what_is_over(self):
+        self.give_up()
+        self.assert_refused(self.want(RESOLVE), "it is over: failed")
+
+
+class HoldTest(ActionsCase):
+    def test_until_it_is_released(self):
+        self.assert_done(self.want(HOLD))
+        incident = self.incident()
+        self.assertEqual(
+            ("held", "operator", UNTIL_RELEASED),
+            (incident.state, incident.held_by, incident.hold_until),
+        )
+        self.store(delivery(), delivery("lifecycle.crashed/panicked"))
+        self.assertEqual(UNTIL_RELEASED, self.incident().hold_until)
+        self.assert_done(self.want(RELEASE))
+        self.assertEqual("", self.incident().override)
+        self.assertIsNotNone(self.decide())
+
+    def test_a_bare_fact_whose_cause_becomes_known(self):
+        self.store(delivery(RUNS), delivery("process.exited", source="process"))
+        self.assert_done(self.want(HOLD))
+        self.store(delivery())
+        incident = self.incident()
+        self.assertEqual((base.FAILURE, UNTIL_RELEASED), (incident.cause, incident.hold_until))
+
+    def test_for_a_time(self):
+        self.assert_done(self.want(HOLD, seconds=90))
+        self.assertEqual(self.clock + 90 * SECOND, self.incident().hold_until)
+        self.later(90)
+        self.assertIsNotNone(self.decide())
+
+    def test_ends_a_recovery_that_waits(self):
+        self.finish(self.decide(), FAIL)
+        self.assert_done(self.want(HOLD))
+        self.assertEqual(("held", "cancelled"), (self.incident().state, self.last_attempt().state))
+
+    def test_an_instance_that_runs_again_ends_it(self):
+        self.want(HOLD)
+        self.store(delivery(RUNS))
+        self.assertEqual("resolved", self.incident().state)
+
+
+class ReleaseTest(ActionsCase):
+    def test_from_a_limit(self):
+        self.hold_for_budget()
+        self.assert_done(self.want(RELEASE))
+        incident = self.incident()
+        self.assertEqual(("jane", self.clock), (incident.override, incident.hold_until))
+
+    def test_what_nothing_holds(self):
+        self.decide()
+        self.assert_refused(self.want(RELEASE), "nothing holds it: it is recovering")
+
+
+class RecoveryTest(ActionsCase):
+    def of_last(self, verb):
+        return self.want(verb, self.last_attempt().recovery_id)
+
+    def test_cancel_holds_the_incident(self):
+        self.finish(self.decide())
+        self.assert_done(self.of_last(CANCEL))
+        self.assertEqual(("held", "cancelled"), (self.incident().state, self.last_attempt().state))
+        self.assertEqual(UNTIL_RELEASED, self.incident().hold_until)
+
+    def test_cancel_while_the_driver_works_ends_what_follows(self):
+        claim = self.decide()
+        request = self.of_last(CANCEL)
+        self.assertEqual("requested", request.state)
+        self.finish(claim, FAIL)
+        self.carry_out()
+        self.assert_done(self.outcome(request))
+        self.assertEqual([("fake", 0, 1, "failed"), ("fake", 0, 2, "cancelled")], self.attempted())
+
+    def test_cancel_what_is_over(self):
+        self.give_up()
+        self.assert_refused(self.of_last(CANCEL), "nothing recovers its incident")
+
+    def test_retry_what_failed(self):
+        self.give_up()
+        self.assert_done(self.of_last(RETRY))
+        self.assertIsNotNone(self.decide())
+
+    def test_retry_what_waits_its_time(self):
+        self.finish(self.decide(), FAIL)
+        self.assert_done(self.of_last(RETRY))
+        self.assertEqual(self.clock, self.last_attempt().not_before)
+
+    def test_retry_what_succeeded(self):
+        self.finish(self.decide())
+        self.store(delivery(RUNS))
+        self.assert_refused(self.of_last(RETRY), "its incident is resolved")
+
+
+class EnginesTest(ActionsCase):
+    def test_of_several_engines_one_does_it(self):
+        self.hold_for_budget()
+        self.decide()
+        wanted = [self.want(RESOLVE)]
+        race(4, lambda number: self.carry_out())
+        lines = [message for kind, message in self.line() if kind == "request"]
+        self.assertEqual(len(wanted), len(lines))
+
+    def test_the_workers_look_for_it(self):
+        self.policies = self.load(policy("slow", hold=1000))
+        self.store(delivery(RUNS), delivery())
+        self.recoveries()
+        self.want(RECOVER)
+        self.eventually_in("recovering")

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clocks of hosts and of the database, as an engine follows them."""
+
+from unittest import mock
+
+from vmmonitor.db import agents
+from vmmonitor.engine.ingest.clock_offsets import FRESH, LEAP, Corrections, Leaps
+from vmmonitor.model.errors import Retriable
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.samples import NOON, SECOND
+from vmmonitor.tests.functional.engine import base
+from vmmonitor.tests.functional.engine.base import delivery
+
+HOUR = 3600 * SECOND
+
+
+class CorrectionsTest(base.EngineCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.ticks = 0
+        self.corrections = Corrections(self.database, lambda: self.ticks)
+
+    def report(self, offset: int, host: str = "a") -> None:
+        said = samples.report(host=host, sent_at=NOON - offset)
+        self.database.run(agents.report, said, NOON)
+
+    def of(self, offset: int, host: str = "a") -> int:
+        return self.corrections.of(host, NOON - offset, NOON)
+
+    def test_what_reports_told_is_read_now_and_then(self):
+        self.report(-5 * SECOND)
+        self.assertEqual(-5 * SECOND, self.of(-4 * SECOND))
+        self.report(-7 * SECOND)
+        self.assertEqual(-5 * SECOND, self.of(-4 * SECOND))
+        self.ticks += FRESH + 1
+        self.assertEqual(-7 * SECOND, self.of(-4 * SECOND))
+
+    def test_reading_is_one_query_for_all_batches(self):
+        with mock.patch.object(self.database, "reader", wraps=self.database.reader) as reader:
+            for number in range(1000):
+                self.of(2000, f"host-{number}")
+        self.assertEqual(1, reader.call_count)
+
+    def test_batches_agree_until_the_next_report(self):
+        self.assertEqual(0, self.of(2000))
+        self.assertEqual(-HOUR, self.of(-HOUR))
+        self.assertEqual([-HOUR] * 3, [self.of(way - HOUR) for way in (9000, 0, -5000)])
+        self.assertEqual(0, self.of(2000))
+
+    def test_a_host_that_never_reported(self):
+        self.assertEqual((0, -HOUR), (self.of(2000, "new"), self.of(-HOUR, "other")))
+
+    def test_without_a_database_what_was_known_goes_on(self):
+        self.report(-5 * SECOND)
+        self.of(0)
+        self.ticks += FRESH + 1
+        with mock.patch.object(self.database, "reader", side_effect=Retriable("away")) as reader:
+            found = [self.of(0) for _ in range(3)]
+        self.assertEqual(([-5 * SECOND] * 3, 1), (found, reader.call_count))
+
+
+class LeapsTest(base.EngineCase):
+    def test_it_tells_leaps_and_pauses(self):
+        ticks = 0
+        leaps = Leaps(lambda: ticks)
+        self.assertIsNone(leaps.look(NOON))
+        for passed, moved, expected in (
+            (SECOND, SECOND, (SECOND, 0)),
+            (SECOND, SECOND + LEAP, (SECOND, 0)),
+            (SECOND, -HOUR, (SECOND, -HOUR - SECOND)),
+            (SECOND, HOUR, (SECOND, HOUR - SECOND)),
+            (HOUR, HOUR, (HOUR, 0)),
+        ):
+            ticks += passed
+            self.clock += moved
+            self.assertEqual(expected, leaps.look(self.clock))
+
+
+class LeaseTest(base.EngineCase):
+    def test_a_leap_forth_takes_no_recovery_from_an_engine_that_lives(self):
+        """The owner renews a third of a lease later, by then it is known to live."""
+        self.conf.set_override("poll_interval", 0.05, "recovery")
+        workers = self.recoveries()
+        self.store(delivery())
+        claim = self.decide()
+        looks = mock.Mock(wraps=workers._without_owner)
+        workers._without_owner = looks
+        self.eventually_looked(looks)
+        self.clock += HOUR
+        self.eventually_looked(looks)
+        self.eventually_looked(looks)
+        self.assertEqual(claim.recovery, self.last_attempt())
+        self.assertEqual([], self.driver.requests)
+
+    def test_it_is_taken_over_if_nobody_renews(self):
+        self.conf.set_override("poll_interval", 0.05, "recovery")
+        self.conf.set_override("lease", 1, "recovery")
+        workers = self.recoveries()
+        looks = mock.Mock(wraps=workers._without_owner)
+        workers._without_owner = looks
+        self.store(delivery())
+        self.decide()
+        self.eventually_looked(looks)
+        self.clock += HOUR
+        base.eventually(lambda: self.driver.requests)
+        self.assertTrue(self.driver.requests[0].taken_over)
+
+    def eventually_looked(self, looks: mock.Mock) -> None:
+        before = looks.call_count
+        base.eventually(lambda: looks.call_count > before + 1)

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reconciliation on a database: engines that look at the same time, hold, restart and fail."""
+
+import dataclasses
+from typing import Any
+
+from vmmonitor.db import agents, mismatches
+from vmmonitor.engine.ingest.local_sources import Observer
+from vmmonitor.engine.reconcile import drift
+from vmmonitor.engine.reconcile.reconciler import Reconciliation
+from vmmonitor.expectation import Expectation
+from vmmonitor.model import expected as should
+from vmmonitor.model import states
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.expected import Expected, Survey
+from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.rules import defaults, filters, policies
+from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.race import race
+from vmmonitor.tests.functional.engine import base
+from vmmonitor.tests.functional.engine.base import UUID, delivery
+
+WEB = Instance(uuid=UUID, name="web")
+RUNNING = Seen(instance=WEB, state="running", reason="booted")
+
+
+class Nova(Expectation):
+    """Says what it is told to."""
+
+    def __init__(self) -> None:
+        self.expected: list[Expected] = []
+        self.whole = True
+        self.until: int | None = 1
+        self.asked: list[int | None] = []
+        self.error: Exception | None = None
+
+    def judge(self, incident: Any, events: Any) -> Any:
+        raise AssertionError("is not asked here")
+
+    def survey(self, since: Any, sights: Any) -> Survey:
+        self.asked.append(since)
+        if self.error:
+            raise self.error
+        return Survey(expected=tuple(self.expected), whole=self.whole, until=self.until)
+
+    def says(self, state: str, host: str = "a") -> None:
+        self.expected = [Expected(instance=WEB, host=host, state=state)]
+
+
+class ReconcileCase(base.EngineCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.policies = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
+        self.filters = filters.load(defaults.path(defaults.EVENT_FILTERS))
+        self.nova = Nova()
+        self.reports = 0
+        self.engine = self.reconciliation()
+
+    def reconciliation(self, database: Any = None, expectation: Any = None) -> Reconciliation:
+        database = database or self.database
+        store = Observer(self.filters, self.ingest(database).store, 10, database.now).store
+        return Reconciliation(self.conf, database, expectation or self.nova, store)
+
+    def host(self, name: str = "a", *seen: Seen, state: str = states.UP, **changes: Any) -> None:
+        """What a host's agent says of it now."""
+        self.reports += 1
+        digest = str(self.reports)
+        report = samples.report(host=name, state=state, inventory_digest=digest, interval=1000.0)
+        report = dataclasses.replace(report, spool_depth=0)
+        self.database.run(agents.report, dataclasses.replace(report, **changes), self.clock)
+        self.database.run(agents.replace_inventory, name, digest, seen, self.clock)
+
+    def round(self, seconds: float = 60.0) -> list[str]:
+        """A round of one engine; returns all that was told until now."""
+        self.engine.compare()
+        self.later(seconds)
+        return self.told()
+
+    def told(self) -> list[str]:
+        return [one.event.cause for one in self.events() if one.event.source == "reconcile"]
+
+    def noted(self) -> Any:
+        with self.database.reader() as tx:
+            return mismatches.get(tx, UUID)
+
+
+class RoundsTest(ReconcileCase):
+    def test_what_is_as_it_should_be_is_no_event_and_no_row(self):
+        self.nova.says(should.RUNNING)
+        self.host("a", RUNNING)
+        self.assertEqual([], self.round() + self.round())
+        self.assertIsNone(self.noted())
+
+    def test_a_mismatch_is_told_once_after_its_hold_and_once_when_it_is_over(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.assertEqual([], self.round(30))
+        self.assertEqual([], self.round(29))
+        self.assertEqual([], self.round(1))
+        told_at = self.clock
+        self.assertEqual(["reconcile.missing"], self.round())
+        self.assertEqual(["reconcile.missing"], self.round(1000) and self.round())
+        (event,) = [one.event for one in self.events()]
+        self.assertEqual(("a", told_at - 60_000_000), (event.host, event.occurred_at))
+        self.assertEqual("running", event.attributes["expected"])
+        self.assertEqual(("pending", "not-there"), (self.incident().state, self.incident().policy))
+        self.host("a", RUNNING)
+        self.assertEqual(["reconcile.missing", "reconcile.agrees/missing"], self.round())
+        self.assertEqual("resolved", self.incident().state)
+        self.assertIsNone(self.noted())
+        self.assertEqual(2, len(self.round()))
+
+    def test_what_passes_within_the_hold_is_not_told(self):
+        self.nova.says(should.RUNNING)
+        for _ in range(3):
+            self.host("a")
+            self.round(30)
+            self.host("a", RUNNING)
+            self.round(40)
+        self.assertEqual([], self.told())
+
+    def test_a_mismatch_that_changes_is_told_again(self):
+        self.nova.says(should.RUNNING)
+        self.host("a", dataclasses.replace(RUNNING, state="paused", reason="user"))
+        self.round()
+        self.round()
+        self.host("a", dataclasses.replace(RUNNING, state="shutoff", reason="destroyed"))
+        self.round()
+        self.round()
+        self.assertEqual(
+            ["reconcile.paused/user", "reconcile.not_running/destroyed"], self.round()
+        )
+        self.host("a", RUNNING)
+        self.assertEqual("reconcile.agrees/not_running", self.round()[-1])
+
+    def test_a_host_that_is_not_trusted_says_nothing_and_ends_nothing(self):
+        self.nova.says(should.RUNNING)
+        for state in (states.BLIND, states.STOPPED, states.LATE):
+            self.host("a", state=state)
+            self.assertEqual([], self.round() + self.round())
+        self.host("a")
+        self.round()
+        self.host("a", inventory_digest="on its way")
+        self.database.run(
+            agents.report, samples.report(host="a", inventory_digest="newer"), self.clock
+        )
+        self.assertEqual([], self.round() + self.round())
+        self.assertIsNone(self.noted(), "what was seen once does not count any more")
+        self.host("a")
+        self.round()
+        self.assertEqual(["reconcile.missing"], self.round())
+        self.host("a", RUNNING, state=states.BLIND)
+        self.assertEqual(["reconcile.missing"], self.round())
+        self.assertIsNotNone(self.noted())
+
+    def test_an_agent_that_fell_silent_is_not_trusted_before_anybody_calls_it_late(self):
+        self.nova.says(should.RUNNING)
+        self.host("a", interval=10.0)
+        self.later(31)
+        self.assertEqual([], self.round() + self.round())
+        self.assertIsNone(self.noted())
+
+    def test_two_hosts_at_once_are_an_incident_that_nobody_recovers(self):
+        self.host("a", RUNNING)
+        self.host("b", RUNNING)
+        self.round()
+        self.assertEqual(["reconcile.two_hosts"], self.round())
+        self.assertIsNone(self.decide())
+        incident = self.incident()
+        self.assertEqual(("open", "critical"), (incident.state, incident.severity))
+        self.host("b")
+        self.assertEqual("reconcile.agrees/two_hosts", self.round()[-1])
+        self.assertEqual("resolved", self.incident().state)
+
+    def test_a_migration_is_no_mismatch(self):
+        self.nova.says(should.BUSY)
+        self.host("a", RUNNING)
+        self.host("b", RUNNING)
+        self.assertEqual([], self.round() + self.round())
+        self.host("a", dataclasses.replace(RUNNING, state="shutoff", reason="migrated"))
+        self.nova.says(should.RUNNING, "b")
+        self.assertEqual([], self.round() + self.round())
+
+    def test_running_where_it_should_not(self):
+        self.nova.says(should.GONE)
+        self.host("a", RUNNING)
+        self.round()
+        self.assertEqual(["reconcile.unexpected/booted"], self.round())
+        self.nova.says(should.RUNNING, "b")
+        self.round()
+        self.assertEqual("reconcile.wrong_host/booted", self.round()[-1])
+
+    def test_what_agrees_again_does_not_end_what_a_host_told(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        self.round()
+        self.store(delivery(host="a"))
+        self.host("a", RUNNING)
+        self.assertEqual("reconcile.agrees/missing", self.round()[-1])
+        self.assertEqual("pending", self.incident().state)
+
+    def test_nor_an_incident_that_is_not_reconciliations(self):
+        self.store(delivery(host="a"))
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        self.round()
+        self.assertEqual(1, len(self.incidents()), "the event attaches")
+        self.host("a", RUNNING)
+        self.assertEqual("reconcile.agrees/missing", self.round()[-1])
+        self.assertEqual("pending", self.incident().state)
+
+
+class VerdictTest(ReconcileCase):
+    """What reconciliation found itself is not asked about again."""
+
+    def judged(self, cause: str, *words: str) -> str:
+        told = [
+            dataclasses.replace(delivery(word).event, source=word.partition(".")[0])
+            for word in words
+        ]
+        found = drift.verdict(samples.incident(cause=cause), told)
+        return found.word if found else ""
+
+    def test_what_is_in_the_wrong_place_failed_whatever_nova_says(self):
+        for cause in ("two_hosts", "wrong_host/booted", "unexpected/booted"):
+            self.assertEqual("failed", self.judged(f"reconcile.{cause}"))
+        self.assertEqual("", self.judged("reconcile.missing", "reconcile.missing"))
+
+    def test_nothing_acts_on_what_runs_on_two_hosts(self):
+        died, twice, over = base.FAILURE, "reconcile.two_hosts", "reconcile.agrees/two_hosts"
+        self.assertEqual("unknown", self.judged(died, died, twice, "lifecycle.stopped/failed"))
+        self.assertEqual("", self.judged(died, died, twice, over))
+        self.assertEqual("", self.judged(died, died))
+
+
+class AskingTest(ReconcileCase):
+    def test_only_what_changed_is_asked_for_and_the_rest_still_holds(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        self.nova.expected, self.nova.whole, self.nova.until = [], False, 2
+        self.assertEqual(["reconcile.missing"], self.round())
+        self.round()
+        self.assertEqual([None, 1, 2], self.nova.asked)
+        self.later(3600)
+        self.round()
+        self.assertIsNone(self.nova.asked[-1])
+
+    def test_what_the_expectation_cannot_tell_is_held_against_nobody(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        self.nova.error = Retriable("nova is away")
+        self.assertRaises(Retriable, self.engine.compare)
+        self.later(600)
+        self.nova.error = None
+        self.assertEqual([], self.round(), "seen too long ago to count")
+        self.assertEqual([None, 1, None], self.nova.asked)
+        self.assertEqual(["reconcile.missing"], self.round())
+
+    def test_an_expectation_that_keeps_no_list(self):
+        class Plain(Expectation):
+            judge = Nova.judge
+
+        self.engine = self.reconciliation(expectation=Plain(self.conf))
+        self.host("a", RUNNING)
+        self.assertEqual([], self.round() + self.round())
+
+    def test_it_runs_by_itself_and_can_be_turned_off(self):
+        self.conf.set_override("interval", 0.01, "reconcile")
+        self.engine.start()
+        eventually(lambda: len(self.nova.asked) > 2)
+        self.nova.error = ZeroDivisionError("a bug")
+        asked = len(self.nova.asked)
+        eventually(lambda: len(self.nova.asked) > asked + 2)
+        self.engine.stop(10)
+        self.assertFalse(self.engine._thread.is_alive())
+
+
+class EnginesTest(ReconcileCase):
+    """Any number of them do the same at once."""
+
+    def another(self) -> Reconciliation:
+        made = type(self.database)(self.conf)
+        made.now = lambda: self.clock
+        self.addCleanup(made.dispose)
+        return self.reconciliation(made)
+
+    def test_engines_that_see_the_same_tell_it_once(self):
+        self.nova.says(should.RUNNING)
+        engines = [self.another() for _ in range(3)]
+        for state in ((), (), (RUNNING,), (), (), (RUNNING,)):
+            self.host("a", *state)
+            self.assertEqual([None] * 3, race(3, lambda number: engines[number].compare()))
+            self.later(60)
+        words = ["reconcile.missing", "reconcile.agrees/missing"]
+        self.assertEqual(words * 2, self.told())
+        self.assertEqual(["resolved"] * 2, [one.state for one in self.incidents()])
+
+    def test_a_new_engine_goes_on_where_the_old_one_ended(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        self.engine = self.another()
+        self.assertEqual(["reconcile.missing"], self.round())
+        self.engine = self.another()
+        self.assertEqual(["reconcile.missing"], self.round())
+        self.host("a", RUNNING)
+        self.engine = self.another()
+        self.assertEqual("reconcile.agrees/missing", self.round()[-1])
+
+    def test_an_event_that_was_stored_by_an_engine_that_died_then_is_not_told_again(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        before = self.noted()
+        self.round(0)
+        with self.database.writer() as tx:
+            mismatches.change(tx, self.noted(), told_key="", event_id="")
+        self.assertEqual(before.first_seen_at, self.noted().first_seen_at)
+        self.engine = self.another()
+        self.assertEqual(["reconcile.missing"], self.round())
+        self.assertNotEqual("", self.noted().told_key)
+
+    def test_a_mismatch_that_another_engine_saw_end_meanwhile_is_over(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        other = self.another()
+        store = self.engine._store
+
+        def late(raws: Any) -> None:
+            self.engine._store = store
+            self.host("a", RUNNING)
+            other.compare()
+            store(raws)
+
+        self.engine._store = late
+        self.assertEqual(["reconcile.missing", "reconcile.agrees/missing"], self.round())
+        self.assertEqual("resolved", self.incident().state)
+        self.assertIsNone(self.noted())
+
+    def test_what_could_not_be_stored_is_told_in_the_next_round(self):
+        self.nova.says(should.RUNNING)
+        self.host("a")
+        self.round()
+        store = self.engine._store
+
+        def away(_: Any) -> None:
+            raise Retriable("the database is away")
+
+        self.engine._store = away
+        self.assertRaises(Retriable, self.engine.compare)
+        self.engine._store = store
+        self.assertEqual(["reconcile.missing"], self.round())

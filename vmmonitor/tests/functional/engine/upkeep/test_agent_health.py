@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts that are not watched, whatever the clocks do."""
+
+import dataclasses
+from typing import Any
+from unittest import mock
+
+from vmmonitor.db import agents, events, session, timelines
+from vmmonitor.engine.upkeep.agent_health import BREAK, Watch
+from vmmonitor.model import states
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.incident import HOST
+from vmmonitor.model.instance import Instance
+from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.race import race
+from vmmonitor.tests.functional.db.samples import NOON, SECOND
+from vmmonitor.tests.functional.engine import base
+from vmmonitor.tests.functional.engine.base import delivery
+
+HOUR = 3600
+
+
+class WatchCase(base.EngineCase):
+    """Agents report every 10 s: late after 30 s, and 60 s unwatched are an incident."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ticks = 0
+        self.engines = [self.engine()]
+
+    def engine(self, database: Any = None) -> Watch:
+        return Watch(self.conf, database or self.database, lambda: self.ticks)
+
+    def report(self, host: str = "a", **fields: Any) -> None:
+        said = samples.report(host=host, **{"sent_at": self.clock, **fields})
+        self.database.run(agents.report, said, self.clock)
+
+    def state(self, host: str = "a") -> str:
+        with self.database.reader() as tx:
+            return agents.get(tx, host).state
+
+    def pass_time(self, seconds: float, *hosts: str, **report: Any) -> None:
+        """Let time pass while engines work, and the agents of these hosts report every 5 s."""
+        for second in range(round(seconds)):
+            self.later(1)
+            self.ticks += SECOND
+            if second % 5 == 0:
+                for host in hosts:
+                    self.report(host, **report)
+            for engine in self.engines:
+                engine.round()
+
+    def leap(self, seconds: float) -> None:
+        """Set the engines' clock."""
+        self.later(seconds)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """(host, cause, state) of all incidents, oldest first."""
+        return [(one.host, one.cause, one.state) for one in self.incidents()]
+
+
+class LateTest(WatchCase):
+    def test_who_is_silent_is_late_until_it_reports_again(self):
+        self.pass_time(100, "a")
+        self.pass_time(25)
+        self.assertEqual(states.UP, self.state())
+        self.pass_time(10)
+        self.assertEqual(states.LATE, self.state())
+        self.pass_time(1, "a")
+        self.assertEqual(states.UP, self.state())
+        self.assertEqual([], self.incidents())
+
+    def test_blind_and_behind_can_be_late_too_and_stopped_never(self):
+        for state in ("blind", "behind", "stopped"):
+            self.report(state, state=state)
+        self.pass_time(40)
+        found = [self.state(host) for host in ("blind", "behind", "stopped")]
+        self.assertEqual(["late", "late", "stopped"], found)
+
+    def test_the_factor_is_the_operators(self):
+        self.conf.set_override("late_after", 10.0, "housekeeping")
+        self.report()
+        self.pass_time(99)
+        self.assertEqual(states.UP, self.state())
+        self.pass_time(3)
+        self.assertEqual(states.LATE, self.state())
+
+    def test_an_engine_that_starts_waits_as_long_as_an_agent_may(self):
+        self.report()
+        self.later(HOUR)
+        self.pass_time(30)
+        self.assertEqual(states.UP, self.state())
+        self.pass_time(2)
+        self.assertEqual(states.LATE, self.state())
+
+
+class IncidentTest(WatchCase):
+    def test_a_silent_host_is_an_incident_until_its_agent_is_back(self):
+        self.pass_time(100, "a", "b")
+        last = self.clock - 4 * SECOND
+        self.pass_time(55, "b")
+        self.assertEqual([], self.told())
+        self.pass_time(30, "b")
+        incident = self.incident()
+        expected = samples.incident(
+            incident_id=incident.incident_id,
+            kind=HOST,
+            instance=Instance(uuid=""),
+            host="a",
+            cause="agent.late",
+            state=states.OPEN,
+            reason="the agent is late: does not report any more; was up",
+            policy="",
+            opened_at=last,
+            hold_until=incident.hold_until,
+            updated_at=incident.updated_at,
+            event_count=0,
+        )
+        self.assertEqual(expected, incident)
+        self.assertEqual("critical", incident.severity)
+        self.pass_time(20, "a", "b")
+        self.assertEqual([("a", "agent.late", states.RESOLVED)], self.told())
+        decision, opened, closed = self.line()
+        self.assertRegex(decision[1], "^unwatched for 6[0-9] s: the agent is late: does not rep")
+        self.assertEqual(("state", f"pending -> open: {expected.reason}"), opened)
+        self.assertRegex(
+            closed[1],
+            r"^open -> resolved: the host is watched again, after \d\d s: its agent is up$",
+        )
+
+    def test_a_blind_host_is_one_too_and_another_why_is_a_line(self):
+        blind = {"state": states.BLIND, "reason": "source libvirt: refused"}
+        self.pass_time(100, "a")
+        self.pass_time(63, "a", **blind)
+        self.assertEqual([("a", "agent.blind", states.OPEN)], self.told())
+        self.pass_time(30, "a", **blind)
+        self.pass_time(60)
+        self.pass_time(10, "a", **blind)
+        self.assertEqual([("a", "agent.blind", states.OPEN)], self.told())
+        self.assertEqual(
+            [
+                "the agent is blind: source libvirt: refused",
+                "the agent is late: does not report any more; was blind: source libvirt: refused",
+                "the agent is blind: source libvirt: refused",
+            ],
+            [
+                text.partition(" s: ")[2] or text
+                for kind, text in self.line()
+                if kind == "decision"
+            ],
+        )
+        self.pass_time(1, "a", state=states.BEHIND)
+        self.assertEqual([("a", "agent.blind", states.RESOLVED)], self.told())
+        self.assertRegex(self.incident().reason, "its agent is behind$")
+
+    def test_stopped_on_purpose_is_not_unwatched(self):
+        self.report("a", state=states.STOPPED)
+        self.report("b")
+        self.pass_time(200)
+        self.assertEqual([("b", "agent.late", states.OPEN)], self.told())
+        self.report("b", state=states.STOPPED)
+        self.pass_time(2)
+        self.assertEqual([("b", "agent.late", states.RESOLVED)], self.told())
+        self.assertRegex(self.incident().reason, "^the agent was stopped on purpose, after")
+
+    def test_behind_is_watched(self):
+        self.pass_time(200, "a", state=states.BEHIND, reason="much")
+        self.assertEqual([], self.told())
+
+    def test_the_next_time_is_another_incident(self):
+        for _ in range(2):
+            self.pass_time(100)
+            self.pass_time(5, "a")
+        self.pass_time(100)
+        self.assertEqual(
+            [("a", "agent.late", states.RESOLVED), ("a", "agent.late", states.OPEN)], self.told()
+        )
+
+    def test_several_engines_open_and_close_one(self):
+        self.engines += [self.engine(self.another()) for _ in range(2)]
+        self.pass_time(10, "a", "b")
+        self.pass_time(50)
+        for seconds, report in ((60, ()), (10, ("a", "b"))):
+            for _ in range(seconds):
+                self.later(1)
+                self.ticks += SECOND
+                for host in report:
+                    self.report(host)
+                race(3, lambda number: self.engines[number].round())
+        self.assertCountEqual(
+            [("a", "agent.late", states.RESOLVED), ("b", "agent.late", states.RESOLVED)],
+            self.told(),
+        )
+        with self.database.reader() as tx:
+            lines = [timelines.of(tx, one.incident_id) for one in self.incidents()]
+        self.assertEqual([3, 3], [len(line) for line in lines])
+
+    def another(self) -> session.Database:
+        made = session.Database(self.conf)
+        made.now = self.database.now
+        self.addCleanup(made.dispose)
+        return made
+
+    def test_no_worker_ever_takes_it_up(self):
+        self.conf.set_override("poll_interval", 0.05, "recovery")
+        self.recoveries()
+        self.report("a")
+        self.pass_time(100)
+        self.store(delivery())
+        eventually(lambda: self.expectation.asked)
+        self.assertNotIn(HOST, [one.kind for one in self.expectation.asked])
+        (opened,) = [one for one in self.incidents() if one.kind == HOST]
+        self.assertEqual(states.OPEN, opened.state)
+
+    def test_an_event_that_names_it_does_not_touch_it(self):
+        self.report("a")
+        self.pass_time(100)
+        (opened,) = self.incidents()
+        self.assertEqual(["stored"], self.store(delivery(uuid="host:a")))
+        self.assertEqual(opened, next(one for one in self.incidents() if one.kind == HOST))
+
+
+class EnginesAwayTest(WatchCase):
+    def test_no_agent_is_blamed_for_the_time_in_which_no_engine_worked(self):
+        self.pass_time(100, "a", "b")
+        self.report("b", state=states.BLIND, reason="x")
+        self.later(HOUR)
+        self.engines = [self.engine()]
+        self.pass_time(20)
+        self.pass_time(200, "a", "b")
+        self.assertEqual([], self.told())
+
+    def test_who_is_really_away_is_found_after_the_same_time(self):
+        self.pass_time(100, "a")
+        self.later(HOUR)
+        self.engines = [self.engine()]
+        self.pass_time(60)
+        self.assertEqual([], self.told())
+        self.pass_time(3)
+        self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+        self.assertAlmostEqual(HOUR, (self.clock - self.incident().opened_at) / SECOND, delta=99)
+
+    def test_an_engine_that_stood_still_has_not_worked(self):
+        self.report("a", state=states.BLIND, reason="x")
+        self.pass_time(50)
+        self.later(BREAK + 1)
+        self.ticks += round((BREAK + 1) * SECOND)
+        self.pass_time(58)
+        self.assertEqual([], self.told())
+
+    def test_a_database_that_is_away_is_a_break_too(self):
+        self.report("a", state=states.BLIND, reason="x")
+        self.pass_time(50)
+        with mock.patch.object(self.database, "run", side_effect=Retriable("away")):
+            for _ in range(30):
+                self.assertRaises(Retriable, self.pass_time, 1)
+        self.pass_time(58)
+        self.assertEqual([], self.told())
+        self.pass_time(5)
+        self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+
+    def test_what_a_failed_round_left_undone_is_done_by_the_next(self):
+        self.policies = self.load(base.policy(hold=15))
+        self.pass_time(3)
+        self.store(delivery())
+        self.leap(-HOUR)
+        with mock.patch.object(self.database, "run", side_effect=Retriable("away")):
+            self.assertRaises(Retriable, self.pass_time, 1)
+        self.pass_time(1)
+        self.assertLessEqual(self.incident().hold_until - self.clock, 15 * SECOND)
+
+
+class LeapTest(WatchCase):
+    def test_no_agent_is_late_by_a_leap_alone(self):
+        self.pass_time(100, "a")
+        for seconds in (HOUR, -HOUR, -HOUR, HOUR):
+            self.leap(seconds)
+            self.pass_time(4)
+            self.assertEqual(states.UP, self.state(), seconds)
+            self.pass_time(100, "a")
+            self.assertEqual(states.UP, self.state(), seconds)
+        self.assertEqual([], self.told())
+
+    def test_who_dies_before_a_leap_back_is_found_as_soon_as_ever(self):
+        self.pass_time(100, "a")
+        self.leap(-HOUR)
+        self.pass_time(33)
+        self.assertEqual(states.LATE, self.state())
+        self.pass_time(40)
+        self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+
+    def test_a_leap_does_not_open_or_close(self):
+        self.pass_time(10, "a")
+        self.pass_time(80)
+        for seconds in (-HOUR, HOUR):
+            self.leap(seconds)
+            self.pass_time(10)
+            self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+
+    def test_holds_are_not_an_hour_longer_by_a_leap_back(self):
+        self.policies = self.load(base.policy(hold=15))
+        self.pass_time(3)
+        self.store(delivery())
+        self.leap(-HOUR)
+        self.pass_time(1)
+        hold = self.incident().hold_until - self.clock
+        self.assertTrue(0 < hold <= 15 * SECOND, hold)
+
+    def test_a_lease_of_a_dead_engine_does_not_last_an_hour_longer(self):
+        self.pass_time(3)
+        self.store(delivery())
+        claim = self.decide()
+        self.leap(-HOUR)
+        self.pass_time(1)
+        lease = self.last_attempt().lease_until - self.clock
+        self.assertEqual(claim.recovery.lease_owner, self.last_attempt().lease_owner)
+        self.assertTrue(0 < lease <= self.conf.recovery.lease * SECOND, lease)
+
+
+class ClocksTest(WatchCase):
+    def test_a_wrong_clock_is_told_once(self):
+        with self.assertLogs("vmmonitor.engine.upkeep.agent_health", "WARNING") as logged:
+            self.pass_time(30, "a", sent_at=self.clock + HOUR * SECOND)
+            self.pass_time(30, "b")
+            for _ in range(20):
+                self.pass_time(1)
+                self.report("a", sent_at=self.clock + HOUR * SECOND)
+        (line,) = [one for one in logged.output if "clock" in one]
+        self.assertRegex(line, r"clock of host a is wrong: its clock is 3,\d+\.\d s ahead of")
+        self.assertEqual(states.UP, self.state())
+
+
+class CorrectionTest(base.EngineCase):
+    """The agent's clock leaps an hour forth and back between batches."""
+
+    def test_no_event_is_lost_and_their_order_is_kept(self):
+        ingest = self.ingest()
+        offset, sequence, sent = 0, 0, []
+        for leap in (0, HOUR, 0, -HOUR, -2 * HOUR, 0):
+            offset = leap * SECOND
+            for _ in range(3):
+                self.later(1)
+                sequence += 1
+                there = self.clock + offset
+                one = delivery("io_error/pause", sequence=sequence, occurred_at=there)
+                sent.append(one.event.event_id)
+                batch = dataclasses.replace(base.batch(one), sent_at=there + 100)
+                (receipt,) = ingest.store(batch, 10)
+                self.assertEqual("stored", receipt.word)
+                with self.database.reader() as tx:
+                    stored = events.get(tx, one.event.event_id)
+                self.assertEqual(there, stored.event.occurred_at)
+                self.assertAlmostEqual(self.clock, stored.corrected_at, delta=200)
+        incident = self.incident()
+        self.assertEqual(NOON + SECOND, incident.opened_at)
+        with self.database.reader() as tx:
+            told = events.of_incident(tx, incident.incident_id)
+        self.assertEqual(sent, [one.event.event_id for one in told])
+
+    def test_two_hosts_are_compared_by_one_clock(self):
+        """The new host's clock is an hour behind; there the instance runs after its failure."""
+        self.clock = NOON + 2 * HOUR * SECOND
+        self.store_of("compute-1", delivery(occurred_at=self.clock), self.clock)
+        self.later(5)
+        behind = self.clock - HOUR * SECOND
+        runs = delivery(base.RUNS, host="compute-2", occurred_at=behind)
+        self.store_of("compute-2", runs, behind)
+        self.assertEqual(states.RESOLVED, self.incident().state)
+        self.assertEqual(self.clock, self.incident().running_at)
+
+    def store_of(self, host: str, one: Any, sent_at: int) -> None:
+        batch = dataclasses.replace(base.batch(one), host=host, sent_at=sent_at)
+        self.ingest().store(batch, 10)
+
+    def test_what_reports_told_corrects_batches(self):
+        said = samples.report(host="compute-1", sent_at=self.clock + 5 * SECOND)
+        self.database.run(agents.report, said, self.clock)
+        self.later(2)
+        there = self.clock + 5 * SECOND
+        late = dataclasses.replace(base.batch(delivery(occurred_at=there)), sent_at=there)
+        self.later(0.5)
+        self.ingest().store(late, 10)
+        (stored,) = self.events()
+        self.assertEqual(self.clock - SECOND // 2, stored.corrected_at)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the nova expectation asks nova and glance, over real HTTP, and how often."""
+
+import dataclasses
+from typing import Any
+
+import testtools
+
+from vmmonitor import conf as configuration
+from vmmonitor.drivers.nova import NovaDriver
+from vmmonitor.expectation.nova import NovaExpectation
+from vmmonitor.model.incident import FAILED, MUTED, PLANNED, UNKNOWN, Verdict
+from vmmonitor.tests.fixtures import nouns
+from vmmonitor.tests.fixtures.nouns import UUID
+from vmmonitor.tests.fixtures.openstack import Cloud
+from vmmonitor.tests.unit.expectation.test_nova import RECORDED, server
+
+SERVER = f"/v2.1/servers/{UUID}"
+ACTIONS = f"{SERVER}/os-instance-actions"
+IMAGE = "/image/v2/images/image-1"
+AGGREGATES = "/v2.1/os-aggregates"
+SERVICES = "/v2.1/os-services"
+NO_IMAGE = b"<html><head><title>404 Not Found</title></head></html>"
+
+
+class ExpectationTest(testtools.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.cloud = self.useFixture(Cloud())
+        self.conf = configuration.new([], files=[])
+        self.expectation = NovaExpectation(self.conf)
+        self.cloud.configure(self.conf)
+        self.shows(image={"id": "image-1"}, metadata={})
+        self.tell(IMAGE, {"id": "image-1", "recover": "false"})
+        self.tell(AGGREGATES, {"aggregates": []})
+
+    def tell(self, path: str, body: Any, status: int = 200) -> None:
+        self.cloud.tell(f"GET {path}", body, status)
+
+    def shows(self, **changes: Any) -> None:
+        self.tell(SERVER, {"server": server(**changes)})
+
+    def set(self, **options: Any) -> None:
+        for name, value in options.items():
+            self.conf.set_override(name, value, "nova")
+
+    def judge(self, host: str = nouns.HOST) -> Verdict:
+        events = [nouns.event("lifecycle.stopped/failed")]
+        return self.expectation.judge(nouns.incident(host=host), events)
+
+    def assert_word(self, word: str, because: str = "", **given: Any) -> None:
+        verdict = self.judge(**given)
+        self.assertEqual(word, verdict.word, verdict)
+        self.assertIn(because, verdict.reason)
+
+    def asked(self) -> list[str]:
+        """Return what was asked, without the queries, and forget it."""
+        asked = [path.partition("?")[0] for _, path, _ in self.cloud.asked]
+        self.cloud.asked.clear()
+        return asked
+
+    def test_one_question_is_enough(self):
+        self.assert_word(FAILED)
+        self.assertEqual([SERVER], self.asked())
+
+    def test_the_image_says_no(self):
+        """Glance is logged in to as nova is; nothing is configured for it."""
+        self.set(image_key="recover")
+        self.assert_word(PLANNED, "its image image-1 says recover = false")
+        self.assertEqual([SERVER, IMAGE], self.asked())
+        self.judge()
+        self.assertEqual([SERVER], self.asked())
+
+    def test_the_image_is_gone(self):
+        self.set(image_key="recover")
+        self.tell(IMAGE, NO_IMAGE, 404)
+        self.assert_word(FAILED)
+
+    def test_glance_does_not_answer(self):
+        self.set(image_key="recover")
+        for status, body in ((500, {}), (403, {}), (200, b"\xff"), (503, b"<html>")):
+            self.tell(IMAGE, body, status)
+            self.assert_word(UNKNOWN, "glance cannot be asked")
+
+    def test_an_aggregate_says_no(self):
+        self.set(aggregate_key="recover")
+        told = {"name": "test", "hosts": [nouns.HOST], "metadata": {"recover": "false"}}
+        self.tell(AGGREGATES, {"aggregates": [None, told]})
+        self.assert_word(PLANNED, "host aggregate test says recover = false")
+        self.judge()
+        self.assertEqual([SERVER, AGGREGATES, SERVER], self.asked())
+
+    def test_aggregates_are_not_told(self):
+        self.set(aggregate_key="recover")
+        for status, body in ((403, {"forbidden": {}}), (200, {}), (200, {"aggregates": {}})):
+            self.tell(AGGREGATES, body, status)
+            self.assert_word(UNKNOWN, "nova cannot be asked")
+
+    def test_a_forged_host_makes_nobody_ask_further(self):
+        self.assert_word(PLANNED, "not on forged", host="forged")
+        self.assertEqual([SERVER], self.asked())
+
+    def test_maintenance(self):
+        self.shows(host_status="MAINTENANCE")
+        service = {"host": nouns.HOST, "status": "disabled", "disabled_reason": "new memory"}
+        self.tell(SERVICES, {"services": [{"host": "compute-2"}, service]})
+        self.assert_word(MUTED, "(new memory)")
+        self.judge()
+        self.assertEqual([SERVER, SERVICES, SERVER], self.asked())
+
+    def test_it_is_active_again(self):
+        recorded = RECORDED["actions, stopped by a user"]["instanceActions"][1:]
+        self.tell(ACTIONS, {"instanceActions": recorded})
+        request_id = recorded[0]["request_id"]
+        events = [{"event": "compute_reboot_instance", "result": "Success"}]
+        self.tell(f"{ACTIONS}/{request_id}", {"instanceAction": {"events": events}})
+        recovery = dataclasses.replace(nouns.request().recovery, driver="nova")
+        self.assertTrue(self.expectation.is_active(recovery))
+        self.assertEqual([ACTIONS, SERVER, f"{ACTIONS}/{request_id}"], self.asked())
+        for body in ({}, {"instanceAction": {}}, {"instanceAction": {"events": [None]}}, b"?"):
+            self.tell(f"{ACTIONS}/{request_id}", body)
+            self.assertFalse(self.expectation.is_active(recovery))
+
+    def test_expectation_and_driver_log_in_once(self):
+        driver = NovaDriver(self.conf, lambda *_: {})
+        self.assertIs(self.expectation._nova, driver._nova)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
+import testtools
+from oslo_config import cfg
+
+from vmmonitor.drivers.libvirt import LibvirtDriver
+from vmmonitor.model import errors
+from vmmonitor.model.recovery import Outcome
+from vmmonitor.tests.fixtures import nouns
+
+ANSWER = {
+    "ok": True,
+    "action": "started",
+    "state": "running",
+    "reason": "booted",
+    "message": "started it",
+    "retry": False,
+}
+
+
+class TestLibvirtDriver(testtools.TestCase):
+    def recover(self, answer: Any, **changes: Any) -> Outcome:
+        """Let the agent give, or raise, ``answer``."""
+        self.asked: list[Any] = []
+
+        def ask_agent(*asked, cause=""):
+            self.asked.append((*asked, cause))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return LibvirtDriver(cfg.ConfigOpts(), ask_agent).recover(
+            nouns.request(timeout=7.5, **changes)
+        )
+
+    def test_it_asks_the_agent_once(self):
+        self.recover(ANSWER)
+        recovery_id = nouns.request().recovery.recovery_id
+        expected = (nouns.HOST, nouns.UUID, recovery_id, 7.5, "lifecycle.stopped/failed")
+        self.assertEqual([expected], self.asked)
+
+    def test_it_tells_the_newest_failure(self):
+        for told, cause in (
+            ("liveness.hung/monitor", "liveness.hung/monitor"),
+            ("lifecycle.suspended/ioerror liveness.hung/stopped", "liveness.hung/stopped"),
+            ("liveness.hung/monitor lifecycle.suspended/ioerror", "liveness.hung/monitor"),
+            ("liveness.hung/monitor liveness.stalled/failed", "liveness.hung/monitor"),
+            ("liveness.hung/monitor io_error/report reboot", "liveness.hung/monitor"),
+            ("liveness.hung/monitor lifecycle.stopped/failed", "lifecycle.stopped/failed"),
+            ("liveness.hung/monitor lifecycle.started/booted", ""),
+            ("liveness.hung/monitor liveness.recovered/hung", ""),
+            ("liveness.hung/x liveness.recovered/hung liveness.paused/y", "liveness.paused/y"),
+            ("watchdog/reset liveness.stalled/failed liveness.recovered", "watchdog/reset"),
+            (
+                "liveness.stalled/failed liveness.hung/x liveness.cleared/hung",
+                "liveness.stalled/failed",
+            ),
+            ("liveness.hung/x liveness.cleared/guest_agent", "liveness.hung/x"),
+            ("liveness.stalled/failed", "liveness.stalled/failed"),
+            ("liveness.stalled/failed io_error/report", "liveness.stalled/failed"),
+            ("liveness.stalled/failed watchdog/reset", "watchdog/reset"),
+            ("watchdog/pause liveness.stalled/suspect", "watchdog/pause"),
+            ("liveness.stalled/suspect", ""),
+            ("", ""),
+        ):
+            self.recover(ANSWER, events=[nouns.event(one) for one in told.split()])
+            self.assertEqual(cause, self.asked[0][-1], told)
+
+    def test_what_the_agent_did_must_be_seen_running(self):
+        for action in ("started", "created", "reset", "resumed", "none"):
+            outcome = self.recover({**ANSWER, "action": action})
+            self.assertEqual(Outcome(move="wait", message="started it"), outcome)
+
+    def test_an_answer_without_words_is_put_into_words(self):
+        outcome = self.recover({**ANSWER, "message": ""})
+        self.assertEqual("started, and the instance is running (booted)", outcome.message)
+
+    def test_what_the_agent_does_not_touch_is_skipped(self):
+        for ok in (True, False):
+            answer = {**ANSWER, "ok": ok, "action": "refused", "message": "somebody paused it"}
+            expected = Outcome(move="skip", message="somebody paused it")
+            self.assertEqual(expected, self.recover(answer))
+
+    def test_a_failure_is_tried_again_if_the_agent_says_so(self):
+        for retry in (True, False):
+            answer = {"ok": False, "message": "no such disk", "retry": retry}
+            expected = Outcome(move="fail", message="no such disk", retry=retry)
+            self.assertEqual(expected, self.recover(answer))
+
+    def test_no_answer_is_tried_again(self):
+        outcome = self.recover(errors.Retriable("timed out"))
+        self.assertEqual(
+            Outcome(
+                move="fail",
+                message="the agent on compute-1 did not answer: timed out",
+                retry=True,
+            ),
+            outcome,
+        )
+
+    def test_an_answer_that_cannot_be_read_is_not_tried_again(self):
+        broken = (
+            None,
+            "ok",
+            [],
+            {},
+            {**ANSWER, "ok": "yes"},
+            {**ANSWER, "action": "exploded"},
+            {**ANSWER, "action": ["started"]},
+            {**ANSWER, "message": 7},
+            {**ANSWER, "ok": False, "retry": "often"},
+        )
+        for answer in broken:
+            outcome = self.recover(answer)
+            self.assertEqual(("fail", False), (outcome.move, outcome.retry), answer)
+            self.assertIn("cannot be read", outcome.message)
+
+    def test_a_huge_answer_is_cut(self):
+        self.assertLess(len(self.recover(["x" * 100_000]).message), 300)

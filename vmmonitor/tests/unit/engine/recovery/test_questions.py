@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who asks an expectation that does not answer goes on all the same."""
+
+import threading
+import unittest
+from unittest import mock
+
+from vmmonitor import conf as configuration
+from vmmonitor.engine.recovery.questions import Questions
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.incident import FAILED, UNKNOWN, Verdict
+from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.tests.functional.db import samples
+
+IT_FAILED = Verdict(word=FAILED, reason="it failed")
+
+
+class QuestionsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.conf = configuration.new([], files=[])
+        self.conf.set_override("workers", 1, "recovery")
+        self.conf.set_override("verdict_timeout", 20, "recovery")
+        self.expectation = mock.Mock()
+        self.expectation.judge.return_value = IT_FAILED
+        self.expectation.is_active.return_value = True
+        self.go_on = threading.Event()
+        self.addCleanup(self.go_on.set)
+
+    def hang(self, *_: object) -> Verdict:
+        self.go_on.wait(60)
+        return IT_FAILED
+
+    def verdict(self, questions: Questions | None = None) -> Verdict:
+        asked = questions or Questions(self.conf, self.expectation)
+        return asked.verdict(samples.incident(), [])
+
+    def test_the_answer_is_the_expectations(self):
+        incident, recovery = samples.incident(), samples.recovery()
+        questions = Questions(self.conf, self.expectation)
+        for _ in range(5):
+            self.assertIs(IT_FAILED, questions.verdict(incident, []))
+            self.assertTrue(questions.is_active(recovery))
+        self.expectation.judge.assert_called_with(incident, [])
+        self.expectation.is_active.assert_called_with(recovery)
+
+    def test_an_error_is_no_verdict(self):
+        self.expectation.judge.side_effect = self.expectation.is_active.side_effect = OSError("no")
+        with self.assertLogs("vmmonitor.engine.recovery.questions", "ERROR"):
+            self.assertEqual(Verdict(word=UNKNOWN, reason="OSError: no"), self.verdict())
+            questions = Questions(self.conf, self.expectation)
+            self.assertFalse(questions.is_active(samples.recovery()))
+
+    def test_what_takes_too_long_is_not_waited_for(self):
+        self.conf.set_override("verdict_timeout", 0.1, "recovery")
+        self.expectation.judge.side_effect = self.expectation.is_active.side_effect = self.hang
+        with self.assertLogs("vmmonitor.engine.recovery.questions", "WARNING"):
+            found = self.verdict()
+            questions = Questions(self.conf, self.expectation)
+            self.assertFalse(questions.is_active(samples.recovery()))
+        self.assertEqual(UNKNOWN, found.word)
+        self.assertEqual("the expectation did not answer within 0.1 s", found.reason)
+
+    def test_of_questions_that_hang_there_is_a_limit_and_then_room_again(self):
+        self.conf.set_override("verdict_timeout", 0.1, "recovery")
+        self.expectation.judge.side_effect = self.hang
+        questions = Questions(self.conf, self.expectation)
+        with self.assertLogs("vmmonitor.engine.recovery.questions", "WARNING"):
+            words = [self.verdict(questions).reason for _ in range(5)]
+        self.assertEqual(2, self.expectation.judge.call_count)
+        self.assertEqual({"the expectation has not answered 2 earlier questions"}, set(words[2:]))
+        hanging = [one for one in threading.enumerate() if one.name == "expectation"]
+        self.assertTrue(all(one.daemon for one in hanging))
+        self.expectation.judge.side_effect = None
+        self.go_on.set()
+        eventually(lambda: self.verdict(questions) is IT_FAILED, what="there is room again")
+
+    def test_what_may_pass_is_no_verdict_and_no_stack_trace(self):
+        self.expectation.judge.side_effect = Retriable("nova is away")
+        with self.assertLogs("vmmonitor.engine.recovery.questions", "WARNING"):
+            self.assertEqual(Verdict(word=UNKNOWN, reason="nova is away"), self.verdict())
