@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directives for what the code already says, so that no page can say otherwise.
+"""Sphinx directives that generate tables and figures from the code.
 
-``.. state-table:: INCIDENT``: the moves of a table in ``vmmonitor.model.states``.
-``.. import-table::``: who may import whom, as ``vmmonitor.tests.unit.test_imports`` holds it.
-``.. bench-table::``: what ``tools/bench --json >doc/source/admin/bench.json`` said last.
+``.. state-table:: INCIDENT``: the transitions of a table in ``vmmonitor.model.states``.
+``.. state-chart:: INCIDENT``: the same table as a figure.
+``.. data-path::``: the figure of the path of an event.
+``.. code-map::``: each package and module with the first sentence of its docstring.
+``.. reading-path::``: the modules in the content, in this order, with the same sentence.
+``.. import-table::``: the permitted imports, from ``vmmonitor.tests.unit.test_imports``.
+``.. bench-table::``: the figures of ``tools/bench --json >doc/source/admin/bench.json``.
 """
 
 import ast
@@ -14,12 +18,17 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import figures
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
+import vmmonitor
 from vmmonitor.model import states
 from vmmonitor.tests.unit import test_imports
 
+PACKAGE = pathlib.Path(vmmonitor.__file__).parent
+#: Parts of the package that the code map leaves out: generated code and tests.
+NOT_MAPPED = ("tests", "migrations/versions")
 BENCH = pathlib.Path(__file__).parents[1] / "admin" / "bench.json"
 
 
@@ -76,7 +85,7 @@ class StateTable(Directive):
 
 
 class ImportTable(Directive):
-    """Who may import whom."""
+    """The permitted imports."""
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
@@ -85,6 +94,101 @@ class ImportTable(Directive):
             everything = room in ("cmd", "wsgi")
             rows.append((room, "everything" if everything else ", ".join(sorted(others)) or "-"))
         return [table(("Room", "may import"), rows)]
+
+
+class Figure(Directive):
+    """An SVG figure, drawn from the code."""
+
+    def draw(self) -> str:
+        """Return the figure as SVG."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Return the figure; other builders than HTML leave it out."""
+        return [nodes.raw("", f'<div class="figure">{self.draw()}</div>', format="html")]
+
+
+class StateChart(Figure):
+    """The chart of one state table."""
+
+    required_arguments = 1
+
+    def draw(self) -> str:
+        """Return the figure as SVG."""
+        [name] = self.arguments
+        return figures.state_chart(name, getattr(states, name))
+
+
+class DataPath(Figure):
+    """The path of an event."""
+
+    def draw(self) -> str:
+        """Return the figure as SVG."""
+        return figures.data_path()
+
+
+def mapped_modules() -> dict[str, list[tuple[str, str]]]:
+    """Return directory of the package -> (file, first sentence of its docstring) of its modules.
+
+    Paths are relative to the checkout. The first module of a directory is its ``__init__.py``.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: (path.parent, path.name)):
+        inner = path.relative_to(PACKAGE).as_posix()
+        if any(f"/{inner}".find(f"/{part}/") >= 0 for part in NOT_MAPPED):
+            continue
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        directory = path.parent.relative_to(PACKAGE.parent).as_posix()
+        name = path.relative_to(PACKAGE.parent).as_posix()
+        found.setdefault(directory, []).append((name, first_sentence(docstring)))
+    return found
+
+
+def first_sentence(docstring: str) -> str:
+    """Return the first sentence of a docstring, in one line."""
+    paragraph = " ".join(docstring.split("\n\n")[0].split())
+    return re.split(r"(?<=[.:])\s", paragraph)[0].rstrip(".:")
+
+
+class CodeMap(Directive):
+    """Each package and module of vmmonitor, with its description."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section per directory."""
+        made: list[nodes.Node] = []
+        for directory, modules in mapped_modules().items():
+            section = nodes.section(ids=[nodes.make_id(directory)])
+            section += nodes.title("", directory)
+            rows = []
+            for name, sentence in modules:
+                if name.endswith("/__init__.py"):
+                    section += nodes.paragraph(text=f"{sentence}." if sentence else "")
+                else:
+                    rows.append((name.rpartition("/")[2], sentence))
+            if rows:
+                section += table(("Module", "Description"), rows)
+            made.append(section)
+        return made
+
+
+class ReadingPath(Directive):
+    """Modules in an order that is good to read them in."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return a numbered list.
+
+        :raises FileNotFoundError: a module does not exist.
+        """
+        items = []
+        for name in filter(None, map(str.strip, self.content)):
+            docstring = ast.get_docstring(ast.parse((PACKAGE.parent / name).read_text())) or ""
+            paragraph = nodes.paragraph()
+            paragraph += nodes.literal(text=name)
+            paragraph += nodes.Text(f": {first_sentence(docstring)}.")
+            items.append(nodes.list_item("", paragraph))
+        return [nodes.enumerated_list("", *items)]
 
 
 class BenchTable(Directive):
@@ -116,4 +220,8 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_directive("state-table", StateTable)
     app.add_directive("import-table", ImportTable)
     app.add_directive("bench-table", BenchTable)
+    app.add_directive("state-chart", StateChart)
+    app.add_directive("data-path", DataPath)
+    app.add_directive("code-map", CodeMap)
+    app.add_directive("reading-path", ReadingPath)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -68,7 +68,7 @@ def warn_if_nothing_recovers(conf: cfg.ConfigOpts, loaded: Policies) -> None:
 
     The default policies are such: they were written for a host without OpenStack.
     """
-    used = {step.driver for row in loaded.rows for step in row.value.steps if step.attempts != 0}
+    used = {step.driver for row in loaded.rows for step in row.value.steps if step.enabled}
     if conf.engine.expectation != "nova" or used - NOT_THROUGH_NOVA:
         return
     LOG.warning(
