@@ -50,7 +50,7 @@ def _check(conf: cfg.ConfigOpts) -> None:
     """
     for group, opts in options.list_opts():
         for opt in opts:
-            getattr(conf if group == "DEFAULT" else conf[group], opt.dest)
+            getattr(conf[group.name] if group else conf, opt.dest)
 
 
 def run_here(conf: cfg.ConfigOpts, services: Sequence[service.Service]) -> None:

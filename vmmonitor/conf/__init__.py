@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every option of vmmonitor, one module per group.
+"""The configuration options of vmmonitor, one module per group.
 
-Nothing here is global: each process builds one ``ConfigOpts`` (in ``cmd/`` or ``wsgi/``) and
-passes it down.
+Each module has a ``GROUP`` (an ``OptGroup``, or ``None`` for ``[DEFAULT]``) and ``OPTS``. To add
+an option, append it to the ``OPTS`` of its group; to add a group, append its module to
+``MODULES``. Nothing here is global: each process builds one ``ConfigOpts`` (in ``cmd/`` or
+``wsgi/``) and passes it down.
 """
+
+import copy
+import types
 
 from oslo_config import cfg
 from oslo_log import log
@@ -31,36 +36,62 @@ from vmmonitor.conf import (
     webhook,
 )
 
+#: In the order of the sample file.
 MODULES = (
-    *(base, agent, libvirt, liveness, spool, forwarder, evidence),
-    *(engine, nova, nova_notifications, reconcile),
-    *(recovery, limits, storm, masakari, mistral, webhook),
-    *(notifications, housekeeping, api),
+    base,
+    agent,
+    libvirt,
+    liveness,
+    spool,
+    forwarder,
+    evidence,
+    engine,
+    nova,
+    nova_notifications,
+    reconcile,
+    recovery,
+    limits,
+    storm,
+    masakari,
+    mistral,
+    webhook,
+    notifications,
+    housekeeping,
+    api,
 )
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register every option of every group on ``conf``."""
+    """Register the options of every group on ``conf``."""
     for module in MODULES:
-        module.register_opts(conf)
+        register_group(conf, module)
 
 
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options) pairs, for oslo-config-generator."""
-    return [pair for module in MODULES for pair in module.list_opts()]
+def register_group(conf: cfg.ConfigOpts, module: types.ModuleType) -> None:
+    """Register the options of one group on ``conf``.
+
+    :param module: one of MODULES.
+    """
+    # oslo.config keeps values in the OptGroup: a shared one would connect two configurations.
+    conf.register_opts(module.OPTS, group=copy.deepcopy(module.GROUP))
+
+
+def list_opts() -> list[tuple[cfg.OptGroup | None, list[cfg.Opt]]]:
+    """Return (group, options) pairs for oslo-config-generator; ``None`` is ``[DEFAULT]``."""
+    return [(module.GROUP, module.OPTS) for module in MODULES]
 
 
 def set_defaults() -> None:
-    """Give the libraries the defaults that suit this service, for the sample file too."""
+    """Set this service's defaults for options of libraries, also in the sample file."""
     log.set_defaults(default_log_levels=[*log.get_default_log_levels(), "alembic=WARN"])
 
 
 def new(args: list[str], files: list[str] | None = None) -> cfg.ConfigOpts:
-    """Build a process's configuration from its command line and files.
+    """Return the configuration of a process.
 
     :param args: the command line, without the program's name.
-    :param files: configuration files instead of the usual places.
-    :raises oslo_config.cfg.Error: an option or a file is wrong.
+    :param files: configuration files to read instead of the default ones.
+    :raises oslo_config.cfg.Error: an option or a file is invalid.
     """
     from vmmonitor import version
 

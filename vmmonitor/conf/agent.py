@@ -3,31 +3,41 @@
 
 from oslo_config import cfg
 
-GROUP = "agent"
+GROUP = cfg.OptGroup(
+    "agent",
+    title="Agent",
+    help="""
+Options of ``vmmonitor-agent``, which runs on each compute host. It watches the instances of the
+host, filters their events and sends them to an engine.
+""",
+)
 
 OPTS = [
     cfg.ListOpt(
         "sources",
         default=["libvirt", "process", "liveness"],
         help="""
-What to watch on this host: entry points of ``vmmonitor.sources``.
+Event sources to start on this host, by their names in the entry point group
+``vmmonitor.sources``. An unknown name stops the agent with an error.
 
-``process`` knows within milliseconds that a QEMU process has ended, also while libvirtd is away.
-``liveness`` finds what hangs without a word. Add ``qmp`` to hear QEMU's own words on disk errors;
-it needs a connection to libvirt that may write, whatever ``[libvirt] read_only`` says. Any
-installed source can be added. Keep ``libvirt``: the others learn from it which instances run.
-Each one is started at the agent's start; an unknown name stops the agent with an error.
+``libvirt`` is required: the other sources get the list of running instances from it.
+``process`` reports the end of a QEMU process within milliseconds, also while libvirtd is down.
+``liveness`` detects instances that hang without an event. Add ``qmp`` for the disk errors that
+QEMU reports itself; it opens a writable connection to libvirt, regardless of ``[libvirt]
+read_only``. You can add any other installed source.
 """,
     ),
     cfg.StrOpt(
         "filter_file",
         default="",
         help="""
-YAML file with the rules that decide which events are ignored, recorded or recovered.
+Path of the YAML file with the event filters. They decide for each event whether it is ignored,
+recorded, or opens an incident.
 
-Empty: ``event_filters.yaml`` beside the configuration file, or the shipped rules if there is
-none. SIGHUP reads it again; a broken file is refused and the old rules stay in force.
-``vmmonitor-manage filter check FILE`` tells beforehand.
+If empty, ``event_filters.yaml`` in the directory of the configuration file is used, or the
+shipped filters if that file does not exist. SIGHUP reloads the file; an invalid file is
+rejected and the filters in force are kept. Check a file with ``vmmonitor-manage filter check
+FILE`` before you reload. Related options: ``[engine] filter_file``.
 """,
     ),
     cfg.FloatOpt(
@@ -37,30 +47,33 @@ none. SIGHUP reads it again; a broken file is refused and the old rules stay in 
         max=3600,
         mutable=True,
         help="""
-Seconds between two reports of the agent's own state to the engine.
+Interval, in seconds, between reports of the agent to the engine. A change of the state is
+reported immediately.
 
-Changes of the state are reported at once, whatever this says. Shorten it to notice a dead agent
-sooner, lengthen it with thousands of hosts. Related options: ``[housekeeping] late_after``.
+Decrease it to detect a failed agent sooner. Increase it with thousands of hosts. Related
+options: ``[housekeeping] late_after``.
 """,
     ),
     cfg.BoolOpt(
         "allow_recovery",
         default=False,
         help="""
-Let the engine start, reset and resume instances on this host through this agent (the ``libvirt``
-recovery driver).
+Allow the engine to start, reset and resume instances of this host through the agent.
 
-Needs write access to libvirt. Leave it off where nova or masakari does the recovery.
+Set it to true for the ``libvirt`` recovery driver; the agent then needs write access to
+libvirt. If false, the agent refuses such requests. Keep false if nova or masakari recovers the
+instances.
 """,
     ),
     cfg.StrOpt(
         "going_down_file",
         default="/run/nologin",
         help="""
-A file that is there while the host shuts down, as systemd's ``/run/nologin`` is.
+Path of a file that exists while the host shuts down. Instances that stop during that time get
+the event attribute ``host_going_down``, and the shipped filters only record these events.
 
-What stops then gets the attribute ``host_going_down``; the shipped rules only record it. Empty:
-nothing is known of a shutdown, and each instance that the host ends is taken for a failure.
+If empty, a shutdown of the host is not detected, and each instance that it stops is reported as
+a failure. The default is created by systemd; change it only with another init system.
 """,
     ),
     cfg.IntOpt(
@@ -69,9 +82,10 @@ nothing is known of a shutdown, and each instance that the host ends is taken fo
         min=1,
         mutable=True,
         help="""
-Number of spooled events above which the agent calls itself ``behind``.
+Number of spooled events above which the agent reports the state ``behind``.
 
-Raise it where bursts of events are normal. Related options: ``[spool] max_events``.
+Increase it if bursts of events are normal on your hosts. Related options: ``[spool]
+max_events``.
 """,
     ),
     cfg.IntOpt(
@@ -80,18 +94,11 @@ Raise it where bursts of events are normal. Related options: ``[spool] max_event
         min=60,
         mutable=True,
         help="""
-Seconds for which an instance that is gone from its host is remembered, so that a late question
-about it can still be answered and a transient one can be started again.
+Time, in seconds, that the agent remembers an instance after it disappeared from the host. A
+transient instance can be created again only within this time.
+
+Increase it if incidents of transient instances may wait longer than a day. The default value is
+fine for most deployments.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST API."""
+"""Options of the REST API."""
 
 from oslo_config import cfg
 
-GROUP = "api"
+GROUP = cfg.OptGroup(
+    "api",
+    title="REST API",
+    help="""
+Options of the REST API, both in a WSGI server (``vmmonitor.wsgi.api:application``) and in
+``vmmonitor-standalone``.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
         "auth_strategy",
         default="noauth",
         choices=[
-            ("noauth", "no authentication; requests from the loopback interface only"),
+            ("noauth", "no authentication; only requests from the loopback interface are served"),
         ],
         help="""
-How callers are known.
+Authentication strategy for API requests.
 """,
     ),
     cfg.IntOpt(
@@ -22,7 +29,11 @@ How callers are known.
         min=1,
         max=100000,
         help="""
-Greatest number of rows in one answer; a request that asks for more gets this many and a marker.
+Maximum number of items in one response. A request with a larger ``limit`` gets this number of
+items and a link to the next page.
+
+Decrease it to protect the database and the API from large responses. The default value is fine
+for most deployments.
 """,
     ),
     cfg.IntOpt(
@@ -31,32 +42,29 @@ Greatest number of rows in one answer; a request that asks for more gets this ma
         min=60,
         max=10 * 365 * 86400,
         help="""
-Seconds that a silence may last at most, so that none is forgotten for ever.
+Maximum duration of a silence, in seconds. A request for a longer silence is rejected.
+
+The limit prevents forgotten silences. Increase it if your maintenance periods are longer.
 """,
     ),
     cfg.HostAddressOpt(
         "bind_host",
         default="127.0.0.1",
         help="""
-Address on which ``vmmonitor-standalone`` serves the API. Any other deployment uses its WSGI
-server's own setting.
+Listen address of the API in ``vmmonitor-standalone``. A WSGI server ignores it and uses its own
+setting.
+
+Related options: ``bind_port``, ``auth_strategy``.
 """,
     ),
     cfg.PortOpt(
         "bind_port",
         default=15869,
         help="""
-Port on which ``vmmonitor-standalone`` serves the API. Related options: ``bind_host``.
+TCP port of the API in ``vmmonitor-standalone``. A WSGI server ignores it and uses its own
+setting.
+
+Change it if another service uses the port. Related options: ``bind_host``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -5,7 +5,8 @@ import socket
 
 from oslo_config import cfg
 
-GROUP = "DEFAULT"
+#: These options are in ``[DEFAULT]``.
+GROUP = None
 
 OPTS = [
     cfg.HostAddressOpt(
@@ -13,31 +14,23 @@ OPTS = [
         default=socket.gethostname(),
         sample_default="<your host name>",
         help="""
-Name of this host.
+Name of this host, stored in every event and used as the address of the host's agent on the
+message bus.
 
-It must be the name under which nova knows the host (the ``host`` option of nova-compute), or
-recoveries go to the wrong place. Change it only together with nova's. Names the host in every
-event, and is the address of its agent on the message bus.
+It must be equal to nova's name of the host (the ``host`` option of nova-compute); otherwise
+recoveries are sent to the wrong host. Change it only together with nova's option.
 """,
     ),
     cfg.StrOpt(
         "state_path",
         default="/var/lib/vmmonitor",
         help="""
-Directory for what must outlive a restart: the agent's spool, a standalone service's database.
+Directory for state that must survive a restart: the spool of the agent, and the database of
+``vmmonitor-standalone``.
 
-It should be on a local disk with room for ``[spool] max_bytes``, owned by the service's user.
-Related options: ``[spool] path``.
+Use a local disk with at least ``[spool] max_bytes`` of free space, writable by the service
+user. Change it if ``/var/lib`` is too small or on a network file system. Related options:
+``[spool] path``, ``[evidence] directory``, ``[liveness] facts_file``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

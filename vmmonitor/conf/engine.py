@@ -3,7 +3,14 @@
 
 from oslo_config import cfg
 
-GROUP = "engine"
+GROUP = cfg.OptGroup(
+    "engine",
+    title="Engine",
+    help="""
+Options of ``vmmonitor-engine``. It stores events, groups them into incidents and recovers
+instances. The engines of a deployment are equal, active and share the work.
+""",
+)
 
 OPTS = [
     cfg.IntOpt(
@@ -12,37 +19,45 @@ OPTS = [
         min=1,
         max=64,
         help="""
-Number of engine processes on this host. All are alike and all are active; so are those on other
-hosts. One stores thousands of events per second.
+Number of engine processes on this host.
+
+One process stores thousands of events per second. Increase the number if events wait in the
+spools of the agents although the database has capacity.
 """,
     ),
     cfg.StrOpt(
         "expectation",
         default="libvirt",
         help="""
-Who knows what an instance should be doing: an entry point of ``vmmonitor.expectation``.
-``libvirt`` goes by the cause that libvirt gave, and needs no OpenStack. ``nova`` asks nova, as
-``[nova]`` says; use it wherever there is one.
+Source of the desired state of instances, by its name in the entry point group
+``vmmonitor.expectation``. Its verdict decides whether an incident is a failure or was planned.
+
+``libvirt`` derives the verdict from the cause that libvirt reported and needs no OpenStack
+service. Set it to ``nova`` in every OpenStack cloud; group ``[nova]`` then needs credentials.
 """,
     ),
     cfg.ListOpt(
         "sources",
         default=[],
         help="""
-What to listen to in the engine: entry points of ``vmmonitor.sources`` that watch no host but
-something that all hosts share. An unknown name stops the engine with an error. What watches a
-host belongs into ``[agent] sources``.
+Event sources to start in the engine, by their names in the entry point group
+``vmmonitor.sources``. An unknown name stops the engine with an error.
+
+Use it for sources that do not belong to one host, such as ``nova_notifications``. Configure
+sources that watch one host in ``[agent] sources``. If empty, no source is started.
 """,
     ),
     cfg.StrOpt(
         "filter_file",
         default="",
         help="""
-YAML file with the rules for what is noticed in the engine itself: what reconciliation finds, and
-what ``sources`` tell. Events from hosts were decided on there, and are not decided on again.
+Path of the YAML file with the event filters for events that originate in the engine: from
+reconciliation and from ``sources``. Events of hosts were filtered by their agent and are not
+filtered again.
 
-Empty: ``[agent] filter_file``, else ``event_filters.yaml`` beside the configuration file, or the
-shipped rules if there is none. SIGHUP reads it again; a broken file is refused.
+If empty, ``[agent] filter_file`` is used, else ``event_filters.yaml`` in the directory of the
+configuration file, or the shipped filters if that file does not exist. SIGHUP reloads the file;
+an invalid file is rejected and the filters in force are kept. Related options: ``sources``.
 """,
     ),
     cfg.IntOpt(
@@ -51,8 +66,11 @@ shipped rules if there is none. SIGHUP reads it again; a broken file is refused.
         min=1,
         max=20000,
         help="""
-Greatest number of events in one database transaction. Calls that arrive while a commit is under
-way share the next one. Lower it if the database limits the size of a transaction.
+Maximum number of events in one database transaction. Events that arrive during a commit share
+the next one.
+
+Decrease it if the database limits the size of a transaction. The default value is fine for most
+deployments.
 """,
     ),
     cfg.FloatOpt(
@@ -61,18 +79,10 @@ way share the next one. Lower it if the database limits the size of a transactio
         min=0.1,
         max=600,
         help="""
-Seconds after which a call whose events could not be stored is answered with an error; the agent
-keeps them and sends them again. Keep it under ``[forwarder] reply_timeout``.
+Maximum time, in seconds, to store the events of one call. On timeout the call fails, and the
+agent keeps the events and sends them again.
+
+Keep it below ``[forwarder] reply_timeout``. Increase both if the database is slow.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

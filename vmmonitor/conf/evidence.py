@@ -1,34 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent captures for events whose filter rule asks for evidence, and where it is kept."""
+"""Options of the evidence that the agent captures about events."""
 
 from oslo_config import cfg
 
-GROUP = "evidence"
+GROUP = cfg.OptGroup(
+    "evidence",
+    title="Evidence",
+    help="""
+Options of evidence, such as a screenshot or the QEMU log at the time of an event. The agent
+captures evidence only for events whose filter rule has ``evidence:``.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
         "store",
         default="host",
         choices=[
-            ("host", "in a directory of the host on which the event happened"),
-            ("engine", "in the engine's database; the directory is the way there"),
+            ("host", "in a directory on the host of the event"),
+            ("engine", "in the engine's database, after a temporary copy in the directory"),
         ],
         help="""
-Where evidence is kept.
+Location where evidence is stored.
 
-Nothing is captured at all unless a rule of the event filter asks for it (``evidence:``). With
-``engine`` it can be read through the API and is deleted with its event; it costs the database up
-to ``max_bytes`` per item. Related options: ``[agent] filter_file``.
+Set it to ``engine`` to read evidence through the API; it is then deleted together with its
+event. The database needs up to ``max_bytes`` per item. Related options: ``directory``,
+``max_bytes``, ``[agent] filter_file``.
 """,
     ),
     cfg.StrOpt(
         "directory",
         default="$state_path/evidence",
         help="""
-Directory of the evidence, made when it is first needed; only the agent's user can read it.
+Directory of the evidence on the host. It is created on first use and is readable only by the
+user of the agent.
 
-Below it, ``kept`` holds what stays on this host and ``outgoing`` what an engine has not
-acknowledged yet. Related options: ``state_path``.
+Its subdirectory ``kept`` contains evidence that stays on the host. Its subdirectory
+``outgoing`` contains evidence that no engine has acknowledged yet. Change it if ``state_path``
+is too small. Related options: ``state_path``, ``max_total_bytes``.
 """,
     ),
     cfg.IntOpt(
@@ -38,8 +47,10 @@ acknowledged yet. Related options: ``state_path``.
         max=4194304,
         mutable=True,
         help="""
-Greatest size of one item in bytes. A screenshot that is larger is left out; of a text only so much
-of its end is kept, and never more than 64 KiB.
+Maximum size of one item, in bytes. A larger screenshot is omitted. A longer text is cut at its
+start, and is never longer than 64 KiB.
+
+Increase it if screenshots are omitted. Related options: ``max_total_bytes``.
 """,
     ),
     cfg.IntOpt(
@@ -47,8 +58,10 @@ of its end is kept, and never more than 64 KiB.
         default=268435456,
         min=1048576,
         help="""
-Greatest size of ``kept``, and of ``outgoing``, in bytes. When it is reached the oldest evidence
-is deleted, and counted.
+Maximum size of each of the subdirectories ``kept`` and ``outgoing``, in bytes. At the limit the
+oldest evidence is deleted and counted.
+
+Increase it to keep evidence of more events. Related options: ``directory``, ``keep_days``.
 """,
     ),
     cfg.IntOpt(
@@ -57,10 +70,11 @@ is deleted, and counted.
         min=0,
         mutable=True,
         help="""
-Number of days for which evidence is kept on the host; 0: until there is too much of it.
+Number of days to keep evidence on the host. With 0 it is kept until ``max_total_bytes`` is
+reached.
 
-The engine deletes events on its own side: keep this as long as ``[housekeeping] keep_days``, or
-shorter. Related options: ``keep_days``.
+The engine does not delete evidence on hosts. Keep this value at most as large as
+``[housekeeping] keep_days``, so that no evidence outlives its event.
 """,
     ),
     cfg.FloatOpt(
@@ -70,7 +84,10 @@ shorter. Related options: ``keep_days``.
         max=60,
         mutable=True,
         help="""
-Seconds that capturing one item may take. What does not come by then is told as missing.
+Maximum time, in seconds, to capture one item. On timeout the item is reported as missing.
+
+Increase it if items are missing on slow storage. The default value is fine for most
+deployments.
 """,
     ),
     cfg.IntOpt(
@@ -79,8 +96,10 @@ Seconds that capturing one item may take. What does not come by then is told as 
         min=1,
         max=10000,
         help="""
-Number of events that may wait for their evidence. It is not captured for those beyond it, which
-are counted: after so long a wait it would show another moment.
+Maximum number of events that wait for the capture of their evidence. Beyond it, evidence is not
+captured, and the omission is counted: it would be too late to show the time of the event.
+
+The default value is fine for most deployments.
 """,
     ),
     cfg.FloatOpt(
@@ -90,8 +109,11 @@ are counted: after so long a wait it would show another moment.
         max=3600,
         mutable=True,
         help="""
-Seconds between two looks at the statistics of all instances, of which ``stats`` shows the last
-ones before the event. Nobody looks unless a rule asks for ``stats``.
+Interval, in seconds, between samples of the statistics of all instances. The evidence ``stats``
+contains the samples before the event. Samples are taken only if a filter rule requests
+``stats``.
+
+Decrease it for a finer resolution at a higher cost. Related options: ``stats_samples``.
 """,
     ),
     cfg.IntOpt(
@@ -100,28 +122,21 @@ ones before the event. Nobody looks unless a rule asks for ``stats``.
         min=1,
         max=100,
         help="""
-Number of looks at an instance's statistics that are remembered; each takes some
-hundred bytes of memory.
+Number of statistics samples to keep for each instance. One sample needs a few hundred bytes of
+memory.
+
+Increase it to see a longer time before the event. Related options: ``stats_interval``.
 """,
     ),
     cfg.StrOpt(
         "qemu_log_directory",
         default="",
         help="""
-Directory of QEMU's log files, NAME.log for the instance that libvirt calls NAME.
+Directory of the QEMU log files; the log of the libvirt domain NAME is ``NAME.log``.
 
-Empty: ``/var/log/libvirt/qemu`` for a system's libvirt, and for a session's
-``libvirt/qemu/log`` in the cache directory of the agent's user. Related options: ``uri``.
+If empty, ``/var/log/libvirt/qemu`` is used for a system libvirt, and ``libvirt/qemu/log`` in
+the cache directory of the agent's user for a session libvirt. Change it if libvirt writes its
+logs to another directory. Related options: ``[libvirt] uri``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

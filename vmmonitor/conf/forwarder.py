@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the agent hands its spool to the engine."""
+"""Options of the forwarder, which sends spooled events to the engine."""
 
 from oslo_config import cfg
 
-GROUP = "forwarder"
+GROUP = cfg.OptGroup(
+    "forwarder",
+    title="Forwarder",
+    help="""
+Options of the agent's forwarder. It sends the events of the spool to an engine in batches, and
+deletes them when the engine has acknowledged them.
+""",
+)
 
 OPTS = [
     cfg.IntOpt(
@@ -13,8 +20,10 @@ OPTS = [
         max=5000,
         mutable=True,
         help="""
-Greatest number of events in one call to the engine. Smaller batches spread one host's backlog
-over several engines; larger ones empty it faster.
+Maximum number of events in one call to the engine.
+
+Decrease it to spread the backlog of one host over several engines. Increase it to send a
+backlog faster.
 """,
     ),
     cfg.FloatOpt(
@@ -24,8 +33,10 @@ over several engines; larger ones empty it faster.
         max=600,
         mutable=True,
         help="""
-Seconds to wait for the engine's receipt before the batch is sent again. A batch that arrives
-twice is stored once.
+Maximum time, in seconds, to wait for the receipt of the engine. On timeout the batch is sent
+again; an event that arrives twice is stored once.
+
+Keep it above ``[engine] store_timeout``. Increase both if the database is slow.
 """,
     ),
     cfg.FloatOpt(
@@ -35,8 +46,10 @@ twice is stored once.
         max=60,
         mutable=True,
         help="""
-Seconds before the first new try after a failed call; doubled, with jitter, up to ``retry_max``.
-The forwarder never gives up.
+Delay, in seconds, before the first retry of a failed call. The delay doubles with each retry,
+with jitter, up to ``retry_max``. Retries never end.
+
+The default value is fine for most deployments. Related options: ``retry_max``.
 """,
     ),
     cfg.FloatOpt(
@@ -46,17 +59,10 @@ The forwarder never gives up.
         max=3600,
         mutable=True,
         help="""
-Greatest number of seconds between two tries. Related options: ``retry_min``.
+Maximum delay, in seconds, between retries of a failed call.
+
+Increase it if the retries of many agents overload the broker after an outage. Related options:
+``retry_min``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the engine tidies up."""
+"""Options of housekeeping: retention and agent health."""
 
 from oslo_config import cfg
 
-GROUP = "housekeeping"
+GROUP = cfg.OptGroup(
+    "housekeeping",
+    title="Housekeeping",
+    help="""
+Options of the periodic work of the engine: deletion of old rows, and detection of agents that
+do not report or whose clock is wrong.
+""",
+)
 
 OPTS = [
     cfg.FloatOpt(
@@ -13,7 +20,10 @@ OPTS = [
         max=86400,
         mutable=True,
         help="""
-Seconds between two rounds of housekeeping. Every engine does it; doing it twice is harmless.
+Interval, in seconds, between deletions of old rows. Every engine does so; the work is safe to
+repeat.
+
+The default value is fine for most deployments.
 """,
     ),
     cfg.IntOpt(
@@ -23,8 +33,10 @@ Seconds between two rounds of housekeeping. Every engine does it; doing it twice
         max=3650,
         mutable=True,
         help="""
-Days for which events, and incidents that are over, are kept. 0: for ever. Related options:
-``keep_events``.
+Number of days to keep events and closed incidents. With 0 they are kept indefinitely.
+
+Decrease it to limit the size of the database. Related options: ``keep_events``, ``[evidence]
+keep_days``.
 """,
     ),
     cfg.IntOpt(
@@ -33,8 +45,10 @@ Days for which events, and incidents that are over, are kept. 0: for ever. Relat
         min=0,
         mutable=True,
         help="""
-Number of events that are kept at most; the oldest go first, except those of incidents that are
-not over. 0: without limit.
+Maximum number of events to keep. The oldest events are deleted first, except events of
+incidents that are not closed. With 0 there is no limit.
+
+Decrease it to limit the size of the database. Related options: ``keep_days``.
 """,
     ),
     cfg.FloatOpt(
@@ -44,7 +58,10 @@ not over. 0: without limit.
         max=100,
         mutable=True,
         help="""
-An agent is ``late`` when it has not reported for this many times its own report interval.
+Number of report intervals without a report until an agent is ``late``.
+
+Increase it if agents become ``late`` on a slow network. Related options: ``[agent]
+report_interval``, ``unwatched_after``.
 """,
     ),
     cfg.FloatOpt(
@@ -54,11 +71,12 @@ An agent is ``late`` when it has not reported for this many times its own report
         max=86400,
         mutable=True,
         help="""
-Seconds for which a host may be unwatched before that is an incident of its own (of the kind
-``host``): since the last report of an agent that is ``late``, or since an agent is ``blind``.
+Time, in seconds, without monitoring of a host until an incident of kind ``host`` is opened. It
+is measured from the last report of an agent that is ``late``, from the time when an agent
+became ``blind``, and at the earliest from the start of the engine.
 
-An engine waits as long after its own start. Related options: ``late_after``,
-``[agent] report_interval``.
+Increase it if restarts of agents, such as upgrades, open incidents. Related options:
+``late_after``, ``[agent] report_interval``.
 """,
     ),
     cfg.FloatOpt(
@@ -68,18 +86,10 @@ An engine waits as long after its own start. Related options: ``late_after``,
         max=86400,
         mutable=True,
         help="""
-Seconds by which a host's clock may be off before the engine's log and the reason of its agent say
-so. Times are corrected all the same.
+Clock offset of a host, in seconds, above which the engine logs a warning and the agent's reason
+shows the offset. Times of events are corrected by the offset in any case.
+
+Increase it if the clocks of your hosts are not synchronized.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

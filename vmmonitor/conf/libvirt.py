@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the agent reaches libvirt."""
+"""Options of the agent's connections to libvirt."""
 
 from oslo_config import cfg
 
-GROUP = "libvirt"
+GROUP = cfg.OptGroup(
+    "libvirt",
+    title="libvirt",
+    help="""
+Options of the agent's connections to libvirt, and of the recoveries that the agent carries out
+through libvirt.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
         "uri",
         default="qemu:///system",
         help="""
-Which libvirt to watch.
+URI of the libvirt to watch.
 
-Change it for a session daemon or a socket at another place, for example
-``qemu:///session?socket=/run/user/1000/libvirt/libvirt-sock``.
+Change it for a session daemon or a socket at another path, for example
+``qemu:///session?socket=/run/user/1000/libvirt/libvirt-sock``. Related options: ``read_only``.
 """,
     ),
     cfg.BoolOpt(
         "read_only",
         default=True,
         help="""
-Watch through libvirt's read-only socket, which is all that watching needs.
+Watch instances through the read-only socket of libvirt.
 
-Turn it off where libvirtd has no read-only socket (a session daemon). Recovery opens a writing
-connection of its own when it needs one. Related options: ``[agent] allow_recovery``.
+Set it to false if libvirt has no read-only socket (session daemons). Recovery opens a separate
+writable connection when it needs one. Related options: ``[agent] allow_recovery``.
 """,
     ),
     cfg.IntOpt(
@@ -32,9 +39,9 @@ connection of its own when it needs one. Related options: ``[agent] allow_recove
         min=1,
         max=3600,
         help="""
-Seconds between two keepalive messages to libvirtd.
+Interval, in seconds, between keepalive messages to libvirtd.
 
-Shorten it to notice a hung libvirtd sooner. Related options: ``keepalive_count``.
+Decrease it to detect a hung libvirtd sooner. Related options: ``keepalive_count``.
 """,
     ),
     cfg.IntOpt(
@@ -43,7 +50,10 @@ Shorten it to notice a hung libvirtd sooner. Related options: ``keepalive_count`
         min=1,
         max=100,
         help="""
-Number of keepalive messages without an answer after which libvirtd counts as gone.
+Number of unanswered keepalive messages until the connection to libvirtd is closed and opened
+again.
+
+Increase it if a busy libvirtd is disconnected. Related options: ``keepalive_interval``.
 """,
     ),
     cfg.FloatOpt(
@@ -52,8 +62,10 @@ Number of keepalive messages without an answer after which libvirtd counts as go
         min=0.01,
         max=60,
         help="""
-Seconds before the first try to reconnect; doubled, with jitter, for each further one up to
-``reconnect_max``. The agent never gives up.
+Delay, in seconds, before the first attempt to reconnect to libvirtd. The delay doubles with
+each attempt, with jitter, up to ``reconnect_max``. The attempts never end.
+
+The default value is fine for most deployments. Related options: ``reconnect_max``.
 """,
     ),
     cfg.FloatOpt(
@@ -62,7 +74,10 @@ Seconds before the first try to reconnect; doubled, with jitter, for each furthe
         min=0.1,
         max=3600,
         help="""
-Greatest number of seconds between two tries to reconnect. Related options: ``reconnect_min``.
+Maximum delay, in seconds, between attempts to reconnect to libvirtd.
+
+Decrease it to monitor again sooner after a long outage of libvirtd. Related options:
+``reconnect_min``.
 """,
     ),
     cfg.FloatOpt(
@@ -71,8 +86,11 @@ Greatest number of seconds between two tries to reconnect. Related options: ``re
         min=0.1,
         max=60,
         help="""
-Seconds for which an instance that was paused by a storage error must go on running after it was
-resumed, before the error counts as over.
+Minimum time, in seconds, that an instance must run after it was resumed from a storage error.
+If it is paused again within this time, the attempt has failed.
+
+Increase it if guests write so rarely that an error reappears later. Related options: ``[agent]
+allow_recovery``.
 """,
     ),
     cfg.FloatOpt(
@@ -81,18 +99,10 @@ resumed, before the error counts as over.
         min=0.1,
         max=300,
         help="""
-Seconds in which the QEMU of an instance that is said to hang must answer. One that does not is
-ended by force and started again.
+Maximum time, in seconds, to wait for a response of QEMU before an instance that was reported as
+hung is terminated and started again.
+
+Increase it if slow storage blocks QEMU for longer. Related options: ``[liveness] deadline``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many recoveries there may be: of one instance, on one host, and in all."""
+"""Options that limit recoveries of one instance, on one host and in total."""
 
 from oslo_config import cfg
 
-GROUP = "limits"
+GROUP = cfg.OptGroup(
+    "limits",
+    title="Recovery limits",
+    help="""
+Limits of automatic recovery: the restart budget and the flapping delay of one instance, and the
+number of recoveries that run at the same time.
+""",
+)
 
 OPTS = [
     cfg.IntOpt(
@@ -12,10 +19,11 @@ OPTS = [
         min=-1,
         mutable=True,
         help="""
-Number of failures of one instance that are acted upon within ``restart_window``; a further one is
-held, and a warning logged, until the first of them is that long ago. 0: nothing is recovered at
-all; -1: without limit. A policy may say otherwise (``limits``).
+Maximum number of failures of one instance that are recovered within ``restart_window``. A
+further failure is held with a warning, until the oldest of them is older than the window. With
+0 no instance is recovered; with -1 there is no limit.
 
+Increase it if repeated restarts help in your cloud. A policy can override it (``limits``).
 Related options: ``restart_window``.
 """,
     ),
@@ -26,9 +34,10 @@ Related options: ``restart_window``.
         max=31 * 86400,
         mutable=True,
         help="""
-Seconds in which ``max_restarts`` counts.
+Time, in seconds, over which ``max_restarts`` counts the failures of an instance.
 
-Related options: ``max_restarts``.
+Increase it to limit the restarts of instances that fail slowly but constantly. A policy can
+override it (``limits``). Related options: ``max_restarts``.
 """,
     ),
     cfg.FloatOpt(
@@ -38,9 +47,11 @@ Related options: ``max_restarts``.
         max=31 * 86400,
         mutable=True,
         help="""
-Seconds in which an instance that fails a third time is flapping: its recovery waits for
-``flap_backoff``. The first two are recovered at once. 0: none is ever flapping.
+Time, in seconds, over which the failures of an instance count for flapping detection. The first
+two failures are recovered immediately; from the third on, recovery is delayed by
+``flap_backoff``. With 0 flapping detection is disabled.
 
+Decrease it if instances that fail a few times an hour should be recovered without delay.
 Related options: ``flap_backoff``, ``flap_backoff_max``.
 """,
     ),
@@ -51,10 +62,12 @@ Related options: ``flap_backoff``, ``flap_backoff_max``.
         max=86400,
         mutable=True,
         help="""
-Seconds after the end of the recovery before that the third one within ``flap_window`` waits. Each
-further one waits for twice as long, but not longer than ``flap_backoff_max``.
+Delay, in seconds, before the third recovery of an instance within ``flap_window``, measured
+from the end of the previous recovery. The delay doubles with each further failure, up to
+``flap_backoff_max``. With 0 there is no delay.
 
-Related options: ``flap_window``, ``flap_backoff_max``.
+Increase it if instances need more time before another restart can succeed. Related options:
+``flap_window``, ``flap_backoff_max``.
 """,
     ),
     cfg.FloatOpt(
@@ -64,9 +77,9 @@ Related options: ``flap_window``, ``flap_backoff_max``.
         max=86400,
         mutable=True,
         help="""
-Seconds that the recovery of a flapping instance waits at most.
+Maximum delay, in seconds, before the recovery of a flapping instance. With 0 there is no delay.
 
-Related options: ``flap_backoff``.
+Decrease it to shorten the outage of flapping instances. Related options: ``flap_backoff``.
 """,
     ),
     cfg.IntOpt(
@@ -75,11 +88,12 @@ Related options: ``flap_backoff``.
         min=-1,
         mutable=True,
         help="""
-Number of recoveries under way on one host at once: those in which a driver is at work, or whose
-instance is waited for. Others wait for their turn, the most important first. 0: none begins; -1:
-without limit.
+Maximum number of concurrent recoveries on one host, over all engines. A recovery occupies a
+slot from the call of its driver until the instance is running or the attempt has failed.
+Further recoveries are queued, ordered by priority and time of failure. With 0 no recovery
+starts; with -1 there is no limit.
 
-Related options: ``max_recoveries``.
+Decrease it if concurrent starts overload your hosts. Related options: ``max_recoveries``.
 """,
     ),
     cfg.IntOpt(
@@ -88,21 +102,12 @@ Related options: ``max_recoveries``.
         min=-1,
         mutable=True,
         help="""
-Number of recoveries under way on all hosts at once, whichever engine works on them. 0: none
-begins; -1: without limit. One engine calls no more drivers at once than it has ``[recovery]
+Maximum number of concurrent recoveries on all hosts, over all engines. With 0 no recovery
+starts; with -1 there is no limit. Each engine process is also limited by ``[recovery]
 workers``.
 
-Related options: ``max_recoveries_per_host``, ``[recovery] workers``.
+Set it to 0 and reload the engines to stop automatic recovery during an investigation. Related
+options: ``max_recoveries_per_host``, ``[recovery] workers``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

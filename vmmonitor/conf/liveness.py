@@ -3,7 +3,14 @@
 
 from oslo_config import cfg
 
-GROUP = "liveness"
+GROUP = cfg.OptGroup(
+    "liveness",
+    title="Liveness source",
+    help="""
+Options of the agent's source ``liveness``, which detects a QEMU that does not respond and a
+guest that makes no progress.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
@@ -15,10 +22,10 @@ OPTS = [
             ("low", "120 seconds: interval 40, deadline 80, window 120"),
         ],
         help="""
-How soon an instance that does nothing counts as failed.
+Preset of the time until an instance without progress is reported as failed.
 
-The more sensitive, the sooner a recovery begins, and the more it costs to ask. Each of the three
-times can also be set by itself. Related options: ``interval``, ``deadline``, ``window``.
+A higher sensitivity starts recovery sooner and queries the instances more often. You can also
+set each of the three times separately. Related options: ``interval``, ``deadline``, ``window``.
 """,
     ),
     cfg.FloatOpt(
@@ -27,7 +34,11 @@ times can also be set by itself. Related options: ``interval``, ``deadline``, ``
         max=3600,
         sample_default=20,
         help="""
-Seconds between two rounds over all running instances. As ``sensitivity`` says, if not set.
+Interval, in seconds, between checks of all running instances. If not set, ``sensitivity``
+defines it.
+
+Set it to change the cost of the checks without another deadline. Related options:
+``sensitivity``.
 """,
     ),
     cfg.FloatOpt(
@@ -36,10 +47,11 @@ Seconds between two rounds over all running instances. As ``sensitivity`` says, 
         max=3600,
         sample_default=40,
         help="""
-Seconds in which QEMU must answer a question, and for which its process may be stopped. As
-``sensitivity`` says, if not set. A hung QEMU is found within ``interval`` plus this.
+Maximum time, in seconds, for QEMU to respond, and for its process to be stopped. A hung QEMU is
+reported within ``interval`` plus this time. If not set, ``sensitivity`` defines it.
 
-Raise it where storage makes QEMU wait longer than that.
+Increase it if storage blocks QEMU for longer. Related options: ``sensitivity``, ``[libvirt]
+answer_timeout``.
 """,
     ),
     cfg.FloatOpt(
@@ -48,37 +60,32 @@ Raise it where storage makes QEMU wait longer than that.
         max=7200,
         sample_default=60,
         help="""
-Seconds for which a guest must do nothing before it counts as stalled; at least three times
-``interval`` makes sense. As ``sensitivity`` says, if not set.
+Time, in seconds, without progress until a guest is reported as stalled. If not set,
+``sensitivity`` defines it.
+
+Set it to at least three times ``interval``. Increase it if guests are idle for longer without
+being stalled. Related options: ``sensitivity``, ``interval``.
 """,
     ),
     cfg.BoolOpt(
         "guest_agent",
         default=False,
         help="""
-Ask the guest agent of each instance too, in every round.
+Query the guest agent of each instance in every check.
 
-One that has spoken and then is silent for ``window`` becomes the event
-``liveness.guest_agent``. It needs a libvirt connection that may write, whatever
-``[libvirt] read_only`` says.
+If an agent that has responded before is silent for ``window``, the event
+``liveness.guest_agent`` is reported. Enable it if your images run the QEMU guest agent. It
+opens a writable connection to libvirt, regardless of ``[libvirt] read_only``.
 """,
     ),
     cfg.StrOpt(
         "facts_file",
         default="$state_path/liveness.json",
         help="""
-File in which the source keeps what it has told and still lasts, so that a restart of the agent
-does not tell it twice. Put it on a local disk. Related options: ``state_path``.
+File that stores the findings currently reported, so that they are not reported again after a
+restart of the agent.
+
+Use a local disk. Related options: ``state_path``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The masakari recovery driver. keystoneauth's options of this group are registered by whoever
-asks masakari."""
+"""Options of the masakari recovery driver.
+
+The keystoneauth options of this group are registered by ``vmmonitor.openstack``.
+"""
 
 from oslo_config import cfg
 
-GROUP = "masakari"
+GROUP = cfg.OptGroup(
+    "masakari",
+    title="masakari driver",
+    help="""
+Options of the recovery driver ``masakari``, which sends masakari a notification about a failed
+instance. The keystoneauth options of this group configure the access to masakari.
+""",
+)
 
 OPTS: list[cfg.Opt] = [
     cfg.FloatOpt(
@@ -13,18 +22,10 @@ OPTS: list[cfg.Opt] = [
         min=0.1,
         max=60,
         help="""
-Greatest number of seconds between two looks at what masakari makes of a notification; the first
-ones follow faster.
+Maximum interval, in seconds, between queries of the state of a notification. The first queries
+follow faster.
+
+Increase it to reduce the load on the masakari API.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

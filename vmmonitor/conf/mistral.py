@@ -1,18 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mistral recovery driver. keystoneauth's options of this group are registered by whoever asks
-mistral."""
+"""Options of the mistral recovery driver.
+
+The keystoneauth options of this group are registered by ``vmmonitor.openstack``.
+"""
 
 from oslo_config import cfg
 
-GROUP = "mistral"
+GROUP = cfg.OptGroup(
+    "mistral",
+    title="mistral driver",
+    help="""
+Options of the recovery driver ``mistral``, which runs a workflow for a failed instance. The
+keystoneauth options of this group configure the access to mistral.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
         "workflow",
         default="",
         help="""
-Name or id of the workflow that recovers an instance. A policy's step may name another one:
-``options: {workflow: NAME}``. Empty: each step must.
+Name or id of the workflow that recovers an instance.
+
+Set it if most steps of your policies use the same workflow; a step can use another one with
+``options: {workflow: NAME}``. If empty, each step that uses the driver must name its workflow.
 """,
     ),
     cfg.FloatOpt(
@@ -21,18 +32,10 @@ Name or id of the workflow that recovers an instance. A policy's step may name a
         min=0.1,
         max=60,
         help="""
-Greatest number of seconds between two looks at the execution of a workflow; the first ones follow
-faster.
+Maximum interval, in seconds, between queries of the state of a workflow execution. The first
+queries follow faster.
+
+Increase it to reduce the load on the mistral API.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -3,20 +3,25 @@
 
 from oslo_config import cfg
 
-GROUP = "notifications"
+GROUP = cfg.OptGroup(
+    "notifications",
+    title="Notifications",
+    help="""
+Options of the notifications that vmmonitor sends to other services, such as ceilometer and
+aodh, about each state change of an incident or a recovery.
+""",
+)
 
 OPTS = [
     cfg.BoolOpt(
         "enabled",
         default=False,
         help="""
-Tell other services, such as ceilometer and aodh, of each state that an incident or a recovery
-enters, by notifications on the message bus.
+Send a notification on the message bus for each state change of an incident or a recovery.
 
-Say the same in every engine. The group ``[oslo_messaging_notifications]`` says by what ``driver``
-(here ``messagingv2`` unless it is set), on which ``topics``, and to which broker
-(``transport_url``; by default the service's own). Where nobody consumes them, they fill a queue
-of the broker's.
+Use the same value on every engine. Enable it only if a consumer exists: without one, the
+notifications fill a queue of the broker. Group ``[oslo_messaging_notifications]`` defines the
+driver (``messagingv2`` unless set), the topics and the broker (by default the service's own).
 """,
     ),
     cfg.IntOpt(
@@ -25,8 +30,11 @@ of the broker's.
         min=1,
         mutable=True,
         help="""
-Greatest number of notifications that wait in the database while no broker takes them. The oldest
-beyond it are dropped, and counted in the log.
+Maximum number of notifications that wait in the database while the broker is unavailable. At
+the limit the oldest are dropped, and the log shows how many.
+
+Increase it to lose fewer notifications in a long outage of the broker. Related options:
+``keep_seconds``.
 """,
     ),
     cfg.IntOpt(
@@ -35,18 +43,10 @@ beyond it are dropped, and counted in the log.
         min=1,
         mutable=True,
         help="""
-Seconds for which a notification may wait in the database; then it is dropped, and counted in the
-log. Related options: ``keep``.
+Maximum time, in seconds, that a notification waits in the database. After it the notification
+is dropped, and the log shows how many were dropped.
+
+Decrease it if consumers have no use for old notifications. Related options: ``keep``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -3,7 +3,14 @@
 
 from oslo_config import cfg
 
-GROUP = "nova_notifications"
+GROUP = cfg.OptGroup(
+    "nova_notifications",
+    title="nova_notifications source",
+    help="""
+Options of the engine's source ``nova_notifications``, which turns notifications of nova into
+events. Enable it in ``[engine] sources``.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
@@ -11,44 +18,42 @@ OPTS = [
         default="",
         secret=True,
         help="""
-Address of the broker on which nova sends its notifications: the same as in nova's
-``transport_url``, or in ``[oslo_messaging_notifications] transport_url`` where nova has it. Empty:
-the service's own ``transport_url``.
+Transport URL of the broker that receives nova's notifications: nova's
+``[oslo_messaging_notifications] transport_url`` or, if that is not set, nova's
+``transport_url``.
+
+If empty, the ``transport_url`` of this service is used. Set it if nova uses another broker or
+virtual host.
 """,
     ),
     cfg.StrOpt(
         "exchange",
         default="nova",
         help="""
-Exchange on which nova sends: nova's ``control_exchange``.
+Exchange of nova's notifications: nova's ``control_exchange``.
+
+Change it only if nova's option is changed.
 """,
     ),
     cfg.ListOpt(
         "topics",
         default=["versioned_notifications"],
         help="""
-Topics to listen to. ``versioned_notifications`` is nova's ``[notifications]
-versioned_notifications_topics``; for the legacy form it is ``notifications``. Name one of the two:
-what nova tells in both forms becomes two events.
+Notification topics to consume: ``versioned_notifications`` for nova's ``[notifications]
+versioned_notifications_topics``, or ``notifications`` for the legacy format.
+
+Use only one of the two: otherwise each notification is stored as two events.
 """,
     ),
     cfg.StrOpt(
         "pool",
         default="vmmonitor-nova-notifications",
         help="""
-Name of the queue in which the messages wait. All engines share it. Others who listen to nova, such
-as ceilometer, keep a copy of their own as long as they do not use the same name. When this source
-is taken out of use, delete the queue: the broker fills it for as long as it is there.
+Name of the listener pool, and so of the queue in the broker. The engines share it. Other
+consumers, such as ceilometer, get their own copy of each notification if they use another name.
+
+Change it to run two deployments of vmmonitor on one broker. If you stop using this source,
+delete the queue: otherwise the broker continues to fill it.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

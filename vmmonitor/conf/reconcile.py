@@ -3,7 +3,14 @@
 
 from oslo_config import cfg
 
-GROUP = "reconcile"
+GROUP = cfg.OptGroup(
+    "reconcile",
+    title="Reconciliation",
+    help="""
+Options of reconciliation, which compares the observed state of instances, as reported by
+agents, with their desired state, and reports drift as events.
+""",
+)
 
 OPTS: list[cfg.Opt] = [
     cfg.FloatOpt(
@@ -13,8 +20,10 @@ OPTS: list[cfg.Opt] = [
         max=86400,
         mutable=True,
         help="""
-Seconds between two rounds in which an engine holds what the agents say against what instances
-should be doing. 0 turns it off. Each engine asks the expectation once per round, in bulk.
+Interval, in seconds, between comparisons of the observed with the desired state. In each round
+an engine queries the desired state once, in bulk. With 0 reconciliation is disabled.
+
+Increase it to reduce the load on nova. Related options: ``hold``.
 """,
     ),
     cfg.FloatOpt(
@@ -24,19 +33,11 @@ should be doing. 0 turns it off. Each engine asks the expectation once per round
         max=86400,
         mutable=True,
         help="""
-Seconds for which a difference must be seen, at least twice, before it is told. Keep it above the
-time for which nova is behind reality when it does something (its own hold is 15 s), and above two
-rounds. Related options: ``interval``.
+Minimum time, in seconds, that drift must last before it is reported. It must also be observed
+at least twice. With 0 drift is reported when it is observed for the second time.
+
+Keep it above the delay of nova's own updates (about 15 seconds) and above twice the interval.
+Related options: ``interval``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

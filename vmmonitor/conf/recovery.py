@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How incidents become recoveries."""
+"""Options of recovery: from an incident to the call of a driver."""
 
 from oslo_config import cfg
 
-GROUP = "recovery"
+GROUP = cfg.OptGroup(
+    "recovery",
+    title="Recovery",
+    help="""
+Options that control how an engine obtains a verdict on incidents and runs their recoveries.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
         "policy_file",
         default="",
         help="""
-YAML file with the recovery policies: which driver, how often, after which hold.
+Path of the YAML file with the recovery policies. They define the drivers, attempts and delays
+of a recovery.
 
-Empty: ``recovery_policies.yaml`` beside the configuration file, or the shipped policies if there
-is none. SIGHUP reads it again; a broken file is refused and the old policies stay in force.
+If empty, ``recovery_policies.yaml`` in the directory of the configuration file is used, or the
+shipped policies if that file does not exist. SIGHUP reloads the file; an invalid file is
+rejected and the policies in force are kept. Check a file with ``vmmonitor-manage policy check
+FILE`` before you reload. Related options: ``[engine] expectation``, ``[agent] allow_recovery``.
 """,
     ),
     cfg.IntOpt(
@@ -22,8 +31,11 @@ is none. SIGHUP reads it again; a broken file is refused and the old policies st
         min=1,
         max=256,
         help="""
-Number of recoveries that one engine process runs at once. Each waits for its driver in a thread
-of its own.
+Number of recoveries that one engine process runs at the same time. Each recovery uses one
+thread while its driver works.
+
+Increase it if drivers are slow and recoveries queue although ``[limits] max_recoveries`` is not
+reached.
 """,
     ),
     cfg.FloatOpt(
@@ -32,8 +44,10 @@ of its own.
         min=1,
         max=3600,
         help="""
-Seconds after which another engine takes over a recovery whose engine died. A live engine renews
-its leases at a third of this. Shorter is faster after a crash, and costs more renewals.
+Time, in seconds, until another engine takes over the recoveries of an engine that has stopped.
+An engine renews its leases at a third of this time.
+
+Decrease it for a faster takeover; the renewals then load the database more.
 """,
     ),
     cfg.FloatOpt(
@@ -42,8 +56,11 @@ its leases at a third of this. Shorter is faster after a crash, and costs more r
         min=0.05,
         max=60,
         help="""
-Seconds between two looks at the database for work that another engine left: holds that are over,
-leases that ran out. An engine's own work starts at once, whatever this says.
+Interval, in seconds, between queries of the database for work that no engine has started:
+expired holds, expired leases and operator requests. New incidents of the engine itself are
+processed immediately.
+
+The default value is fine for most deployments.
 """,
     ),
     cfg.FloatOpt(
@@ -52,7 +69,11 @@ leases that ran out. An engine's own work starts at once, whatever this says.
         min=0.1,
         max=3600,
         help="""
-Seconds before the expectation is asked again about an incident on which it had no verdict.
+Interval, in seconds, between queries of the expectation about an incident whose verdict is
+``unknown``.
+
+Increase it to reduce the load on nova during an outage. Related options: ``verdict_timeout``,
+``unknown_limit``.
 """,
     ),
     cfg.FloatOpt(
@@ -61,8 +82,10 @@ Seconds before the expectation is asked again about an incident on which it had 
         min=0.1,
         max=3600,
         help="""
-Seconds that a worker waits for the expectation's answer about one incident; without one by then
-nobody knows, and it is asked again. Keep it above ``[nova] timeout``.
+Maximum time, in seconds, to wait for a verdict on one incident. On timeout the verdict is
+``unknown`` and the query is repeated after ``verdict_retry_interval``.
+
+Keep it above ``[nova] timeout``.
 """,
     ),
     cfg.FloatOpt(
@@ -71,8 +94,11 @@ nobody knows, and it is asked again. Keep it above ``[nova] timeout``.
         min=0,
         max=86400,
         help="""
-Seconds since an incident opened after which it is ``held``, and a warning is logged, if nobody has
-known by then whether it is a failure. The expectation is asked on.
+Time, in seconds, until an incident whose verdict is still ``unknown`` becomes ``held`` and a
+warning is logged. Queries continue. With 0 it is held at the first ``unknown`` verdict.
+
+Increase it if short outages of nova should not log warnings. Related options:
+``verdict_retry_interval``.
 """,
     ),
     cfg.FloatOpt(
@@ -81,8 +107,10 @@ known by then whether it is a failure. The expectation is asked on.
         min=0.1,
         max=3600,
         help="""
-Seconds between two looks whether a host, whose incidents are silenced as nova calls it disabled,
-is still in maintenance.
+Interval, in seconds, between checks whether a disabled nova-compute service was enabled again.
+
+Decrease it to recover instances sooner after a maintenance. Related options: ``[nova]
+respect_disabled``.
 """,
     ),
     cfg.FloatOpt(
@@ -91,8 +119,10 @@ is still in maintenance.
         min=0.1,
         max=60,
         help="""
-Seconds between two questions whether an instance is active again, under a policy that waits for
-that (``wait_for: active``).
+Interval, in seconds, between queries whether a recovered instance is active in nova. It is used
+by policies with ``wait_for: active``.
+
+Increase it to reduce the load on nova. Related options: ``[engine] expectation``.
 """,
     ),
     cfg.BoolOpt(
@@ -100,18 +130,10 @@ that (``wait_for: active``).
         default=False,
         mutable=True,
         help="""
-Everything is decided and recorded, and no driver is called. Policies and their steps have a
+Make and record each decision, but do not call drivers.
+
+Enable it to try vmmonitor without an effect on instances. Policies and their steps have a
 ``dry_run`` of their own.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's outbox on disk."""
+"""Options of the agent's spool."""
 
 from oslo_config import cfg
 
-GROUP = "spool"
+GROUP = cfg.OptGroup(
+    "spool",
+    title="Spool",
+    help="""
+Options of the spool, a file that stores the agent's events until an engine has acknowledged
+them.
+""",
+)
 
 OPTS = [
     cfg.StrOpt(
         "path",
         default="$state_path/spool.db",
         help="""
-File of the spool, an SQLite database. What the agent last knew of its instances is kept in it
-too. Put it on a local disk, never on a network file system. Related options: ``state_path``.
+Path of the spool, an SQLite database. It also contains the last inventory of the agent.
+
+Use a local disk, never a network file system. Change it if ``state_path`` is not on a local
+disk. Related options: ``state_path``.
 """,
     ),
     cfg.IntOpt(
@@ -19,8 +28,11 @@ too. Put it on a local disk, never on a network file system. Related options: ``
         default=100000,
         min=10,
         help="""
-Greatest number of spooled events. When it is reached the oldest ``record`` events are given up,
-and counted; ``incident`` events only when no other are left.
+Maximum number of spooled events. At the limit the oldest events with the outcome ``record`` are
+dropped and counted, and other events only if no such event is left.
+
+Increase it to survive a longer outage of the engines or the broker. Related options:
+``max_bytes``, ``[agent] behind_mark``.
 """,
     ),
     cfg.IntOpt(
@@ -28,17 +40,9 @@ and counted; ``incident`` events only when no other are left.
         default=268435456,
         min=1048576,
         help="""
-Greatest size of the spool in bytes; the same rule as for ``max_events`` when it is reached.
+Maximum size of the spool, in bytes. At the limit events are dropped as with ``max_events``.
+
+Increase it together with ``max_events``. Related options: ``state_path``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -1,38 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When so much fails at once that recovering it would do more harm than waiting."""
+"""Options of the protection against failure storms."""
 
 from oslo_config import cfg
 
-GROUP = "storm"
+GROUP = cfg.OptGroup(
+    "storm",
+    title="Storm protection",
+    help="""
+Options of storm protection. If many instances of a host, a host aggregate or the cloud fail
+within ``window``, a circuit breaker opens: their recoveries are held until the storm is over. A
+storage that fails for several instances is a storm of its own: one instance probes the storage,
+and the others are recovered when it runs.
+""",
+)
 
-#: Of a scope: (name, incidents, percent). See the administrator's guide for where they are from.
+#: (prefix of the options, default limit, default percentage, scope as the help names it). The
+#: guide to storms gives the reasons for the numbers.
 SCOPES = (
-    ("host", 25, 50.0, "a host"),
-    ("aggregate", 100, 30.0, "a host aggregate of nova's, which needs ``[engine] expectation``"),
+    ("host", 25, 50.0, "one host"),
+    ("aggregate", 100, 30.0, "one host aggregate of nova"),
     ("cloud", 200, 20.0, "all hosts together"),
 )
 
 
-def _of_scope(name: str, limit: int, percent: float, words: str) -> list[cfg.Opt]:
+def _scope_opts(prefix: str, limit: int, percent: float, scope: str) -> list[cfg.Opt]:
+    """Return the two options of a scope."""
+    needs_nova = ", ``[engine] expectation``" if prefix == "aggregate" else ""
     return [
         cfg.IntOpt(
-            f"{name}_limit",
+            f"{prefix}_limit",
             default=limit,
             min=0,
             mutable=True,
             help=f"""
-Number of failures within ``window`` beyond which those of {words} are held. 0: any number.
+Maximum number of failures on {scope} within ``window``. More failures are a storm. With
+0 there is no limit by number.
+
+Increase it if more simultaneous failures are normal. Related options:
+``{prefix}_percent``, ``window``{needs_nova}.
 """,
         ),
         cfg.FloatOpt(
-            f"{name}_percent",
+            f"{prefix}_percent",
             default=percent,
             min=0,
             max=100,
             mutable=True,
             help=f"""
-Share of the number of instances, in percent, beyond which the failures of {words} are held,
-if they are more than ``min_failures``. 0: any share.
+Maximum percentage of the instances on {scope} that may fail within ``window``. More
+failures are a storm if they are also more than ``min_failures``. With 0 there is no
+limit by percentage.
+
+Increase it if more simultaneous failures are normal. Related options:
+``{prefix}_limit``, ``min_failures``, ``window``{needs_nova}.
 """,
         ),
     ]
@@ -46,7 +66,10 @@ OPTS = [
         max=86400,
         mutable=True,
         help="""
-Seconds within which failures count together.
+Time, in seconds, over which failures are counted.
+
+Increase it if failures with one cause are reported over a longer time. Related options:
+``cooldown``.
 """,
     ),
     cfg.FloatOpt(
@@ -56,8 +79,10 @@ Seconds within which failures count together.
         max=86400,
         mutable=True,
         help="""
-Seconds without a new failure after which a storm is over, and what it held is recovered, the most
-important instances first.
+Time, in seconds, without a new failure until a storm is over. The held recoveries then start,
+ordered by priority.
+
+Decrease it to start recoveries sooner after a storm. Related options: ``window``.
 """,
     ),
     cfg.IntOpt(
@@ -66,19 +91,28 @@ important instances first.
         min=0,
         mutable=True,
         help="""
-Number of failures that are no storm, whatever share of the instances that is.
+Minimum number of failures that can trigger a storm by percentage; this many failures or fewer
+never do. With 0 every number can.
+
+Decrease it if your hosts run few instances. Related options: ``host_percent``,
+``aggregate_percent``, ``cloud_percent``.
 """,
     ),
-    *(opt for scope in SCOPES for opt in _of_scope(*scope)),
+    *_scope_opts(*SCOPES[0]),
+    *_scope_opts(*SCOPES[1]),
+    *_scope_opts(*SCOPES[2]),
     cfg.IntOpt(
         "storage_limit",
         default=3,
         min=0,
         mutable=True,
         help="""
-Number of instances with disk errors of one storage, within ``storage_window``, from which on these
-are one cause: one instance is tried, and the others are recovered when that one runs. 0: each for
-itself.
+Minimum number of instances with disk errors of one storage, within ``storage_window``, that
+become one storm: one instance probes the storage, and the others wait. With 0 each instance is
+recovered on its own.
+
+Increase it if disk errors of single instances are common. Related options: ``storage_window``,
+``probe_interval``.
 """,
     ),
     cfg.FloatOpt(
@@ -88,8 +122,10 @@ itself.
         max=86400,
         mutable=True,
         help="""
-Seconds within which disk errors of one storage count together. Longer than ``window``: a guest
-that seldom writes notices late.
+Time, in seconds, over which the disk errors of one storage are counted. It is longer than
+``window``, because a guest that rarely writes detects the failure late.
+
+Increase it if guests detect a failed storage even later. Related options: ``storage_limit``.
 """,
     ),
     cfg.FloatOpt(
@@ -99,8 +135,10 @@ that seldom writes notices late.
         max=86400,
         mutable=True,
         help="""
-Least seconds before another instance is tried on a storage that fails. They grow to half of the
-time for which it has failed by then.
+Initial interval, in seconds, between probe recoveries on a failed storage. The interval
+increases to half the duration of the outage, up to ``probe_interval_max``.
+
+Decrease it to detect a repaired storage sooner. Related options: ``probe_interval_max``.
 """,
     ),
     cfg.FloatOpt(
@@ -110,7 +148,10 @@ time for which it has failed by then.
         max=86400,
         mutable=True,
         help="""
-Greatest number of seconds before another instance is tried on a storage that fails.
+Maximum interval, in seconds, between probe recoveries on a failed storage.
+
+Decrease it to detect a repaired storage sooner after a long outage. Related options:
+``probe_interval``.
 """,
     ),
     cfg.FloatOpt(
@@ -120,18 +161,11 @@ Greatest number of seconds before another instance is tried on a storage that fa
         max=3600,
         mutable=True,
         help="""
-Seconds for which the instance that was tried must run, without a new error, until its storage
-counts as healed.
+Minimum time, in seconds, that the probing instance must run without a new error before its
+storage is considered repaired. With 0 the storage is considered repaired when the instance
+runs.
+
+Increase it if errors reappear later. Related options: ``probe_interval``.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The webhook recovery driver."""
+"""Options of the webhook recovery driver."""
 
 from oslo_config import cfg
 
-GROUP = "webhook"
+GROUP = cfg.OptGroup(
+    "webhook",
+    title="webhook driver",
+    help="""
+Options of the recovery driver ``webhook``, which sends incidents to a URL as CloudEvents 1.0
+JSON.
+""",
+)
 
 OPTS = [
     cfg.URIOpt(
         "url",
         schemes=["http", "https"],
         help="""
-Where to POST incidents as CloudEvents 1.0 JSON. Needed by policies that use the ``webhook``
-driver.
+URL that receives incidents as POST requests. It is required if a policy uses the driver
+``webhook``.
 """,
     ),
     cfg.StrOpt(
@@ -19,16 +26,20 @@ driver.
         secret=True,
         default="",
         help="""
-Key of the HMAC-SHA256 signature in the ``X-Vmmonitor-Signature`` header, so that the receiver
-can tell who called. Empty: no signature.
+Key of the HMAC-SHA256 signature in the header ``X-Vmmonitor-Signature``. The receiver can
+authenticate the sender with it. If empty, requests are not signed.
+
+Set it unless the network between engine and receiver is trusted.
 """,
     ),
     cfg.StrOpt(
         "ca_file",
         default="",
         help="""
-File with the certificates that the receiver's certificate is checked against, in PEM. Empty: the
-system's.
+PEM file with the CA certificates that verify the receiver's certificate. If empty, the CA
+certificates of the system are used.
+
+Set it if the receiver has a certificate of a private CA.
 """,
     ),
     cfg.FloatOpt(
@@ -37,18 +48,10 @@ system's.
         min=0.1,
         max=600,
         help="""
-Seconds to wait for the receiver. Related options: the ``timeout`` of the policy's step, which
+Maximum time, in seconds, to wait for a response of the receiver.
+
+Increase it for a slow receiver, but keep it below the ``timeout`` of the policy's step, which
 ends the attempt as a whole.
 """,
     ),
 ]
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register this group's options on ``conf``."""
-    conf.register_opts(OPTS, group=GROUP)
-
-
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """Return (group, options), for the sample file."""
-    return [(GROUP, OPTS)]

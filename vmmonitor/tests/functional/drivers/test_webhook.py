@@ -19,6 +19,7 @@ from cloudevents.core.bindings import http as cloudevents_http
 from oslo_config import cfg
 
 import vmmonitor
+from vmmonitor import conf as configuration
 from vmmonitor.conf import webhook as options
 from vmmonitor.drivers.webhook import WebhookDriver
 from vmmonitor.model.instance import Instance
@@ -68,7 +69,7 @@ class WebhookTest(testtools.TestCase):
         super().setUp()
         self.useFixture(fixtures.EnvironmentVariable("NO_PROXY", "127.0.0.1"))
         self.conf = cfg.ConfigOpts()
-        options.register_opts(self.conf)
+        configuration.register_group(self.conf, options)
         self.driver = WebhookDriver(self.conf, lambda *asked: {})
 
     def option(self, **values: Any) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oslo_config import cfg
 
+from vmmonitor import conf as configuration
 from vmmonitor.api import errors, query
 from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import agent, event, incident, recovery, silence
@@ -20,7 +21,7 @@ def read(text: str, schema=event.INDEX, sort: str = "occurred_at:desc"):
     """Return the page that a query string asks for."""
     request = ApiRequest.blank(f"/v1/things?{text}")
     request.conf = cfg.ConfigOpts()
-    options.register_opts(request.conf)
+    configuration.register_group(request.conf, options)
     request.conf([])
     return query.read(request, schema, sort)
 
