@@ -16,6 +16,6 @@ def measure() -> dict[str, int]:
         results = lab.run(ROWS)
     for line in score.table(ROWS, results).splitlines():
         say(f"accuracy: {line}")
-    for name, sentences in score.wrong_rows(ROWS, results).items():
+    for name, sentences in score.find_wrong_rows(ROWS, results).items():
         say(f"accuracy: {name}: {'; '.join(sentences)}")
     return score.figures(ROWS, results)

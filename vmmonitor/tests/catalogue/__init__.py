@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every fault that vmmonitor tells from every planned operation, made on real guests.
+"""Scenarios of faults and planned operations on real guests.
 
-``rows`` is the table; the live suite, ``tools/bench accuracy`` and the administrator's page all
-go by it.
+``rows`` and ``planned`` are the tables. The live tests, ``tools/bench accuracy`` and the page
+``doc/source/admin/fault-catalogue.rst`` use them.
 """

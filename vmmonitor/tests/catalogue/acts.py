@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done to a guest: faults, and what an operator or nova does."""
+"""Cause faults of guests, and perform the operations of an operator or of nova."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.fixtures.services import free_port
 
 JOB_S = 20.0
-#: How long a guest waits for a disk that will not answer, since libvirt paused the guest.
+#: Timeout for an order to a guest that libvirt may have paused.
 ORDER_S = 1.0
 
 
 class PlainDisk(fixtures.Fixture):
-    """An image file of a hypervisor's that works."""
+    """A working image file on a hypervisor."""
 
     def __init__(self, hypervisor: Hypervisor):
         super().__init__()
@@ -37,15 +37,15 @@ class PlainDisk(fixtures.Fixture):
         os.chmod(self._path, 0o666)
 
     def disk(self) -> Disk:
-        """The disk for a Guest."""
+        """Return the disk for a Guest."""
         return FileDisk(self._path)
 
 
 class Scene:
-    """One guest, and what can be done with it.
+    """One guest with its hosts and its extra disk.
 
-    :param target: another host, to which it can be migrated.
-    :param disk: the fixture of its extra disk, if it has one.
+    :param target: target host of a migration.
+    :param disk: fixture of the extra disk, if the guest has one.
     """
 
     def __init__(self, guest: Guest, target: Hypervisor, disk: Any = None):
@@ -55,12 +55,12 @@ class Scene:
 
     @contextlib.contextmanager
     def domain(self):
-        """Give its domain on its first host."""
+        """Yield the guest's domain on its first host."""
         with self.guest.hypervisor.connection() as connection:
             yield connection.lookupByUUIDString(self.guest.uuid)
 
     def file(self, kind: str) -> str:
-        """The path of a file that its QEMU can write."""
+        """Return the path of a file that the guest's QEMU can write."""
         return f"{self.guest.serial}.{kind}"
 
 
@@ -68,8 +68,10 @@ Act = Callable[[Scene], None]
 
 
 # -- disks -------------------------------------------------------------------------------------
-def full(policy: str | None = None) -> Callable[[Hypervisor], tuple[fixtures.Fixture, Any]]:
-    """A file disk that fills."""
+def make_full_disk(
+    policy: str | None = None,
+) -> Callable[[Hypervisor], tuple[fixtures.Fixture, Any]]:
+    """Return a factory of a file disk that can become full."""
 
     def make(hypervisor):
         disk = FullDisk(hypervisor)
@@ -78,8 +80,8 @@ def full(policy: str | None = None) -> Callable[[Hypervisor], tuple[fixtures.Fix
     return make
 
 
-def faulty(policy: str, name: str | None = "disk"):
-    """A network disk that fails when it is told to."""
+def make_faulty_disk(policy: str, name: str | None = "disk"):
+    """Return a factory of a network disk that can be made to fail."""
 
     def make(hypervisor):
         disk = FaultyDisk(hypervisor)
@@ -88,56 +90,56 @@ def faulty(policy: str, name: str | None = "disk"):
     return make
 
 
-def plain(hypervisor):
-    """A disk that works."""
+def make_plain_disk(hypervisor):
+    """Return the fixture of a working disk, and its factory."""
     disk = PlainDisk(hypervisor)
     return disk, disk.disk
 
 
-def fill(scene: Scene) -> None:
+def fill_disk(scene: Scene) -> None:
     """Write until the disk is full."""
     while scene.guest.order("D", timeout=ORDER_S) == "o":
         continue
 
 
-def grow(scene: Scene) -> None:
-    """Make room on the disk."""
+def grow_disk(scene: Scene) -> None:
+    """Extend the disk."""
     scene.disk.grow()
 
 
-def write(scene: Scene) -> None:
-    """Let the disk fail, and write to it once."""
+def write_to_failing_disk(scene: Scene) -> None:
+    """Make the disk fail, and write to it once."""
     scene.disk.fail()
     scene.guest.order("D", timeout=ORDER_S)
 
 
-def heal(scene: Scene) -> None:
-    """Let the disk work again."""
+def repair_disk(scene: Scene) -> None:
+    """Make the disk work again."""
     scene.disk.heal()
 
 
 # -- faults ------------------------------------------------------------------------------------
-def sent(number: int) -> Act:
-    """Send QEMU a signal."""
+def send_signal(number: int) -> Act:
+    """Return an act that sends QEMU a signal."""
     return lambda scene: scene.guest.kill(number) and None
 
 
-def ordered(letter: str) -> Act:
-    """Have the guest do it; for the letters see ``Guest.order``."""
+def order_guest(letter: str) -> Act:
+    """Return an act that sends the guest an order; ``Guest.order`` describes the letters."""
     return lambda scene: scene.guest.order(letter) and None
 
 
-def halted_after_io(scene: Scene) -> None:
-    """Have the guest write now and then, as most do, and halt with its interrupts off."""
+def halt_after_disk_use(scene: Scene) -> None:
+    """Let the guest write several times, then halt it with interrupts disabled."""
     for _ in range(3):
         scene.guest.order("D")
         time.sleep(7)
     scene.guest.order("H")
 
 
-# -- what is planned ---------------------------------------------------------------------------
-def called(name: str, *arguments: Any) -> Act:
-    """Call a method of libvirt's domain."""
+# -- planned operations ---------------------------------------------------------------------------
+def call_domain(name: str, *arguments: Any) -> Act:
+    """Return an act that calls a method of libvirt's domain."""
 
     def act(scene):
         with scene.domain() as domain:
@@ -146,50 +148,57 @@ def called(name: str, *arguments: Any) -> Act:
     return act
 
 
-def suspended_and_resumed(scene: Scene) -> None:
-    """Pause the guest and let it go on."""
+def suspend_and_resume(scene: Scene) -> None:
+    """Pause and resume the guest."""
     with scene.domain() as domain:
         domain.suspend()
         time.sleep(0.5)
         domain.resume()
 
 
-def saved_and_restored(scene: Scene) -> None:
-    """Save the guest to a file, and restore it from there."""
+def pause_and_destroy(scene: Scene) -> None:
+    """Pause the guest, then destroy it."""
+    with scene.domain() as domain:
+        domain.suspend()
+        domain.destroy()
+
+
+def save_and_restore(scene: Scene) -> None:
+    """Save the guest to a file, and restore it from the file."""
     with scene.domain() as domain:
         domain.save(scene.file("saved"))
     with scene.guest.hypervisor.connection() as connection:
         connection.restore(scene.file("saved"))
 
 
-def save_managed_and_started(scene: Scene) -> None:
-    """Have libvirt save the guest, and start it again."""
+def managed_save_and_start(scene: Scene) -> None:
+    """Save the guest with a managed save, and start it again."""
     with scene.domain() as domain:
         domain.managedSave()
         domain.create()
 
 
-def dumped(scene: Scene) -> None:
+def dump_memory(scene: Scene) -> None:
     """Write the guest's memory to a file."""
     with scene.domain() as domain:
         domain.coreDump(scene.file("core"))
 
 
-def snapshot_made(scene: Scene) -> None:
-    """Make a snapshot with the guest's memory."""
+def make_snapshot(scene: Scene) -> None:
+    """Create a snapshot with the guest's memory."""
     with scene.domain() as domain:
         domain.snapshotCreateXML("<domainsnapshot><name>one</name></domainsnapshot>")
 
 
-def snapshot_reverted(scene: Scene) -> None:
-    """Make a snapshot with the guest's memory and go back to it."""
-    snapshot_made(scene)
+def revert_to_snapshot(scene: Scene) -> None:
+    """Create a snapshot with the guest's memory, and revert to it."""
+    make_snapshot(scene)
     with scene.domain() as domain:
         domain.revertToSnapshot(domain.snapshotLookupByName("one"))
 
 
-def disk_snapshot_made(scene: Scene) -> None:
-    """Let the extra disk's writes go to a new file from now on."""
+def make_disk_snapshot(scene: Scene) -> None:
+    """Create a snapshot of the extra disk, which continues in a new file."""
     with scene.domain() as domain:
         domain.snapshotCreateXML(
             "<domainsnapshot><disks><disk name='hda' snapshot='no'/>"
@@ -200,16 +209,16 @@ def disk_snapshot_made(scene: Scene) -> None:
         )
 
 
-def disk_pulled(scene: Scene) -> None:
-    """Make a disk snapshot, and pull the old file's data into the new one."""
-    disk_snapshot_made(scene)
+def pull_disk(scene: Scene) -> None:
+    """Create a disk snapshot, and pull the data of the old file into the new one."""
+    make_disk_snapshot(scene)
     with scene.domain() as domain:
         domain.blockPull("vdb")
         wait_until(lambda: not domain.blockJobInfo("vdb"), JOB_S, "the pull does not end")
 
 
-def disk_copied(scene: Scene) -> None:
-    """Copy the extra disk to another file, and go on with that one."""
+def copy_disk(scene: Scene) -> None:
+    """Copy the extra disk to a new file, and continue with the copy."""
     copy = f"<disk type='file'><driver type='raw'/><source file='{scene.file('copy')}'/></disk>"
     with scene.domain() as domain:
         domain.blockCopy("vdb", copy)
@@ -224,78 +233,78 @@ def disk_copied(scene: Scene) -> None:
         wait_until(is_copied, JOB_S, "the copy does not end")
 
 
-def device_detached(scene: Scene) -> None:
-    """Take the extra disk away; the guest, which knows nothing of it, gives it up at a reset."""
+def detach_disk(scene: Scene) -> None:
+    """Detach the extra disk. The guest has no driver for that and releases the disk at a reset."""
     with scene.domain() as domain:
         xml = domain.XMLDesc()
         start = xml.index("<disk", xml.index("</disk>"))
         domain.detachDeviceFlags(xml[start : xml.index("</disk>", start) + len("</disk>")])
         domain.reset()
-        wait_until(lambda: "vdb" not in domain.XMLDesc(), JOB_S, "the disk is not given up")
+        wait_until(lambda: "vdb" not in domain.XMLDesc(), JOB_S, "the disk is not released")
 
 
-def defined(scene: Scene) -> None:
-    """Define the domain that runs."""
+def define_domain(scene: Scene) -> None:
+    """Define the running domain."""
     with scene.guest.hypervisor.connection() as connection:
         connection.defineXML(scene.guest.xml)
 
 
 # -- the host ----------------------------------------------------------------------------------
-def going_down(host: Hypervisor) -> str:
-    """The file that is there while a host shuts down."""
+def shutdown_flag(host: Hypervisor) -> str:
+    """Return the path of the file that exists while a host shuts down."""
     return os.path.join(host.path, "going-down")
 
 
-def host_rebooted(scene: Scene) -> None:
-    """Shut the guest's host down, which ends its QEMU, and let it come back."""
+def reboot_host(scene: Scene) -> None:
+    """Shut the guest's host down, which ends its QEMU, and start the host again."""
     host = scene.guest.hypervisor
-    pathlib.Path(going_down(host)).touch()
+    pathlib.Path(shutdown_flag(host)).touch()
     pid = scene.guest.pid()
     scene.guest.kill(signal.SIGTERM)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), JOB_S, "QEMU does not end")
     time.sleep(0.5)
     host.stop()
-    os.unlink(going_down(host))
+    os.unlink(shutdown_flag(host))
     host.start()
 
 
 # -- migration ---------------------------------------------------------------------------------
-def migrated(scene: Scene, **more: Any) -> None:
-    """Migrate the guest, which goes on running, to the other host."""
+def migrate(scene: Scene, **more: Any) -> None:
+    """Migrate the running guest to the other host."""
     parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://127.0.0.1:{free_port()}", **more}
     flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE
     with scene.domain() as domain, scene.target.connection() as there:
         domain.migrate3(there, parameters, flags)
 
 
-def watchdog_then_migrated(scene: Scene) -> None:
-    """Let the guest's watchdog fire, and migrate the guest, which runs on."""
+def fire_watchdog_and_migrate(scene: Scene) -> None:
+    """Let the guest's watchdog fire, and migrate the running guest."""
     scene.guest.order("W")
     time.sleep(2)
-    migrated(scene)
+    migrate(scene)
 
 
-def migrated_in_vain(scene: Scene) -> None:
-    """Migrate the guest to where its data cannot get."""
+def fail_migration(scene: Scene) -> None:
+    """Start a migration whose data cannot reach the target."""
     with contextlib.suppress(libvirt.libvirtError):
-        # The new QEMU waits at another address than the old one sends to.
-        migrated(scene, **{libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: "127.0.0.2"})
+        # The new QEMU listens at a different address than the old one sends to.
+        migrate(scene, **{libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: "127.0.0.2"})
         raise AssertionError("the migration succeeded")
 
 
-def migration_refused(scene: Scene) -> None:
-    """Migrate the guest to a host that has another one of its name."""
+def attempt_refused_migration(scene: Scene) -> None:
+    """Start a migration to a host that has a different domain with the same name."""
     other = scene.guest.xml.replace(scene.guest.uuid, str(uuid.uuid4()))
     with scene.target.connection() as there:
         there.defineXML(other)
     with contextlib.suppress(libvirt.libvirtError):
-        migrated(scene)
+        migrate(scene)
         raise AssertionError("the migration succeeded")
 
 
-def migrated_and_killed(scene: Scene) -> None:
+def migrate_and_kill(scene: Scene) -> None:
     """Migrate the guest, and kill its new QEMU."""
-    migrated(scene)
+    migrate(scene)
     pid = scene.target.qemu_pid(scene.guest.name)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the whole table on three hosts with an agent each, and an engine.
+"""Run the scenarios on three hosts with an agent each, and an engine.
 
-The shipped filter is in force, and so are the shipped policies. A fault is made twice: on a
-guest of which an incident is only told, so that nothing disturbs what is seen, and on one that
-is recovered.
+The shipped filter and the shipped policies are in force. Each fault is caused twice: on a guest
+that is only observed, so that no recovery adds events, and on a guest that is recovered.
 """
 
 import contextlib
@@ -23,41 +22,41 @@ from vmmonitor.sources.libvirt.source import LIST_AGAIN
 from vmmonitor.tests.catalogue import acts
 from vmmonitor.tests.catalogue.acts import Act, Scene
 from vmmonitor.tests.catalogue.rows import STARTED, Row
-from vmmonitor.tests.catalogue.score import Opened, Result, wrong
+from vmmonitor.tests.catalogue.score import Opened, Result, find_differences
 from vmmonitor.tests.fixtures.deployment import Deployment
 from vmmonitor.tests.fixtures.guest import Guest
 from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.fixtures.services import RabbitMQ
 
-#: Seconds in which what must come has come; the longest hold is 10 s.
-PATIENCE_S = 90.0
-#: Seconds in which what must not come would have come, holds included.
+#: Time limit for the expected results, in seconds; the longest hold is 10 s.
+RESULT_TIMEOUT_S = 90.0
+#: Time for unexpected results to appear, in seconds, including holds.
 QUIET_S = 15.0
 POLL_S = 0.5
-TOLD = "told-"
-#: Comes before the shipped policies.
-ONLY_TOLD = """version: 1
+OBSERVED = "observed-"
+#: Precedes the shipped policies.
+OBSERVE_POLICY = """version: 1
 policies:
-- name: only-told
+- name: observe-only
   match:
-    instance.name: {"=~": "told-.*"}
+    instance.name: {"=~": "observed-.*"}
   hold: 3600
   steps:
   - {driver: log, wait_for: nothing}
 """
-#: All of them, since what one tells must not disturb what another does.
+#: Every source of a host: their events must not affect each other.
 SOURCES = ("libvirt", "process", "qmp", "liveness")
-#: Short times; but libvirt is silent for the 10 s in which it ends what hangs, and twice that long
-#: between two rounds makes the measures worthless.
+#: Short times. libvirt needs 10 s to destroy a hung domain and sends no events during that time. A
+#: round that takes twice its interval discards the measurements.
 LIVENESS = {"interval": 6, "deadline": 10, "window": 20}
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Play:
+class Scenario:
     """A row with its guests.
 
-    :param before: number of events that the first guest had before the act.
+    :param before: number of events of the first guest before the act.
     """
 
     row: Row
@@ -67,14 +66,14 @@ class Play:
 
 
 class Lab(fixtures.Fixture):
-    """Three hosts and vmmonitor. The second is there to migrate to, the third to go down.
+    """Three hosts with vmmonitor: the second is a migration target, the third one reboots.
 
-    :param say: called with a line about the progress.
+    :param report_progress: called with one line of text.
     """
 
-    def __init__(self, say: Callable[[str], None] = lambda _: None):
+    def __init__(self, report_progress: Callable[[str], None] = lambda _: None):
         super().__init__()
-        self._say = say
+        self._report_progress = report_progress
 
     def _setUp(self) -> None:
         self.hosts = {f"node-{i}": self.useFixture(Hypervisor()) for i in (1, 2, 3)}
@@ -82,11 +81,11 @@ class Lab(fixtures.Fixture):
         database = f"sqlite:///{directory}/vmmonitor.db"
         self.deployment = self.useFixture(Deployment(self.useFixture(RabbitMQ()).url, database))
         with open(defaults.path(defaults.RECOVERY_POLICIES)) as shipped:
-            policies = ONLY_TOLD + shipped.read().partition("\npolicies:\n")[2]
+            policies = OBSERVE_POLICY + shipped.read().partition("\npolicies:\n")[2]
         options = {"recovery": {"policy_file": self.deployment.file("policies.yaml", policies)}}
         self.deployment.engine(options=options).start("An engine works on host")
         for name, host in self.hosts.items():
-            options = {"sources": ",".join(SOURCES), "going_down_file": acts.going_down(host)}
+            options = {"sources": ",".join(SOURCES), "going_down_file": acts.shutdown_flag(host)}
             agent = self.deployment.agent(host, name, {"agent": options, "liveness": LIVENESS})
             agent.start()
             for source in SOURCES:
@@ -94,31 +93,31 @@ class Lab(fixtures.Fixture):
         self._listed_at = time.monotonic() + max(LIST_AGAIN) + QUIET_S / 10
 
     def run(self, rows: Sequence[Row]) -> dict[str, Result]:
-        """Play all rows side by side; returns the results by the rows' names."""
-        plays = [Play(row=row, scenes=self._scenes(row)) for row in rows]
-        self._plays = {play.row.name: play for play in plays}
-        self._say(f"{len(rows)} scenarios: the guests run")
-        for play in plays:
-            self._settle(play)
-        # A listing that sees a fault first tells it by another name.
+        """Run all rows at the same time; return row name -> result."""
+        scenarios = [Scenario(row=row, scenes=self._scenes(row)) for row in rows]
+        self._scenarios = {scenario.row.name: scenario for scenario in scenarios}
+        self._report_progress(f"{len(rows)} scenarios: the guests run")
+        for scenario in scenarios:
+            self._settle(scenario)
+        # A fault that a listing finds first would be reported as a different event.
         time.sleep(max(0, self._listed_at - time.monotonic()))
-        for play in plays:
-            self._do(play, play.row.act)
-        self._say("everything is done to them")
-        for play in plays:
-            self._cure(play)
-        deadline = time.monotonic() + PATIENCE_S
-        left = plays
+        for scenario in scenarios:
+            self._do(scenario, scenario.row.act)
+        self._report_progress("all faults and operations are done")
+        for scenario in scenarios:
+            self._cure(scenario)
+        deadline = time.monotonic() + RESULT_TIMEOUT_S
+        left = scenarios
         while time.monotonic() < deadline and left:
             time.sleep(POLL_S)
-            left = [play for play in left if not self._is_over(play)]
-        self._say("what must come has come")
+            left = [scenario for scenario in left if not self._is_over(scenario)]
+        self._report_progress("all expected results arrived, or the time limit passed")
         time.sleep(QUIET_S)
-        return {play.row.name: self._result(play) for play in plays}
+        return {scenario.row.name: self._result(scenario) for scenario in scenarios}
 
-    # -- the play ------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------
     def _scenes(self, row: Row) -> list[Scene]:
-        names = (TOLD, "recovered-") if row.cause else ("planned-",)
+        names = (OBSERVED, "recovered-") if row.cause else ("planned-",)
         return [self._scene(row, f"{name}{uuid.uuid4().hex[:8]}") for name in names]
 
     def _scene(self, row: Row, name: str) -> Scene:
@@ -131,48 +130,48 @@ class Lab(fixtures.Fixture):
         guest = self.useFixture(Guest(here, name, disks=disks, **row.guest))
         return Scene(guest, there, disk)
 
-    def _settle(self, play: Play) -> None:
-        """Wait until the start of the guests is stored, with all that comes before it."""
-        for scene in play.scenes:
+    def _settle(self, scenario: Scenario) -> None:
+        """Wait until the start of the guests, and all earlier events, are stored."""
+        for scene in scenario.scenes:
             self._wait(lambda scene=scene: STARTED in self.deployment.causes(scene.guest.uuid))
-        play.before = len(self.deployment.events(play.scenes[0].guest.uuid))
+        scenario.before = len(self.deployment.events(scenario.scenes[0].guest.uuid))
 
     def _wait(self, true: Callable[[], Any]) -> None:
-        """Wait; what does not come is missing in the result, which says it better."""
+        """Wait without an error: the result shows missing events."""
         with contextlib.suppress(TimeoutError):
-            wait_until(true, PATIENCE_S, "")
+            wait_until(true, RESULT_TIMEOUT_S, "")
 
-    def _do(self, play: Play, act: Act) -> None:
+    def _do(self, scenario: Scenario, act: Act) -> None:
         try:
-            for scene in play.scenes:
+            for scene in scenario.scenes:
                 act(scene)
         except Exception:
-            play.error += traceback.format_exc()
+            scenario.error += traceback.format_exc()
 
-    def _cure(self, play: Play) -> None:
-        if not play.row.cure or play.error:
+    def _cure(self, scenario: Scenario) -> None:
+        if not scenario.row.cure or scenario.error:
             return
-        for scene in play.scenes:
+        for scene in scenario.scenes:
             self._wait(lambda scene=scene: self.deployment.incidents(scene.guest.uuid))
-        self._do(play, play.row.cure)
+        self._do(scenario, scenario.row.cure)
 
-    # -- what came of it -----------------------------------------------------------------------
-    def _is_over(self, play: Play) -> bool:
-        return not wrong(play.row, self._result(play))
+    # -- results -------------------------------------------------------------------------
+    def _is_over(self, scenario: Scenario) -> bool:
+        return not find_differences(scenario.row, self._result(scenario))
 
-    def _result(self, play: Play) -> Result:
-        first = self.deployment.events(play.scenes[0].guest.uuid)[play.before :]
+    def _result(self, scenario: Scenario) -> Result:
+        first = self.deployment.events(scenario.scenes[0].guest.uuid)[scenario.before :]
         others = [
             one.event.cause
             for one in first
-            if _counts(one) and one.event.cause not in play.row.perhaps
+            if _counts(one) and one.event.cause not in scenario.row.optional_events
         ]
         return Result(
-            sees=_by_libvirt(first, play.row.on, play.row),
-            target_sees=_by_libvirt(first, "node-2", play.row),
-            besides=tuple(sorted(others)),
-            incidents=tuple(self._incidents(scene.guest) for scene in play.scenes),
-            error=play.error,
+            events=_by_libvirt(first, scenario.row.on, scenario.row),
+            target_events=_by_libvirt(first, "node-2", scenario.row),
+            other_events=tuple(sorted(others)),
+            incidents=tuple(self._incidents(scene.guest) for scene in scenario.scenes),
+            error=scenario.error,
         )
 
     def _incidents(self, guest: Guest) -> tuple[Opened, ...]:
@@ -180,9 +179,9 @@ class Lab(fixtures.Fixture):
         return tuple((one.cause, one.host, one.state) for one in stored)
 
     def explain(self, name: str) -> str:
-        """Return what is stored of a row's guests, a line each, in the order of time."""
+        """Return the stored events and timeline entries of a row's guests, in order of time."""
         lines = []
-        for scene in self._plays[name].scenes:
+        for scene in self._scenarios[name].scenes:
             guest = scene.guest
             lines += [
                 f"{one.event.occurred_at} {guest.name} {one.event.host} {one.event.source}:"
@@ -198,21 +197,25 @@ class Lab(fixtures.Fixture):
 
 
 def _counts(one: StoredEvent) -> bool:
-    """Whether an event of a source beside libvirt's has its place in the table: of liveness only
-    what is a failure, since how soon it suspects something is a matter of time."""
+    """Return whether the table lists an event of a source other than libvirt.
+
+    Suspicions of the liveness source are left out, because they depend on the timing.
+    """
     if one.event.source == "liveness":
         return one.decision.action == INCIDENT
     return one.event.source in SOURCES and one.event.source != "libvirt"
 
 
 def _by_libvirt(stored: Sequence[StoredEvent], host: str, row: Row) -> tuple[str, ...]:
-    """Return what libvirt told on a host, repeats folded."""
-    told = [
+    """Return the causes that libvirt reported on a host, without repetitions."""
+    causes = [
         one.event.cause
         for one in stored
         if (one.event.source, one.event.host) == ("libvirt", host)
-        and one.event.cause not in row.perhaps
+        and one.event.cause not in row.optional_events
     ]
-    # libvirt tells one reset two or three times, and other events may come in between.
-    once = [cause for i, cause in enumerate(told) if cause != "reboot" or cause not in told[:i]]
+    # libvirt reports one reset up to three times, with other events in between.
+    once = [
+        cause for i, cause in enumerate(causes) if cause != "reboot" or cause not in causes[:i]
+    ]
     return tuple(cause for cause, _ in itertools.groupby(once))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of what somebody wants: none of them may open an incident."""
+"""The scenarios of planned operations and normal work. They must not open an incident."""
 
 from vmmonitor.tests.catalogue import acts
 from vmmonitor.tests.catalogue.rows import EXITED, FAULTS, Row
@@ -9,114 +9,114 @@ RESUMED = "lifecycle.resumed/unpaused"
 
 WORK = (
     Row(
-        name="computes",
-        happens="The guest computes for ever",
-        act=acts.ordered("C"),
-        sees=(),
+        name="busy guest",
+        description="The guest computes without a pause",
+        act=acts.order_guest("C"),
+        events=(),
     ),
     Row(
-        name="idles",
-        happens="The guest does nothing but wait",
+        name="idle guest",
+        description="The guest is idle",
         act=lambda scene: None,
-        sees=(),
+        events=(),
     ),
 )
 
 POWER = (
     Row(
         name="destroy",
-        happens="An operator destroys the instance; nova powers it off",
-        act=acts.called("destroy"),
-        sees=("lifecycle.shutdown/host", "lifecycle.stopped/destroyed"),
-        besides=EXITED,
+        description="An operator destroys the instance; nova powers it off",
+        act=acts.call_domain("destroy"),
+        events=("lifecycle.shutdown/host", "lifecycle.stopped/destroyed"),
+        other_events=EXITED,
     ),
     Row(
         name="guest power off",
-        happens="The guest powers itself off",
-        act=acts.ordered("S"),
-        sees=("lifecycle.shutdown/guest", "lifecycle.stopped/shutdown"),
-        besides=EXITED,
+        description="The guest powers itself off",
+        act=acts.order_guest("S"),
+        events=("lifecycle.shutdown/guest", "lifecycle.stopped/shutdown"),
+        other_events=EXITED,
     ),
     Row(
         name="guest reset",
-        happens="The guest resets itself",
-        act=acts.ordered("B"),
-        sees=("reboot",),
+        description="The guest resets itself",
+        act=acts.order_guest("B"),
+        events=("reboot",),
     ),
     Row(
         name="reset",
-        happens="An operator resets the instance",
-        act=acts.called("reset"),
-        sees=("reboot",),
+        description="An operator resets the instance",
+        act=acts.call_domain("reset"),
+        events=("reboot",),
     ),
     Row(
         name="suspend",
-        happens="An operator pauses the instance",
-        act=acts.called("suspend"),
-        sees=(SUSPENDED,),
+        description="An operator pauses the instance",
+        act=acts.call_domain("suspend"),
+        events=(SUSPENDED,),
     ),
     Row(
         name="suspend and resume",
-        happens="An operator pauses the instance and lets it go on",
-        act=acts.suspended_and_resumed,
-        sees=(SUSPENDED, RESUMED),
+        description="An operator pauses and resumes the instance",
+        act=acts.suspend_and_resume,
+        events=(SUSPENDED, RESUMED),
     ),
     Row(
-        name="destroy of a paused one",
-        happens="An operator pauses the instance, then destroys it",
-        act=lambda scene: [acts.called(name)(scene) for name in ("suspend", "destroy")] and None,
-        sees=(SUSPENDED, "lifecycle.shutdown/host", "lifecycle.stopped/destroyed"),
-        besides=EXITED,
+        name="destroy while paused",
+        description="An operator pauses the instance, then destroys it",
+        act=acts.pause_and_destroy,
+        events=(SUSPENDED, "lifecycle.shutdown/host", "lifecycle.stopped/destroyed"),
+        other_events=EXITED,
     ),
 )
 
 SAVES = (
     Row(
         name="save and restore",
-        happens="The instance is saved to a file and restored",
-        act=acts.saved_and_restored,
-        sees=(
+        description="The instance is saved to a file and restored",
+        act=acts.save_and_restore,
+        events=(
             SUSPENDED,
             "job_completed/save",
             "lifecycle.stopped/saved",
             "lifecycle.started/restored",
             "lifecycle.resumed/from_snapshot",
         ),
-        besides=EXITED,
+        other_events=EXITED,
     ),
     Row(
         name="managed save and start",
-        happens="libvirt saves the instance, which is then started",
-        act=acts.save_managed_and_started,
+        description="libvirt saves the instance, which is then started",
+        act=acts.managed_save_and_start,
         guest={"defined": True},
-        sees=(
+        events=(
             SUSPENDED,
             "job_completed/save",
             "lifecycle.stopped/saved",
             "lifecycle.started/restored",
             "lifecycle.resumed/from_snapshot",
         ),
-        besides=EXITED,
+        other_events=EXITED,
     ),
     Row(
         name="core dump",
-        happens="An operator dumps the instance's memory",
-        act=acts.dumped,
-        sees=(SUSPENDED, "job_completed/dump", RESUMED),
+        description="An operator dumps the instance's memory",
+        act=acts.dump_memory,
+        events=(SUSPENDED, "job_completed/dump", RESUMED),
     ),
     Row(
         name="snapshot",
-        happens="A snapshot is made, with the memory",
-        act=acts.snapshot_made,
+        description="A snapshot with the memory is created",
+        act=acts.make_snapshot,
         guest={"defined": True, "boot_format": "qcow2"},
-        sees=(SUSPENDED, RESUMED),
+        events=(SUSPENDED, RESUMED),
     ),
     Row(
         name="snapshot revert",
-        happens="The instance is put back to a snapshot",
-        act=acts.snapshot_reverted,
+        description="The instance is reverted to a snapshot",
+        act=acts.revert_to_snapshot,
         guest={"defined": True, "boot_format": "qcow2"},
-        sees=(
+        events=(
             SUSPENDED,
             RESUMED,
             "lifecycle.stopped/from_snapshot",
@@ -124,91 +124,91 @@ SAVES = (
             "lifecycle.resumed/from_snapshot",
             "lifecycle.defined/from_snapshot",
         ),
-        besides=EXITED,
+        other_events=EXITED,
     ),
 )
 
 CHANGES = (
     Row(
         name="disk snapshot",
-        happens="A snapshot of a disk is made",
-        act=acts.disk_snapshot_made,
-        disk=acts.plain,
-        sees=(),
+        description="A snapshot of a disk is created",
+        act=acts.make_disk_snapshot,
+        disk=acts.make_plain_disk,
+        events=(),
     ),
     Row(
         name="block pull",
-        happens="A disk's backing file is pulled into it",
-        act=acts.disk_pulled,
-        disk=acts.plain,
-        sees=("block_job/completed", "block_job_2/completed"),
+        description="A disk's backing file is pulled into it",
+        act=acts.pull_disk,
+        disk=acts.make_plain_disk,
+        events=("block_job/completed", "block_job_2/completed"),
     ),
     Row(
         name="block copy",
-        happens="A disk is copied, and the instance goes on with the copy",
-        act=acts.disk_copied,
-        disk=acts.plain,
-        sees=("block_job/completed", "block_job_2/completed"),
+        description="A disk is copied, and the instance continues with the copy",
+        act=acts.copy_disk,
+        disk=acts.make_plain_disk,
+        events=("block_job/completed", "block_job_2/completed"),
     ),
     Row(
         name="detach",
-        happens="A disk is detached",
-        act=acts.device_detached,
-        disk=acts.plain,
-        sees=("reboot", "device_removed"),
+        description="A disk is detached",
+        act=acts.detach_disk,
+        disk=acts.make_plain_disk,
+        events=("reboot", "device_removed"),
     ),
     Row(
         name="define",
-        happens="A running instance is defined",
-        act=acts.defined,
-        sees=("lifecycle.defined/added",),
+        description="A running instance is defined",
+        act=acts.define_domain,
+        events=("lifecycle.defined/added",),
     ),
     Row(
         name="undefine",
-        happens="A running instance is undefined",
-        act=acts.called("undefine"),
+        description="A running instance is undefined",
+        act=acts.call_domain("undefine"),
         guest={"defined": True},
-        sees=("lifecycle.undefined/removed",),
+        events=("lifecycle.undefined/removed",),
     ),
 )
 
 HOSTS = (
     Row(
         name="host reboots",
-        happens="The whole host shuts down and comes back",
-        act=acts.host_rebooted,
+        description="The host shuts down and starts again",
+        act=acts.reboot_host,
         on="node-3",
-        sees=("lifecycle.shutdown/host", "lifecycle.stopped/shutdown"),
-        besides=EXITED,
+        events=("lifecycle.shutdown/host", "lifecycle.stopped/shutdown"),
+        other_events=EXITED,
     ),
 )
 
 MIGRATIONS = (
     Row(
         name="migration",
-        happens="The instance is migrated live",
-        act=acts.migrated,
-        sees=(
+        description="The instance is migrated live",
+        act=acts.migrate,
+        events=(
             "lifecycle.suspended/migrated",
             "lifecycle.stopped/migrated",
             "job_completed/migration_out",
         ),
-        target_sees=("lifecycle.started/migrated", "lifecycle.resumed/migrated"),
-        besides=EXITED,
+        target_events=("lifecycle.started/migrated", "lifecycle.resumed/migrated"),
+        other_events=EXITED,
     ),
     Row(
         name="migration fails",
-        happens="A live migration fails, and the instance goes on where it was",
-        act=acts.migrated_in_vain,
-        sees=(),
-        target_sees=("lifecycle.started/migrated", "lifecycle.stopped/failed"),
-        perhaps=EXITED,  # if the process that waited for it was there for long enough to be seen
+        description="A live migration fails, and the instance continues on its old host",
+        act=acts.fail_migration,
+        events=(),
+        target_events=("lifecycle.started/migrated", "lifecycle.stopped/failed"),
+        optional_events=EXITED,  # only if the receiving process lived long enough to be monitored
     ),
     Row(
         name="migration refused",
-        happens="The target host refuses a live migration",
-        act=acts.migration_refused,
-        sees=(),
+        description="The target host refuses a live migration",
+        act=acts.attempt_refused_migration,
+        events=(),
     ),
 )
 

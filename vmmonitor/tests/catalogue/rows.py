@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table: what is done to a guest, what is told of it, and what comes of that."""
+"""The fault scenarios: the fault, the events that report it, and the default reaction."""
 
 import dataclasses
 import signal
@@ -17,30 +17,31 @@ EXITED = ("process.exited",)
 class Row:
     """One scenario.
 
-    :param name: a short one, for tests and tables.
-    :param happens: the same for a person who reads the guide.
-    :param does: what vmmonitor does by default, for the same person.
-    :param sees: the causes that libvirt tells on the guest's first host, in order, repeats
-        folded; of reboots, of which libvirt tells two or three for one reset, the first.
-    :param target_sees: the same on the host to which it is migrated.
-    :param besides: the causes that the other sources tell, in any order.
-    :param perhaps: causes that may be told too.
-    :param cause: of the incident that opens; empty if none does.
-    :param host: the incident's.
-    :param on: the host on which the guest is at first.
+    :param name: short name, for tests and tables.
+    :param description: description for the administrator's guide.
+    :param act: causes the fault, or performs the operation.
+    :param events: causes that libvirt reports on the guest's first host, in order, without
+        repetitions; only the first reboot, because libvirt reports one reset up to three times.
+    :param reaction: default reaction of vmmonitor, for the guide.
+    :param target_events: causes that libvirt reports on the target host of a migration.
+    :param other_events: causes that the other sources report, in any order.
+    :param optional_events: causes that may be reported too.
+    :param cause: cause of the incident; empty if no incident opens.
+    :param host: host of the incident.
+    :param on: first host of the guest.
     :param guest: arguments for the guest.
-    :param disk: makes its extra disk.
-    :param cure: what ends the fault, once the incident is open.
+    :param disk: creates the extra disk.
+    :param cure: ends the fault, once the incident is open.
     """
 
     name: str
-    happens: str
+    description: str
     act: Act
-    sees: tuple[str, ...]
-    does: str = "Nothing."
-    target_sees: tuple[str, ...] = ()
-    besides: tuple[str, ...] = ()
-    perhaps: tuple[str, ...] = ()
+    events: tuple[str, ...]
+    reaction: str = "No recovery."
+    target_events: tuple[str, ...] = ()
+    other_events: tuple[str, ...] = ()
+    optional_events: tuple[str, ...] = ()
     cause: str = ""
     host: str = "node-1"
     on: str = "node-1"
@@ -49,238 +50,238 @@ class Row:
     cure: Act | None = None
 
 
-STARTS = "Starts it at once."
-RESUMES = "Resumes it after 2 s, and again until its storage works."
+STARTS = "Started at once."
+RESUMES = "Resumed after 2 s, then repeatedly until the storage works."
 DIED = "lifecycle.stopped/failed"
 PANICKED = "lifecycle.crashed/panicked"
-#: libvirt may pause a guest that panicked before it tells of the panic.
+#: libvirt may pause a guest that panicked before it reports the panic.
 PAUSED = ("lifecycle.suspended/paused",)
 IO_PAUSED = ("io_error/pause", "io_error_reason/pause", "lifecycle.suspended/ioerror")
 
 DEATHS = (
     Row(
         name="sigkill",
-        happens="QEMU is killed (SIGKILL, the kernel out of memory)",
-        act=acts.sent(signal.SIGKILL),
-        sees=(DIED,),
-        besides=EXITED,
+        description="QEMU is killed (SIGKILL, or the kernel is out of memory)",
+        act=acts.send_signal(signal.SIGKILL),
+        events=(DIED,),
+        other_events=EXITED,
         cause=DIED,
-        does=STARTS,
+        reaction=STARTS,
     ),
     Row(
-        name="sigkill of a defined one",
-        happens="The same, and libvirt keeps its definition, as with nova",
-        act=acts.sent(signal.SIGKILL),
+        name="sigkill of a defined domain",
+        description="QEMU of a persistent domain is killed, as with nova",
+        act=acts.send_signal(signal.SIGKILL),
         guest={"defined": True},
-        sees=(DIED,),
-        besides=EXITED,
+        events=(DIED,),
+        other_events=EXITED,
         cause=DIED,
-        does=STARTS,
+        reaction=STARTS,
     ),
     Row(
         name="sigsegv",
-        happens="QEMU crashes (SIGSEGV)",
-        act=acts.sent(signal.SIGSEGV),
-        sees=(DIED,),
-        besides=EXITED,
+        description="QEMU crashes (SIGSEGV)",
+        act=acts.send_signal(signal.SIGSEGV),
+        events=(DIED,),
+        other_events=EXITED,
         cause=DIED,
-        does=STARTS,
+        reaction=STARTS,
     ),
     Row(
         name="sigterm",
-        happens="Something on the host ends QEMU (SIGTERM)",
-        act=acts.sent(signal.SIGTERM),
-        sees=("lifecycle.shutdown/host", "lifecycle.stopped/shutdown"),
-        besides=EXITED,
+        description="A process on the host ends QEMU (SIGTERM)",
+        act=acts.send_signal(signal.SIGTERM),
+        events=("lifecycle.shutdown/host", "lifecycle.stopped/shutdown"),
+        other_events=EXITED,
         cause="lifecycle.stopped/shutdown",
-        does="Starts it after 5 s.",
+        reaction="Started after 5 s.",
     ),
     Row(
-        name="migrated with its incident",
-        happens="The guest's watchdog fires, and the instance is migrated before that is judged",
-        act=acts.watchdog_then_migrated,
+        name="migration with open incident",
+        description="The guest's watchdog fires, and the instance is migrated before the verdict",
+        act=acts.fire_watchdog_and_migrate,
         guest={"watchdog": "shutdown"},
-        sees=(
+        events=(
             "watchdog/shutdown",
             "lifecycle.suspended/migrated",
             "lifecycle.stopped/migrated",
             "job_completed/migration_out",
         ),
-        target_sees=("lifecycle.started/migrated", "lifecycle.resumed/migrated"),
-        besides=EXITED,
+        target_events=("lifecycle.started/migrated", "lifecycle.resumed/migrated"),
+        other_events=EXITED,
         cause="watchdog/shutdown",
         host="node-2",
-        does="Looks after it on its new host.",
+        reaction="The incident follows the instance to its new host.",
     ),
     Row(
-        name="killed after a migration",
-        happens="QEMU is killed on the host to which the instance was migrated",
-        act=acts.migrated_and_killed,
-        sees=(
+        name="kill after migration",
+        description="QEMU is killed after a migration, on the new host",
+        act=acts.migrate_and_kill,
+        events=(
             "lifecycle.suspended/migrated",
             "lifecycle.stopped/migrated",
             "job_completed/migration_out",
         ),
-        target_sees=("lifecycle.started/migrated", "lifecycle.resumed/migrated", DIED),
-        besides=EXITED * 2,
+        target_events=("lifecycle.started/migrated", "lifecycle.resumed/migrated", DIED),
+        other_events=EXITED * 2,
         cause=DIED,
         host="node-2",
-        does="Starts it at once, where it was killed.",
+        reaction="Started at once on the new host.",
     ),
 )
 
 PANICS = (
     Row(
         name="panic preserve",
-        happens="The guest panics, ``on_crash`` is ``preserve``",
-        act=acts.ordered("P"),
+        description="The guest panics, ``on_crash`` is ``preserve``",
+        act=acts.order_guest("P"),
         guest={"on_crash": "preserve"},
-        sees=(PANICKED,),
-        perhaps=PAUSED,
+        events=(PANICKED,),
+        optional_events=PAUSED,
         cause=PANICKED,
-        does="Resets it at once.",
+        reaction="Reset at once.",
     ),
     Row(
         name="panic destroy",
-        happens="The guest panics, ``on_crash`` is ``destroy``",
-        act=acts.ordered("P"),
+        description="The guest panics, ``on_crash`` is ``destroy``",
+        act=acts.order_guest("P"),
         guest={"on_crash": "destroy"},
-        sees=(PANICKED, "lifecycle.stopped/crashed"),
-        perhaps=PAUSED,
-        besides=EXITED,
+        events=(PANICKED, "lifecycle.stopped/crashed"),
+        optional_events=PAUSED,
+        other_events=EXITED,
         cause=PANICKED,
-        does=STARTS,
+        reaction=STARTS,
     ),
     Row(
         name="panic restart",
-        happens="The guest panics, ``on_crash`` is ``restart``",
-        act=acts.ordered("P"),
+        description="The guest panics, ``on_crash`` is ``restart``",
+        act=acts.order_guest("P"),
         guest={"on_crash": "restart"},
-        sees=(PANICKED, "reboot", "lifecycle.resumed/unpaused"),
-        perhaps=PAUSED,
+        events=(PANICKED, "reboot", "lifecycle.resumed/unpaused"),
+        optional_events=PAUSED,
         cause=PANICKED,
-        does="Sees libvirt reset it.",
+        reaction="Resolved when libvirt has reset the guest.",
     ),
     Row(
         name="crash kernel",
-        happens="The guest crashes and loads its crash kernel (kdump)",
-        act=acts.ordered("L"),
-        sees=("lifecycle.crashed/crashloaded",),
-        does="Nothing, or the dump would be lost.",
+        description="The guest crashes and loads its crash kernel (kdump)",
+        act=acts.order_guest("L"),
+        events=("lifecycle.crashed/crashloaded",),
+        reaction="No recovery, which would destroy the dump.",
     ),
 )
 
 
-def watchdog(action: str, does: str, *more: str, opens: bool = True, **fields: Any) -> Row:
-    """The row of one action of the watchdog."""
+def watchdog_row(action: str, reaction: str, *more: str, opens: bool = True, **fields: Any) -> Row:
+    """Return the row of one action of the watchdog."""
     return Row(
         name=f"watchdog {action}",
-        happens=f"The guest's watchdog fires, its action is ``{action}``",
-        act=acts.ordered("W"),
+        description=f"The guest's watchdog fires, with the action ``{action}``",
+        act=acts.order_guest("W"),
         guest={"watchdog": action},
-        sees=(f"watchdog/{action}", *more),
+        events=(f"watchdog/{action}", *more),
         cause=f"watchdog/{action}" if opens else "",
-        does=does,
+        reaction=reaction,
         **fields,
     )
 
 
 WATCHDOGS = (
-    watchdog("reset", "Sees after 10 s that it runs.", "reboot"),
-    watchdog("poweroff", STARTS, DIED, besides=EXITED),
-    watchdog("pause", "Resets it at once.", "lifecycle.suspended/watchdog"),
-    watchdog("shutdown", "Starts it after 10 s if it is down by then."),
-    watchdog("none", "Nothing.", opens=False),
-    watchdog("inject-nmi", "Nothing.", opens=False),
+    watchdog_row("reset", "Checked after 10 s; not changed, because it runs.", "reboot"),
+    watchdog_row("poweroff", STARTS, DIED, other_events=EXITED),
+    watchdog_row("pause", "Reset at once.", "lifecycle.suspended/watchdog"),
+    watchdog_row("shutdown", "Started after 10 s if it is down."),
+    watchdog_row("none", "No recovery.", opens=False),
+    watchdog_row("inject-nmi", "No recovery.", opens=False),
 )
 
 HANGS = (
     Row(
         name="sigstop",
-        happens="QEMU is stopped (SIGSTOP), or its main loop hangs",
-        act=acts.sent(signal.SIGSTOP),
-        sees=(),
-        besides=("liveness.hung/stopped",),
+        description="QEMU is stopped (SIGSTOP), or its main loop hangs",
+        act=acts.send_signal(signal.SIGSTOP),
+        events=(),
+        other_events=("liveness.hung/stopped",),
         cause="liveness.hung/stopped",
-        does="Ends it by force after 5 s, and starts it.",
+        reaction="Destroyed after 5 s and started.",
     ),
     Row(
-        name="halted",
-        happens="The guest hangs (halted, its interrupts off) and used its disk before",
-        act=acts.halted_after_io,
-        disk=acts.plain,
-        sees=(),
-        besides=("liveness.stalled/failed",),
+        name="halted guest",
+        description="The guest hangs (halted with interrupts disabled) and used its disk before",
+        act=acts.halt_after_disk_use,
+        disk=acts.make_plain_disk,
+        events=(),
+        other_events=("liveness.stalled/failed",),
         cause="liveness.stalled/failed",
-        does="Resets it after 10 s.",
+        reaction="Reset after 10 s.",
     ),
     Row(
-        name="spins",
-        happens="The guest spins, its interrupts off, on a host without KVM",
-        act=acts.ordered("J"),
-        sees=(),
-        does="Nothing: it looks like one that computes.",
+        name="spinning guest",
+        description="The guest spins with interrupts disabled, on a host without KVM",
+        act=acts.order_guest("J"),
+        events=(),
+        reaction="No recovery: it cannot be distinguished from a busy guest.",
     ),
 )
 
 DISKS = (
     Row(
         name="disk full",
-        happens="A disk is full (ENOSPC), no error policy, as with nova",
-        act=acts.fill,
-        disk=acts.full(),
-        sees=IO_PAUSED,
+        description="A disk is full (ENOSPC), without an error policy, as with nova",
+        act=acts.fill_disk,
+        disk=acts.make_full_disk(),
+        events=IO_PAUSED,
         cause=IO_PAUSED[0],
-        cure=acts.grow,
-        does=RESUMES,
+        cure=acts.grow_disk,
+        reaction=RESUMES,
     ),
     Row(
         name="disk full stop",
-        happens="A disk is full (ENOSPC), error policy ``stop``",
-        act=acts.fill,
-        disk=acts.full("stop"),
-        sees=IO_PAUSED,
+        description="A disk is full (ENOSPC), with the error policy ``stop``",
+        act=acts.fill_disk,
+        disk=acts.make_full_disk("stop"),
+        events=IO_PAUSED,
         cause=IO_PAUSED[0],
-        cure=acts.grow,
-        does=RESUMES,
+        cure=acts.grow_disk,
+        reaction=RESUMES,
     ),
     Row(
         name="disk error stop",
-        happens="A network disk fails, error policy ``stop``",
-        act=acts.write,
-        disk=acts.faulty("stop"),
-        sees=(IO_PAUSED[0], IO_PAUSED[-1]),
+        description="A network disk fails, with the error policy ``stop``",
+        act=acts.write_to_failing_disk,
+        disk=acts.make_faulty_disk("stop"),
+        events=(IO_PAUSED[0], IO_PAUSED[-1]),
         cause=IO_PAUSED[0],
-        cure=acts.heal,
-        does=RESUMES,
+        cure=acts.repair_disk,
+        reaction=RESUMES,
     ),
     Row(
-        name="disk error stop nameless",
-        happens="The same with ``stop``, where the disk's source has no name",
-        act=acts.write,
-        disk=acts.faulty("stop", name=None),
-        sees=IO_PAUSED[-1:],
-        besides=("block_io_error/stop",),
+        name="disk error stop, no source name",
+        description="A network disk without a source name fails, with the error policy ``stop``",
+        act=acts.write_to_failing_disk,
+        disk=acts.make_faulty_disk("stop", name=None),
+        events=IO_PAUSED[-1:],
+        other_events=("block_io_error/stop",),
         cause=IO_PAUSED[-1],
-        cure=acts.heal,
-        does=RESUMES,
+        cure=acts.repair_disk,
+        reaction=RESUMES,
     ),
     Row(
         name="disk error report",
-        happens="A network disk fails, error policy ``report``",
-        act=acts.write,
-        disk=acts.faulty("report"),
-        sees=("io_error/report",),
-        does="Nothing: the guest has to deal with it.",
+        description="A network disk fails, with the error policy ``report``",
+        act=acts.write_to_failing_disk,
+        disk=acts.make_faulty_disk("report"),
+        events=("io_error/report",),
+        reaction="No recovery: the guest handles the error.",
     ),
     Row(
-        name="disk error report nameless",
-        happens="The same with ``report``, where the disk's source has no name",
-        act=acts.write,
-        disk=acts.faulty("report", name=None),
-        sees=(),
-        besides=("block_io_error/report",),
-        does="Nothing: the guest has to deal with it.",
+        name="disk error report, no source name",
+        description="A network disk without a source name fails, with the error policy ``report``",
+        act=acts.write_to_failing_disk,
+        disk=acts.make_faulty_disk("report", name=None),
+        events=(),
+        other_events=("block_io_error/report",),
+        reaction="No recovery: the guest handles the error.",
     ),
 )
 

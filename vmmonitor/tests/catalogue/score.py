@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds what came of the rows against what they say."""
+"""Compare the results of the scenarios with their rows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,75 +13,80 @@ Opened = tuple[str, str, str]
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Result:
-    """What came of a row.
+    """The result of a row.
 
     :param sees: as in Row, and so are ``target_sees`` and ``besides``.
-    :param incidents: those of each of the row's guests; the last one is recovered.
-    :param error: why the row could not be played; empty if it could.
+    :param incidents: incidents of each of the row's guests; the last guest is recovered.
+    :param error: error that prevented the scenario; empty without one.
     """
 
-    sees: tuple[str, ...]
-    target_sees: tuple[str, ...]
-    besides: tuple[str, ...]
+    events: tuple[str, ...]
+    target_events: tuple[str, ...]
+    other_events: tuple[str, ...]
     incidents: tuple[tuple[Opened, ...], ...]
     error: str = ""
 
 
-def wrong(row: Row, result: Result) -> list[str]:
-    """Return what is not as the row says, a sentence each."""
+def find_differences(row: Row, result: Result) -> list[str]:
+    """Return the differences between a result and its row, one sentence each."""
     if result.error:
         return [result.error]
-    said = []
-    for what, expected, seen in (
-        ("libvirt tells", row.sees, result.sees),
-        ("libvirt on the target host tells", row.target_sees, result.target_sees),
-        ("the other sources tell", tuple(sorted(row.besides)), result.besides),
+    differences = []
+    for source, expected, reported in (
+        ("libvirt reports", row.events, result.events),
+        ("libvirt on the target host reports", row.target_events, result.target_events),
+        ("the other sources report", tuple(sorted(row.other_events)), result.other_events),
     ):
-        if expected != seen:
-            said.append(f"{what} {list(seen)}, not {list(expected)}")
+        if expected != reported:
+            differences.append(f"{source} {list(reported)}, not {list(expected)}")
     expected_incidents = [(row.cause, row.host)] if row.cause else []
     for incidents in result.incidents:
-        if [one[:2] for one in counted(row, incidents)] != expected_incidents:
-            said.append(f"incidents {list(incidents)}, not {expected_incidents}")
+        opened = [incident[:2] for incident in counted_incidents(row, incidents)]
+        if opened != expected_incidents:
+            differences.append(f"incidents {list(incidents)}, not {expected_incidents}")
     if row.cause and any(state != states.RESOLVED for _, _, state in result.incidents[-1]):
-        said.append(f"it is not resolved: {list(result.incidents[-1])}")
-    return said
+        differences.append(f"the incident is not resolved: {list(result.incidents[-1])}")
+    return differences
 
 
-def counted(row: Row, incidents: Sequence[Opened]) -> Sequence[Opened]:
-    """Return the incidents that count: not the one of a planned end, which is pending from the
-    end of the process until libvirt's word, and over by that or by a new start."""
+def counted_incidents(row: Row, incidents: Sequence[Opened]) -> Sequence[Opened]:
+    """Return the incidents without the pending incident of a planned stop.
+
+    The end of the process opens that incident, and libvirt's event or a new start closes it.
+    """
     if row.cause or len(incidents) > 1:
         return incidents
-    starts = any(cause.startswith("lifecycle.started") for cause in row.sees)
-    over = (states.IGNORED, states.RESOLVED) if starts else (states.IGNORED,)
-    return [one for one in incidents if one[2] not in over]
+    is_started = any(cause.startswith("lifecycle.started") for cause in row.events)
+    closed = (states.IGNORED, states.RESOLVED) if is_started else (states.IGNORED,)
+    return [incident for incident in incidents if incident[2] not in closed]
 
 
-def wrong_rows(rows: Sequence[Row], results: Mapping[str, Result]) -> dict[str, list[str]]:
-    """Return what is wrong, by the names of the rows."""
-    said = {row.name: wrong(row, results[row.name]) for row in rows}
-    return {name: sentences for name, sentences in said.items() if sentences}
+def find_wrong_rows(rows: Sequence[Row], results: Mapping[str, Result]) -> dict[str, list[str]]:
+    """Return row name -> differences, for the rows that have differences."""
+    differences = {row.name: find_differences(row, results[row.name]) for row in rows}
+    return {name: sentences for name, sentences in differences.items() if sentences}
 
 
 def is_missed(row: Row, result: Result) -> bool:
-    """Whether a failure opened no incident, or one that names another cause."""
-    named = [{one[0] for one in incidents} for incidents in result.incidents]
-    return bool(row.cause) and not all(row.cause in causes for causes in named)
+    """Return whether a failure opened no incident, or only one with a different cause."""
+    opened = [{incident[0] for incident in incidents} for incidents in result.incidents]
+    return bool(row.cause) and not all(row.cause in causes for causes in opened)
 
 
 def is_false(row: Row, result: Result) -> bool:
-    """Whether what is no failure opened an incident."""
-    return not row.cause and any(counted(row, incidents) for incidents in result.incidents)
+    """Return whether an incident opened without a failure."""
+    return not row.cause and any(
+        counted_incidents(row, incidents) for incidents in result.incidents
+    )
 
 
 def is_doubled(row: Row, result: Result) -> bool:
-    """Whether one failure opened several incidents."""
+    """Return whether one failure opened several incidents."""
     return bool(row.cause) and any(len(incidents) > 1 for incidents in result.incidents)
 
 
 def figures(rows: Sequence[Row], results: Mapping[str, Result]) -> dict[str, int]:
-    """Return how many scenarios there were, and how many of them went wrong in which way."""
+    """Return the number of scenarios, and the number of wrong results of each kind."""
     pairs = [(row, results[row.name]) for row in rows]
     return {
         "scenarios": len(rows),
@@ -92,18 +97,18 @@ def figures(rows: Sequence[Row], results: Mapping[str, Result]) -> dict[str, int
 
 
 def table(rows: Sequence[Row], results: Mapping[str, Result]) -> str:
-    """Return scenario, expected and seen, a line each."""
-    lines = [f"{'scenario':28}{'expected':34}{'seen':34}"]
+    """Return a text table of the scenarios with the expected and the reported incidents."""
+    lines = [f"{'scenario':28}{'expected':34}{'reported':34}"]
     for row in rows:
         result = results[row.name]
-        seen = _seen(result)
-        mark = "" if not wrong(row, result) else "  <- wrong"
-        lines.append(f"{row.name:28}{row.cause or 'no incident':34}{seen:34}{mark}".rstrip())
+        reported = _reported(result)
+        mark = "" if not find_differences(row, result) else "  <- wrong"
+        lines.append(f"{row.name:28}{row.cause or 'no incident':34}{reported:34}{mark}".rstrip())
     return "\n".join(lines)
 
 
-def _seen(result: Result) -> str:
+def _reported(result: Result) -> str:
     if result.error:
-        return "not played"
-    each = {", ".join(one[0] for one in incidents) for incidents in result.incidents}
-    return " | ".join(sorted(words or "no incident" for words in each))
+        return "not run"
+    causes = {", ".join(incident[0] for incident in each) for each in result.incidents}
+    return " | ".join(sorted(names or "no incident" for names in causes))

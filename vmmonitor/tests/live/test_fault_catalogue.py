@@ -17,7 +17,7 @@ class FaultCatalogueTest(testtools.TestCase):
         table = score.table(ROWS, results)
         self.addDetail("confusion", content.text_content(table))
         print(table)
-        wrong = score.wrong_rows(ROWS, results)
+        wrong = score.find_wrong_rows(ROWS, results)
         for name in wrong:
             self.addDetail(f"time line of {name}", content.text_content(lab.explain(name)))
         self.assertEqual({}, wrong)

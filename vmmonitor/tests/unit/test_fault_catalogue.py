@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fault catalogue holds together, and the guide's page says what its rows say."""
+"""Test the fault catalogue, and compare the administrator's page with its rows."""
 
 import dataclasses
 import pathlib
@@ -17,47 +17,55 @@ HEAD = """.. list-table::
    :header-rows: 1
    :widths: 35 40 25
 
-   * - What happens
-     - What vmmonitor sees
-     - What it does by default
+   * - Fault or operation
+     - Events
+     - Default reaction
 """
 BREAK = ",\n       "
 
 
-def in_table(row: Row) -> str:
-    """Return the row as the page has it."""
-    causes = list(dict.fromkeys([*row.sees, *row.target_sees, *row.besides]))
-    # What opens the incident is in bold.
-    words = [f"**{cause}**" if cause == row.cause else cause for cause in causes]
-    return f"   * - {row.happens}\n     - {BREAK.join(words) or '-'}\n     - {row.does}\n"
+def table_row(row: Row) -> str:
+    """Return the row as the page shows it, with the cause of the incident in bold."""
+    causes = list(dict.fromkeys([*row.events, *row.target_events, *row.other_events]))
+    names = [f"**{cause}**" if cause == row.cause else cause for cause in causes]
+    return f"   * - {row.description}\n     - {BREAK.join(names) or '-'}\n     - {row.reaction}\n"
 
 
 class PageTest(unittest.TestCase):
-    def test_its_tables_are_the_rows(self):
+    def test_page_tables_equal_rows(self):
         text = PAGE.read_text()
         for rows in (FAULTS, PLANNED):
-            self.assertIn(HEAD + "".join(in_table(row) for row in rows), text)
+            self.assertIn(HEAD + "".join(table_row(row) for row in rows), text)
 
 
 class RowsTest(unittest.TestCase):
-    def test_there_are_enough(self):
+    def test_rows_are_complete_and_unique(self):
         self.assertGreaterEqual(len(ROWS), 35)
         self.assertEqual(len(ROWS), len({row.name for row in ROWS}))
-        self.assertEqual(len(ROWS), len({row.happens for row in ROWS}))
+        self.assertEqual(len(ROWS), len({row.description for row in ROWS}))
 
-    def test_what_opens_an_incident_is_told(self):
+    def test_row_cause_is_one_of_its_events(self):
         for row in ROWS:
-            self.assertIn(row.cause, ("", *row.sees, *row.target_sees, *row.besides), row.name)
+            causes = ("", *row.events, *row.target_events, *row.other_events)
+            self.assertIn(row.cause, causes, row.name)
         self.assertFalse([row.name for row in PLANNED if row.cause])
 
 
 FAULT = next(row for row in FAULTS if row.name == "sigkill")
 OPENED = (FAULT.cause, FAULT.host, states.RESOLVED)
 RIGHT = Result(
-    sees=FAULT.sees, target_sees=(), besides=FAULT.besides, incidents=((OPENED,), (OPENED,))
+    events=FAULT.events,
+    target_events=(),
+    other_events=FAULT.other_events,
+    incidents=((OPENED,), (OPENED,)),
 )
 DESTROY = next(row for row in PLANNED if row.name == "destroy")
-QUIET = Result(sees=DESTROY.sees, target_sees=(), besides=DESTROY.besides, incidents=((),))
+QUIET = Result(
+    events=DESTROY.events,
+    target_events=(),
+    other_events=DESTROY.other_events,
+    incidents=((),),
+)
 
 
 class ScoreTest(unittest.TestCase):
@@ -65,12 +73,12 @@ class ScoreTest(unittest.TestCase):
         counted = score.figures([row], {row.name: result})
         return [name for name, count in counted.items() if count and name != "scenarios"]
 
-    def test_as_it_should_be(self):
+    def test_score_of_expected_result_has_no_difference(self):
         for row, result in ((FAULT, RIGHT), (DESTROY, QUIET)):
-            self.assertEqual([], score.wrong(row, result))
+            self.assertEqual([], score.find_differences(row, result))
             self.assertEqual([], self.figures(row, result))
 
-    def test_each_way_to_go_wrong_is_counted(self):
+    def test_score_of_wrong_incidents_counts_each_kind(self):
         other = ("lifecycle.crashed/panicked", FAULT.host, states.RESOLVED)
         for row, incidents, name in (
             (FAULT, ((OPENED,), ()), "missed"),
@@ -81,9 +89,9 @@ class ScoreTest(unittest.TestCase):
         ):
             result = dataclasses.replace(RIGHT, incidents=incidents)
             self.assertEqual([name], self.figures(row, result))
-            self.assertTrue(score.wrong(row, result))
+            self.assertTrue(score.find_differences(row, result))
 
-    def test_one_that_was_pending_and_is_ignored_does_not_count_where_an_end_was_planned(self):
+    def test_score_of_planned_stop_skips_one_ignored_incident(self):
         ignored = ("lifecycle.stopped/destroyed", FAULT.host, states.IGNORED)
         for incidents, count in (((ignored,), 0), ((ignored, ignored), 1)):
             result = dataclasses.replace(QUIET, incidents=(incidents,))
@@ -91,17 +99,22 @@ class ScoreTest(unittest.TestCase):
         result = dataclasses.replace(RIGHT, incidents=((OPENED, ignored), (OPENED,)))
         self.assertEqual(["duplicates"], self.figures(FAULT, result))
 
-    def test_a_scenario_that_could_not_be_played_is_no_success(self):
+    def test_score_of_scenario_with_error_reports_error(self):
         failed = dataclasses.replace(QUIET, error="no such disk")
-        self.assertEqual(["no such disk"], score.wrong(DESTROY, failed))
-        self.assertIn("not played", score.table([DESTROY], {DESTROY.name: failed}))
+        self.assertEqual(["no such disk"], score.find_differences(DESTROY, failed))
+        self.assertIn("not run", score.table([DESTROY], {DESTROY.name: failed}))
 
-    def test_other_events_or_another_end_are_wrong(self):
-        failed = ((OPENED[0], OPENED[1], states.FAILED),)
-        for change in ({"sees": ()}, {"besides": ()}, {"incidents": (*RIGHT.incidents, failed)}):
-            self.assertEqual(1, len(score.wrong(FAULT, dataclasses.replace(RIGHT, **change))))
+    def test_score_of_other_events_or_state_has_one_difference(self):
+        held = ((OPENED[0], OPENED[1], states.HELD),)
+        for change in (
+            {"events": ()},
+            {"other_events": ()},
+            {"incidents": (*RIGHT.incidents, held)},
+        ):
+            result = dataclasses.replace(RIGHT, **change)
+            self.assertEqual(1, len(score.find_differences(FAULT, result)))
 
-    def test_the_table_names_what_is_wrong(self):
+    def test_table_marks_wrong_rows(self):
         table = score.table([FAULT, DESTROY], {FAULT.name: RIGHT, DESTROY.name: RIGHT})
         _, right, wrong = table.splitlines()
         self.assertNotIn("wrong", right)
