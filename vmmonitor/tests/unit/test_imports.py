@@ -20,6 +20,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "native_threads": set(),
     "plugins": {"model"},
+    "text": set(),
+    "batch_queue": set(),
+    "bounded_call": set(),
+    "periodic": {"model"},
     "model": set(),
     "conf": {"version"},
     "policies": set(),
@@ -38,6 +42,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "api": {"model", "rules", "db", "policies", "version"},
 }
+#: Building blocks that every room may import, except the nouns and the clients.
+SHARED = {"text", "batch_queue", "bounded_call", "periodic"}
+for _room in MAY_IMPORT.keys() - SHARED - {"version", "model", "conf", "client"}:
+    MAY_IMPORT[_room] |= SHARED
+MAY_IMPORT["client"] |= {"text"}
 MAY_IMPORT["cmd"] = MAY_IMPORT["wsgi"] = set(MAY_IMPORT)
 
 #: package of somebody else -> where in vmmonitor it may be imported.
