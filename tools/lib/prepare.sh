@@ -7,10 +7,12 @@
 #   prepare_venv agent,engine,api [FILE...]    # extras of pyproject.toml, requirements files
 #
 # Both may run any number of times and do only what is missing. Afterwards $VENV/bin/python is
-# the Python to use. The environment may set PYTHON (which Python, 3.11 or later) and VENV.
+# the Python to use. The environment may set PYTHON (which Python, 3.11 or later), VENV and
+# CONSTRAINTS (the file with the versions to install, a path from the checkout; empty: the newest).
 
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=${VENV:-$CHECKOUT/.venv}
+CONSTRAINTS=${CONSTRAINTS-constraints.txt}
 # Debian keeps the servers out of the way of ordinary users.
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -42,31 +44,17 @@ as_root() {
     fi
 }
 
-# apt_install PACKAGE...: install them, without starting the services that they bring.
+# apt_install PACKAGE...: install them; their services are started neither now nor at boot.
 apt_install() {
     command -v apt-get >/dev/null ||
-        die "only apt is supported here; install these yourself and run it again: $*"
+        die "only apt is supported; install these packages and run the command again: $*"
     say "installing $* (a few minutes)"
     local output
-    # The file says what it is, so that one left behind by a killed run is known as ours.
-    if ! output=$(
-        as_root sh -s "$@" 2>&1 <<'ROOT'
-guard=/usr/sbin/policy-rc.d
-mark='# temporarily here for vmmonitor: no service is started'
-if [ ! -e $guard ] || grep -qF "$mark" $guard; then
-    trap 'rm -f $guard' EXIT
-    trap 'exit 1' INT TERM HUP
-    printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >$guard
-    chmod 755 $guard
-fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get -q update # may fail for a source that has nothing of ours
-apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
-ROOT
-    ); then
+    if ! output=$(as_root "$CHECKOUT/tools/lib/install_packages.sh" "$@" 2>&1); then
         tail -n 30 <<<"$output" >&2
         die "apt-get could not install: $*"
     fi
+    grep '^not started at boot: ' <<<"$output" >&2 || true
 }
 
 # find_python: the Python for the venv; installs the distribution's if there is none.
@@ -107,9 +95,15 @@ make_venv() {
     fi || die "could not make a venv in $VENV"
 }
 
+# pip_install ARGUMENT...: "pip install" with the versions of $CONSTRAINTS, also for the packages
+# that build others. pip splits these variables at spaces, so that the path is relative.
 pip_install() {
     local output
-    if ! output=$("$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@" 2>&1); then
+    if ! output=$(
+        cd "$CHECKOUT" || exit 1
+        export PIP_CONSTRAINT=$CONSTRAINTS PIP_BUILD_CONSTRAINT=$CONSTRAINTS
+        "$VENV/bin/python" -m pip --disable-pip-version-check -q install "$@" 2>&1
+    ); then
         tail -n 30 <<<"$output" >&2
         die "pip could not install: $*"
     fi
@@ -137,13 +131,19 @@ prepare_venv() {
     stamp=$VENV/.vmmonitor-installed-$(cksum <<<"$*" | cut -d ' ' -f 1)
     shift
     make_venv
-    want=$(cd "$CHECKOUT" && { echo "$CHECKOUT $extras $*"; cat pyproject.toml requirements.txt "$@"; } | sha256sum)
+    want=$(cd "$CHECKOUT" && { echo "$CHECKOUT $extras $*"; cat pyproject.toml requirements.txt ${CONSTRAINTS:+"$CONSTRAINTS"} "$@"; } | sha256sum)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
         say "installing vmmonitor[$extras] into $VENV (a minute or two)"
         local files=()
         for file in "$@"; do files+=(-r "$CHECKOUT/$file"); done
-        pip_install -e "$CHECKOUT[$extras]" "${files[@]}"
+        pip_install -e "${CHECKOUT}[$extras]" "${files[@]}"
         echo "$want" >"$stamp"
     fi
     export PATH=$VENV/bin:$PATH
+}
+
+# prepare_tests: all that the tests and the benchmarks need.
+prepare_tests() {
+    prepare_machine compile test
+    prepare_venv agent,engine,api,mysql,postgresql,quickstart test-requirements.txt tools/requirements.txt
 }

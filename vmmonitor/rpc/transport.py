@@ -3,14 +3,13 @@
 
 import concurrent.futures
 import contextlib
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 
 import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
-from oslo_messaging._metrics import client as metrics
-from oslo_messaging._tracing import client as tracing
 from oslo_messaging.rpc import server as rpc_server
 
 from vmmonitor.model.errors import Retriable, VmmonitorError
@@ -22,6 +21,12 @@ AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
 #: Seconds for which a start waits until calls are answered; later they are all the same.
 START_TIMEOUT = 5
+
+#: Modules of oslo.messaging with options that it does not list, by their group.
+UNLISTED_OPTIONS = {
+    "oslo_messaging_metrics": "oslo_messaging._metrics.client",
+    "oslo_messaging_tracing": "oslo_messaging._tracing.client",
+}
 
 Transport = oslo_messaging.Transport
 
@@ -49,10 +54,14 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
 
 
 def register_library_options(conf: cfg.ConfigOpts) -> None:
-    """Register what oslo.messaging reads from every configuration, but registers on the global
-    one only, and lists nowhere."""
-    conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
-    conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
+    """Register the options that oslo.messaging reads from every configuration.
+
+    oslo.messaging registers them on the global configuration only, and does not list them.
+    Versions before 18.3 have no tracing.
+    """
+    for group, module in UNLISTED_OPTIONS.items():
+        with contextlib.suppress(ModuleNotFoundError):
+            conf.register_opts(getattr(importlib.import_module(module), group), group=group)
 
 
 class Server:

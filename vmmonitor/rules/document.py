@@ -167,7 +167,7 @@ def _syntax(error: yaml.MarkedYAMLError) -> Problem:
 
 
 def _refusal_before(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
-    """Return the refusal of what stands before a syntax error, None or None.
+    """Return the refusal of what stands before a syntax error, None if there is not any.
 
     A parser reads ahead and has limits of its own, so that it can end with an error before it
     yields the events that exceed MAX_DEPTH.
