@@ -27,8 +27,8 @@ BLOCK = re.compile(
     r"(?P<body>(?:   .*\n|\n)+)",
     re.MULTILINE,
 )
-#: What looks like a file of this project.
-FILE = re.compile(r"``((?:vmmonitor|tools|etc|doc)/[\w./-]+)``")
+#: A path of this project, other than a build result.
+FILE = re.compile(r"``(?!doc/build)((?:vmmonitor|tools|etc|doc)/[\w./-]+)``")
 
 
 def blocks(page: pathlib.Path) -> Iterator[tuple[str, str, str]]:
