@@ -65,7 +65,7 @@ def _explained(
 
     with database.reader() as tx:
         incident = incidents.get(tx, incident_id)
-        event_id, told = replay.deciding(timelines.of(tx, incident_id))
+        event_id, told = replay.policy_choice(timelines.of(tx, incident_id))
         _check(incident, event_id)
         chosen_by = events.get(tx, event_id)
     who = incident.instance.name or incident.instance.uuid
@@ -79,7 +79,7 @@ def _explained(
     policy = rules.choose(event)
     yield from rule_words.plan(policy)
     name = incident.policy if told is None else str(told["policy"])
-    old, new = replay.of_policies(name, told, policy)
+    old, new = replay.compare_policies(name, told, policy)
     if old == new:
         yield f"it got the same: {old.name or 'no policy'}"
     else:

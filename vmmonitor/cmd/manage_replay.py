@@ -13,14 +13,14 @@ from oslo_config import cfg
 from vmmonitor.cmd import stored
 from vmmonitor.model import errors
 from vmmonitor.rules import filters, policies, replay
-from vmmonitor.rules.replay import Differences
+from vmmonitor.rules.replay import Comparison
 
 if TYPE_CHECKING:
     from vmmonitor.db.session import Database
 
 #: Names that are spelt out.
 MOST_NAMES = 20
-Replay = Callable[["Database", str, int], tuple[str, Differences, list[str]]]
+Replay = Callable[["Database", str, int], tuple[str, Comparison, list[str]]]
 
 
 def register(verbs: Any, noun: str) -> None:
@@ -45,7 +45,7 @@ def register(verbs: Any, noun: str) -> None:
 # -- filters -------------------------------------------------------------------------------------
 def replay_filter(
     database: "Database", path: str, since: int
-) -> tuple[str, Differences, list[str]]:
+) -> tuple[str, Comparison, list[str]]:
     """Decide anew about stored events, host by host, as each agent does.
 
     :param since: microseconds since the epoch, by the clocks of the hosts.
@@ -53,20 +53,23 @@ def replay_filter(
     """
     from vmmonitor.db import history
 
-    rules, found = filters.load(path), Differences()
+    rules, found = filters.load(path), Comparison()
     notes = ["what was ignored then was never stored, and cannot be looked at"]
     names = {row.name for row in rules.rows} | {filters.DEFAULT, filters.UNDECIDED.rule}
     gone: set[str] = set()
     for host in history.hosts(database):
         rules.forget()
-        for one in history.events(database, host, since - replay.memory(rules)):
+        for one in history.events(database, host, since - replay.longest_rate(rules)):
             decision = rules.decide(one.event)
             if one.event.occurred_at < since:
                 continue
-            if one.decision.rule not in names and len(gone) < replay.MAX_PAIRS:
+            if one.decision.rule not in names and len(gone) < replay.MAX_DIFFERENCES:
                 gone.add(one.decision.rule)
-            old, new = replay.of_decision(one.decision), replay.of_decision(decision)
-            found.look(old, new, replay.example(one.event))
+            old, new = (
+                replay.outcome_of_decision(one.decision),
+                replay.outcome_of_decision(decision),
+            )
+            found.add(old, new, replay.example(one.event))
     if counting := [row.name for row in rules.rows if row.rate]:
         notes.append(
             f"rules with a rate ({_names(counting)}) count stored events only: what was ignored "
@@ -80,7 +83,7 @@ def replay_filter(
 # -- policies ------------------------------------------------------------------------------------
 def replay_policy(
     database: "Database", path: str, since: int
-) -> tuple[str, Differences, list[str]]:
+) -> tuple[str, Comparison, list[str]]:
     """Choose anew a policy for each stored incident, by the event that chose the one it had.
 
     :param since: microseconds since the epoch.
@@ -88,13 +91,13 @@ def replay_policy(
     """
     from vmmonitor.db import history
 
-    rules, found = policies.load(path), Differences()
+    rules, found = policies.load(path), Comparison()
     gone: set[str] = set()
     lost = nameless = 0
     for page in history.incidents(database, since):
         with database.reader() as tx:
             lines = history.steps(tx, [one.incident_id for one in page])
-            told = {incident: replay.deciding(steps) for incident, steps in lines.items()}
+            told = {incident: replay.policy_choice(steps) for incident, steps in lines.items()}
             kept = history.events_by_id(tx, [event_id for event_id, _ in told.values()])
         for incident in page:
             event_id, plan = told[incident.incident_id]
@@ -103,11 +106,11 @@ def replay_policy(
                 continue
             nameless += plan is None
             name = incident.policy if plan is None else plan["policy"]
-            if name and rules.get(name) is None and len(gone) < replay.MAX_PAIRS:
+            if name and rules.get(name) is None and len(gone) < replay.MAX_DIFFERENCES:
                 gone.add(name)
             event = kept[event_id].event
-            old, new = replay.of_policies(name, plan, rules.choose(event))
-            found.look(old, new, replay.example(event, incident_id=incident.incident_id))
+            old, new = replay.compare_policies(name, plan, rules.choose(event))
+            found.add(old, new, replay.example(event, incident_id=incident.incident_id))
     return rules.checksum, found, _policy_notes(lost, nameless, gone)
 
 
@@ -146,16 +149,16 @@ def _run(action: Replay, things: str, conf: cfg.ConfigOpts, args: argparse.Names
 
 
 def _form(
-    path: str, checksum: str, since: int, things: str, found: Differences, notes: Sequence[str]
+    path: str, checksum: str, since: int, things: str, found: Comparison, notes: Sequence[str]
 ) -> dict[str, Any]:
     return {
         "file": path,
         "checksum": checksum,
         "since": stored.time(since),
-        "looked_at": found.looked_at,
+        "looked_at": found.compared,
         "of": things,
-        "differ": found.differ,
-        "other_action": found.acted,
+        "differ": found.different,
+        "other_action": found.other_action,
         "pairs": [
             {
                 "count": pair.count,
@@ -166,19 +169,19 @@ def _form(
                     for one in pair.examples
                 ],
             }
-            for pair in found.pairs
+            for pair in found.differences
         ],
-        "in_no_pair": found.untold,
+        "in_no_pair": found.omitted,
         "notes": notes,
     }
 
 
-def _choice(choice: replay.Choice) -> dict[str, str]:
+def _choice(choice: replay.RuleOutcome) -> dict[str, str]:
     return {"name": choice.name, "action": choice.action, "detail": choice.detail}
 
 
-def _print(things: str, found: Differences, notes: Sequence[str]) -> None:
-    for pair in found.pairs:
+def _print(things: str, found: Comparison, notes: Sequence[str]) -> None:
+    for pair in found.differences:
         print(stored.printable(f"{pair.count} x  was: {pair.old}"))
         print(f"{'':{len(str(pair.count))}}    now: {pair.new}")
         for one in pair.examples:
@@ -186,13 +189,14 @@ def _print(things: str, found: Differences, notes: Sequence[str]) -> None:
             who = one["instance_name"] or one["instance_uuid"]
             at = stored.time(one["occurred_at"])
             print(stored.printable(f"      {at}  {one['host']}  {who}  {one['cause']}  {ident}"))
-    if found.untold:
-        print(f"{found.untold} more, in too many pairs to tell them apart")
+    if found.omitted:
+        print(f"{found.omitted} more, in too many pairs to tell them apart")
     for note in notes:
         print(stored.printable(f"note: {note}"))
-    other = f", {found.acted} of them with another action" if found.differ else ""
+    other = f", {found.other_action} of them with another action" if found.different else ""
     print(
-        f"{found.looked_at} {things} looked at, {found.differ} would be decided differently{other}"
+        f"{found.compared} {things} looked at, "
+        f"{found.different} would be decided differently{other}"
     )
 
 

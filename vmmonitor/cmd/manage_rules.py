@@ -16,7 +16,7 @@ from vmmonitor.cmd.rule_files import filter_file, policy_file
 from vmmonitor.model import errors
 from vmmonitor.model.event import Event
 from vmmonitor.rpc import wire
-from vmmonitor.rules import check, defaults, filters, policies
+from vmmonitor.rules import defaults, filters, lint, policies
 
 #: What an event needs and a question about rules does not.
 _FILLED = {"event_id": "example", "host": "example", "source": "libvirt", "occurred_at": 0}
@@ -92,7 +92,7 @@ def check_filter(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         loaded = filters.load(args.file)
     except errors.InvalidRules as error:
         return _refuse(error)
-    return _approve(f"{len(loaded.rows)} rules", loaded.checksum, check.warnings(loaded))
+    return _approve(f"{len(loaded.rows)} rules", loaded.checksum, lint.lint_filters(loaded))
 
 
 def check_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
@@ -101,7 +101,7 @@ def check_policy(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
         loaded = policies.load(args.file, _check_options)
     except errors.InvalidRules as error:
         return _refuse(error)
-    warnings = check.policy_warnings(loaded) + _unknown_drivers(loaded)
+    warnings = lint.lint_policies(loaded) + _unknown_drivers(loaded)
     return _approve(f"{len(loaded.rows)} policies", loaded.checksum, warnings)
 
 

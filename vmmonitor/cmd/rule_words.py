@@ -4,8 +4,8 @@
 from collections.abc import Iterator, Sequence
 
 from vmmonitor.model.event import Event
-from vmmonitor.rules.ordered import Trial
-from vmmonitor.rules.policies import RUNNING, WITHOUT_LIMIT, Policy
+from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy, WaitCondition
+from vmmonitor.rules.ruleset import Trial
 
 
 def trials(path: str, event: Event, tried: Sequence[Trial]) -> Iterator[str]:
@@ -26,7 +26,7 @@ def plan(policy: Policy | None) -> Iterator[str]:
             yield f"   step {number}: {step.driver}, disabled"
             continue
         often = "without limit" if step.attempts == WITHOUT_LIMIT else step.attempts
-        long = f" {step.wait:g} s" if step.wait_for == RUNNING else ""
+        long = f" {step.wait:g} s" if step.wait_for == WaitCondition.RUNNING else ""
         yield (
             f"   step {number}: {step.driver}, attempts {often}, timeout {step.timeout:g} s, "
             f"wait for {step.wait_for}{long}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator decides in files: which events matter (filters), and what is done (policies).
+"""Rule files of the operator: filters decide about events, policies about recoveries.
 
-Pure: a file is read once, by ``load``; after that nothing is done but looking at an event.
-Filters and policies are both ordered lists of named rows with one language for matching
-(``matchers``); the first row that matches decides.
+Pure: ``load`` reads a file once, and evaluating an event afterwards has no side effect other than
+the counters of rules with a rate. Filters and policies are ordered lists of named rows that share
+one language for matching (``matchers``); the first row that matches decides.
 """

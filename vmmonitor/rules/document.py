@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a small YAML file strictly, and remembers where everything in it stands.
+"""Read a small YAML file strictly, with the line and column of each value.
 
-A file is data that a person typed, so that only the plain part of YAML is taken: no aliases
-(they can grow without limit), no tags, no two equal keys, and only ``true``, ``false``, plain
-numbers and ``null`` mean anything but their own text. ``no`` and ``off`` are words here.
+Only a plain subset of YAML is accepted: no aliases (they can expand without limit), no tags, no
+duplicate keys. Only ``true``, ``false``, plain numbers and ``null`` are converted; any other
+scalar, including ``no`` and ``off``, is text.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
 MAX_PROBLEMS = 10
 
-#: Where a value stands: the keys and indexes that lead to it from the top.
+#: Path of a value: the keys and indexes that lead to it from the top.
 Path = tuple[str | int, ...]
 
-#: libyaml's parser where PyYAML was built with it; it is 20 times as fast.
+#: The parser of libyaml if PyYAML was built with it; it is 20 times as fast.
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
@@ -34,10 +34,10 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a file.
+    """An error in a file.
 
-    :param reason: for a person, without the place.
-    :param line: from 1; 0 if it is not known, like ``column``.
+    :param reason: text without the place.
+    :param line: line, from 1; 0 if unknown, as for ``column``.
     """
 
     reason: str
@@ -46,12 +46,14 @@ class Problem:
 
 
 def invalid(path: str, problems: Sequence[Problem]) -> errors.InvalidRules:
-    """Return the error that names the file and each problem, in the file's order.
+    """Return an error that lists the problems of a file in the order of their lines.
 
-    :param problems: at least one; at most MAX_PROBLEMS of them are spelt out.
+    :param problems: at least one; only the first MAX_PROBLEMS are listed.
     """
     lines = []
-    for problem in sorted(problems, key=lambda one: (one.line, one.column))[:MAX_PROBLEMS]:
+    for problem in sorted(problems, key=lambda problem: (problem.line, problem.column))[
+        :MAX_PROBLEMS
+    ]:
         place = f"{path}:{problem.line}:{problem.column}" if problem.line else path
         lines.append(f"{place}: {problem.reason}")
     if len(problems) > MAX_PROBLEMS:
@@ -59,11 +61,11 @@ def invalid(path: str, problems: Sequence[Problem]) -> errors.InvalidRules:
     return errors.InvalidRules("\n".join(lines))
 
 
-class Written(float):
-    """A fraction that remembers how it was written, since 1.10 may be a name."""
+class WrittenFloat(float):
+    """A fraction that keeps its notation, because 1.10 may be a name."""
 
-    def __new__(cls, text: str) -> "Written":
-        """Read ``text``."""
+    def __new__(cls, text: str) -> "WrittenFloat":
+        """Convert ``text``."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -71,18 +73,18 @@ class Written(float):
     text: str
 
     def __repr__(self) -> str:
-        """Return it as it was written."""
+        """Return the notation in the file."""
         return self.text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """A file that could be read.
+    """The content of a file.
 
     :param checksum: SHA-256 of its bytes, in hex.
-    :param value: what it says: mappings, lists, strings, numbers, booleans and None.
-    :param places: (line, column) from 1 of each value, by its path.
-    :param keys: the same of each mapping's keys.
+    :param value: mappings, lists, strings, numbers, booleans and None.
+    :param places: path of each value -> (line, column), from 1.
+    :param keys: the same for the key of each value in a mapping.
     """
 
     path: str
@@ -92,10 +94,10 @@ class Document:
     keys: dict[Path, tuple[int, int]]
 
     def problem(self, path: Path, reason: str, *, key: bool = False) -> Problem:
-        """Return the problem with its place in the file.
+        """Return a problem with its place in the file.
 
-        :param path: leads to the value that is wrong.
-        :param key: whether not the value but its key is wrong.
+        :param path: path of the wrong value.
+        :param key: whether the key is wrong instead of the value.
         """
         places = self.keys if key else self.places
         return Problem(reason, *places.get(path, (0, 0)))
@@ -104,8 +106,8 @@ class Document:
 def read(path: str) -> Document:
     """Read a file.
 
-    :raises vmmonitor.model.errors.InvalidRules: it cannot be read, is too large, is empty, is
-        not UTF-8, or is not plain YAML; the message says where and why.
+    :raises vmmonitor.model.errors.InvalidRules: the file cannot be read, is too large, is empty,
+        is not UTF-8, or is not plain YAML; the message gives place and reason.
     """
     content = _content(path)
     try:
@@ -113,9 +115,9 @@ def read(path: str) -> Document:
     except UnicodeDecodeError as error:
         good = content[: error.start].decode("utf-8-sig")
         place = _place(good, len(good))
-        raise invalid(path, [Problem("this is not UTF-8 text", *place)]) from None
+        raise invalid(path, [Problem("the file is not UTF-8 text", *place)]) from None
     if found := yaml.reader.Reader.NON_PRINTABLE.search(text):
-        reason = f"a control character (U+{ord(found[0]):04X})"
+        reason = f"control characters are not allowed (U+{ord(found[0]):04X})"
         raise invalid(path, [Problem(reason, *_place(text, found.start()))])
     builder = _Builder()
     try:
@@ -123,7 +125,7 @@ def read(path: str) -> Document:
     except yaml.MarkedYAMLError as error:
         raise invalid(path, [_refusal_before(text, error) or _syntax(error)]) from None
     except yaml.YAMLError as error:
-        raise invalid(path, [Problem(f"this is not YAML: {_one_line(error)}")]) from None
+        raise invalid(path, [Problem(f"invalid YAML: {_one_line(error)}")]) from None
     except _Refused as error:
         builder.problems.append(error.problem)
     if builder.problems:
@@ -135,14 +137,14 @@ def read(path: str) -> Document:
 
 
 def _content(path: str) -> bytes:
-    """Return the file's bytes; its one look at the disk."""
+    """Return the bytes of a regular file."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise invalid(path, [Problem("this is a directory, not a file")])
+            raise invalid(path, [Problem("the path is a directory, not a file")])
         # A FIFO or a device could block or never end.
         if not stat.S_ISREG(mode):
-            raise invalid(path, [Problem("this is not a regular file")])
+            raise invalid(path, [Problem("the path is not a regular file")])
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -162,8 +164,8 @@ def _syntax(error: yaml.MarkedYAMLError) -> Problem:
     reason = " ".join(part for part in (error.context, error.problem) if part)
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return Problem(f"this is not YAML: {reason}")
-    return Problem(f"this is not YAML: {reason}", mark.line + 1, mark.column + 1)
+        return Problem(f"invalid YAML: {reason}")
+    return Problem(f"invalid YAML: {reason}", mark.line + 1, mark.column + 1)
 
 
 def _refusal_before(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
@@ -188,7 +190,7 @@ def _one_line(error: Exception) -> str:
 
 
 class _Refused(Exception):
-    """Reading cannot go on after this problem."""
+    """A problem that makes the rest of the file unreadable."""
 
     def __init__(self, reason: str, mark: Any):
         super().__init__(reason)
@@ -196,7 +198,7 @@ class _Refused(Exception):
 
 
 class _Builder:
-    """Makes values of the parser's events, one by one, so that nothing can grow unseen."""
+    """Builds values from the parser's events, one at a time, to limit their size."""
 
     def __init__(self) -> None:
         self.places: dict[Path, tuple[int, int]] = {}
@@ -204,13 +206,15 @@ class _Builder:
         self.problems: list[Problem] = []
 
     def document(self, events: Iterator[Any]) -> Any:
-        """Return the value of the only document, None if there is none."""
+        """Return the value of the only document, or None for an empty file."""
         self._events = events
         value, seen = None, False
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if seen:
-                    raise _Refused("a second document begins here", event.start_mark)
+                    raise _Refused(
+                        "only one document is allowed; a second one begins here", event.start_mark
+                    )
                 seen = True
                 value = self._value(next(events), ())
         return value
@@ -219,7 +223,7 @@ class _Builder:
         self._refuse_extras(event)
         mark = event.start_mark
         if len(path) > MAX_DEPTH:
-            raise _Refused(f"this is nested more than {MAX_DEPTH} levels deep", mark)
+            raise _Refused(f"nested more than {MAX_DEPTH} levels deep", mark)
         self.places[path] = (mark.line + 1, mark.column + 1)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
@@ -230,7 +234,7 @@ class _Builder:
     def _refuse_extras(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent) or event.anchor:
             raise _Refused(
-                "anchors and aliases (& and *) are not allowed; quote a text that begins so",
+                "anchors and aliases (& and *) are not allowed; quote text that begins with them",
                 event.start_mark,
             )
         if event.tag:
@@ -250,12 +254,12 @@ class _Builder:
             below = (*path, event.value)
             if event.value in mapping:
                 first = self.keys[below][0]
-                reason = f"{event.value[:100]!r} is there twice, first on line {first}"
+                reason = f"{event.value[:100]!r} is a duplicate key, first used on line {first}"
                 self.problems.append(Problem(reason, *place))
             self.keys[below] = place
             mapping[event.value] = self._value(next(self._events), below)
             if isinstance(mapping[event.value], dict | list):
-                # A block that is wrong as a whole is looked for at its key.
+                # Report a wrong block at its key.
                 self.places[below] = place
         return mapping
 
@@ -267,12 +271,12 @@ class _Builder:
 
 
 def _scalar(text: str) -> Any:
-    """Return what an unquoted word means."""
+    """Return the value of an unquoted scalar."""
     word = text.lower() if text in (text.lower(), text.upper(), text.capitalize()) else text
     if word in _WORDS:
         return _WORDS[word]
     if _INTEGER.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text):
-        return Written(text)
+        return WrittenFloat(text)
     return text

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one language in which filters and policies say which events they mean.
+"""The language that filters, policies and silences use to match events and incidents.
 
-A match is a mapping from fields to tests, all of which must hold, or a list of such mappings,
-one of which must. A test is a plain value, which means ``=``, or a mapping from operators to
-operands, all of which must hold.
+A match is a mapping from fields to tests that must all hold, or a list of such mappings: then one
+of them must hold. A test is a plain value, which stands for the operator ``=``, or a mapping from
+operators to operands that must all hold.
 
-Values are compared by their natural text (``5`` is "5", ``true`` is "true"), numbers also by
-their worth (5 is 5.0). What an event does not have, or what is a list or a mapping there, equals
-nothing: ``=``, ``in`` and ``=~`` fail, ``!=``, ``not_in`` and ``!~`` hold. A regular expression
-must match the whole text, of which the first MAX_TEXT characters are looked at; its dot stands
-for line breaks too.
+Values are compared as text (``5`` is "5", ``true`` is "true"); numbers are also compared as
+numbers (5 equals 5.0). A missing field, a list and a mapping equal no value: ``=``, ``in`` and
+``=~`` fail, and ``!=``, ``not_in`` and ``!~`` hold. A regular expression must match the whole
+text, cut after MAX_TEXT characters; its dot also matches line breaks.
 """
 
 import dataclasses
@@ -20,7 +19,7 @@ from typing import Any, Protocol
 
 from vmmonitor.model.instance import Instance
 
-#: Characters of a text that a regular expression is shown.
+#: Maximum length of a text that a regular expression is matched against.
 MAX_TEXT = 4096
 ATTRIBUTES = "attributes."
 FIELDS = (
@@ -36,30 +35,30 @@ _LITERAL = frozenset({"=", "in"})
 _NEGATIVE = frozenset({"!=", "not_in", "!~"})
 
 
-class Subject(Protocol):
-    """What a match is held against: an event, or what looks like one."""
+class Matchable(Protocol):
+    """An object that can be matched: an event, or the fields of an incident."""
 
     @property
     def host(self) -> str:
-        """Where it happened."""
+        """Host of the event or incident."""
 
     @property
     def instance(self) -> Instance:
-        """To whom."""
+        """Instance of the event or incident."""
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What else was told."""
+        """Further values, by name."""
 
 
-class BadPattern(ValueError):
-    """A regular expression that cannot be compiled; says where and why."""
+class InvalidPattern(ValueError):
+    """A regular expression that cannot be compiled; the message gives position and reason."""
 
 
 class Matcher:
-    """One field, one operator, one operand.
+    """A test of one field with one operator and one operand.
 
-    :ivar wanted: what a literal operator compares with; None for a regular expression.
+    :ivar wanted: the values of a literal operator; None for a regular expression.
     """
 
     __slots__ = ("_pattern", "_read", "field", "operand", "operator", "wanted")
@@ -70,7 +69,7 @@ class Matcher:
         :param field: one of FIELDS, or ``attributes.`` and a name; dots reach into mappings.
         :param operator_: one of OPERATORS.
         :param operand: a list for ``in`` and ``not_in``, else a string, number or boolean.
-        :raises BadPattern: the regular expression is none.
+        :raises InvalidPattern: the regular expression cannot be compiled.
         """
         self.field = field
         self.operator = operator_
@@ -79,35 +78,35 @@ class Matcher:
         self._pattern: re.Pattern[str] | None = None
         self._read = reader(field)
         if operator_.endswith("~"):
-            self._pattern = _compiled(text(operand) or "")
+            self._pattern = _compile(text(operand) or "")
         else:
             operands = operand if isinstance(operand, list) else [operand]
-            self.wanted = frozenset(key for one in operands for key in _keys(one))
+            self.wanted = frozenset(key for value in operands for key in _keys(value))
 
-    def holds(self, event: Subject) -> bool:
-        """Return whether the event passes the test."""
+    def holds(self, event: Matchable) -> bool:
+        """Return whether the test holds for the event."""
         value = self._read(event)
         if self.wanted is None:
-            equal = self._fits(value)
-        elif type(value) is str:  # almost always, and this is the agent's hot path
+            equal = self._matches_pattern(value)
+        elif type(value) is str:  # the common case on the agent's hot path
             equal = value in self.wanted
         else:
             equal = not self.wanted.isdisjoint(_keys(value))
         return equal != (self.operator in _NEGATIVE)
 
-    def _fits(self, value: Any) -> bool:
+    def _matches_pattern(self, value: Any) -> bool:
         seen = text(value)
         assert self._pattern is not None
         return seen is not None and self._pattern.fullmatch(seen[:MAX_TEXT]) is not None
 
-    def why_not(self, event: Subject) -> str:
-        """Return, for a person, the test that failed and the value that it saw."""
+    def why_not(self, event: Matchable) -> str:
+        """Return a line with the test and the value of the event."""
         value = self._read(event)
-        seen = "there is none" if value is None else f"it is {_short(value)}"
+        seen = "it is not set" if value is None else f"it is {_quote(value)}"
         return f"{self} fails: {seen}"
 
     def implies(self, other: "Matcher") -> bool:
-        """Return whether ``other`` surely holds wherever this one does; False if in doubt."""
+        """Return whether ``other`` holds wherever this test holds; False if not certain."""
         if self.field != other.field:
             return False
         if self.operator in _LITERAL and other.operator in _LITERAL:
@@ -116,24 +115,24 @@ class Matcher:
         return self.operator == other.operator and self.operand == other.operand
 
     def __str__(self) -> str:
-        """Return it as an operator would say it."""
-        return f"{self.field} {self.operator} {_short(self.operand)}"
+        """Return the test as text."""
+        return f"{self.field} {self.operator} {_quote(self.operand)}"
 
 
 class Match:
-    """Which events a rule means.
+    """A condition on events.
 
-    :ivar alternatives: each a tuple of matchers that must all hold; one alternative must.
+    :ivar alternatives: tuples of matchers. A match holds if all matchers of one tuple hold.
     """
 
     __slots__ = ("alternatives",)
 
     def __init__(self, alternatives: Iterable[Iterable[Matcher]]):
-        """Keep the alternatives."""
+        """Create a match from its alternatives."""
         self.alternatives = tuple(tuple(matchers) for matchers in alternatives)
 
-    def holds(self, event: Subject) -> bool:
-        """Return whether the event is meant."""
+    def holds(self, event: Matchable) -> bool:
+        """Return whether the match holds for the event."""
         for matchers in self.alternatives:
             for matcher in matchers:
                 if not matcher.holds(event):
@@ -142,23 +141,23 @@ class Match:
                 return True
         return False
 
-    def why_not(self, event: Subject) -> str:
-        """Return, for a person, what failed first in each alternative; empty if it holds."""
+    def why_not(self, event: Matchable) -> str:
+        """Return the first failed test of each alternative as text, or '' if the match holds."""
         failed = [
-            next((one.why_not(event) for one in matchers if not one.holds(event)), "")
+            next((matcher.why_not(event) for matcher in matchers if not matcher.holds(event)), "")
             for matchers in self.alternatives
         ]
         return "; ".join(failed) if all(failed) else ""
 
     def implies(self, other: "Match") -> bool:
-        """Return whether ``other`` surely means every event that this means; False in doubt."""
+        """Return whether ``other`` holds wherever this match holds; False if not certain."""
         return all(
             any(_all_implied(mine, theirs) for theirs in other.alternatives)
             for mine in self.alternatives
         )
 
     def types(self) -> frozenset[str] | None:
-        """Return the only event types that it can mean; None if they are not listed."""
+        """Return the event types that the match can hold for; None if it does not list them."""
         found: set[str] = set()
         for matchers in self.alternatives:
             listed = [m.wanted for m in matchers if m.field == "type" and m.operator in _LITERAL]
@@ -169,11 +168,11 @@ class Match:
 
 
 def _all_implied(mine: Iterable[Matcher], theirs: Iterable[Matcher]) -> bool:
-    return all(any(one.implies(other) for one in mine) for other in theirs)
+    return all(any(matcher.implies(other) for matcher in mine) for other in theirs)
 
 
 def text(value: Any) -> str | None:
-    """Return a value's natural text; None if it has none (missing, a list, a mapping)."""
+    """Return a value as text; None for a missing value, a list or a mapping."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -184,7 +183,7 @@ def text(value: Any) -> str | None:
 
 
 def _keys(value: Any) -> tuple[Any, ...]:
-    """Return everything by which a value may equal another."""
+    """Return the representations that are compared for equality."""
     natural = text(value)
     if natural is None:
         return ()
@@ -193,25 +192,25 @@ def _keys(value: Any) -> tuple[Any, ...]:
     return (natural, value)
 
 
-def _short(value: Any) -> str:
+def _quote(value: Any) -> str:
     if isinstance(value, list):
         return (
-            "[" + ", ".join(_short(one) for one in value[:10]) + ("]", ", ...]")[len(value) > 10]
+            "[" + ", ".join(_quote(item) for item in value[:10]) + ("]", ", ...]")[len(value) > 10]
         )
     if isinstance(value, Mapping):
         return "a mapping"
     return repr(value if not isinstance(value, str) else value[:100])
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.DOTALL)
     except (re.error, RecursionError, OverflowError) as error:
-        raise BadPattern(f"{pattern[:100]!r} is not a regular expression: {error}") from None
+        raise InvalidPattern(f"{pattern[:100]!r} is not a regular expression: {error}") from None
 
 
-def reader(field: str) -> Callable[[Subject], Any]:
-    """Return what reads a field of an event; it reads None where there is none.
+def reader(field: str) -> Callable[[Matchable], Any]:
+    """Return a function that returns a field of an event, or None if the event has no such field.
 
     :param field: one of FIELDS, or ``attributes.`` and a name; dots reach into mappings.
     """
@@ -219,7 +218,7 @@ def reader(field: str) -> Callable[[Subject], Any]:
         return operator.attrgetter(field)
     names = field.removeprefix(ATTRIBUTES).split(".")
 
-    def read(event: Subject) -> Any:
+    def read(event: Matchable) -> Any:
         value: Any = event.attributes
         for name in names:
             if not isinstance(value, Mapping):

@@ -2,21 +2,34 @@
 """Read recovery policies: how long to wait, which drivers to call, and how often."""
 
 import dataclasses
+import enum
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.event import Event
-from vmmonitor.rules import document, ordered, schemas
+from vmmonitor.rules import document, ruleset, schema_errors, schemas
 from vmmonitor.rules.document import Document, Path, Problem
-from vmmonitor.rules.ordered import Rows, Trial
+from vmmonitor.rules.ruleset import RuleSet, Trial
 
 #: ``attempts`` of a step that is repeated until it succeeds.
 WITHOUT_LIMIT = -1
 
-RUNNING = "running"
-ACTIVE = "active"
-NOTHING = "nothing"
+#: Length of the checksum of a step's options, in hexadecimal digits.
+CHECKSUM_LENGTH = 12
+
+
+class WaitCondition(enum.StrEnum):
+    """The condition for success after a driver has been called."""
+
+    #: The agent reports that the instance runs.
+    RUNNING = "running"
+    #: The expectation (nova) reports that the instance is active.
+    ACTIVE = "active"
+    #: No condition: the answer of the driver is enough.
+    NOTHING = "nothing"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +39,7 @@ class Backoff:
     :param initial: delay after the first failed attempt, in seconds.
     :param factor: growth of each further delay; at least 1.
     :param max: maximum delay, in seconds.
-    :param jitter: fraction, 0 to 1, by which a delay may be shortened at random, so that many
+    :param jitter: maximum fraction, 0 to 1, of a delay that is subtracted at random, so that many
         instances are not recovered at the same moment.
     """
 
@@ -56,8 +69,7 @@ class PolicyStep:
     :param enabled: False skips the step.
     :param attempts: maximum number of attempts; with WITHOUT_LIMIT the next step never runs.
     :param timeout: maximum duration of one call of the driver, in seconds.
-    :param wait_for: condition for success after the call: RUNNING: the agent reports that the
-        instance runs; ACTIVE: the expectation (nova) reports it; NOTHING: none.
+    :param wait_for: condition for success after the call.
     :param wait: maximum time until that condition, in seconds.
     :param dry_run: record the attempt as skipped without calling the driver, and go on to the
         next step.
@@ -68,7 +80,7 @@ class PolicyStep:
     enabled: bool = True
     attempts: int = 3
     timeout: float = 30.0
-    wait_for: str = RUNNING
+    wait_for: WaitCondition = WaitCondition.RUNNING
     wait: float = 60.0
     backoff: Backoff = dataclasses.field(default_factory=Backoff)
     dry_run: bool = False
@@ -111,19 +123,23 @@ class Policies:
     """
 
     def __init__(
-        self, path: str, checksum: str, rows: Rows[Policy], unused_step_lists: Sequence[str] = ()
+        self,
+        path: str,
+        checksum: str,
+        rules: RuleSet[Policy],
+        unused_step_lists: Sequence[str] = (),
     ):
         """Create the policies that ``load`` read."""
         self.path = path
         self.checksum = checksum
-        self.rows = rows.rows
+        self.rows = rules.rows
         self.unused_step_lists = tuple(unused_step_lists)
-        self._ordered = rows
+        self._rules = rules
         self._by_name = {row.name: row.value for row in self.rows}
 
     def choose(self, event: Event) -> Policy | None:
         """Return the first policy that matches the event that opened an incident, or None."""
-        return self._ordered.first(event)
+        return self._rules.first(event)
 
     def get(self, name: str) -> Policy | None:
         """Return the policy with this name, or None if the file has none."""
@@ -131,7 +147,7 @@ class Policies:
 
     def explain(self, event: Event) -> list[Trial]:
         """Return the result of each policy that was tried, in order, up to the first match."""
-        return self._ordered.explain(event)
+        return self._rules.explain(event)
 
 
 def load(path: str, check: Callable[[PolicyStep], None] | None = None) -> Policies:
@@ -147,11 +163,11 @@ def load(path: str, check: Callable[[PolicyStep], None] | None = None) -> Polici
     if problems := [*_reference_problems(read)]:
         raise document.invalid(path, problems)
     step_lists = read.value.get("step_lists", {})
-    rows = ordered.build(read, "policies", lambda row: _policy(row, step_lists))
+    rules = ruleset.build(read, "policies", lambda row: _policy(row, step_lists))
     if check and (problems := [*_step_problems(read, check)]):
         raise document.invalid(path, problems)
     used = {step for row in read.value["policies"] for step in row["steps"] if _is_name(step)}
-    return Policies(path, read.checksum, rows, [name for name in step_lists if name not in used])
+    return Policies(path, read.checksum, rules, [name for name in step_lists if name not in used])
 
 
 def _is_name(step: Any) -> bool:
@@ -176,7 +192,7 @@ def _reference_problems(read: Document) -> Iterator[Problem]:
             if _is_name(step) and step not in step_lists:
                 known = f"; known are {', '.join(step_lists)}" if step_lists else ""
                 reason = f"{place}[{index}]: unknown step list {step[:100]!r}"
-                reason += schemas.guess(step, list(step_lists)) or known
+                reason += schema_errors.suggestion(step, step_lists) or known
                 yield read.problem(("policies", number, "steps", index), reason)
         total = sum(
             len(step_lists.get(step, ())) if _is_name(step) else 1 for step in row["steps"]
@@ -242,4 +258,29 @@ def _step(row: Mapping[str, Any]) -> PolicyStep:
     for name in ("timeout", "wait"):
         if name in given:
             given[name] = float(given[name])
+    if "wait_for" in given:
+        given["wait_for"] = WaitCondition(given["wait_for"])
     return PolicyStep(**given, backoff=Backoff(**backoff))
+
+
+def describe(policy: Policy | None) -> dict[str, Any]:
+    """Return a policy as JSON values without its name, for the timeline of an incident.
+
+    The options of drivers may contain secrets, so each step has a checksum of its options
+    instead; the checksum of no options is ''.
+
+    :param policy: None stands for a policy without steps.
+    """
+    described = dataclasses.asdict(policy or Policy(name=""))
+    del described["name"]
+    described["steps"] = [
+        {**step, "options": _checksum(step["options"])} for step in described["steps"]
+    ]
+    return described
+
+
+def _checksum(options: Mapping[str, Any]) -> str:
+    if not options:
+        return ""
+    text = json.dumps(options, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:CHECKSUM_LENGTH]

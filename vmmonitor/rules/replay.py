@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other rules would have made of what happened. Pure; its memory does not grow with what is
-looked at."""
+"""Compare the decisions of stored events and incidents with those of other rules.
+
+Pure; the memory used does not grow with the number of compared decisions.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,26 +10,26 @@ from typing import Any
 
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.incident import Step
-from vmmonitor.rules import plan
+from vmmonitor.rules import policies
 from vmmonitor.rules.filters import Filters
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy
 
-#: Examples that are kept of each pair, and pairs that are told apart.
+#: Maximum number of examples of each difference, and of distinct differences.
 EXAMPLES = 3
-MAX_PAIRS = 1000
+MAX_DIFFERENCES = 1000
 SECOND = 1_000_000
-#: Outcome of a policy that has a step to try, and of one that has none.
+#: Action of a policy with an enabled step, and of a policy without one.
 RECOVER = "recover"
 LEAVE = "leave"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """What was decided, or would be.
+class RuleOutcome:
+    """The decision of a rule or a policy, made or hypothetical.
 
-    :param name: of the rule or the policy; empty if no policy matches.
-    :param action: what follows: one of an event's ACTIONS; RECOVER or LEAVE for a policy.
-    :param detail: what else tells it from another choice, for a person.
+    :param name: name of the rule or policy; '' if no policy matches.
+    :param action: action of the filter's decision; RECOVER or LEAVE for a policy.
+    :param detail: further text that distinguishes the outcome from others.
     """
 
     name: str
@@ -35,78 +37,78 @@ class Choice:
     detail: str
 
     def __str__(self) -> str:
-        """Return it for a person."""
+        """Return the outcome as text."""
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.action}, by {self.name or 'no policy'}{detail}"
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Pair:
-    """An old and a new choice that differ, as often as that was found."""
+class Difference:
+    """An old and a new outcome that differ, with the number of times."""
 
-    old: Choice
-    new: Choice
+    old: RuleOutcome
+    new: RuleOutcome
     count: int = 0
     examples: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
 
 
-class Differences:
-    """Counts what would be decided differently.
+class Comparison:
+    """Counts the decisions that would differ.
 
-    :ivar looked_at: all of it.
-    :ivar differ: what would be decided differently.
-    :ivar acted: of that, what would be followed by another action.
-    :ivar untold: of that, what belongs to no pair, as there were too many.
+    :ivar compared: number of compared decisions.
+    :ivar different: number of decisions that differ.
+    :ivar other_action: number of those whose action differs.
+    :ivar omitted: number of those that belong to no listed difference, because there are too many.
     """
 
     def __init__(self) -> None:
-        """Start with nothing."""
-        self.looked_at = self.differ = self.acted = self.untold = 0
-        self._pairs: dict[tuple[Choice, Choice], Pair] = {}
+        """Create an empty comparison."""
+        self.compared = self.different = self.other_action = self.omitted = 0
+        self._differences: dict[tuple[RuleOutcome, RuleOutcome], Difference] = {}
 
-    def look(self, old: Choice, new: Choice, example: Mapping[str, Any]) -> None:
-        """Count one choice.
+    def add(self, old: RuleOutcome, new: RuleOutcome, example: Mapping[str, Any]) -> None:
+        """Count one decision.
 
-        :param example: what names the thing on which it was made.
+        :param example: identifies the event or incident of the decision.
         """
-        self.looked_at += 1
+        self.compared += 1
         if old == new:
             return
-        self.differ += 1
-        self.acted += old.action != new.action
-        pair = self._pairs.get((old, new))
-        if pair is None:
-            if len(self._pairs) >= MAX_PAIRS:
-                self.untold += 1
+        self.different += 1
+        self.other_action += old.action != new.action
+        difference = self._differences.get((old, new))
+        if difference is None:
+            if len(self._differences) >= MAX_DIFFERENCES:
+                self.omitted += 1
                 return
-            pair = self._pairs[old, new] = Pair(old=old, new=new)
-        pair.count += 1
-        if len(pair.examples) < EXAMPLES:
-            pair.examples.append(example)
+            difference = self._differences[old, new] = Difference(old=old, new=new)
+        difference.count += 1
+        if len(difference.examples) < EXAMPLES:
+            difference.examples.append(example)
 
     @property
-    def pairs(self) -> list[Pair]:
-        """The pairs, the most frequent first."""
-        return sorted(self._pairs.values(), key=lambda pair: -pair.count)
+    def differences(self) -> list[Difference]:
+        """The differences, the most frequent first."""
+        return sorted(self._differences.values(), key=lambda difference: -difference.count)
 
 
 # -- filters -------------------------------------------------------------------------------------
-def of_decision(decision: Decision) -> Choice:
-    """Return the choice that a filter made."""
-    return Choice(name=decision.rule, action=decision.action, detail=decision.severity)
+def outcome_of_decision(decision: Decision) -> RuleOutcome:
+    """Return the outcome of a filter's decision."""
+    return RuleOutcome(name=decision.rule, action=decision.action, detail=decision.severity)
 
 
-def memory(filters: Filters) -> int:
-    """Return for how long a filter remembers events, in microseconds."""
+def longest_rate(filters: Filters) -> int:
+    """Return the longest period of the filter's rates, in microseconds."""
     return round(max((row.rate.seconds for row in filters.rows if row.rate), default=0) * SECOND)
 
 
 # -- policies ------------------------------------------------------------------------------------
-def deciding(steps: Sequence[Step]) -> tuple[str, Mapping[str, Any] | None]:
-    """Return the id of the event that chose an incident's policy last, empty if its time line
-    does not tell it, and that policy's plan, None if that is not told.
+def policy_choice(steps: Sequence[Step]) -> tuple[str, Mapping[str, Any] | None]:
+    """Return the event that last chose an incident's policy, and the plan of that policy.
 
-    :param steps: the incident's, in the order in which they were written.
+    :param steps: timeline of the incident, oldest entry first.
+    :returns: the event's id, '' if the timeline does not contain it; the plan, None likewise.
     """
     event_id = ""
     for step in reversed(steps):
@@ -117,28 +119,31 @@ def deciding(steps: Sequence[Step]) -> tuple[str, Mapping[str, Any] | None]:
     return event_id, None
 
 
-def of_policies(
-    name: str, told: Mapping[str, Any] | None, policy: Policy | None
-) -> tuple[Choice, Choice]:
-    """Return what a policy was to do about an incident, and what another one would.
+def compare_policies(
+    name: str, plan: Mapping[str, Any] | None, policy: Policy | None
+) -> tuple[RuleOutcome, RuleOutcome]:
+    """Return the outcomes of the policy that applied to an incident and of another policy.
 
-    :param name: of the policy that applied; empty if none did.
-    :param told: its plan, as the time line tells it; None: only the names are compared.
-    :param policy: what would apply; None if none would.
+    :param name: name of the policy that applied; '' if no policy did.
+    :param plan: its plan from the timeline; None to compare only the names.
+    :param policy: the policy that would apply; None if no policy would.
     """
     new_name = policy.name if policy else ""
-    now = plan.of(policy)
-    if told is None:
-        # What it was to do is not known: so that nothing differs but the name.
-        action = _action(now["steps"])
+    new_plan = policies.describe(policy)
+    if plan is None:
+        # The old action is unknown; the same action on both sides leaves only the names to differ.
+        action = _action(new_plan["steps"])
         return (
-            Choice(name=name, action=action, detail=""),
-            Choice(name=new_name, action=action, detail=""),
+            RuleOutcome(name=name, action=action, detail=""),
+            RuleOutcome(name=new_name, action=action, detail=""),
         )
-    old, new = (_plan(told), _plan(now)) if name != new_name else _changes(told, now)
+    if name != new_name:
+        old, new = _summary(plan), _summary(new_plan)
+    else:
+        old, new = _plan_changes(plan, new_plan)
     return (
-        Choice(name=name, action=_action(told["steps"]), detail=old),
-        Choice(name=new_name, action=_action(now["steps"]), detail=new),
+        RuleOutcome(name=name, action=_action(plan["steps"]), detail=old),
+        RuleOutcome(name=new_name, action=_action(new_plan["steps"]), detail=new),
     )
 
 
@@ -146,21 +151,22 @@ def _action(steps: Sequence[Mapping[str, Any]]) -> str:
     return RECOVER if any(step["enabled"] for step in steps) else LEAVE
 
 
-def _plan(told: Mapping[str, Any]) -> str:
+def _summary(plan: Mapping[str, Any]) -> str:
     """Return a plan in one line."""
-    steps = [
-        f"{step['driver']} {'without limit' if often == WITHOUT_LIMIT else f'{often} x'}"
-        for step in told["steps"]
-        if step["enabled"] and (often := step["attempts"])
-    ]
-    return "; ".join([f"hold {told['hold']:g} s", *steps])
+    steps = []
+    for step in plan["steps"]:
+        if step["enabled"]:
+            attempts = step["attempts"]
+            times = "without limit" if attempts == WITHOUT_LIMIT else f"{attempts} x"
+            steps.append(f"{step['driver']} {times}")
+    return "; ".join([f"hold {plan['hold']:g} s", *steps])
 
 
-def _changes(told: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what differs between two plans of one name, each with its own value."""
+def _plan_changes(old_plan: Mapping[str, Any], new_plan: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the fields that differ in the old and the new plan, with their values there."""
     changed = [
-        *_differing("", {**told, "steps": ()}, {**now, "steps": ()}),
-        *_differing("step", told["steps"], now["steps"]),
+        *_changed_fields("", {**old_plan, "steps": ()}, {**new_plan, "steps": ()}),
+        *_changed_fields("step", old_plan["steps"], new_plan["steps"]),
     ]
     return (
         ", ".join(f"{path} {old}" for path, old, _ in changed),
@@ -168,31 +174,33 @@ def _changes(told: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]
     )
 
 
-def _differing(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (where, old, new); what only one of two mappings has is of another version."""
+def _changed_fields(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (path, old value, new value) of each difference.
+
+    A key in only one of two mappings comes from another version and is skipped.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in old:
             if name in new:
-                yield from _differing(f"{path} {name}".strip(), old[name], new[name])
+                yield from _changed_fields(f"{path} {name}".strip(), old[name], new[name])
     elif isinstance(old, list) and isinstance(new, list):
         for number in range(max(len(old), len(new))):
-            pair = (old[number : number + 1], new[number : number + 1])
-            both = pair[0] and pair[1]
-            before, after = (
-                (pair[0][0], pair[1][0]) if both else (_driver(pair[0]), _driver(pair[1]))
-            )
-            yield from _differing(f"{path} {number + 1}", before, after)
+            if number < min(len(old), len(new)):
+                before, after = old[number], new[number]
+            else:
+                before, after = _driver_at(old, number), _driver_at(new, number)
+            yield from _changed_fields(f"{path} {number + 1}", before, after)
     elif old != new:
         yield path, old, new
 
 
-def _driver(steps: Sequence[Mapping[str, Any]]) -> str:
-    return str(steps[0]["driver"]) if steps else "none"
+def _driver_at(steps: Sequence[Mapping[str, Any]], number: int) -> str:
+    return str(steps[number]["driver"]) if number < len(steps) else "none"
 
 
 # -- examples ------------------------------------------------------------------------------------
 def example(event: Event, **facts: Any) -> dict[str, Any]:
-    """Return what names an event to a person."""
+    """Return the values that identify an event, and further facts."""
     return {
         **facts,
         "event_id": event.event_id,

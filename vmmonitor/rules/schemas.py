@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the rule files may say, as JSON schema, and its errors in an operator's words."""
+"""The JSON schemas of rule files and of a silence's match."""
 
-import difflib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
 
 from vmmonitor.model import event, evidence
-from vmmonitor.rules import matchers
-from vmmonitor.rules.document import Document, Path, Problem, invalid
+from vmmonitor.rules import matchers, schema_errors
+from vmmonitor.rules.document import Document, invalid
 
 VERSION = 1
-#: Steps of one policy, also after its step lists are inserted.
+#: Maximum number of steps of one policy, including the steps of its step lists.
 MAX_STEPS = 100
-#: No file of at most 1 MiB that a person wrote has more; it bounds the work on a hostile one.
+#: Maximum number of schema errors that are read, to bound the work on a hostile file.
 _MAX_ERRORS = 1000
 
 _SCALAR = {"type": ["string", "number", "boolean"]}
@@ -43,7 +42,7 @@ _TESTS = {
     "properties": dict.fromkeys(matchers.FIELDS, _TEST),
     "patternProperties": {_ATTRIBUTE: _TEST},
 }
-#: What an incident has for a silence's match.
+#: Fields of an incident that the match of a silence can refer to.
 SILENCE_FIELDS = (
     *("host", "cause", "type", "detail", "severity", "policy", "priority", "shared_cause"),
     *(field for field in matchers.FIELDS if field.startswith("instance.")),
@@ -77,8 +76,8 @@ def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
     }
 
 
-def _number(least: float, most: float) -> dict[str, Any]:
-    return {"type": "number", "minimum": least, "maximum": most}
+def _number(minimum: float, maximum: float) -> dict[str, Any]:
+    return {"type": "number", "minimum": minimum, "maximum": maximum}
 
 
 _DECISION = {
@@ -115,7 +114,7 @@ _STEP = {
     "wait": _number(0, 86400),
     "backoff": _object(_BACKOFF),
     "dry_run": {"type": "boolean"},
-    # Each driver knows its own.
+    # Checked by the driver.
     "options": {"type": "object", "maxProperties": 100},
 }
 #: A step, or the name of a step list. Unknown names are reported by ``policies``.
@@ -173,115 +172,16 @@ SILENCE = _object({"match": _match(_SILENCE_TESTS)}, "match")
 
 
 def check(document: Document, schema: Mapping[str, Any]) -> None:
-    """Hold a document against a schema.
+    """Check that a document matches a schema.
 
     :param schema: FILTERS, POLICIES or SILENCE.
-    :raises vmmonitor.model.errors.InvalidRules: with everything that is wrong, up to the limit.
+    :raises vmmonitor.model.errors.InvalidRules: the message lists the errors, at most
+        ``document.MAX_PROBLEMS``.
     """
     validator = jsonschema.Draft202012Validator(schema)
     found = itertools.islice(validator.iter_errors(document.value), _MAX_ERRORS)
-    problems = [problem for error in found for problem in _problems(document, error)]
+    problems = dict.fromkeys(
+        problem for error in found for problem in schema_errors.problems_of(document, error)
+    )
     if problems:
-        raise invalid(document.path, problems)
-
-
-def _problems(document: Document, error: Any) -> Iterator[Problem]:
-    path = tuple(error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        pattern = error.schema.get("patternProperties")
-        for name in error.instance:
-            if name not in known and not (pattern and _is_attribute(name)):
-                reason = _unknown(name, known, attributes=bool(pattern))
-                yield document.problem((*path, name), reason, key=True)
-        return
-    yield document.problem(path, f"{_place(path)}: {_words(error)}")
-
-
-def _is_attribute(name: str) -> bool:
-    return name.startswith(matchers.ATTRIBUTES) and all(name.split("."))
-
-
-def _unknown(name: str, known: Mapping[str, Any], attributes: bool = True) -> str:
-    """Return the words for a name that means nothing here.
-
-    :param attributes: whether attributes of an event would.
-    """
-    if attributes and name.startswith(matchers.ATTRIBUTES):
-        return f"{name[:100]!r} names no attribute; write attributes.NAME"
-    if attributes and name.split(".")[0] == "attribute":
-        return f"unknown field {name[:100]!r}{guess(name, ['attributes.' + name[10:]])}"
-    if close := guess(name, list(known)):
-        return f"unknown field {name[:100]!r}{close}"
-    return f"unknown field {name[:100]!r}; known are {', '.join(known)}"
-
-
-def guess(name: str, known: list[str]) -> str:
-    """Return the suffix of an error that suggests the most similar name; empty without one."""
-    close = difflib.get_close_matches(name[:100], known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _words(error: Any) -> str:
-    """Return the error in words; jsonschema's own are cut, since they quote the whole value."""
-    if error.validator == "enum":
-        hint = guess(str(error.instance), error.validator_value)
-        return f"{_cut(error.instance)} is not one of {', '.join(error.validator_value)}{hint}"
-    if error.validator == "const":
-        return f"must be {error.validator_value}, not {_cut(error.instance)}"
-    if error.validator == "type":
-        several = isinstance(error.instance, list) and error.validator_value == _SCALAR["type"]
-        hint = "; for several write in: [...]" if several else ""
-        return f"{_cut(error.instance)} is {_article(error.instance)}, not {_types(error)}{hint}"
-    if error.validator == "not":
-        return "must be at least 1, or -1 for no limit; to turn a step off write enabled: false"
-    if error.validator == "anyOf":
-        return _unknown(error.instance, dict.fromkeys(matchers.FIELDS))
-    if error.validator in ("minItems", "minProperties", "minLength"):
-        return "must not be empty"
-    if error.validator == "maxItems":
-        return (
-            f"has {len(error.instance)} entries, and {error.validator_value} at most are allowed"
-        )
-    message = str(error.message)
-    return message if len(message) <= 200 else f"{message[:80]} ... {message[-100:]}"
-
-
-def _types(error: Any) -> str:
-    names = error.validator_value
-    names = [names] if isinstance(names, str) else names
-    return " or ".join(_KINDS.get(name, name) for name in names)
-
-
-_KINDS = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "a string",
-    "number": "a number",
-    "integer": "a whole number",
-    "boolean": "a boolean",
-}
-
-
-def _article(value: Any) -> str:
-    kinds = {
-        str: "a string",
-        bool: "a boolean",
-        dict: "a mapping",
-        list: "a list",
-        type(None): "empty",
-    }
-    return kinds.get(type(value), "a number")
-
-
-def _cut(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "it"
-    shown = repr(value)
-    return shown if len(shown) <= 100 else shown[:100] + "..."
-
-
-def _place(path: Path) -> str:
-    """Return a path as ``rules[3].match.detail``."""
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}"[:100] for part in path)
-    return place.lstrip(".") or "the file"
+        raise invalid(document.path, [*problems])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The language of matches, held against incidents: what a silence means."""
+"""Match incidents with the matcher language, for silences."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from typing import Any
 
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
-from vmmonitor.rules import ordered, schemas
+from vmmonitor.rules import ruleset, schemas
 from vmmonitor.rules.document import Document, Problem, invalid
 from vmmonitor.rules.matchers import Match
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
-    """An incident as a match sees it.
+class IncidentFields:
+    """The fields of an incident that a match can refer to.
 
-    :param type: the first part of its cause (``lifecycle.stopped``), ``detail`` the other.
-    :param attributes: none; only events have them.
+    :param type: first part of the cause (``lifecycle.stopped``); ``detail`` is the second part.
+    :param attributes: always empty; only events have attributes.
     """
 
     host: str
@@ -32,10 +32,10 @@ class Subject:
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def subject(incident: Incident) -> Subject:
-    """Return what a match is held against."""
+def fields_of(incident: Incident) -> IncidentFields:
+    """Return the fields of an incident that a match can refer to."""
     kind, _, detail = incident.cause.partition("/")
-    return Subject(
+    return IncidentFields(
         host=incident.host,
         instance=incident.instance,
         cause=incident.cause,
@@ -49,20 +49,21 @@ def subject(incident: Incident) -> Subject:
 
 
 def build(match: Any) -> Match:
-    """Return a match, ready to be held against subjects.
+    """Return a match for incidents.
 
-    :param match: as a rule file writes it, with the fields of ``schemas.SILENCE_FIELDS``.
-    :raises vmmonitor.model.errors.InvalidRules: it means nothing; the message says why.
+    :param match: a match as in a rule file, with the fields of ``schemas.SILENCE_FIELDS``.
+    :raises vmmonitor.model.errors.InvalidRules: the match is invalid; the message gives the
+        reason.
     """
     document = Document("silence", "", {"match": match}, {}, {})
     schemas.check(document, schemas.SILENCE)
     problems: list[Problem] = []
-    built = ordered.read_match(document, ("match",), match, problems)
+    built = ruleset.read_match(document, ("match",), match, problems)
     if problems:
         raise invalid(document.path, problems)
     return built
 
 
-def means_everything(match: Match) -> bool:
-    """Tell whether an alternative has no test at all."""
+def matches_everything(match: Match) -> bool:
+    """Return whether an alternative of the match has no tests."""
     return not all(match.alternatives)

@@ -111,7 +111,7 @@ def _meant(tx: Transaction, silence: Silence, filters: Mapping[str, Any]) -> lis
         # Of a newer version; engines of this one do not understand it either.
         return []
     page = Page(limit=COUNTED, filters={"kind": INSTANCE, **filters})
-    return [one for one in incidents.page(tx, page) if match.holds(rules.subject(one))]
+    return [one for one in incidents.page(tx, page) if match.holds(rules.fields_of(one))]
 
 
 def _match(written: Any, everything: bool) -> Match:
@@ -120,7 +120,7 @@ def _match(written: Any, everything: bool) -> Match:
         match = rules.build(written)
     except InvalidRules as error:
         raise body.bad(str(error)) from error
-    if rules.means_everything(match) and not everything:
+    if rules.matches_everything(match) and not everything:
         raise body.bad("match: it has no test and so means everything; say so: everything: true")
     return match
 

@@ -55,7 +55,7 @@ class Silences:
             one.silence_id: built[one.silence_id] if one.silence_id in built else _match(one)
             for one in active
         }
-        subject = rules.subject(incident)
+        subject = rules.fields_of(incident)
         for one in active:
             match = built[one.silence_id]
             if match is not None and match.holds(subject):

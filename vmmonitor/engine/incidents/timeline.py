@@ -12,7 +12,7 @@ from vmmonitor.expectation import Expectation
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Verdict
 from vmmonitor.model.recovery import Outcome, Recovery
-from vmmonitor.rules import plan
+from vmmonitor.rules import policies
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy, PolicyStep
 
 #: Microseconds from which on a line says how long an answer took.
@@ -57,7 +57,7 @@ def data(verdict: Verdict) -> dict[str, Any]:
 def chosen(policy: Policy | None, event: Event) -> dict[str, Any]:
     """Return what a policy would do about the event that chose it, as it was in force then."""
     name = policy.name if policy else ""
-    return {"event_id": event.event_id, "policy": name, **plan.of(policy)}
+    return {"event_id": event.event_id, "policy": name, **policies.describe(policy)}
 
 
 def next_attempt(step: PolicyStep, attempt: int, delay: float) -> str:

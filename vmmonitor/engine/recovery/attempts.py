@@ -24,7 +24,7 @@ from vmmonitor.model.clock import SECOND
 from vmmonitor.model.incident import BY_TURN, Incident
 from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
-from vmmonitor.rules.policies import Policies, Policy, PolicyStep
+from vmmonitor.rules.policies import Policies, Policy, PolicyStep, WaitCondition
 
 RUNS_AGAIN = "the instance runs again"
 TAKEN_OVER = "taken over: its engine is gone"
@@ -224,8 +224,8 @@ class Attempts:
         now = self._now()
         runs = incident.running_at is not None
         is_over = incident.state != states.RECOVERING
-        asks = claim.step.wait_for == policies.ACTIVE
-        wants_to_see = claim.step.wait_for == policies.RUNNING and not runs
+        asks = claim.step.wait_for == WaitCondition.ACTIVE
+        wants_to_see = claim.step.wait_for == WaitCondition.RUNNING and not runs
         told = timeline.answer(outcome, claim.step, claim.recovery, now)
         if outcome.move == "wait" and (asks or wants_to_see):
             until = now + round(claim.step.wait * SECOND)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rule files that are in force where an operator has written none."""
+"""The rule files that apply where the operator has not written any."""
 
 import os
 
 EVENT_FILTERS = "event_filters.yaml"
 RECOVERY_POLICIES = "recovery_policies.yaml"
-#: The same with a nova to do it.
+#: The same policies, with steps that call nova.
 OPENSTACK_POLICIES = "recovery_policies-openstack.yaml"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the rules share."""
+"""Shared parts of the tests of rules."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from vmmonitor.model.instance import Instance
 
 
 def event(type: str = "lifecycle.stopped", detail: str = "failed", **facts: Any) -> Event:
-    """Return an event; whatever is not a field of it becomes an attribute."""
+    """Return an event; facts that are not fields of an event become its attributes."""
     instance = Instance(uuid="b9a3ce6a-6f2b-4f0c-9d6e-3b8a1e0f5c11", **facts.pop("instance", {}))
     return Event(
         event_id="e1",
@@ -43,7 +43,7 @@ class RulesTest(testtools.TestCase):
         return path
 
     def refusal(self, load: Any, content: str | bytes) -> list[str]:
-        """Return the lines with which ``load`` refuses a file, without the path."""
+        """Return the error lines of ``load`` for an invalid file, without the path."""
         path = self.file(content)
         error = self.assertRaises(errors.InvalidRules, load, path)
         lines = str(error).splitlines()

@@ -47,7 +47,7 @@ class DocsTest(base.RulesTest):
             self.assertEqual(0, args.run(configuration.new([], files=[]), args))
         self.assertEqual(expected, out.getvalue().replace(path, "FILE").splitlines())
 
-    def test_filters(self):
+    def test_filter_page_examples_are_valid(self):
         text, blocks = page("filters.rst")
         examples = [body for kind, body in blocks if kind == "yaml"]
         self.assertEqual(4, len(examples))
@@ -59,7 +59,7 @@ class DocsTest(base.RulesTest):
         for word in (*matchers.FIELDS, *matchers.OPERATORS):
             self.assertTrue(f"``{word}``" in text or f'``"{word}"``' in text, word)
 
-    def test_evidence(self):
+    def test_evidence_page_examples_are_valid(self):
         text, blocks = page("evidence.rst")
         [rules] = [body for kind, body in blocks if kind == "yaml"]
         loaded = filters.load(self.file("version: 1\nrules:\n" + rules))
@@ -69,7 +69,7 @@ class DocsTest(base.RulesTest):
             self.assertIn(f"``{kind}``", text)
             self.assertIn(f"``{kind}``", page("filters.rst")[0])
 
-    def test_policies(self):
+    def test_policy_page_examples_are_valid(self):
         _, blocks = page("policies.rst")
         examples = [body for kind, body in blocks if kind == "yaml"]
         self.assertEqual(2, len(examples))
@@ -87,7 +87,7 @@ class DocsTest(base.RulesTest):
         )
         self.assert_console_is_real(blocks, path)
 
-    def test_the_policies_of_the_nova_driver(self):
+    def test_nova_driver_page_example_is_valid(self):
         text, blocks = page("driver-nova.rst")
         [example] = [body for kind, body in blocks if kind == "yaml"]
         loaded = policies.load(
@@ -97,7 +97,7 @@ class DocsTest(base.RulesTest):
         for method in METHODS:
             self.assertIn(f"``{method}``", text)
 
-    def test_what_is_left_out_is_as_the_page_says(self):
+    def test_step_defaults_equal_the_policy_page(self):
         step = policies.PolicyStep(driver="x")
         self.assertEqual(
             (3, 30, "running", 60), (step.attempts, step.timeout, step.wait_for, step.wait)

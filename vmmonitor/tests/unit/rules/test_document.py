@@ -19,7 +19,7 @@ class ReadTest(base.RulesTest):
     def value(self, text):
         return document.read(self.file(text)).value
 
-    def test_only_plain_words_mean_more_than_their_text(self):
+    def test_only_plain_scalars_are_converted(self):
         self.assertEqual(
             {
                 "a": True,
@@ -40,24 +40,24 @@ class ReadTest(base.RulesTest):
             ),
         )
 
-    def test_fraction_remembers_how_it_was_written(self):
+    def test_fraction_keeps_its_notation(self):
         written = self.value("[1.10]")[0]
         self.assertEqual(1.1, written)
         self.assertEqual("1.10", repr(written))
 
-    def test_places_count_from_one(self):
+    def test_places_start_at_one(self):
         read = document.read(self.file("a: x\nb:\n- y\n- {c: z}\n"))
         self.assertEqual((1, 4), read.places[("a",)])
         self.assertEqual((3, 3), read.places[("b", 0)])
         self.assertEqual((4, 4), read.keys[("b", 1, "c")])
 
-    def test_checksum_is_of_the_bytes(self):
+    def test_checksum_covers_the_bytes_of_the_file(self):
         content = b"\xef\xbb\xbfa: \xc3\xa9\r\n"
         read = document.read(self.file(content))
         self.assertEqual(hashlib.sha256(content).hexdigest(), read.checksum)
         self.assertEqual({"a": "é"}, read.value)
 
-    def test_slow_parser_reads_the_same(self):
+    def test_python_parser_reads_the_same_as_libyaml(self):
         path = defaults.path(defaults.EVENT_FILTERS)
         fast = document.read(path)
         with unittest.mock.patch.object(document, "_PARSER", yaml.SafeLoader):
@@ -70,29 +70,31 @@ class RefuseTest(base.RulesTest):
         self.assertEqual(1, len(lines), lines)
         return lines[0]
 
-    def test_syntax(self):
-        self.assertIn("2:1: this is not YAML: while parsing a flow", self.refused("a: [\n"))
+    def test_syntax_error_is_refused(self):
+        self.assertIn("2:1: invalid YAML: while parsing a flow", self.refused("a: [\n"))
 
-    def test_empty(self):
+    def test_empty_file_is_refused(self):
         for content in ("", "# only a comment\n", "---\n", "~"):
             self.assertEqual("the file is empty", self.refused(content))
 
-    def test_not_utf8(self):
-        self.assertEqual("2:4: this is not UTF-8 text", self.refused(b"a: b\nc: \xff\n"))
+    def test_file_that_is_not_utf8_is_refused(self):
+        self.assertEqual("2:4: the file is not UTF-8 text", self.refused(b"a: b\nc: \xff\n"))
 
-    def test_control_character(self):
-        self.assertEqual("2:3: a control character (U+0007)", self.refused("a: b\nc:\a\n"))
+    def test_control_character_is_refused(self):
+        self.assertEqual(
+            "2:3: control characters are not allowed (U+0007)", self.refused("a: b\nc:\a\n")
+        )
 
-    def test_two_equal_keys(self):
+    def test_duplicate_keys_are_refused(self):
         self.assertEqual(
             [
-                "3:1: 'a' is there twice, first on line 1",
-                "4:11: 'd' is there twice, first on line 4",
+                "3:1: 'a' is a duplicate key, first used on line 1",
+                "4:11: 'd' is a duplicate key, first used on line 4",
             ],
             self.refusal(document.read, "a: 1\nb: 2\na: 3\nc: {d: 1, d: 2}\n"),
         )
 
-    def test_aliases_and_tags(self):
+    def test_alias_and_tag_are_refused(self):
         for content, place in (
             ("a: &x [1]\n", "1:4"),
             ("a: *x\n", "1:4"),
@@ -103,41 +105,44 @@ class RefuseTest(base.RulesTest):
         for content in ("a: !!python/object:os.system x\n", "a: !x y\n", "a: {!= : b}\n"):
             self.assertIn("tags (words after !) are not allowed", self.refused(content))
 
-    def test_billion_laughs(self):
+    def test_nested_aliases_are_refused(self):
         lines = ["a0: &a0 [lol, lol]"]
         lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
         self.assertIn("anchors and aliases", self.refused("\n".join(lines)))
 
-    def test_depth(self):
+    def test_too_deep_nesting_is_refused(self):
         self.assertIn("nested more than 20 levels deep", self.refused("[" * 500_000))
         self.assertIn("nested more than 20 levels deep", self.refused("- " * 500_000))
 
-    def test_second_document(self):
-        self.assertEqual("2:1: a second document begins here", self.refused("a: 1\n---\nb: 2\n"))
+    def test_second_document_is_refused(self):
+        self.assertEqual(
+            "2:1: only one document is allowed; a second one begins here",
+            self.refused("a: 1\n---\nb: 2\n"),
+        )
 
-    def test_key_that_is_a_list(self):
+    def test_list_as_a_key_is_refused(self):
         self.assertIn("a key must be a word", self.refused("? [a]\n: 1\n"))
 
-    def test_size(self):
+    def test_too_large_file_is_refused(self):
         fits = "a: " + "x" * (document.MAX_BYTES - 3)
         self.assertEqual(document.MAX_BYTES - 3, len(document.read(self.file(fits)).value["a"]))
         self.assertIn("larger than 1048576 bytes", self.refused(fits + "x"))
 
-    def test_what_is_no_file(self):
+    def test_path_without_a_regular_file_is_refused(self):
         directory = self.useFixture(fixtures.TempDir()).path
         fifo = os.path.join(directory, "fifo")
         os.mkfifo(fifo)
         for path, reason in (
-            (directory, "this is a directory, not a file"),
-            (fifo, "this is not a regular file"),
-            ("/dev/zero", "this is not a regular file"),
+            (directory, "the path is a directory, not a file"),
+            (fifo, "the path is not a regular file"),
+            ("/dev/zero", "the path is not a regular file"),
             (os.path.join(directory, "missing"), "cannot read the file: No such file"),
             ("nul\0", "cannot read the file: "),
         ):
             error = self.assertRaises(errors.InvalidRules, document.read, path)
             self.assertIn(f"{path}: {reason}", str(error))
 
-    def test_no_permission(self):
+    def test_unreadable_file_is_refused(self):
         path = self.file("a: 1")
         with unittest.mock.patch("builtins.open", side_effect=PermissionError(13, "Denied")):
             error = self.assertRaises(errors.InvalidRules, document.read, path)
@@ -162,7 +167,7 @@ PIECES += [
 
 
 class HostileTest(base.RulesTest):
-    """Whatever is in a file, it is read or refused with a reason, and nothing else."""
+    """Any content of a file is read, or refused with a reason."""
 
     def try_both(self, content: bytes):
         path = base.write(content)
@@ -178,17 +183,17 @@ class HostileTest(base.RulesTest):
 
     @STEADY
     @hypothesis.given(st.binary(max_size=300))
-    def test_any_bytes(self, content):
+    def test_any_bytes_are_read_or_refused(self, content):
         self.try_both(content)
 
     @STEADY
     @hypothesis.given(st.lists(st.sampled_from(PIECES), max_size=40))
-    def test_pieces_of_yaml(self, pieces):
+    def test_any_yaml_fragments_are_read_or_refused(self, pieces):
         self.try_both("".join(pieces).encode())
 
     @STEADY
     @hypothesis.given(st.data())
-    def test_damaged_shipped_file(self, data):
+    def test_damaged_shipped_file_is_read_or_refused(self, data):
         name = data.draw(st.sampled_from([defaults.EVENT_FILTERS, defaults.RECOVERY_POLICIES]))
         with open(defaults.path(name), encoding="utf-8") as file:
             text = file.read()

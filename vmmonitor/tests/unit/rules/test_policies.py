@@ -34,7 +34,7 @@ class PoliciesTest(base.RulesTest):
         super().setUp()
         self.policies = policies.load(self.file(GOOD))
 
-    def test_everything_is_read(self):
+    def test_policy_is_read_with_all_fields(self):
         self.assertEqual(
             Policy(
                 name="crashed",
@@ -54,31 +54,31 @@ class PoliciesTest(base.RulesTest):
             self.policies.get("crashed"),
         )
 
-    def test_choose(self):
+    def test_first_matching_policy_is_chosen(self):
         self.assertIs(self.policies.get("crashed"), self.policies.choose(base.event()))
         self.assertEqual(
             Policy(name="nothing"), self.policies.choose(base.event("watchdog", "reset"))
         )
         self.assertIsNone(self.policies.choose(base.event("io_error", "pause")))
 
-    def test_a_name_that_is_gone(self):
+    def test_unknown_policy_name_returns_none(self):
         self.assertIsNone(self.policies.get("old"))
 
-    def test_explain(self):
+    def test_explain_lists_each_tried_policy(self):
         trials = self.policies.explain(base.event("io_error", "pause"))
         self.assertEqual([False, False], [trial.matched for trial in trials])
 
-    def test_refusals(self):
+    def test_invalid_step_is_refused_with_its_reason(self):
         for step, reason in (
-            ("{}", "'driver' is a required property"),
-            ("{driver: a, attempts: -2}", "-2 is less than the minimum of -1"),
+            ("{}", "the field 'driver' is missing"),
+            ("{driver: a, attempts: -2}", "-2 is below the minimum of -1"),
             ("{driver: a, attempts: 0}", "to turn a step off write enabled: false"),
             ("{driver: a, enabled: 0}", "0 is a number, not a boolean"),
             ("7", "7 is a number, not a mapping or a string"),
             ("{driver: a, attempts: 1.5}", "1.5 is a number, not a whole number"),
             ("{driver: a, wait_for: runing}", "did you mean 'running'?"),
-            ("{driver: a, timeout: 0}", "0 is less than the minimum of 0.1"),
-            ("{driver: a, backoff: {factor: 0.5}}", "0.5 is less than the minimum of 1"),
+            ("{driver: a, timeout: 0}", "0 is below the minimum of 0.1"),
+            ("{driver: a, backoff: {factor: 0.5}}", "0.5 is below the minimum of 1"),
             ("{driver: a, backoff: {maximum: 5}}", "did you mean 'max'?"),
             ("{driver: a, retries: 5}", "unknown field 'retries'"),
             ("{driver: a, options: fast}", "'fast' is a string, not a mapping"),
@@ -88,7 +88,7 @@ class PoliciesTest(base.RulesTest):
             self.assertEqual(1, len(lines), lines)
             self.assertIn(reason, lines[0])
 
-    def test_limits_of_its_own(self):
+    def test_policy_limits_override_the_options(self):
         limits = "{max_restarts: -1, restart_window: 60}"
         rows = f"- {{name: a, match: {{}}, steps: [], limits: {limits}}}\n"
         rows += "- {name: b, match: {}, steps: [], limits: {max_restarts: 0}}\n"
@@ -97,17 +97,17 @@ class PoliciesTest(base.RulesTest):
         limits = [(row.value.max_restarts, row.value.restart_window) for row in loaded.rows]
         self.assertEqual([(-1, 60), (0, None), (None, None)], limits)
 
-    def test_limits_that_are_none(self):
+    def test_invalid_limits_are_refused(self):
         for limits, reason in (
-            ("{max_restarts: -2}", "-2 is less than the minimum of -1"),
-            ("{restart_window: 0}", "0 is less than the minimum of 1"),
+            ("{max_restarts: -2}", "-2 is below the minimum of -1"),
+            ("{restart_window: 0}", "0 is below the minimum of 1"),
             ("{max_restart: 3}", "did you mean 'max_restarts'?"),
         ):
             row = f"- {{name: a, match: {{}}, steps: [], limits: {limits}}}\n"
             (line,) = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
             self.assertIn(reason, line)
 
-    def test_whoever_knows_the_drivers_refuses_what_they_cannot_do(self):
+    def test_step_that_its_driver_refuses_is_reported_with_its_place(self):
         rows = """version: 1
 policies:
 - name: a
@@ -133,7 +133,7 @@ policies:
         self.assertIn("8:13: policy a: there is no c", driver)
         self.assertIn("9:5: policy a: it needs one: option 'one'", missing)
 
-    def test_only_filters_have_a_rate(self):
+    def test_policy_with_a_rate_is_refused(self):
         row = "- {name: a, match: {}, steps: [], rate: {count: 2, seconds: 9}}\n"
         (line,) = self.refusal(policies.load, "version: 1\npolicies:\n" + row)
         self.assertIn("unknown field 'rate'", line)
@@ -155,7 +155,7 @@ class StepListsTest(base.RulesTest):
     def refused(self, step_lists, *steps):
         return self.refusal(policies.load, self.text(step_lists, *steps))
 
-    def test_step_list_is_inserted_in_place_of_its_name(self):
+    def test_step_list_is_inserted_at_its_name(self):
         loaded = self.load(
             "  restart: [{driver: a, wait: 9}, {driver: b, enabled: false}]\n",
             "[restart]",
@@ -192,8 +192,8 @@ class StepListsTest(base.RulesTest):
     def test_step_list_with_an_invalid_step_is_refused(self):
         for lists, reason in (
             ("  a: []\n", "3:3: step_lists.a: must not be empty"),
-            ("  a: {driver: x}\n", "3:3: step_lists.a: it is a mapping, not a list"),
-            ("  a: [{}]\n", "3:7: step_lists.a[0]: 'driver' is a required property"),
+            ("  a: {driver: x}\n", "3:3: step_lists.a: the value is a mapping, not a list"),
+            ("  a: [{}]\n", "3:7: step_lists.a[0]: the field 'driver' is missing"),
             ("  a: [{driver: x, wiat: 1}]\n", "unknown field 'wiat'; did you mean 'wait'?"),
             ("  '': [{driver: x}]\n", "2:1: step_lists: must not be empty"),
         ):
@@ -220,17 +220,17 @@ class StepListsTest(base.RulesTest):
         self.assertIn("3:34: step list a: no", in_list)
         self.assertIn("6:36: policy p1: no", in_policy)
 
-    def test_step_lists_without_a_reference_are_known(self):
+    def test_unreferenced_step_list_is_listed_as_unused(self):
         loaded = self.load("  a: [{driver: x}]\n  b: [{driver: y}]\n", "[b]")
         self.assertEqual(("a",), loaded.unused_step_lists)
 
 
 class BackoffTest(base.RulesTest):
-    def test_grows_to_its_maximum(self):
+    def test_delay_grows_to_the_maximum(self):
         backoff = Backoff(initial=2, factor=2, max=10, jitter=0.5)
         self.assertEqual([2, 4, 8, 10, 10], [backoff.delay(n, 0.0) for n in range(1, 6)])
 
-    def test_jitter_takes_off(self):
+    def test_jitter_shortens_the_delay(self):
         self.assertEqual(5.0, Backoff(initial=10, jitter=0.5).delay(1, 1.0))
 
     @STEADY
@@ -245,6 +245,6 @@ class BackoffTest(base.RulesTest):
         st.integers(1, 10**9),
         st.floats(0, 1),
     )
-    def test_stays_between_nothing_and_its_maximum(self, backoff, attempt, random):
+    def test_delay_is_between_zero_and_the_maximum(self, backoff, attempt, random):
         delay = backoff.delay(attempt, random)
         self.assertTrue(0 <= delay <= backoff.max, delay)

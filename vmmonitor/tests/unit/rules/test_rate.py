@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rule that means only what happens often, with any clock and on any host."""
+"""Test rules with a rate, also with a clock that jumps."""
 
 import dataclasses
 import json
@@ -41,57 +41,57 @@ class RateTest(base.RulesTest):
     def reached(self, rated, *moments):
         return [rated.reached(at(moment)) for moment in moments]
 
-    def test_the_nth_in_time_and_those_after_it(self):
+    def test_rate_is_reached_by_the_nth_event_and_later_ones(self):
         self.assertEqual(
             [False, False, True, True, False, True],
             self.reached(Rate(3, 10), 0, 1, 2, 10.5, 20, 20.4),
         )
 
-    def test_the_window_ends(self):
+    def test_event_at_the_end_of_the_period_does_not_count(self):
         self.assertEqual([False, False], self.reached(Rate(2, 10), 0, 10))
         self.assertEqual([False, True], self.reached(Rate(2, 10), 0, 9.999))
 
-    def test_keys_are_counted_apart(self):
+    def test_keys_are_counted_separately(self):
         rated = Rate(2, 10, ["attributes.device", "host"])
         self.assertFalse(rated.reached(at(0, "a")))
         self.assertFalse(rated.reached(at(0, "b")))
         self.assertFalse(rated.reached(at(0, "a", host="compute-2")))
         self.assertTrue(rated.reached(at(1, "a")))
 
-    def test_what_is_missing_or_no_text_is_one_key(self):
+    def test_values_without_text_share_one_key(self):
         rated = Rate(3, 10, ["attributes.device"])
         found = [rated.reached(at(0, device)) for device in (None, ["x"], {"x": 1})]
         self.assertEqual([False, False, True], found)
 
-    def test_long_values_are_told_apart_and_kept_short(self):
+    def test_long_values_are_counted_separately_and_stored_as_hashes(self):
         rated = Rate(2, 10, ["attributes.device"])
         long = "x" * 2**20
         self.assertFalse(rated.reached(at(0, long + "1")))
         self.assertFalse(rated.reached(at(0, long + "2")))
         self.assertTrue(rated.reached(at(1, long + "1")))
-        self.assertEqual({64}, {len(key[0]) for key in rated._moments})
+        self.assertEqual({64}, {len(key[0]) for key in rated._times})
 
     # -- clocks --------------------------------------------------------------------------------
-    def test_a_clock_that_is_put_back_starts_anew(self):
+    def test_clock_step_back_resets_the_count(self):
         self.assertEqual(
             [False, False, False, False, True],
             self.reached(Rate(3, 60), HOUR, HOUR + 1, 0, 1, 2),
         )
 
-    def test_a_clock_that_jumps_back_and_forth_reaches_nothing(self):
+    def test_jumping_clock_does_not_reach_the_rate(self):
         jumping = [number % 2 * HOUR for number in range(20)]
         self.assertEqual({False}, set(self.reached(Rate(2, 60), *jumping)))
 
-    def test_a_little_disorder_costs_nothing(self):
+    def test_events_slightly_out_of_order_are_counted(self):
         self.assertEqual([False, False, True], self.reached(Rate(3, 60), 1.0, 0.5, 0.9))
 
     # -- bounds --------------------------------------------------------------------------------
-    def test_the_least_recently_used_key_goes_first(self):
+    def test_least_recently_used_key_is_dropped_first(self):
         self.patch_bound("MAX_KEYS", 3)
         rated = Rate(2, 10)
         for uuid in "abcad":
             rated.reached(self.of(uuid))
-        self.assertEqual(["c", "a", "d"], [key[0] for key in rated._moments])
+        self.assertEqual(["c", "a", "d"], [key[0] for key in rated._times])
         self.assertFalse(rated.reached(self.of("b")))
 
     def patch_bound(self, name, value):
@@ -103,16 +103,16 @@ class RateTest(base.RulesTest):
         seen = at(0)
         return dataclasses.replace(seen, instance=dataclasses.replace(seen.instance, uuid=uuid))
 
-    def test_what_is_kept_is_bounded_whatever_comes(self):
+    def test_stored_keys_and_times_are_bounded(self):
         for count in (2, 1000):
             rated = Rate(count, 86400)
             for number in range(rate.MAX_KEYS + 50):
                 rated.reached(self.of(str(number)))
             for _ in range(2000):
                 rated.reached(self.of("same"))
-            self.assertLessEqual(len(rated._moments), rate.MAX_KEYS)
-            self.assertLessEqual(len(rated._moments) * count, rate.MAX_MOMENTS)
-            self.assertEqual(count, len(rated._moments["same",]))
+            self.assertLessEqual(len(rated._times), rate.MAX_KEYS)
+            self.assertLessEqual(len(rated._times) * count, rate.MAX_TIMES)
+            self.assertEqual(count, len(rated._times["same",]))
 
     @STEADY
     @hypothesis.given(
@@ -120,8 +120,7 @@ class RateTest(base.RulesTest):
         st.integers(1, 30),
         st.lists(st.tuples(st.integers(-90, 90), JSON), max_size=30),
     )
-    def test_it_agrees_with_the_plain_rule(self, count, seconds, told):
-        """Whatever is in the events, and wherever the clock is."""
+    def test_rate_equals_a_plain_count_of_the_period(self, count, seconds, told):
         rated = Rate(count, seconds, ["attributes.device"])
         kept = {}
         for moment, device in told:
@@ -150,7 +149,7 @@ class RuleTest(base.RulesTest):
         ),
         st.lists(JSON, max_size=5),
     )
-    def test_anything_for_a_rate_is_refused_or_works(self, given, devices):
+    def test_any_rate_is_refused_or_works(self, given, devices):
         text = RULES.format(count=2, seconds=9).replace(
             "{count: 2, seconds: 9, per: [instance.uuid, attributes.device]}", json.dumps(given)
         )
@@ -164,10 +163,10 @@ class RuleTest(base.RulesTest):
         for number, device in enumerate(devices):
             self.assertIn(rules.decide(at(number, device)).rule, ("once", "often"))
 
-    def test_the_rules_after_it_are_tried_until_it_is_reached(self):
+    def test_later_rules_decide_until_the_rate_is_reached(self):
         self.assertEqual(["once", "once", "often"], self.rules(self.load(), 0, 1, 2))
 
-    def test_what_another_rule_took_is_not_counted(self):
+    def test_event_decided_by_an_earlier_rule_is_not_counted(self):
         text = RULES.format(count=2, seconds=60)
         first = "- {name: first, match: {detail: mild}, action: ignore}\n"
         rules = filters.load(self.file(text.replace("rules:\n", "rules:\n" + first)))
@@ -175,7 +174,7 @@ class RuleTest(base.RulesTest):
         found = [rules.decide(one).rule for one in (mild, mild, at(1), at(2))]
         self.assertEqual(["first", "first", "once", "often"], found)
 
-    def test_explain_tells_how_far_it_is_and_counts_nothing(self):
+    def test_explain_shows_the_count_without_counting(self):
         rules = self.load()
         self.rules(rules, 0)
         for _ in range(5):
@@ -187,14 +186,14 @@ class RuleTest(base.RulesTest):
         self.assertEqual(["once", "often"], self.rules(rules, 1, 2))
         self.assertEqual(["often: matches"], [str(one) for one in rules.explain(at(3))])
 
-    def test_a_reload_goes_on_counting_where_nothing_changed(self):
+    def test_reload_keeps_the_counts_of_an_unchanged_rate(self):
         before = self.load()
         self.rules(before, 0, 1)
         after = self.load()
         after.inherit(before)
         self.assertEqual(["often"], self.rules(after, 2))
 
-    def test_a_reload_starts_anew_where_the_rate_changed(self):
+    def test_reload_resets_the_counts_of_a_changed_rate(self):
         for changed in ({"count": 2}, {"seconds": 61}):
             before = self.load()
             self.rules(before, 0, 1)
@@ -202,11 +201,11 @@ class RuleTest(base.RulesTest):
             after.inherit(before)
             self.assertEqual(["once"], self.rules(after, 2), changed)
 
-    def test_fractions_as_they_are_written(self):
+    def test_rate_accepts_fractions(self):
         rules = self.load(count="2.0", seconds="1.50")
         self.assertEqual(["once", "once", "often"], self.rules(rules, 0, 1.5, 2))
 
-    def test_who_looks_meanwhile_disturbs_nothing(self):
+    def test_concurrent_explain_does_not_change_the_counts(self):
         rules = self.load(count=1000)
         done = threading.Event()
         errors = []

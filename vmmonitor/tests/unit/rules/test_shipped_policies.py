@@ -8,7 +8,7 @@ from vmmonitor.drivers.nova import NovaDriver
 from vmmonitor.model import event as events
 from vmmonitor.rules import defaults, document, policies
 from vmmonitor.tests.unit.rules import base
-from vmmonitor.tests.unit.rules.test_defaults import FAULTS, parse
+from vmmonitor.tests.unit.rules.test_shipped_filters import FAULTS, parse
 
 
 class PoliciesTest(base.RulesTest):
@@ -19,7 +19,7 @@ class PoliciesTest(base.RulesTest):
     def policy(self, type, detail, **facts):
         return self.policies.choose(base.event(type, detail, **facts))
 
-    def test_every_recoverable_event_has_a_policy(self):
+    def test_every_event_that_opens_an_incident_has_a_policy(self):
         for happens, lines in FAULTS.items():
             for line in lines.strip().splitlines():
                 seen, action = parse(line)
@@ -28,7 +28,7 @@ class PoliciesTest(base.RulesTest):
                     self.assertIsNotNone(policy, f"{happens}: {line.strip()}")
                     self.assertEqual(["libvirt"], [step.driver for step in policy.steps])
 
-    def test_holds(self):
+    def test_policy_has_the_expected_hold(self):
         for type, detail, hold in (
             ("lifecycle.stopped", "failed", 0),
             ("lifecycle.stopped", "crashed", 0),
@@ -50,25 +50,25 @@ class PoliciesTest(base.RulesTest):
         ):
             self.assertEqual(hold, self.policy(type, detail).hold, f"{type}/{detail}")
 
-    def test_errors_of_a_disk_are_left_to_a_person(self):
+    def test_repeated_disk_errors_are_left_to_the_operator(self):
         for kind in ("io_error", "block_io_error"):
             policy = self.policy(kind, "report")
             self.assertEqual(("disk-errors", 10, ()), (policy.name, policy.hold, policy.steps))
 
-    def test_a_pause_is_the_same_whoever_saw_it(self):
+    def test_pause_has_one_policy_for_every_source(self):
         for reason in ("ioerror", "watchdog", "crashed", "api_error", "postcopy_failed"):
             told = self.policy("lifecycle.suspended", reason)
             self.assertEqual(told.name, self.policy("liveness.paused", reason).name)
         self.assertIsNone(self.policy("liveness.paused", "user"))
 
-    def test_a_suspicion_is_nothing_to_act_upon(self):
+    def test_suspicion_has_no_policy(self):
         self.assertIsNone(self.policy("liveness.stalled", "suspect"))
 
-    def test_there_is_time_to_end_what_hangs(self):
+    def test_hung_policy_has_time_to_end_the_process(self):
         step = self.policy("liveness.hung", "stopped").steps[0]
         self.assertEqual((3, 60, "running"), (step.attempts, step.timeout, step.wait_for))
 
-    def test_crash(self):
+    def test_crash_policy_has_the_default_step(self):
         step = self.policy("lifecycle.stopped", "failed").steps[0]
         self.assertEqual(
             (3, 30, "running", 60), (step.attempts, step.timeout, step.wait_for, step.wait)
@@ -76,7 +76,7 @@ class PoliciesTest(base.RulesTest):
         self.assertEqual([2, 4, 8], [step.backoff.delay(n, 0.0) for n in (1, 2, 3)])
         self.assertEqual(60, step.backoff.delay(50, 0.0))
 
-    def test_storage(self):
+    def test_storage_policy_has_unlimited_attempts(self):
         step = self.policy("lifecycle.suspended", "ioerror").steps[0]
         self.assertEqual((-1, 30), (step.attempts, step.wait))
         self.assertEqual(5, step.backoff.delay(1, 0.0))
@@ -95,7 +95,7 @@ class OpenStackPoliciesTest(base.RulesTest):
         self.assertEqual("nova", step.driver)
         NovaDriver.check_options(step.options)
 
-    def test_only_the_steps_are_others(self):
+    def test_openstack_policies_differ_in_their_steps_only(self):
         shipped = defaults.path(defaults.RECOVERY_POLICIES)
         left_out = ("steps", "description")
         ours, theirs = (
@@ -107,17 +107,17 @@ class OpenStackPoliciesTest(base.RulesTest):
         )
         self.assertEqual(ours, theirs)
 
-    def test_what_is_left_to_a_person_is_so_here(self):
+    def test_openstack_policies_leave_the_same_incidents_to_the_operator(self):
         for row in policies.load(defaults.path(defaults.RECOVERY_POLICIES)).rows:
             acts = bool(row.value.steps)
             self.assertEqual(acts, bool(self.policies.get(row.name).steps), row.name)
 
-    def test_nothing_is_evacuated_unless_somebody_turns_it_on(self):
+    def test_evacuation_is_disabled(self):
         steps = [step for row in self.policies.rows for step in row.value.steps]
         evacuating = [step for step in steps if step.options["method"] == "evacuate"]
         self.assertEqual({False}, {step.enabled for step in evacuating})
 
-    def test_crash_and_storage(self):
+    def test_crash_is_rebooted_and_storage_error_is_resumed(self):
         crash = self.policies.choose(base.event("lifecycle.stopped", "failed"))
         self.assertEqual((0, "hard_reboot"), (crash.hold, crash.steps[0].options["method"]))
         paused = self.policies.choose(base.event("lifecycle.suspended", "ioerror"))
@@ -147,12 +147,12 @@ class ShippedStepsTest(base.RulesTest):
         "disk-errors": (10, [], []),
         "watchdog-paused": (0, [LIBVIRT], [*RESTART]),
         "watchdog": (10, [LIBVIRT], [*RESTART]),
-        "broken-off": (10, [LIBVIRT], [*RESTART]),
+        "operation-failed": (10, [LIBVIRT], [*RESTART]),
         "hung": (5, [LIBVIRT_HUNG], [(*step[:5], 180, step[6]) for step in RESTART]),
         "stalled": (10, [LIBVIRT], [*RESTART]),
-        "not-there": (0, [LIBVIRT], [*RESTART, EVACUATE]),
+        "not-running": (0, [LIBVIRT], [*RESTART, EVACUATE]),
         "paused-unexpectedly": (0, [], []),
-        "in-the-wrong-place": (0, [], []),
+        "wrong-host": (0, [], []),
     }
 
     def steps(self, policy):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a silence means: which incidents, and which words of an operator mean nothing."""
+"""Test the matches of silences: matching incidents, and invalid matches."""
 
 import dataclasses
 import unittest
@@ -17,11 +17,11 @@ INCIDENT = nouns.incident(instance=INSTANCE, priority=5, shared_cause="ceph-1")
 
 def holds(match, incident=INCIDENT) -> bool:
     """Return whether a match means an incident."""
-    return silences.build(match).holds(silences.subject(incident))
+    return silences.build(match).holds(silences.fields_of(incident))
 
 
 class TestMeaning(unittest.TestCase):
-    def test_what_is_meant(self):
+    def test_match_holds_for_the_incident(self):
         for match in (
             {},
             {"host": "compute-1"},
@@ -38,7 +38,7 @@ class TestMeaning(unittest.TestCase):
             with self.subTest(match):
                 self.assertTrue(holds(match))
 
-    def test_what_is_not(self):
+    def test_match_fails_for_the_incident(self):
         for match in (
             {"host": "compute-7"},
             {"host": "compute-1", "detail": "crashed"},
@@ -49,18 +49,18 @@ class TestMeaning(unittest.TestCase):
             with self.subTest(match):
                 self.assertFalse(holds(match))
 
-    def test_a_cause_without_a_detail(self):
+    def test_cause_without_detail_has_empty_detail(self):
         incident = dataclasses.replace(INCIDENT, cause="watchdog")
         self.assertTrue(holds({"type": "watchdog", "detail": ""}, incident))
 
-    def test_every_field_is_there(self):
-        subject = silences.subject(INCIDENT)
+    def test_every_silence_field_can_be_matched(self):
+        subject = silences.fields_of(INCIDENT)
         for field in schemas.SILENCE_FIELDS:
             with self.subTest(field):
                 match = silences.build({field: {"!=": "nobody's"}})
                 self.assertTrue(match.holds(subject))
 
-    def test_everything(self):
+    def test_match_without_tests_matches_everything(self):
         for match, everything in (
             ({}, True),
             ([{"host": "a"}, {}], True),
@@ -68,18 +68,18 @@ class TestMeaning(unittest.TestCase):
             ({"host": "a"}, False),
         ):
             with self.subTest(match):
-                self.assertEqual(everything, silences.means_everything(silences.build(match)))
+                self.assertEqual(everything, silences.matches_everything(silences.build(match)))
 
 
 class TestRefused(unittest.TestCase):
-    def test_in_words(self):
+    def test_invalid_match_is_refused_with_its_reason(self):
         for match, words in (
-            ({"hots": "a"}, "unknown field 'hots'; did you mean 'host'?"),
-            ({"attributes.path": "a"}, "unknown field 'attributes.path'"),
-            ({"attributes.": "a"}, "unknown field 'attributes.'"),
-            ({"source": "a"}, "unknown field 'source'"),
-            ({"host": {"==": "a"}}, "unknown field '=='; did you mean '='?"),
-            ({"host": ["a", "b"]}, "match.host: it is a list"),
+            ({"hots": "a"}, "match: unknown field 'hots'; did you mean 'host'?"),
+            ({"attributes.path": "a"}, "match: unknown field 'attributes.path'"),
+            ({"attributes.": "a"}, "match: unknown field 'attributes.'"),
+            ({"source": "a"}, "match: unknown field 'source'"),
+            ({"host": {"==": "a"}}, "match.host: unknown field '=='; did you mean '='?"),
+            ({"host": ["a", "b"]}, "match.host: the value is a list"),
             ({"host": None}, "match.host: None is empty"),
             ({"host": {"=~": "("}}, "'(' is not a regular expression"),
             ({"host": {}}, "match.host: must not be empty"),
@@ -96,7 +96,7 @@ class TestRefused(unittest.TestCase):
 
 
 class TestState(unittest.TestCase):
-    def test_at_a_time(self):
+    def test_silence_state_follows_the_time(self):
         made = Silence(
             silence_id="s",
             match={},

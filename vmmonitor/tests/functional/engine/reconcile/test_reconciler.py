@@ -104,7 +104,9 @@ class RoundsTest(ReconcileCase):
         (event,) = [one.event for one in self.events()]
         self.assertEqual(("a", told_at - 60_000_000), (event.host, event.occurred_at))
         self.assertEqual("running", event.attributes["expected"])
-        self.assertEqual(("pending", "not-there"), (self.incident().state, self.incident().policy))
+        self.assertEqual(
+            ("pending", "not-running"), (self.incident().state, self.incident().policy)
+        )
         self.host("a", RUNNING)
         self.assertEqual(["reconcile.missing", "reconcile.agrees/missing"], self.round())
         self.assertEqual("resolved", self.incident().state)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from vmmonitor.rules import check, defaults, filters, policies
+from vmmonitor.rules import defaults, filters, lint, policies
 from vmmonitor.tests.unit.rules import base
 
 
@@ -10,15 +10,15 @@ class WarningsTest(base.RulesTest):
             for number, (match, action) in enumerate(rules)
         ]
         text = f"version: 1\ndefault: {{action: {default}}}\nrules:\n" + "".join(rows)
-        return check.warnings(filters.load(self.file(text)))
+        return lint.lint_filters(filters.load(self.file(text)))
 
-    def test_shipped_files_have_none(self):
+    def test_shipped_files_have_no_warnings(self):
         shipped = filters.load(defaults.path(defaults.EVENT_FILTERS))
-        self.assertEqual([], check.warnings(shipped))
+        self.assertEqual([], lint.lint_filters(shipped))
         shipped = policies.load(defaults.path(defaults.RECOVERY_POLICIES))
-        self.assertEqual([], check.policy_warnings(shipped))
+        self.assertEqual([], lint.lint_policies(shipped))
 
-    def test_rule_after_one_that_takes_everything(self):
+    def test_unreachable_rule_is_reported(self):
         for before, after in (
             ("{}", "{type: a}"),
             ("{type: a}", "{type: a, detail: b}"),
@@ -32,7 +32,7 @@ class WarningsTest(base.RulesTest):
                 found,
             )
 
-    def test_rule_that_can_decide(self):
+    def test_reachable_rule_is_not_reported(self):
         for before, after in (
             ("{type: a}", "{}"),
             ("{type: a, detail: b}", "{type: a}"),
@@ -42,27 +42,27 @@ class WarningsTest(base.RulesTest):
         ):
             self.assertEqual([], self.warnings((before, "incident"), (after, "record")))
 
-    def test_rule_after_one_with_a_rate(self):
+    def test_rule_after_a_rule_with_a_rate_is_reachable(self):
         rate = "incident, rate: {count: 2, seconds: 9}"
         self.assertEqual([], self.warnings(("{type: a}", rate), ("{type: a}", "record")))
         found = self.warnings(("{type: a}", "incident"), ("{type: a}", rate))
         self.assertEqual(1, len(found), found)
 
-    def test_nothing_recovers(self):
+    def test_filter_that_opens_no_incident_is_reported(self):
         self.assertEqual(["no rule opens an incident"], self.warnings(("{}", "record")))
 
-    def test_evidence_of_what_is_ignored(self):
+    def test_evidence_of_an_ignored_event_is_reported(self):
         path = self.file(
             "version: 1\nrules:\n"
             "- {name: a, match: {type: a}, action: ignore, evidence: [stats]}\n"
             "- {name: b, match: {}, action: incident, evidence: [stats]}\n"
         )
         self.assertEqual(
-            ["'a' asks for evidence of what it ignores: there will be none"],
-            check.warnings(filters.load(path)),
+            ["'a' requests evidence but ignores the event: no evidence is captured"],
+            lint.lint_filters(filters.load(path)),
         )
 
-    def test_news_of_running_instances_dropped(self):
+    def test_ignored_resolving_event_is_reported(self):
         found = self.warnings(("{type: lifecycle.resumed}", "ignore"), ("{}", "incident"))
         self.assertEqual(1, len(found))
         self.assertIn("'r0' ignores lifecycle.resumed", found[0])
@@ -74,11 +74,11 @@ class WarningsTest(base.RulesTest):
 class PolicyWarningsTest(base.RulesTest):
     def warnings(self, steps):
         row = f"- {{name: a, match: {{}}, steps: [{steps}]}}\n"
-        return check.policy_warnings(policies.load(self.file("version: 1\npolicies:\n" + row)))
+        return lint.lint_policies(policies.load(self.file("version: 1\npolicies:\n" + row)))
 
-    def test_step_after_one_that_never_ends(self):
+    def test_step_after_an_unlimited_step_is_reported(self):
         self.assertEqual(
-            ["'a': the steps after it are never tried: step 1 (x) never ends"],
+            ["'a': the later steps never run: step 1 (x) has no limit of attempts"],
             self.warnings("{driver: x, attempts: -1}, {driver: y}"),
         )
         self.assertEqual([], self.warnings("{driver: x}, {driver: y, attempts: -1}"))
@@ -92,7 +92,7 @@ class PolicyWarningsTest(base.RulesTest):
             "policies:\n- {name: a, match: {}, steps: [used]}\n"
         )
         self.assertEqual(
-            ["step list 'spare' is not used"], check.policy_warnings(policies.load(path))
+            ["step list 'spare' is not used"], lint.lint_policies(policies.load(path))
         )
 
     def test_policy_without_an_enabled_step_is_reported(self):

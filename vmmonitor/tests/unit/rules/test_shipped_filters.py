@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the shipped files decide on the events that libvirt really sends."""
+"""Test the decisions of the shipped filter on recorded events of libvirt."""
 
 import dataclasses
 import os
@@ -9,9 +9,9 @@ from vmmonitor.rules import defaults, filters, policies
 from vmmonitor.sources.libvirt import tables
 from vmmonitor.tests.unit.rules import base
 
-#: What happens to an instance -> the events that libvirt sends for it, in order, and what is to
-#: become of each: type/detail, "by host" or "by guest" where that matters, action. Measured with
-#: libvirt 9.0.0 and QEMU 7.2.
+#: Fault or operation -> the events that libvirt sends, in order, each with the expected action:
+#: type/detail, optionally "host" or "guest" for shutdown_by, action. Recorded with libvirt 9.0.0
+#: and QEMU 7.2.
 FAULTS = {
     "qemu is killed or crashes": "lifecycle.stopped/failed incident",
     "qemu gets SIGTERM": """
@@ -93,7 +93,7 @@ class FiltersTest(base.RulesTest):
         decided = self.filters.decide(base.event(type, detail, **facts))
         return decided.action, decided.severity
 
-    def test_every_measured_event(self):
+    def test_measured_event_has_the_expected_action(self):
         for happens, lines in FAULTS.items():
             for line in lines.strip().splitlines():
                 seen, action = parse(line)
@@ -103,7 +103,7 @@ class FiltersTest(base.RulesTest):
                 if action == events.INCIDENT:
                     self.assertEqual(events.CRITICAL, decided.severity)
 
-    def test_worth_a_look(self):
+    def test_minor_fault_is_recorded_as_a_warning(self):
         for type, detail in (
             ("io_error", "report"),
             ("io_error", "none"),
@@ -126,7 +126,7 @@ class FiltersTest(base.RulesTest):
             self.assertEqual(("record", "warning"), self.decision(type, detail), type)
 
     def errors(self, count, kind="io_error", detail="report", device="virtio-disk1", every=1.0):
-        """Return what is decided on each of so many errors of a disk."""
+        """Return the decisions on a number of errors of one disk."""
         found = []
         for number in range(count):
             seen = base.event(kind, detail, device=device)
@@ -135,37 +135,37 @@ class FiltersTest(base.RulesTest):
             found.append((decided.action, decided.severity, decided.rule))
         return found
 
-    def test_a_disk_that_goes_on_failing(self):
+    def test_disk_that_fails_repeatedly_opens_an_incident(self):
         for kind, rule in (
             ("io_error", "io-error-handed-to-guest"),
-            ("block_io_error", "qemu-said"),
+            ("block_io_error", "qemu-details"),
         ):
             first = [("record", "warning", rule)] * 9
             then = [("incident", "critical", "io-errors-repeat")]
             self.assertEqual(first + then * 2, self.errors(11, kind, device=kind))
 
-    def test_a_disk_that_fails_now_and_then(self):
+    def test_disk_that_fails_rarely_is_recorded(self):
         rare = self.errors(50, every=7)
         self.assertEqual({("record", "warning", "io-error-handed-to-guest")}, set(rare))
 
-    def test_each_disk_is_counted_apart(self):
+    def test_errors_of_each_disk_are_counted_separately(self):
         found = self.errors(9, device="a") + self.errors(9, device="b")
         self.assertEqual({"record"}, {action for action, _, _ in found})
 
-    def test_an_error_that_pauses_waits_for_no_other(self):
+    def test_disk_error_that_pauses_opens_an_incident_at_once(self):
         self.assertEqual("io-error-paused", self.errors(1, detail="pause")[0][2])
 
-    def test_a_migration_that_failed_is_not_recovered_on_its_target(self):
+    def test_failed_migration_is_recorded_on_its_target(self):
         for detail in ("failed", "vanished", "destroyed"):
             decided = self.decision("lifecycle.stopped", detail, was_arriving=True)
             self.assertEqual(("record", "warning"), decided)
 
-    def test_what_ends_with_its_host_is_recorded(self):
+    def test_stop_by_host_shutdown_is_recorded(self):
         for type, detail in (("lifecycle.stopped", "failed"), ("process.exited", "")):
             decided = self.decision(type, detail, host_going_down=True)
             self.assertEqual(("record", "warning"), decided)
 
-    def test_wanted(self):
+    def test_planned_operation_is_recorded(self):
         for type, detail in (
             ("lifecycle.stopped", "from_snapshot"),
             ("lifecycle.started", "booted"),
@@ -183,12 +183,12 @@ class FiltersTest(base.RulesTest):
             rule = self.filters.decide(base.event(type, detail)).rule
             self.assertNotEqual("default", rule, type)
 
-    def test_chatter(self):
+    def test_frequent_event_is_ignored(self):
         for type in ("rtc_change", "balloon_change", "graphics", "tray_change"):
             self.assertEqual("ignore", self.decision(type)[0], type)
         self.assertEqual("ignore", self.decision("block_job_2", "ready")[0])
 
-    def test_every_type_of_libvirt_has_a_rule(self):
+    def test_every_libvirt_event_type_has_a_rule(self):
         types = [kind.name for kind in tables.CALLBACKS if kind.name != "lifecycle"]
         types += [f"lifecycle.{word}" for word, _ in tables.LIFECYCLE]
         for type in types:
@@ -196,7 +196,7 @@ class FiltersTest(base.RulesTest):
             if type != "lifecycle.stopped":
                 self.assertNotEqual("default", decided.rule, type)
 
-    def test_every_detail_is_one_of_libvirts(self):
+    def test_every_detail_is_known_to_libvirt(self):
         """A name that is misspelt here would silently match nothing."""
         known = {word for _, words in tables.LIFECYCLE for word in words}
         known |= {word for _, words in tables.STATES for word in words}
@@ -209,23 +209,23 @@ class FiltersTest(base.RulesTest):
                         if matcher.field == "detail":
                             self.assertLessEqual(matcher.wanted, known, row.name)
 
-    def test_unknown_is_recorded(self):
+    def test_unknown_event_is_recorded(self):
         self.assertEqual(("record", "info"), self.decision("unknown-99", "unknown-7"))
         self.assertEqual(("record", "info"), self.decision("lifecycle.stopped", "unknown-77"))
 
-    def test_the_agents_own_words_are_recorded(self):
+    def test_agent_event_is_recorded(self):
         self.assertEqual(("record", "info"), self.decision("recovery.running", source="agent"))
         self.assertEqual(
             ("record", "info"), self.decision("lifecycle.stopped", "failed", source="agent")
         )
 
-    def test_the_end_of_a_process_is_a_fact_without_a_cause(self):
+    def test_process_exit_without_a_cause_opens_an_incident(self):
         decided = self.filters.decide(base.event("process.exited", source="process", pid=7))
         self.assertEqual(
             ("incident", "critical", "process-ended", ()), dataclasses.astuple(decided)
         )
 
-    def test_the_end_of_a_process_that_was_explained_before_is_recorded(self):
+    def test_explained_process_exit_is_recorded(self):
         for known in (
             {"follows": "lifecycle.stopped/destroyed"},
             {"was_arriving": True},
@@ -233,7 +233,7 @@ class FiltersTest(base.RulesTest):
         ):
             self.assertEqual("record", self.decision("process.exited", **known)[0], known)
 
-    def test_what_nova_tells(self):
+    def test_nova_event_has_the_expected_action(self):
         for type, detail, wanted in (
             ("nova.power_off", "start", ("record", "info")),
             ("nova.lock", "", ("record", "info")),
@@ -246,13 +246,13 @@ class FiltersTest(base.RulesTest):
             decided = self.decision(type, detail, source="nova_notifications")
             self.assertEqual(wanted, decided, type)
 
-    def test_running_again_is_kept(self):
+    def test_resolving_event_is_recorded(self):
         for type in events.RUNNING_AGAIN:
             self.assertEqual("record", self.decision(type)[0])
 
 
 class PathTest(base.RulesTest):
-    def test_the_sample_files_are_the_shipped_ones(self):
+    def test_sample_files_are_the_shipped_files(self):
         root = os.path.dirname(os.path.dirname(os.path.dirname(defaults.__path__[0])))
         for name in (
             *(defaults.EVENT_FILTERS, defaults.RECOVERY_POLICIES),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ordered list of named rows, of which the first that matches an event decides."""
+"""An ordered list of named rows; the first row that matches an event decides."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Row(Generic[T]):
-    """A named row.
+    """A named row of a rule file: a rule of a filter, or a policy.
 
-    :param value: what it decides.
-    :param rate: how often its match must hold before it decides; None: at once.
+    :param value: the decision of the row.
+    :param rate: how often the match must hold before the row decides; None for the first time.
     """
 
     name: str
@@ -28,19 +28,19 @@ class Row(Generic[T]):
     rate: Rate | None = None
 
     def decides(self, event: Event) -> bool:
-        """Return whether it decides on the event, which is counted where that matters."""
+        """Return whether the row decides about the event; count the event if it has a rate."""
         return self.match.holds(event) and (self.rate is None or self.rate.reached(event))
 
     def why_not(self, event: Event) -> str:
-        """Return, for a person, why it does not decide; empty if it does. Counts nothing."""
+        """Return the reason why the row does not decide, or '' if it does; count nothing."""
         return self.match.why_not(event) or (self.rate.why_not(event) if self.rate else "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """How one row did on an event.
+    """The result of one row for an event.
 
-    :param reason: which test failed, with the value that it saw; empty if it matched.
+    :param reason: the test that failed, with the value of the event; '' for a match.
     """
 
     rule: str
@@ -48,15 +48,15 @@ class Trial:
     reason: str = ""
 
     def __str__(self) -> str:
-        """Return one line for a person."""
+        """Return the result as one line of text."""
         return f"{self.rule}: {'matches' if self.matched else 'no, ' + self.reason}"
 
 
-class Rows(Generic[T]):
+class RuleSet(Generic[T]):
     """The rows of one file."""
 
     def __init__(self, rows: Sequence[Row[T]]):
-        """Find out which event types each row can mean, to be quick afterwards."""
+        """Index the rows by the event types that they can match."""
         self.rows = tuple(rows)
         self._types = [row.match.types() for row in self.rows]
         self._listed = {name for names in self._types for name in names or ()}
@@ -64,7 +64,7 @@ class Rows(Generic[T]):
         self._by_type: dict[str, tuple[Row[T], ...]] = {}
 
     def first(self, event: Event) -> T | None:
-        """Return what the first matching row decides; None if none matches."""
+        """Return the decision of the first row that matches the event, or None."""
         rows = self._by_type.get(event.type)
         if rows is None:
             rows = self._rest
@@ -76,12 +76,12 @@ class Rows(Generic[T]):
         return None
 
     def _rows_for(self, kind: str | None) -> tuple[Row[T], ...]:
-        """Return the rows that can mean events of a type, None for one that no row lists."""
+        """Return the rows that can match a type of event; None for any type not listed."""
         pairs = zip(self.rows, self._types, strict=True)
         return tuple(row for row, types in pairs if types is None or kind in types)
 
     def explain(self, event: Event) -> list[Trial]:
-        """Return how every row did that was tried, in order; the last one may have matched."""
+        """Return the result of each row, in order, up to the first match."""
         trials: list[Trial] = []
         for row in self.rows:
             reason = row.why_not(event)
@@ -96,51 +96,52 @@ def build(
     section: str,
     make: Callable[[Mapping[str, Any]], T],
     reserved: Sequence[str] = (),
-) -> Rows[T]:
-    """Return the rows of a document that its schema allows.
+) -> RuleSet[T]:
+    """Return the rows of a document that its schema accepts.
 
     :param section: key of the list of rows.
-    :param make: turns a row of the file into what the row decides.
+    :param make: converts a row of the file to the row's decision.
     :param reserved: names that no row may have.
-    :raises vmmonitor.model.errors.InvalidRules: a name is there twice or reserved, or a regular
-        expression is broken.
+    :raises vmmonitor.model.errors.InvalidRules: a name is duplicate or reserved, or a regular
+        expression is invalid.
     """
     problems: list[Problem] = []
     rows: list[Row[T]] = []
     lines: dict[str, int] = {}
     for number, row in enumerate(document.value[section]):
-        name, path = row["name"], (section, number, "name")
-        problem = document.problem(path, f"{name!r} names another row too")
+        name, place = row["name"], (section, number, "name")
+        label = f"{section}[{number}].name"
         if name in reserved:
-            problems.append(document.problem(path, f"the name {name!r} is taken; choose another"))
+            problems.append(document.problem(place, f"{label}: {name!r} is a reserved name"))
         elif name in lines:
-            reason = f"the name {name!r} is there twice, first on line {lines[name]}"
-            problems.append(document.problem(path, reason))
-        lines.setdefault(name, problem.line)
+            reason = f"{label}: duplicate name {name!r}, first used on line {lines[name]}"
+            problems.append(document.problem(place, reason))
+        lines.setdefault(name, document.problem(place, "").line)
         match = read_match(document, (section, number, "match"), row["match"], problems)
         rate = Rate(**row["rate"]) if "rate" in row else None
         rows.append(Row(name=name, match=match, value=make(row), rate=rate))
     if problems:
         raise invalid(document.path, problems)
-    return Rows(rows)
+    return RuleSet(rows)
 
 
 def read_match(
     document: Document, path: tuple[str | int, ...], match: Any, problems: list[Problem]
 ) -> Match:
-    """Return a match that its schema allows.
+    """Return a match that the schema accepts.
 
-    :param path: leads to it.
-    :param problems: takes what is wrong all the same.
+    :param path: path of the match in the document.
+    :param problems: list; further problems are appended.
     """
     if isinstance(match, dict):
-        return Match([_matchers(document, path, match, problems)])
+        return Match([_read_matchers(document, path, match, problems)])
     return Match(
-        _matchers(document, (*path, number), tests, problems) for number, tests in enumerate(match)
+        _read_matchers(document, (*path, number), tests, problems)
+        for number, tests in enumerate(match)
     )
 
 
-def _matchers(
+def _read_matchers(
     document: Document,
     path: tuple[str | int, ...],
     tests: Mapping[str, Any],
@@ -151,6 +152,6 @@ def _matchers(
         for operator, operand in (test if isinstance(test, dict) else {"=": test}).items():
             try:
                 made.append(Matcher(field, operator, operand))
-            except matchers.BadPattern as error:
+            except matchers.InvalidPattern as error:
                 problems.append(document.problem((*path, field, operator), str(error)))
     return made
