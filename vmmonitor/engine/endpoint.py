@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vmmonitor.db import agents, evidence
 from vmmonitor.db.session import Database
-from vmmonitor.engine.ingest.writer import Ingest
+from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import Conflict, NotFound
 from vmmonitor.model.instance import Seen
@@ -16,7 +16,7 @@ from vmmonitor.rpc.engine_api import EngineEndpoint
 class Endpoint(EngineEndpoint):
     """Answers EngineAPI."""
 
-    def __init__(self, database: Database, ingest: Ingest, store_timeout: float):
+    def __init__(self, database: Database, ingest: EventWriter, store_timeout: float):
         """Keep the parts.
 
         :param store_timeout: seconds that storing a batch may take.

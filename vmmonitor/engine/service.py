@@ -14,13 +14,13 @@ from vmmonitor.engine.admission.silences import Silences
 from vmmonitor.engine.admission.storm_monitor import StormWatch
 from vmmonitor.engine.admission.storms import Fuse, Storms
 from vmmonitor.engine.endpoint import Endpoint
-from vmmonitor.engine.ingest.local_sources import Observer
-from vmmonitor.engine.ingest.writer import Ingest
-from vmmonitor.engine.reconcile.reconciler import Reconciliation
+from vmmonitor.engine.ingest.local_sources import LocalSources
+from vmmonitor.engine.ingest.writer import EventWriter
+from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.engine.recovery import drivers
 from vmmonitor.engine.recovery.dispatcher import Recoveries
 from vmmonitor.engine.upkeep.housekeeping import Housekeeping
-from vmmonitor.engine.upkeep.relay import Outbox
+from vmmonitor.engine.upkeep.relay import OutboxRelay
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import notifier
@@ -107,23 +107,25 @@ class EngineService(service.Service):
             *(conf, self._database, policies, expectation, self._drivers), gates
         )
         storm_watch = StormWatch(conf, self._database, fuse, expectation)
-        self._ingest = Ingest(
-            *(self._database, policies, conf.engine.commit_events),
-            *(self.recoveries.held, self.recoveries.look),
+        self._ingest = EventWriter(
+            database=self._database,
+            policies=policies,
+            commit_events=conf.engine.commit_events,
+            recovery_queue=self.recoveries,
         )
-        self._observer = Observer(
+        self._observer = LocalSources(
             filters.load(self._filter_file()),
             self._ingest.store,
             conf.engine.store_timeout,
             self._database.now,
         )
-        reconciliation = Reconciliation(conf, self._database, expectation, self._observer.store)
+        reconciliation = Reconciler(conf, self._database, expectation, self._observer.store)
         self._sources = {
             name: source_class(conf, self._observer.observe)
             for name, source_class in _source_classes(conf).items()
         }
         housekeeping = Housekeeping(conf, self._database)
-        outbox = Outbox(conf, self._database)
+        outbox = OutboxRelay(conf, self._database)
         endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
         server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
         # What takes before what gives.

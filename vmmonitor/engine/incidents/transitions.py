@@ -14,6 +14,11 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.model.incident import Incident, Step
 from vmmonitor.model.recovery import Recovery
 
+#: Time after the end of an attempt, in seconds, in which events of the host may still report what
+#: that attempt did: a driver's answer can overtake the events of a guest that was resumed and
+#: paused again at once. Within this time neither the one nor the other ends a recovery.
+LATE_EVENT_WINDOW = 2.0
+
 
 def move(
     tx: Transaction, incident: Incident, name: str, reason: str, now: int, **changes: Any

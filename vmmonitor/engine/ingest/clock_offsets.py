@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clocks that are wrong: those of the hosts, whose times are corrected, and the engines' own, when
-it is set."""
+"""Corrects the times in messages of hosts whose clocks differ from the engines' clock."""
 
 import threading
 from collections.abc import Callable
@@ -14,13 +13,11 @@ from vmmonitor.model.errors import Retriable
 
 LOG = log.getLogger(__name__)
 
-#: Microseconds after which the corrections are read again.
-FRESH = 10_000_000
-#: Microseconds by which a clock must leap to count as set.
-LEAP = 2_000_000
+#: Interval at which the offsets are read again, in microseconds.
+REFRESH_INTERVAL = 10_000_000
 
 
-class Corrections:
+class ClockOffsets:
     """What to add to the times that hosts tell; read now and then, not for each batch."""
 
     def __init__(self, database: Database, ticks: Callable[[], int] = clock.monotonic):
@@ -40,7 +37,7 @@ class Corrections:
         :param sent_at: when it left, by the host's clock; microseconds since the epoch.
         :param received_at: when it came, by the engines' clock.
         """
-        if self._read_at is None or self._ticks() - self._read_at > FRESH:
+        if self._read_at is None or self._ticks() - self._read_at > REFRESH_INTERVAL:
             self._read()
         known = self._known.get(host, 0)
         correction = at_arrival(known, received_at - sent_at)
@@ -62,29 +59,3 @@ class Corrections:
         finally:
             self._read_at = self._ticks()
             self._one_reads.release()
-
-
-class Leaps:
-    """Notices that the engines' clock was set, or that nobody looked for a while."""
-
-    def __init__(self, ticks: Callable[[], int] = clock.monotonic):
-        """Begin with the first look.
-
-        :param ticks: returns microseconds of a clock that nobody sets.
-        """
-        self._ticks = ticks
-        self._last: tuple[int, int] | None = None
-
-    def look(self, now: int) -> tuple[int, int] | None:
-        """Return how many microseconds have really passed since the last look, and by how many
-        more the clock has moved: 0 if by less than LEAP. None at the first look.
-
-        :param now: the clock that may be set; microseconds since the epoch.
-        """
-        ticks = self._ticks()
-        last, self._last = self._last, (now, ticks)
-        if last is None:
-            return None
-        passed = ticks - last[1]
-        leap = now - last[0] - passed
-        return passed, leap if abs(leap) > LEAP else 0

@@ -14,7 +14,7 @@ from vmmonitor.db import incidents, recoveries, storms, timelines
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.incidents import timeline
-from vmmonitor.engine.incidents.transitions import move, move_recovery
+from vmmonitor.engine.incidents.transitions import LATE_EVENT_WINDOW, move, move_recovery
 from vmmonitor.engine.ingest import meaning
 from vmmonitor.model import event as events
 from vmmonitor.model import states, storage
@@ -27,12 +27,10 @@ from vmmonitor.rules.policies import Policies, Policy
 
 #: Seconds after its hold within which a failure of an open incident is the one that opened it.
 SAME_FAILURE = 60.0
-#: Seconds in which a host tells what became of an instance, beyond the driver's answer.
-SETTLE = 2.0
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Case:
+class OpenIncident:
     """An open incident, and what the events of this transaction add to it.
 
     :param held: its hold was set here.
@@ -50,7 +48,7 @@ class Case:
     stands_still: bool = False
 
 
-class Sorting:
+class IncidentGrouper:
     """Sorts the events of one transaction into incidents."""
 
     def __init__(
@@ -69,14 +67,14 @@ class Sorting:
         self._policies = policies
         self._now = now
         self._cases = {
-            instance_uuid: Case(incident=incident, is_new=False)
+            instance_uuid: OpenIncident(incident=incident, is_new=False)
             for instance_uuid, incident in open_incidents.items()
         }
         self._steps: list[Step] = []
         #: Whether a recovery was ended here, whose turn is free then.
-        self.ended = False
+        self.freed_slot = False
 
-    def place(self, delivery: Delivery) -> str | None:
+    def add(self, delivery: Delivery) -> str | None:
         """Return the id of the incident that the event belongs to; None if to none.
 
         While an incident is open all events of its instance belong to it. Otherwise one is
@@ -138,7 +136,7 @@ class Sorting:
             updated_at=self._now,
             shared_cause=storage.shared_cause(event),
         )
-        self._cases[event.instance.uuid] = Case(
+        self._cases[event.instance.uuid] = OpenIncident(
             incident=incident, is_new=True, held=True, stands_still=meaning.stands_still(delivery)
         )
         self._note(
@@ -151,7 +149,7 @@ class Sorting:
         self._note(incident, "hold", _hold_message(policy), **timeline.chosen(policy, event))
         return incident.incident_id
 
-    def _learn_cause(self, case: Case, delivery: Delivery) -> None:
+    def _learn_cause(self, case: OpenIncident, delivery: Delivery) -> None:
         """Give an incident that began with a bare fact its cause, and have it judged by that: at
         once if it was planned."""
         event = delivery.event
@@ -182,14 +180,14 @@ class Sorting:
             told = timeline.chosen(policy, event)
             self._note(case.incident, "hold", _hold_message(policy), **told)
 
-    def _learn_shared_cause(self, case: Case, event: Event) -> None:
+    def _learn_shared_cause(self, case: OpenIncident, event: Event) -> None:
         """Note which storage fails, if an event after the first one tells."""
         if shared_cause := storage.shared_cause(event):
             self._insert_first(case)
             storms.learn_cause(self._tx, case.incident.incident_id, shared_cause)
             case.incident = dataclasses.replace(case.incident, shared_cause=shared_cause)
 
-    def _follow_to(self, case: Case, event: Event) -> None:
+    def _follow_to(self, case: OpenIncident, event: Event) -> None:
         """Let an incident go with its instance to the host to which that was migrated."""
         self._insert_first(case)
         left = case.incident.host
@@ -197,7 +195,7 @@ class Sorting:
         message = f"it was migrated from host {left} to host {event.host}"
         self._note(case.incident, "decision", message, event_id=event.event_id)
 
-    def _fail_again(self, case: Case, event: Event) -> None:
+    def _fail_again(self, case: OpenIncident, event: Event) -> None:
         """Let a graver event end the hold that a milder one began, or one on which a policy acts
         have an incident judged on which none did."""
         policy = self._policies.choose(event)
@@ -229,7 +227,7 @@ class Sorting:
         return policy.name != incident.policy or since > SAME_FAILURE * SECOND
 
     # -- the instance runs again ---------------------------------------------------------------
-    def _is_evidence(self, case: Case, event: Event) -> bool:
+    def _is_evidence(self, case: OpenIncident, event: Event) -> bool:
         """Tell whether an event that says "it runs" is enough to end the incident.
 
         A QEMU that answers again says nothing of a guest that is paused or stopped besides.
@@ -240,7 +238,7 @@ class Sorting:
             return False
         return meaning.is_news(case.incident, event)
 
-    def _runs_again(self, case: Case, event: Event) -> None:
+    def _runs_again(self, case: OpenIncident, event: Event) -> None:
         case.running_at = event.occurred_at
         self._insert_first(case)
         self._attach(case)
@@ -259,7 +257,7 @@ class Sorting:
             failures_besides=meaning.HANGS,
         )
 
-    def _agrees_again(self, case: Case) -> None:
+    def _agrees_again(self, case: OpenIncident) -> None:
         """End an incident that reconciliation opened, unless a host told of a failure since."""
         incident = case.incident
         opened = incident.cause.startswith(events.RECONCILE_SOURCE)
@@ -284,24 +282,24 @@ class Sorting:
             return False
         ending = "succeed" if recovery.state == states.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
-        self.ended = True
+        self.freed_slot = True
         return True
 
     def _has_just_failed(self, recovery: Recovery) -> bool:
         """Tell whether an attempt failed so lately that the word may be of what it did: a guest
         was resumed, and paused again. The next attempt finds out when it is due."""
         is_next = recovery.state == states.REQUESTED
-        return is_next and self._now < recovery.created_at + round(SETTLE * SECOND)
+        return is_next and self._now < recovery.created_at + round(LATE_EVENT_WINDOW * SECOND)
 
     # -- writing -------------------------------------------------------------------------------
-    def _insert_first(self, case: Case) -> None:
+    def _insert_first(self, case: OpenIncident) -> None:
         """A new incident must be a row, with its beginning told, before anything changes it."""
         if case.is_new:
             incidents.insert(self._tx, [case.incident])
             case.is_new = False
         self._write_notes()
 
-    def _attach(self, case: Case) -> None:
+    def _attach(self, case: OpenIncident) -> None:
         if case.count or case.running_at is not KEEP:
             incidents.attach(
                 *(self._tx, case.incident.incident_id, case.count, case.running_at, self._now)

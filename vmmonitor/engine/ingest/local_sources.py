@@ -33,13 +33,13 @@ NOWHERE = "unknown"
 Store = Callable[[wire.Batch, float], Sequence[wire.Receipt]]
 
 
-class Observer:
+class LocalSources:
     """Takes what sources inside this engine observe to the database."""
 
     def __init__(self, filters: Filters, store: Store, timeout: float, now: Callable[[], int]):
         """Keep the parts; start nothing.
 
-        :param store: stores a batch (``Ingest.store``).
+        :param store: stores a batch (``EventWriter.store``).
         :param timeout: seconds that storing may take.
         :param now: the engines' common clock, in microseconds since the epoch.
         """

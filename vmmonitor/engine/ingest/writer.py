@@ -15,15 +15,15 @@ import dataclasses
 import queue
 import threading
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from oslo_log import log
 
 from vmmonitor.db import events, incidents
 from vmmonitor.db.session import Database, Transaction
-from vmmonitor.engine.ingest.clock_offsets import Corrections
-from vmmonitor.engine.ingest.grouping import Sorting
+from vmmonitor.engine.ingest.clock_offsets import ClockOffsets
+from vmmonitor.engine.ingest.grouping import IncidentGrouper
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import INCIDENT, INFO, Decision, Event, StoredEvent
 from vmmonitor.model.incident import Incident
@@ -34,11 +34,11 @@ from vmmonitor.rules.policies import Policies
 LOG = log.getLogger(__name__)
 
 #: Tries of a transaction that lost a race against another engine.
-RACES = 20
+MAX_CONFLICT_RETRIES = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Parcel:
+class PendingBatch:
     """A batch that waits to be stored.
 
     :param correction: microseconds to add to its host's times.
@@ -51,7 +51,17 @@ class Parcel:
     receipts: "concurrent.futures.Future[list[wire.Receipt]]"
 
 
-class Ingest:
+class RecoveryQueue(Protocol):
+    """Receives the results of a commit that concern recoveries."""
+
+    def enqueue(self, incidents: Sequence[Incident]) -> None:
+        """Accept the incidents whose hold has just been set."""
+
+    def wake(self) -> None:
+        """Look for due recoveries soon: a concurrency slot became free."""
+
+
+class EventWriter:
     """Stores batches, as many as wait in one transaction."""
 
     def __init__(
@@ -59,23 +69,20 @@ class Ingest:
         database: Database,
         policies: Policies,
         commit_events: int,
-        held: Callable[[Sequence[Incident]], None],
-        ended: Callable[[], None] = lambda: None,
+        recovery_queue: RecoveryQueue,
     ):
         """Keep the parts; start nothing.
 
         :param commit_events: number of events with which a transaction takes no further batch;
             a batch is never parted.
-        :param held: called after a commit with the incidents whose hold it set.
-        :param ended: called after a commit that ended a recovery.
+        :param recovery_queue: receives, after each commit, the incidents whose hold was set.
         """
         self.policies = policies
         self._database = database
         self._commit_events = commit_events
-        self._held = held
-        self._ended = ended
-        self._corrections = Corrections(database)
-        self._queue: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
+        self._recovery_queue = recovery_queue
+        self._corrections = ClockOffsets(database)
+        self._queue: queue.SimpleQueue[PendingBatch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     # -- any thread ----------------------------------------------------------------------------
@@ -86,18 +93,18 @@ class Ingest:
         :raises vmmonitor.model.errors.Retriable: it is not stored, or not in time.
         """
         received_at = self._database.now()
-        parcel = Parcel(
+        waiting = PendingBatch(
             batch=batch,
             received_at=received_at,
             correction=self._corrections.of(batch.host, batch.sent_at, received_at),
             receipts=concurrent.futures.Future(),
         )
-        self._queue.put(parcel)
+        self._queue.put(waiting)
         try:
-            return parcel.receipts.result(timeout)
+            return waiting.receipts.result(timeout)
         except concurrent.futures.TimeoutError as error:
             # Nobody waits for it any more: it need not be stored.
-            parcel.receipts.cancel()
+            waiting.receipts.cancel()
             raise Retriable("the database took too long") from error
 
     def start(self) -> None:
@@ -113,85 +120,85 @@ class Ingest:
     def _run(self) -> None:
         going = True
         while going:
-            parcels, going = self._take()
-            waited_for = [one for one in parcels if one.receipts.set_running_or_notify_cancel()]
+            pending, going = self._take()
+            waited_for = [one for one in pending if one.receipts.set_running_or_notify_cancel()]
             try:
                 self._store_all(waited_for)
             except Exception:
                 # Whoever has no receipt yet sends again; without this thread nobody would get any.
                 LOG.exception("The thread of ingest goes on after an error")
 
-    def _take(self) -> tuple[list[Parcel], bool]:
+    def _take(self) -> tuple[list[PendingBatch], bool]:
         """Return what waits, and whether to go on."""
-        parcels: list[Parcel] = []
+        pending: list[PendingBatch] = []
         count = 0
-        while not parcels or (count < self._commit_events and not self._queue.empty()):
-            parcel = self._queue.get()
-            if parcel is None:
-                return parcels, False
-            parcels.append(parcel)
-            count += len(parcel.batch.deliveries)
-        return parcels, True
+        while not pending or (count < self._commit_events and not self._queue.empty()):
+            waiting = self._queue.get()
+            if waiting is None:
+                return pending, False
+            pending.append(waiting)
+            count += len(waiting.batch.deliveries)
+        return pending, True
 
-    def _store_all(self, parcels: Sequence[Parcel]) -> None:
-        """Store parcels together; if that fails for a reason in one of them, apart."""
-        if not parcels:
+    def _store_all(self, pending: Sequence[PendingBatch]) -> None:
+        """Store batches together; on an error, bisect them to find its cause."""
+        if not pending:
             return
         try:
-            answers, sorting = self._commit(parcels)
+            answers, grouper = self._commit(pending)
         except Retriable as error:
-            for parcel in parcels:
-                parcel.receipts.set_exception(error)
+            for waiting in pending:
+                waiting.receipts.set_exception(error)
         except Exception as error:
-            self._store_apart(parcels, error)
+            self._bisect(pending, error)
         else:
-            for parcel, receipts in zip(parcels, answers, strict=True):
-                parcel.receipts.set_result(receipts)
-            if held := sorting.held():
-                self._held(held)
-            if sorting.ended:
-                self._ended()
+            for waiting, receipts in zip(pending, answers, strict=True):
+                waiting.receipts.set_result(receipts)
+            if held := grouper.held():
+                self._recovery_queue.enqueue(held)
+            if grouper.freed_slot:
+                self._recovery_queue.wake()
 
-    def _store_apart(self, parcels: Sequence[Parcel], error: Exception) -> None:
+    def _bisect(self, pending: Sequence[PendingBatch], error: Exception) -> None:
         """Find, by halves, what the database cannot take, and refuse no more than that."""
-        if len(parcels) > 1:
-            middle = len(parcels) // 2
-            self._store_all(parcels[:middle])
-            self._store_all(parcels[middle:])
+        if len(pending) > 1:
+            middle = len(pending) // 2
+            self._store_all(pending[:middle])
+            self._store_all(pending[middle:])
             return
-        (parcel,) = parcels
-        if len(parcel.batch.deliveries) < 2:
-            self._refuse(parcel, error)
+        (waiting,) = pending
+        if len(waiting.batch.deliveries) < 2:
+            self._refuse(waiting, error)
             return
         receipts: list[wire.Receipt] = []
-        for half in _halves(parcel):
+        for half in _halves(waiting):
             self._store_all([half])
             if failed := half.receipts.exception():
-                parcel.receipts.set_exception(failed)
+                waiting.receipts.set_exception(failed)
                 return
             receipts += half.receipts.result()
-        parcel.receipts.set_result(receipts)
+        waiting.receipts.set_result(receipts)
 
-    def _refuse(self, parcel: Parcel, error: Exception) -> None:
+    def _refuse(self, waiting: PendingBatch, error: Exception) -> None:
         """Refuse an event, unless the database would not take any other one either.
 
         A database that is read-only since a failover, or lacks a table or a right, does not
         make an event a bad one, and what is refused does not come again.
         """
-        if not self._takes_another(parcel):
+        if not self._probe_writable(waiting):
             LOG.error("No event can be stored", exc_info=error)
-            parcel.receipts.set_exception(Retriable(f"no event can be stored: {error}"))
+            waiting.receipts.set_exception(Retriable(f"no event can be stored: {error}"))
             return
-        LOG.error("An event of host %s cannot be stored", parcel.batch.host, exc_info=error)
+        LOG.error("An event of host %s cannot be stored", waiting.batch.host, exc_info=error)
         reason = f"the engine cannot store it: {type(error).__name__}: {error}"[:1000]
         refused = wire.Receipt(word=wire.REFUSED, reason=reason)
-        parcel.receipts.set_result([refused for _ in parcel.batch.deliveries])
+        waiting.receipts.set_result([refused for _ in waiting.batch.deliveries])
 
-    def _takes_another(self, parcel: Parcel) -> bool:
+    def _probe_writable(self, waiting: PendingBatch) -> bool:
         """Tell whether a plain event, with an incident, could be stored. None is."""
         try:
             with self._database.writer() as tx:
-                self._absorb(tx, [_part(parcel, [_plain_delivery(parcel)])], set())
+                self._store_in_transaction(tx, [_part(waiting, [_plain_delivery(waiting)])], set())
                 raise _Undo
         except _Undo:
             return True
@@ -199,43 +206,45 @@ class Ingest:
             LOG.debug("Another event cannot be stored either: %s", error)
             return False
 
-    def _commit(self, parcels: Sequence[Parcel]) -> tuple[list[list[wire.Receipt]], Sorting]:
-        """Store parcels in one transaction; again, if another engine was faster."""
+    def _commit(
+        self, pending: Sequence[PendingBatch]
+    ) -> tuple[list[list[wire.Receipt]], IncidentGrouper]:
+        """Store batches in one transaction; retry if another engine changed the same rows."""
         known: set[str] = set()
-        for _ in range(RACES):
+        for _ in range(MAX_CONFLICT_RETRIES):
             try:
-                return self._database.run(self._absorb, parcels, known)
+                return self._database.run(self._store_in_transaction, pending, known)
             except Conflict as error:
                 # One of the events is stored, or one of the incidents is open, since we looked.
                 LOG.debug("Another engine was faster: %s", error)
                 with self._database.reader() as tx:
-                    known = events.known(tx, _event_ids(parcels))
+                    known = events.known(tx, _event_ids(pending))
         raise Retriable("other engines were always faster")
 
     # -- the transaction -----------------------------------------------------------------------
-    def _absorb(
-        self, tx: Transaction, parcels: Sequence[Parcel], known: set[str]
-    ) -> tuple[list[list[wire.Receipt]], Sorting]:
-        open_incidents = incidents.open_for(tx, _instances(parcels))
+    def _store_in_transaction(
+        self, tx: Transaction, pending: Sequence[PendingBatch], known: set[str]
+    ) -> tuple[list[list[wire.Receipt]], IncidentGrouper]:
+        open_incidents = incidents.open_for(tx, _instances(pending))
         # Not before their rows are locked, so that their time lines are in order.
         now = self._database.now()
         seen = set(known)
-        sorting = Sorting(tx, open_incidents, self.policies, now)
+        grouper = IncidentGrouper(tx, open_incidents, self.policies, now)
         stored: list[StoredEvent] = []
         answers = []
-        for parcel in parcels:
+        for waiting in pending:
             receipts = []
-            for delivery in parcel.batch.deliveries:
+            for delivery in waiting.batch.deliveries:
                 receipt = _receipt(delivery, seen)
                 receipts.append(receipt)
                 if receipt is STORED and not isinstance(delivery, str):
                     seen.add(delivery.event.event_id)
-                    incident_id = sorting.place(_corrected(delivery, parcel.correction))
-                    stored.append(_stored(delivery, parcel, incident_id, now))
+                    incident_id = grouper.add(_corrected(delivery, waiting.correction))
+                    stored.append(_stored(delivery, waiting, incident_id, now))
             answers.append(receipts)
-        sorting.write()
+        grouper.write()
         events.insert(tx, stored)
-        return answers, sorting
+        return answers, grouper
 
 
 STORED = wire.Receipt(word=wire.STORED)
@@ -249,17 +258,17 @@ def _receipt(delivery: wire.Delivery | str, seen: set[str]) -> wire.Receipt:
 
 
 def _stored(
-    delivery: wire.Delivery, parcel: Parcel, incident_id: str | None, now: int
+    delivery: wire.Delivery, waiting: PendingBatch, incident_id: str | None, now: int
 ) -> StoredEvent:
     return StoredEvent(
         event=delivery.event,
         decision=delivery.decision,
         incident_id=incident_id,
         spooled_at=delivery.spooled_at,
-        sent_at=parcel.batch.sent_at,
-        received_at=parcel.received_at,
+        sent_at=waiting.batch.sent_at,
+        received_at=waiting.received_at,
         stored_at=now,
-        corrected_at=delivery.event.occurred_at + parcel.correction,
+        corrected_at=delivery.event.occurred_at + waiting.correction,
     )
 
 
@@ -275,48 +284,48 @@ class _Undo(Exception):
     """Has a transaction rolled back."""
 
 
-def _part(parcel: Parcel, deliveries: Sequence[wire.Delivery | str]) -> Parcel:
-    """Return a parcel with only these deliveries, and receipts of its own."""
+def _part(waiting: PendingBatch, deliveries: Sequence[wire.Delivery | str]) -> PendingBatch:
+    """Return a waiting with only these deliveries, and receipts of its own."""
     return dataclasses.replace(
-        parcel,
-        batch=dataclasses.replace(parcel.batch, deliveries=deliveries),
+        waiting,
+        batch=dataclasses.replace(waiting.batch, deliveries=deliveries),
         receipts=concurrent.futures.Future(),
     )
 
 
-def _halves(parcel: Parcel) -> list[Parcel]:
-    deliveries = parcel.batch.deliveries
+def _halves(waiting: PendingBatch) -> list[PendingBatch]:
+    deliveries = waiting.batch.deliveries
     middle = len(deliveries) // 2
-    return [_part(parcel, deliveries[:middle]), _part(parcel, deliveries[middle:])]
+    return [_part(waiting, deliveries[:middle]), _part(waiting, deliveries[middle:])]
 
 
-def _plain_delivery(parcel: Parcel) -> wire.Delivery:
+def _plain_delivery(waiting: PendingBatch) -> wire.Delivery:
     """Return what nothing can be wrong with."""
     event = Event(
         event_id=str(uuid.uuid4()),
-        host=parcel.batch.host,
+        host=waiting.batch.host,
         instance=Instance(uuid=str(uuid.uuid4())),
         source="engine",
         type="probe",
         detail="",
-        occurred_at=parcel.received_at,
+        occurred_at=waiting.received_at,
     )
     decision = Decision(action=INCIDENT, severity=INFO, rule="probe")
-    return wire.Delivery(event=event, decision=decision, spooled_at=parcel.received_at)
+    return wire.Delivery(event=event, decision=decision, spooled_at=waiting.received_at)
 
 
-def _readable(parcels: Sequence[Parcel]) -> list[Any]:
+def _readable(pending: Sequence[PendingBatch]) -> list[Any]:
     return [
         delivery.event
-        for parcel in parcels
-        for delivery in parcel.batch.deliveries
+        for waiting in pending
+        for delivery in waiting.batch.deliveries
         if not isinstance(delivery, str)
     ]
 
 
-def _event_ids(parcels: Sequence[Parcel]) -> set[str]:
-    return {event.event_id for event in _readable(parcels)}
+def _event_ids(pending: Sequence[PendingBatch]) -> set[str]:
+    return {event.event_id for event in _readable(pending)}
 
 
-def _instances(parcels: Sequence[Parcel]) -> set[str]:
-    return {event.instance.uuid for event in _readable(parcels)}
+def _instances(pending: Sequence[PendingBatch]) -> set[str]:
+    return {event.instance.uuid for event in _readable(pending)}

@@ -28,7 +28,7 @@ WRONG_HOST = "reconcile.wrong_host"
 FINDER = "reconciliation"
 FOUND = "what it found"
 
-#: Reality is as it should be, or nothing is expected.
+#: The observed state is the desired one, or there is no desired state.
 AGREES = "agrees"
 #: Nobody can tell now.
 UNKNOWN = "unknown"
@@ -47,7 +47,7 @@ def compare(
 
     :param expected: None if nothing is expected of it.
     :param sights: of this instance, on whatever host.
-    :param trusted: the hosts whose inventories can be believed now.
+    :param trusted: the hosts whose inventories can be trusted now.
     """
     if expected and expected.state == should.BUSY:
         return UNKNOWN

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agents say of all instances, and which of them can be believed now."""
+"""What the agents say of all instances, and which of them can be trusted now."""
 
 import collections
 import dataclasses
@@ -15,17 +15,17 @@ from vmmonitor.model.expected import Sight, Watch
 ENDED = frozenset({"lifecycle.stopped", "lifecycle.crashed", "process.exited"})
 
 
-class Reality:
+class ObservedState:
     """The inventories of all hosts; those that did not change are not read again.
 
-    :ivar trusted: the hosts whose inventories can be believed now.
-    :ivar doubtful: uuids of instances that are lost on a host that has events left to tell.
+    :ivar trusted: the hosts whose inventories can be trusted now.
+    :ivar unconfirmed: uuids of instances that are lost on a host that has events left to tell.
     """
 
     def __init__(self, database: Database):
         """Know nothing yet."""
         self.trusted: set[str] = set()
-        self.doubtful: set[str] = set()
+        self.unconfirmed: set[str] = set()
         self._database = database
         self._watches: dict[str, Watch] = {}
         #: host -> (digest, what is there)
@@ -59,7 +59,7 @@ class Reality:
                 by_uuid[one.seen.instance.uuid].append(one)
         return by_uuid
 
-    def believed(self) -> list[Sight]:
+    def trusted_instances(self) -> list[Sight]:
         """Return the sights on trusted hosts; one is lost only where no event told why."""
         return [
             dataclasses.replace(one, lost_at=0) if _key(one) in self._explained else one
@@ -77,7 +77,7 @@ class Reality:
                     last = events.last_type(tx, uuid, host, ENDED | RUNNING_AGAIN)
                     if last in ENDED:
                         self._explained.add((host, uuid, since))
-        self.doubtful = {
+        self.unconfirmed = {
             uuid
             for host, uuid, since in open_questions - self._explained
             if not self._watches[host].settled

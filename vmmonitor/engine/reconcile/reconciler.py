@@ -24,7 +24,7 @@ from oslo_log import log
 from vmmonitor.db import mismatches
 from vmmonitor.db.session import Database
 from vmmonitor.engine.reconcile import drift
-from vmmonitor.engine.reconcile.observed import Reality
+from vmmonitor.engine.reconcile.observed import ObservedState
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import expected as should
 from vmmonitor.model.errors import Conflict, Retriable
@@ -42,7 +42,7 @@ WHOLE = 3600 * SECOND
 OFF = 5.0
 
 
-class Reconciliation:
+class Reconciler:
     """One round now and then, in every engine."""
 
     def __init__(
@@ -54,13 +54,13 @@ class Reconciliation:
     ):
         """Keep the parts; start nothing.
 
-        :param store: stores events; returns after the commit (``Observer.store``).
+        :param store: stores events; returns after the commit (``LocalSources.store``).
         """
         self._conf = conf
         self._database = database
         self._expectation = expectation
         self._store = store
-        self._reality = Reality(database)
+        self._observed = ObservedState(database)
         self._expected: dict[str, Expected] = {}
         self._since: int | None = None
         self._whole_at = 0
@@ -96,9 +96,9 @@ class Reconciliation:
         """
         # First what is: what should be is newer then, and says that something is being done to
         # an instance at the latest when that can be seen.
-        self._reality.look(self._conf.housekeeping.late_after)
+        self._observed.look(self._conf.housekeeping.late_after)
         self._ask()
-        sights = self._reality.sights()
+        sights = self._observed.sights()
         with self._database.reader() as tx:
             noted = {one.instance.uuid: one for one in mismatches.all(tx)}
         self._forget_gone(sights)
@@ -116,7 +116,7 @@ class Reconciliation:
         if now - self._whole_at > WHOLE:
             self._since = None
         since, self._since = self._since, None
-        survey = self._expectation.survey(since, self._reality.believed())
+        survey = self._expectation.survey(since, self._observed.trusted_instances())
         if since is None:
             self._whole_at = now
         if survey.whole:
@@ -134,10 +134,10 @@ class Reconciliation:
             del self._expected[key]
 
     def _word(self, instance_uuid: str, sights: Sequence[Sight]) -> Mismatch | str:
-        if instance_uuid in self._reality.doubtful:
+        if instance_uuid in self._observed.unconfirmed:
             return drift.UNKNOWN
         expected = self._expected.get(instance_uuid)
-        return drift.compare(expected, sights, self._reality.trusted)
+        return drift.compare(expected, sights, self._observed.trusted)
 
     # -- one instance --------------------------------------------------------------------------
     def _settle(self, word: Mismatch | str, noted: Noted | None, now: int) -> None:
@@ -145,7 +145,7 @@ class Reconciliation:
             self._differs(word, noted, now)
         elif noted is None:
             return
-        elif word == drift.AGREES and self._reality.trusted.issuperset(noted.hosts):
+        elif word == drift.AGREES and self._observed.trusted.issuperset(noted.hosts):
             self._is_over(noted)
         elif noted.told_key != noted.key:
             self._forget_untold(noted)

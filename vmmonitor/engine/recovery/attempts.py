@@ -17,8 +17,12 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission import check
 from vmmonitor.engine.admission.check import Gate
 from vmmonitor.engine.incidents import timeline
-from vmmonitor.engine.incidents.transitions import move, move_recovery, note
-from vmmonitor.engine.ingest.grouping import SETTLE
+from vmmonitor.engine.incidents.transitions import (
+    LATE_EVENT_WINDOW,
+    move,
+    move_recovery,
+    note,
+)
 from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.incident import BY_TURN, Incident
@@ -240,7 +244,7 @@ class Attempts:
             # One of the two words is late: a guest that was resumed and paused again at once
             # was told to run, and the driver's answer may outrun what says that it does not.
             message = f"{outcome.message}, but it was seen running: what comes next tells"
-            until = now + round(SETTLE * SECOND)
+            until = now + round(LATE_EVENT_WINDOW * SECOND)
             move_recovery(tx, claim.recovery, "wait", message, now, told, wait_until=until)
             return
         ending = "succeed" if outcome.move == "wait" else outcome.move

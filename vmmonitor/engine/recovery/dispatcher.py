@@ -21,9 +21,9 @@ from vmmonitor.db import events, incidents, limits, recoveries
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.admission.check import Gate
 from vmmonitor.engine.admission.limits import Turns
+from vmmonitor.engine.clock_steps import ClockStepDetector
 from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.incidents.requests import OperatorRequests
-from vmmonitor.engine.ingest.clock_offsets import Leaps
 from vmmonitor.engine.reconcile import drift
 from vmmonitor.engine.recovery.attempts import Attempts, Claim
 from vmmonitor.engine.recovery.drivers import Drivers
@@ -71,7 +71,7 @@ class Recoveries:
         self._expectation = expectation
         self._questions = Questions(conf, expectation)
         self._drivers = drivers
-        self._leaps = Leaps()
+        self._clock_steps = ClockStepDetector()
         #: Monotonic time until which nobody's lease counts as having run out.
         self._trust_until = 0.0
         self._wake = threading.Event()
@@ -96,17 +96,17 @@ class Recoveries:
         for thread in self._threads:
             thread.start()
 
-    def held(self, held: Sequence[Incident]) -> None:
-        """Take up incidents whose hold has just been set: those without one at once."""
+    def enqueue(self, incidents: Sequence[Incident]) -> None:
+        """Accept the incidents whose hold has just been set; start those without a hold."""
         now = self._database.now()
-        for incident in held:
+        for incident in incidents:
             if incident.hold_until <= now:
                 self._take_up(incident, _rank(incident, {}))
             else:
                 self._wake.set()
 
-    def look(self) -> None:
-        """Look soon for what is due: a turn may be free."""
+    def wake(self) -> None:
+        """Look for due recoveries soon: a concurrency slot became free."""
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
@@ -177,7 +177,7 @@ class Recoveries:
     def _without_owner(self, due: Sequence[Recovery], now: int) -> Sequence[Recovery]:
         """Leave out what another engine runs, for the time of a lease after the clock was put
         forward: whoever lives renews by then what seems to have run out."""
-        looked = self._leaps.look(now)
+        looked = self._clock_steps.check(now)
         if looked and looked[1] > 0:
             self._trust_until = time.monotonic() + self._conf.recovery.lease
         if time.monotonic() >= self._trust_until:

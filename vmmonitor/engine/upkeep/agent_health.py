@@ -15,8 +15,8 @@ from oslo_log import log
 
 from vmmonitor.db import agents, clock, incidents, recoveries
 from vmmonitor.db.session import Database, Transaction
+from vmmonitor.engine.clock_steps import ClockStepDetector
 from vmmonitor.engine.incidents.transitions import move, note
-from vmmonitor.engine.ingest.clock_offsets import Leaps
 from vmmonitor.model import incident as kinds
 from vmmonitor.model import states
 from vmmonitor.model.agent import UNWATCHED, Agent
@@ -34,7 +34,7 @@ BREAK = 10.0
 AGAIN = 0.9
 
 
-class Watch:
+class AgentHealth:
     """One round a second, in every engine; any number of them at once do no harm."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Watch:
         """
         self._conf = conf
         self._database = database
-        self._leaps = Leaps(ticks)
+        self._clock_steps = ClockStepDetector(ticks)
         #: By the engines' clock: since when this engine has worked.
         self._working_since = 0
         #: Whether the last round came to its end.
@@ -71,7 +71,7 @@ class Watch:
 
     # -- this engine -----------------------------------------------------------------------------
     def _look_at_the_clock(self, now: int, worked: bool) -> None:
-        looked = self._leaps.look(now)
+        looked = self._clock_steps.check(now)
         if worked and looked and looked[0] <= BREAK * SECOND and not looked[1]:
             return
         self._working_since = now

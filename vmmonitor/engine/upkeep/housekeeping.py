@@ -13,7 +13,7 @@ from oslo_log import log
 
 from vmmonitor.db import agents, events, incidents, requests, silences
 from vmmonitor.db.session import Database
-from vmmonitor.engine.upkeep.agent_health import Watch
+from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.model.errors import Retriable
 
 LOG = log.getLogger(__name__)
@@ -30,7 +30,7 @@ class Housekeeping:
         """Keep the parts; start nothing."""
         self._conf = conf
         self._database = database
-        self._watch = Watch(conf, database)
+        self._watch = AgentHealth(conf, database)
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._tidy_up, name="housekeeping", daemon=True),

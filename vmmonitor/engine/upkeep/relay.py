@@ -51,7 +51,7 @@ class Sender(Protocol):
         """Send it, or raise Retriable."""
 
 
-class Outbox:
+class OutboxRelay:
     """Writes notifications where they wait, and sends them; does neither if they are off."""
 
     def __init__(

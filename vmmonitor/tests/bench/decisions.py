@@ -130,7 +130,7 @@ class Engine(fixtures.Fixture):
             for number in range(count)
         ]
         self._database.run(incidents.insert, crowd)
-        self.recoveries.held(crowd)
+        self.recoveries.enqueue(crowd)
         self._done += count
         wait_until(self._all_done, PATIENCE_S, "they are not recovered")
 

@@ -14,7 +14,7 @@ import testtools
 from vmmonitor.db import events, incidents, recoveries, timelines
 from vmmonitor.db.page import Page
 from vmmonitor.engine.admission.check import Gate
-from vmmonitor.engine.ingest.writer import Ingest
+from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.engine.recovery.attempts import Attempts, Claim
 from vmmonitor.engine.recovery.dispatcher import Recoveries
 from vmmonitor.engine.recovery.verdicts import Decisions
@@ -128,6 +128,20 @@ class FakeExpectation:
         return self.answer(incident, told)
 
 
+class FakeRecoveryQueue:
+    """Records the incidents that an event writer hands over."""
+
+    def __init__(self) -> None:
+        self.incidents: list[Incident] = []
+        self.woken = 0
+
+    def enqueue(self, incidents: Sequence[Incident]) -> None:
+        self.incidents += incidents
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
 class EngineCase(testtools.TestCase):
     """Set ``clock`` to let time pass; nothing here waits for it."""
 
@@ -152,9 +166,9 @@ class EngineCase(testtools.TestCase):
             json.dump({"version": 1, "policies": list(rows)}, file)
         return rules.load(path)
 
-    def ingest(self, database: Any = None, **changes: Any) -> Ingest:
-        given = {"commit_events": 2000, "held": lambda held: None, **changes}
-        made = Ingest(database or self.database, self.policies, **given)
+    def ingest(self, database: Any = None, **changes: Any) -> EventWriter:
+        given = {"commit_events": 2000, "recovery_queue": FakeRecoveryQueue(), **changes}
+        made = EventWriter(database or self.database, self.policies, **given)
         made.start()
         self.addCleanup(made.stop, 10)
         return made

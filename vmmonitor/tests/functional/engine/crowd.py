@@ -36,7 +36,7 @@ class Crowd:
         self.driver.answer = self.watch
         gates = [Restarts(self.conf).gate]
         engines = [self.recoveries(one, gates) for one in self.databases()]
-        ingest = self.ingest(held=engines[0].held, ended=engines[0].look)
+        ingest = self.ingest(recovery_queue=engines[0])
         for start in range(0, self.many, 100):
             uuids = list(ranks)[start : start + 100]
             ingest.store(batch(*(self.failure(each) for each in enumerate(uuids))), 60)

@@ -13,7 +13,7 @@ from vmmonitor.db.page import Page
 from vmmonitor.engine.admission.silences import Silences
 from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.verdicts import Decisions
-from vmmonitor.engine.upkeep.agent_health import Watch
+from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.model.errors import Conflict
 from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.functional.db import samples
@@ -132,7 +132,7 @@ class EngineRaces:
     def test_hosts_that_fall_silent_are_one_incident_each(self: Any) -> None:
         hosts = [f"node-{number}" for number in range(20)]
         engines = [
-            Watch(self.conf, database)
+            AgentHealth(self.conf, database)
             for database in (self.database, *(self.another() for _ in range(3)))
         ]
         self.report_all(hosts, self.database.now() - 100 * samples.SECOND)
@@ -181,7 +181,9 @@ class EngineRaces:
 
         self.driver.answer = answer
         engines = [self.recoveries(), self.recoveries(self.another())]
-        ingest = self.ingest(held=lambda held: [engine.held(held) for engine in engines])
+        queue = base.FakeRecoveryQueue()
+        queue.enqueue = lambda held: [engine.enqueue(held) for engine in engines]
+        ingest = self.ingest(recovery_queue=queue)
         for start in range(0, self.crowd, 50):
             ingest.store(batch(*sent[start : start + 50]), 30)
 

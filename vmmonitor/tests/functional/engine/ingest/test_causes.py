@@ -53,11 +53,13 @@ class CauseTest(base.EngineCase):
     def test_who_judges_it_knows_of_all_its_events(self):
         """Or the expectation would be asked twice."""
         for sent in ([delivery()], [delivery("reboot/info"), delivery()]):
-            held = []
-            ingest = self.ingest(held=held.extend)
+            queue = base.FakeRecoveryQueue()
+            ingest = self.ingest(recovery_queue=queue)
             ingest.store(base.batch(*sent), 10)
             ingest.stop(10)
-            self.assertEqual([self.incident().event_count], [one.event_count for one in held])
+            self.assertEqual(
+                [self.incident().event_count], [one.event_count for one in queue.incidents]
+            )
             self.store(delivery(RUNS), delivery(ENDED))
 
     def test_both_in_one_batch(self):

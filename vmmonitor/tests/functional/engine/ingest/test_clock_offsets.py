@@ -4,7 +4,8 @@
 from unittest import mock
 
 from vmmonitor.db import agents
-from vmmonitor.engine.ingest.clock_offsets import FRESH, LEAP, Corrections, Leaps
+from vmmonitor.engine.clock_steps import MIN_STEP, ClockStepDetector
+from vmmonitor.engine.ingest.clock_offsets import REFRESH_INTERVAL, ClockOffsets
 from vmmonitor.model.errors import Retriable
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -14,11 +15,11 @@ from vmmonitor.tests.functional.engine.base import delivery
 HOUR = 3600 * SECOND
 
 
-class CorrectionsTest(base.EngineCase):
+class ClockOffsetsTest(base.EngineCase):
     def setUp(self) -> None:
         super().setUp()
         self.ticks = 0
-        self.corrections = Corrections(self.database, lambda: self.ticks)
+        self.corrections = ClockOffsets(self.database, lambda: self.ticks)
 
     def report(self, offset: int, host: str = "a") -> None:
         said = samples.report(host=host, sent_at=NOON - offset)
@@ -32,7 +33,7 @@ class CorrectionsTest(base.EngineCase):
         self.assertEqual(-5 * SECOND, self.of(-4 * SECOND))
         self.report(-7 * SECOND)
         self.assertEqual(-5 * SECOND, self.of(-4 * SECOND))
-        self.ticks += FRESH + 1
+        self.ticks += REFRESH_INTERVAL + 1
         self.assertEqual(-7 * SECOND, self.of(-4 * SECOND))
 
     def test_reading_is_one_query_for_all_batches(self):
@@ -53,27 +54,27 @@ class CorrectionsTest(base.EngineCase):
     def test_without_a_database_what_was_known_goes_on(self):
         self.report(-5 * SECOND)
         self.of(0)
-        self.ticks += FRESH + 1
+        self.ticks += REFRESH_INTERVAL + 1
         with mock.patch.object(self.database, "reader", side_effect=Retriable("away")) as reader:
             found = [self.of(0) for _ in range(3)]
         self.assertEqual(([-5 * SECOND] * 3, 1), (found, reader.call_count))
 
 
-class LeapsTest(base.EngineCase):
+class ClockStepTest(base.EngineCase):
     def test_it_tells_leaps_and_pauses(self):
         ticks = 0
-        leaps = Leaps(lambda: ticks)
-        self.assertIsNone(leaps.look(NOON))
+        steps = ClockStepDetector(lambda: ticks)
+        self.assertIsNone(steps.check(NOON))
         for passed, moved, expected in (
             (SECOND, SECOND, (SECOND, 0)),
-            (SECOND, SECOND + LEAP, (SECOND, 0)),
+            (SECOND, SECOND + MIN_STEP, (SECOND, 0)),
             (SECOND, -HOUR, (SECOND, -HOUR - SECOND)),
             (SECOND, HOUR, (SECOND, HOUR - SECOND)),
             (HOUR, HOUR, (HOUR, 0)),
         ):
             ticks += passed
             self.clock += moved
-            self.assertEqual(expected, leaps.look(self.clock))
+            self.assertEqual(expected, steps.check(self.clock))
 
 
 class LeaseTest(base.EngineCase):

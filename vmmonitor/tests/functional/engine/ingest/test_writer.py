@@ -301,7 +301,9 @@ class AwayTest(base.EngineCase):
 class WakeTest(base.EngineCase):
     def test_the_workers_are_woken_after_the_commit(self):
         seen = []
-        ingest = self.ingest(held=lambda held: seen.append((held, self.incidents())))
+        queue = base.FakeRecoveryQueue()
+        queue.enqueue = lambda held: seen.append((held, self.incidents()))
+        ingest = self.ingest(recovery_queue=queue)
         ingest.store(batch(delivery(uuid=UUID)), 10)
         ingest.stop(10)
         ((held, stored),) = seen

@@ -5,9 +5,9 @@ import dataclasses
 from typing import Any
 
 from vmmonitor.db import agents, mismatches
-from vmmonitor.engine.ingest.local_sources import Observer
+from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.engine.reconcile import drift
-from vmmonitor.engine.reconcile.reconciler import Reconciliation
+from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import expected as should
 from vmmonitor.model import states
@@ -57,10 +57,10 @@ class ReconcileCase(base.EngineCase):
         self.reports = 0
         self.engine = self.reconciliation()
 
-    def reconciliation(self, database: Any = None, expectation: Any = None) -> Reconciliation:
+    def reconciliation(self, database: Any = None, expectation: Any = None) -> Reconciler:
         database = database or self.database
-        store = Observer(self.filters, self.ingest(database).store, 10, database.now).store
-        return Reconciliation(self.conf, database, expectation or self.nova, store)
+        store = LocalSources(self.filters, self.ingest(database).store, 10, database.now).store
+        return Reconciler(self.conf, database, expectation or self.nova, store)
 
     def host(self, name: str = "a", *seen: Seen, state: str = states.UP, **changes: Any) -> None:
         """What a host's agent says of it now."""
@@ -285,7 +285,7 @@ class AskingTest(ReconcileCase):
 class EnginesTest(ReconcileCase):
     """Any number of them do the same at once."""
 
-    def another(self) -> Reconciliation:
+    def another(self) -> Reconciler:
         made = type(self.database)(self.conf)
         made.now = lambda: self.clock
         self.addCleanup(made.dispose)

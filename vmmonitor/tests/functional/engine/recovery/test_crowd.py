@@ -34,7 +34,7 @@ class WorkersTest(EngineCase):
 
     def work(self):
         engine = self.recoveries()
-        return self.ingest(held=engine.held, ended=engine.look)
+        return self.ingest(recovery_queue=engine)
 
     def called(self):
         return [one.incident.instance.uuid for one in self.driver.requests]

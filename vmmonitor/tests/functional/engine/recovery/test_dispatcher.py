@@ -77,7 +77,7 @@ class PathTest(RecoveryCase):
         self.conf.set_override("poll_interval", 60, "recovery")
         workers = self.recoveries()
         time.sleep(0.1)
-        self.ingest(held=workers.held).store(base.batch(delivery()), 10)
+        self.ingest(recovery_queue=workers).store(base.batch(delivery()), 10)
         eventually(lambda: self.driver.requests, timeout=2)
 
     def test_a_hold_ends_in_time_although_something_older_is_in_hand(self):
@@ -90,7 +90,7 @@ class PathTest(RecoveryCase):
             self.hang() and base.IT_FAILED if incident.policy == "slow" else base.IT_FAILED
         )
         workers = self.recoveries()
-        ingest = self.ingest(held=workers.held)
+        ingest = self.ingest(recovery_queue=workers)
         ingest.store(base.batch(delivery("io_error/pause")), 10)
         eventually(lambda: self.expectation.asked)
         ingest.store(base.batch(delivery(uuid=OTHER)), 10)

@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 from vmmonitor.db import agents, events, session, timelines
-from vmmonitor.engine.upkeep.agent_health import BREAK, Watch
+from vmmonitor.engine.upkeep.agent_health import BREAK, AgentHealth
 from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import HOST
@@ -29,8 +29,8 @@ class WatchCase(base.EngineCase):
         self.ticks = 0
         self.engines = [self.engine()]
 
-    def engine(self, database: Any = None) -> Watch:
-        return Watch(self.conf, database or self.database, lambda: self.ticks)
+    def engine(self, database: Any = None) -> AgentHealth:
+        return AgentHealth(self.conf, database or self.database, lambda: self.ticks)
 
     def report(self, host: str = "a", **fields: Any) -> None:
         said = samples.report(host=host, **{"sent_at": self.clock, **fields})

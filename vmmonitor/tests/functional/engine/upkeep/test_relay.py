@@ -6,7 +6,7 @@ from typing import Any
 
 from vmmonitor.db import incidents, outbox, session
 from vmmonitor.engine.upkeep import relay as engine_outbox
-from vmmonitor.engine.upkeep.relay import Outbox
+from vmmonitor.engine.upkeep.relay import OutboxRelay
 from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import PLANNED, Verdict
@@ -48,16 +48,16 @@ class OutboxCase(EngineCase):
         self.conf.set_override("enabled", True, "notifications")
         self.broker = Broker()
 
-    def writing(self, database: Any = None) -> Outbox:
+    def writing(self, database: Any = None) -> OutboxRelay:
         """An outbox that writes, and sends when a test says so."""
-        made = Outbox(self.conf, database or self.database, lambda conf: self.broker)
+        made = OutboxRelay(self.conf, database or self.database, lambda conf: self.broker)
         made._sender = self.broker
         (database or self.database).outbox = made
         return made
 
-    def running(self) -> Outbox:
+    def running(self) -> OutboxRelay:
         """An outbox whose thread runs."""
-        made = Outbox(self.conf, self.database, lambda conf: self.broker)
+        made = OutboxRelay(self.conf, self.database, lambda conf: self.broker)
         made.start()
         self.addCleanup(made.stop, 10)
         return made

@@ -6,7 +6,7 @@ import unittest
 import unittest.mock
 
 from vmmonitor.engine.ingest import local_sources
-from vmmonitor.engine.ingest.local_sources import Observer
+from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.model import event as events
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Listing, Reachability
@@ -18,7 +18,7 @@ from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, Rules, raw
 STORED = wire.Receipt(word=wire.STORED)
 
 
-class Ingest:
+class FakeWriter:
     """Stores in memory; raises ``failing`` as long as it is set."""
 
     def __init__(self):
@@ -40,9 +40,9 @@ class Ingest:
 class ObserverTest(unittest.TestCase):
     def setUp(self):
         super().setUp()
-        self.ingest = Ingest()
+        self.ingest = FakeWriter()
         self.rules = Rules()
-        self.observer = Observer(self.rules, self.ingest.store, 1.0, Clock())
+        self.observer = LocalSources(self.rules, self.ingest.store, 1.0, Clock())
 
     def start(self):
         self.observer.start()
@@ -113,7 +113,7 @@ class ObserverTest(unittest.TestCase):
             unittest.mock.patch.object(local_sources, "MOST", 2),
             unittest.mock.patch.object(local_sources, "RETRY", 0.01),
         ):
-            observer = Observer(self.rules, self.ingest.store, 1.0, Clock())
+            observer = LocalSources(self.rules, self.ingest.store, 1.0, Clock())
             source = threading.Thread(
                 target=lambda: [observer.observe(raw(host="a")) for _ in range(5)], daemon=True
             )
