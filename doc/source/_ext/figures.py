@@ -216,7 +216,7 @@ STAGES = (
     (322, 240, 148, "box", "filter", "ignore, record, incident", "vmmonitor.rules.filters"),
     (322, 330, 148, "disk", "spool", "on disk, in order", "vmmonitor.agent.spool"),
     (322, 420, 148, "box", "forwarder", "batches, with retries", "vmmonitor.agent.forwarder"),
-    (162, 240, 132, "box", "evidence", "captured on request", "vmmonitor.agent.evidence"),
+    (162, 240, 132, "box", "evidence", "captured on request", "vmmonitor.agent.evidence.collector"),
     (162, 330, 132, "disk", "evidence", "files", ""),
     (590, 420, 130, "box", "ingest", "one transaction", "vmmonitor.engine.ingest"),
     (590, 330, 130, "box", "incidents", "grouping, timeline", "vmmonitor.engine.incidents"),
