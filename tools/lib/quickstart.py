@@ -30,8 +30,8 @@ import fixtures  # noqa: E402
 import libvirt  # noqa: E402
 
 from vmmonitor.rules import defaults  # noqa: E402
-from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata  # noqa: E402
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor  # noqa: E402
+from vmmonitor.testing.guest import Guest, NovaMetadata  # noqa: E402
+from vmmonitor.testing.hypervisor import Hypervisor  # noqa: E402
 
 START_S = 60.0
 BACK_S = 60.0

@@ -17,7 +17,7 @@ ROLES = ("admin", "service")
 FLAVORS = {"m1.nano": 16, "m1.micro": 24}
 IMAGE = "guest"
 SEGMENT = "lab"
-FIXTURES = pathlib.Path(__file__).parents[3] / "vmmonitor" / "tests" / "fixtures"
+FIXTURES = pathlib.Path(__file__).parents[3] / "vmmonitor" / "testing"
 GUEST, CONSOLE = FIXTURES / "guest.asm", FIXTURES / "console.py"
 WORKFLOW = pathlib.Path(__file__).with_name("recover.yaml")
 #: Nova's for servers without a network, and for servers on a host of choice.

@@ -7,11 +7,11 @@ import time
 import uuid
 from typing import Any
 
+from vmmonitor.testing.guest import Guest
+from vmmonitor.testing.hypervisor import Hypervisor
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.deployment import Deployment, Program
 from vmmonitor.tests.bench.figures import cpu_seconds, memory_mib, say
-from vmmonitor.tests.fixtures.guest import Guest
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
-from vmmonitor.tests.fixtures.processes import wait_until
 
 #: Numbers of real guests, and of domains of libvirt's test driver, which lives in the agent's
 #: own process and adds its own memory.

@@ -28,9 +28,9 @@ from vmmonitor.model.event import Event
 from vmmonitor.model.incident import FAILED, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.rules import policies
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.figures import say, spread
 from vmmonitor.tests.fixtures import database
-from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.fixtures.services import MariaDB
 from vmmonitor.tests.functional.db import samples
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import fixtures
 
-from vmmonitor.tests.fixtures.processes import wait_until
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 
 START_S = 60.0

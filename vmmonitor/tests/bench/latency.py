@@ -23,11 +23,11 @@ import libvirt
 import sqlalchemy
 
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
+from vmmonitor.testing.guest import Guest
+from vmmonitor.testing.hypervisor import Hypervisor
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.deployment import Deployment, Program
 from vmmonitor.tests.bench.figures import now, say, spread
-from vmmonitor.tests.fixtures.guest import Guest
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
-from vmmonitor.tests.fixtures.processes import wait_until
 
 #: Kills that do not count: the first event opens connections, and imports what it needs.
 WARM_UP = 3

@@ -19,11 +19,11 @@ import sqlalchemy
 
 from vmmonitor import conf as configuration
 from vmmonitor.rules import defaults
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.deployment import Deployment, Program
 from vmmonitor.tests.bench.figures import now, percentile, say
 from vmmonitor.tests.bench.latency import CALL
 from vmmonitor.tests.fixtures.openstack_lab import OpenStackLab, Server
-from vmmonitor.tests.fixtures.processes import wait_until
 
 SPREAD = (50, 95)
 AT_ONCE = 8

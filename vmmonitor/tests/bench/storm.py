@@ -14,10 +14,10 @@ from typing import Any
 import fixtures
 import sqlalchemy
 
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.deployment import Deployment, Program
 from vmmonitor.tests.bench.figures import say, spread
 from vmmonitor.tests.bench.senders import Senders
-from vmmonitor.tests.fixtures.processes import wait_until
 
 HOSTS = 40
 #: Instances of each host that fail.

@@ -13,10 +13,10 @@ from typing import Any
 import fixtures
 import libvirt
 
+from vmmonitor.testing.guest import Disk, FileDisk, Guest
+from vmmonitor.testing.hypervisor import Hypervisor
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.faulty_disk import DISK_BYTES, FaultyDisk, FullDisk
-from vmmonitor.tests.fixtures.guest import Disk, FileDisk, Guest
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
-from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.fixtures.services import free_port
 
 JOB_S = 20.0

@@ -19,14 +19,14 @@ import fixtures
 from vmmonitor.model.event import INCIDENT, StoredEvent
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.source import LIST_AGAIN
+from vmmonitor.testing.guest import Guest
+from vmmonitor.testing.hypervisor import Hypervisor
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.catalogue import acts
 from vmmonitor.tests.catalogue.acts import Act, Scene
 from vmmonitor.tests.catalogue.rows import STARTED, Row
 from vmmonitor.tests.catalogue.score import Opened, Result, find_differences
 from vmmonitor.tests.fixtures.deployment import Deployment
-from vmmonitor.tests.fixtures.guest import Guest
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
-from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.fixtures.services import RabbitMQ
 
 #: Time limit for the expected results, in seconds; the longest hold is 10 s.

@@ -20,9 +20,9 @@ from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import evidence_wire
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.database import SQLite
-from vmmonitor.tests.fixtures.deadline import eventually
 
 HYPERVISOR = "test:///default"
 PLAIN = "version: 1\nrules:\n- {name: all, match: {}, action: record"

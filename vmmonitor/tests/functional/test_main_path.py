@@ -21,9 +21,9 @@ from vmmonitor.model.event import RawEvent, StoredEvent
 from vmmonitor.model.instance import Instance
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.database import SQLite
-from vmmonitor.tests.fixtures.deadline import eventually
 
 #: One domain, called "test", runs from the beginning.
 HYPERVISOR = "test:///default"

@@ -13,9 +13,9 @@ from vmmonitor.model.errors import Retriable, VmmonitorError
 from vmmonitor.model.notification import Notification
 from vmmonitor.rpc import notifications, notifier
 from vmmonitor.rules import defaults
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures import notification_samples as samples
 from vmmonitor.tests.fixtures.bus import Bus
-from vmmonitor.tests.fixtures.deadline import eventually
 
 GROUP = notifier.GROUP
 

@@ -12,8 +12,8 @@ from vmmonitor.rpc import inventories, wire
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
+from vmmonitor.testing.builders import HOST, UUID, event
 from vmmonitor.tests.fixtures.bus import Bus
-from vmmonitor.tests.fixtures.nouns import HOST, UUID, event
 
 PATIENCE = 10.0
 ANSWER = {"ok": True, "action": "started", "state": "running", "reason": "", "message": "it runs"}

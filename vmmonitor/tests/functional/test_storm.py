@@ -18,9 +18,9 @@ from vmmonitor.model.event import RawEvent
 from vmmonitor.model.instance import Instance
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.database import SQLite
-from vmmonitor.tests.fixtures.deadline import eventually
 
 COUNT = 5000
 PATIENCE_S = 120.0

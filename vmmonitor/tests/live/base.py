@@ -8,10 +8,10 @@ import testtools
 from testtools import content
 
 from vmmonitor.model import errors, states
+from vmmonitor.testing.guest import Guest
+from vmmonitor.testing.hypervisor import Hypervisor
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.deployment import Deployment, Program
-from vmmonitor.tests.fixtures.guest import Guest
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
-from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 from vmmonitor.tests.fixtures.shared import shared
 

@@ -5,8 +5,8 @@ import socket
 
 import libvirt
 
-from vmmonitor.tests.fixtures.guest import Guest
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.testing.guest import Guest
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.sources import base
 

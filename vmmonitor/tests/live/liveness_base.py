@@ -7,7 +7,7 @@ import fixtures
 
 from vmmonitor.model.event import RawEvent
 from vmmonitor.sources.libvirt.liveness.source import LivenessSource
-from vmmonitor.tests.fixtures import deadline
+from vmmonitor.testing import deadline
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest
 

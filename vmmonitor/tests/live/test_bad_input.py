@@ -17,10 +17,10 @@ from vmmonitor.db.page import Page
 from vmmonitor.engine.service import EngineService
 from vmmonitor.rules import defaults
 from vmmonitor.sources import procfs
+from vmmonitor.testing.deadline import eventually
+from vmmonitor.testing.guest import Guest, NovaMetadata
 from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.database import SQLite
-from vmmonitor.tests.fixtures.deadline import eventually
-from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata
 from vmmonitor.tests.live.libvirt_base import LiveTest
 
 PATIENCE_S = 30.0

@@ -21,9 +21,9 @@ from vmmonitor.db import incidents, recoveries, schema
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
 from vmmonitor.model import states
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures import database as databases
 from vmmonitor.tests.fixtures import doomed_engine as doomed
-from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 

@@ -8,7 +8,7 @@ import sys
 import fixtures
 from testtools import content
 
-from vmmonitor.tests.fixtures.guest import NovaMetadata
+from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.live.base import WholeTest
 
 #: Nothing that crashes is brought back.

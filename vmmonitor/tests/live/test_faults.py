@@ -13,8 +13,8 @@ from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc import engine_api, transport, wire
-from vmmonitor.tests.fixtures import nouns, reaper
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.testing import builders, reaper
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.receiver import Receiver
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, PATIENCE_S, RESTART, WholeTest
@@ -216,7 +216,7 @@ class TestTwoEngines(WholeTest):
         now = time.time_ns() // 1000
         return [
             wire.write_delivery(
-                nouns.event(
+                builders.event(
                     "lifecycle.stopped/failed",
                     event_id=str(uuid.uuid4()),
                     instance=Instance(uuid=str(uuid.uuid4())),
@@ -236,7 +236,7 @@ class TestTwoEngines(WholeTest):
             topic=transport.ENGINE_TOPIC, server=engine.name, version=engine_api.VERSION
         )
         client = oslo_messaging.get_rpc_client(bus, target)
-        batch = wire.write_batch(nouns.HOST, time.time_ns() // 1000, deliveries)
+        batch = wire.write_batch(builders.HOST, time.time_ns() // 1000, deliveries)
         answer = client.call({}, "report_events", batch=batch)
         return [receipt.word for receipt in wire.read_receipts(answer, len(deliveries))]
 

@@ -3,7 +3,7 @@
 
 import signal
 
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
 
 #: Line 6 has a key that there is not, and nothing else is wrong.

@@ -19,7 +19,7 @@ from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.sources.libvirt import actions, domain, responsiveness
-from vmmonitor.tests.fixtures.guest import NovaMetadata
+from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.base import WholeTest
 from vmmonitor.tests.live.libvirt_base import LiveTest

@@ -12,10 +12,10 @@ import libvirt
 import sqlalchemy
 import testtools
 
-from vmmonitor.tests.fixtures import processes
+from vmmonitor.testing import processes
+from vmmonitor.testing.guest import Guest, NovaMetadata
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
-from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL, RabbitMQ
 from vmmonitor.tests.fixtures.shared import shared
 
@@ -38,7 +38,7 @@ while True:
 # Prints the directory and the processes of a host with a guest, then waits to be killed.
 HOST = """
 import time
-from vmmonitor.tests.fixtures import guest, hypervisor
+from vmmonitor.testing import guest, hypervisor
 host = hypervisor.Hypervisor()
 host.setUp()
 guest.Guest(host).setUp()

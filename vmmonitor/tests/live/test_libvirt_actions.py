@@ -6,9 +6,9 @@ import signal
 import time
 
 from vmmonitor.sources.libvirt import actions, domain
+from vmmonitor.testing.guest import Guest, NovaMetadata
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
-from vmmonitor.tests.fixtures.guest import Guest, NovaMetadata
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, fill
 

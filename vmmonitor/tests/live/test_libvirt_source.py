@@ -10,9 +10,9 @@ import time
 import fixtures
 
 from vmmonitor.model.event import Listing, RawEvent, Reachability
+from vmmonitor.testing.guest import NovaMetadata
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
-from vmmonitor.tests.fixtures.guest import NovaMetadata
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, fill, migrate
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.libvirt_base import migrate
 from vmmonitor.tests.live.liveness_base import WINDOW, LivenessTest
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import time
 
-from vmmonitor.tests.fixtures import deadline
+from vmmonitor.testing import deadline
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.live.libvirt_base import fill
 from vmmonitor.tests.live.liveness_base import (
     DEADLINE,

@@ -8,8 +8,8 @@ import signal
 import fixtures
 
 from vmmonitor.model import states
+from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
-from vmmonitor.tests.fixtures.guest import NovaMetadata
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.live.base import DIED, WholeTest

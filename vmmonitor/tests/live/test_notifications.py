@@ -9,7 +9,7 @@ import time
 from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.rpc.notifications import Listener
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
 from vmmonitor.tests.functional.test_notifier import GROUP, NotifierCase, notification
 from vmmonitor.tests.live.base import PATIENCE_S, WholeTest

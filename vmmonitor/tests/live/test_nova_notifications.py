@@ -2,7 +2,7 @@
 """Nova's notifications over a RabbitMQ: nothing is taken that cannot be kept."""
 
 from vmmonitor.rpc import notifications
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
 from vmmonitor.tests.functional.sources.test_nova_notifications import NovaCase
 from vmmonitor.tests.unit.sources.test_nova_payloads import RECORDED

@@ -11,7 +11,7 @@ import time
 
 from vmmonitor.model.event import RawEvent
 from vmmonitor.sources.process import ProcessSource
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, migrate
 

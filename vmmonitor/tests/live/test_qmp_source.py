@@ -11,8 +11,8 @@ from vmmonitor.agent.spool import Spool
 from vmmonitor.model.event import RUNNING_AGAIN, RawEvent
 from vmmonitor.rules import defaults, filters
 from vmmonitor.sources.libvirt.qmp import QmpSource
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, fill
 

@@ -14,7 +14,7 @@ import fixtures
 import testtools
 
 import vmmonitor
-from vmmonitor.tests.fixtures.processes import wait_until
+from vmmonitor.testing.processes import wait_until
 
 CHECKOUT = pathlib.Path(vmmonitor.__file__).parent.parent
 TIMES = ["callback_ms", "stored_ms", "recovery_called_ms", "running_again_ms"]

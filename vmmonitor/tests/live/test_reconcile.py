@@ -7,7 +7,7 @@ import signal
 from vmmonitor.db import agents
 from vmmonitor.db.tables import AGENTS, INSTANCES
 from vmmonitor.model import states
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
 from vmmonitor.tests.live.libvirt_base import migrate
 

@@ -12,8 +12,8 @@ from vmmonitor.rpc import inventories, wire
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rpc.engine_api import EngineAPI
-from vmmonitor.tests.fixtures.deadline import eventually
-from vmmonitor.tests.fixtures.nouns import HOST, UUID, event
+from vmmonitor.testing.builders import HOST, UUID, event
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
 from vmmonitor.tests.functional.test_rpc import (
     ANSWER,

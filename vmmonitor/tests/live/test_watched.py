@@ -10,7 +10,7 @@ from vmmonitor.db import agents, incidents
 from vmmonitor.db.page import Page
 from vmmonitor.model import states
 from vmmonitor.model.incident import HOST, Incident
-from vmmonitor.tests.fixtures.hypervisor import Hypervisor
+from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.live.base import WholeTest

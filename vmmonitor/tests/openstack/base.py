@@ -12,9 +12,9 @@ from testtools import content
 
 from vmmonitor.model import errors, states
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.deployment import Deployment, Options, Program, merged
 from vmmonitor.tests.fixtures.openstack_lab import OpenStackLab, Server
-from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 from vmmonitor.tests.fixtures.shared import shared
 

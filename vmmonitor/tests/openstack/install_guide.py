@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import fixtures
 
 from vmmonitor import version
-from vmmonitor.tests.fixtures.processes import Processes
+from vmmonitor.testing.processes import Processes
 
 BLOCK = re.compile(
     r"^(?P<indent> *)\.\. code-block:: (?P<language>\w+)\n"

@@ -13,8 +13,8 @@ import testtools
 from testtools import content
 
 import vmmonitor
+from vmmonitor.testing.processes import NOBODY, wait_until
 from vmmonitor.tests.fixtures.openstack_lab import COMMAND, OpenStackLab
-from vmmonitor.tests.fixtures.processes import NOBODY, wait_until
 from vmmonitor.tests.fixtures.services import (
     MARIADB_OPTIONS,
     MariaDB,

@@ -3,8 +3,8 @@
 
 from openstack import exceptions
 
+from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.openstack_lab import NOVA_S
-from vmmonitor.tests.fixtures.processes import wait_until
 from vmmonitor.tests.openstack.base import OpenStackTest
 
 DESTROYED = "lifecycle.stopped/destroyed"

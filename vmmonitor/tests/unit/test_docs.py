@@ -16,8 +16,8 @@ import yaml
 import vmmonitor
 from vmmonitor.drivers.mistral import MistralDriver, told
 from vmmonitor.rules import policies
+from vmmonitor.testing import builders
 from vmmonitor.tests.bench import figures
-from vmmonitor.tests.fixtures import nouns
 
 CHECKOUT = pathlib.Path(vmmonitor.__file__).parent.parent
 DOCS = CHECKOUT / "doc" / "source"
@@ -100,11 +100,11 @@ class TestDrivers(unittest.TestCase):
     def test_the_workflow_declares_what_it_is_given(self):
         workflow = yaml.safe_load(self.shown("mistral")[1])["vmmonitor_reboot"]
         names = [next(iter(one)) if isinstance(one, dict) else one for one in workflow["input"]]
-        self.assertEqual(set(), set(names) - set(told(nouns.request())))
+        self.assertEqual(set(), set(names) - set(told(builders.request())))
 
     def test_every_name_that_a_workflow_is_given_is_told(self):
         page = (DOCS / "admin" / "driver-mistral.rst").read_text()
-        given = told(nouns.request())
+        given = told(builders.request())
         names = {*given, *given["vmmonitor"], *given["vmmonitor"]["incident"]}
         names |= {*given["vmmonitor"]["recovery"], *given["vmmonitor"]["events"][0]}
         names |= set(given["vmmonitor"]["incident"]["instance"])

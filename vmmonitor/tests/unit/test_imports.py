@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("native_threads", "plugins"),
     },
     "api": {"model", "rules", "db", "policies", "version"},
+    "testing": {"model"},
 }
 #: Building blocks that every room may import, except the nouns and the clients.
 SHARED = {"text", "batch_queue", "bounded_call", "periodic"}
@@ -52,7 +53,8 @@ MAY_IMPORT["cmd"] = MAY_IMPORT["wsgi"] = set(MAY_IMPORT)
 #: package of somebody else -> where in vmmonitor it may be imported.
 HTTP_ROOMS = ("openstack", "drivers", "expectation", "client")
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "libvirt": ("sources.libvirt",),
+    "libvirt": ("sources.libvirt", "testing"),
+    "fixtures": ("testing",),
     "libvirt_qemu": ("sources.libvirt",),
     "oslo_messaging": ("rpc",),
     "sqlalchemy": ("db",),

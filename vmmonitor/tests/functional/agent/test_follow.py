@@ -12,8 +12,8 @@ from vmmonitor.agent.service import AgentService
 from vmmonitor.model.event import Listing, RawEvent, Reachability
 from vmmonitor.model.instance import Instance
 from vmmonitor.rules import defaults
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.bus import Bus
-from vmmonitor.tests.fixtures.deadline import eventually
 
 INSTANCE = Instance(uuid="b9a3ce6a-6f2b-4f0c-9d6e-3b8a1e0f5c11")
 

@@ -21,8 +21,8 @@ from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.rules import defaults
 from vmmonitor.sources import Source
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.bus import Bus
-from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.fixtures.services import free_port
 from vmmonitor.tests.unit.agent.base import raw
 

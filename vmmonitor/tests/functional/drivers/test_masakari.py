@@ -15,14 +15,14 @@ import trustme
 from vmmonitor import conf as configuration
 from vmmonitor.drivers.masakari import MasakariDriver
 from vmmonitor.model.recovery import Outcome, Request
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 from vmmonitor.tests.fixtures.masakari import SECOND, Masakari, payload
 
 
 def request(seconds: float = 0, attempt: int = 1, timeout: float = 5.0, **changes: Any) -> Request:
     """A request of a recovery that was asked for so long after the first failure."""
-    made = nouns.request(timeout=timeout, **changes)
-    at = nouns.AT + round(seconds * SECOND)
+    made = builders.request(timeout=timeout, **changes)
+    at = builders.AT + round(seconds * SECOND)
     recovery = dataclasses.replace(made.recovery, attempt=attempt, created_at=at, not_before=at)
     return dataclasses.replace(made, recovery=recovery)
 
@@ -75,12 +75,12 @@ class TestTelling(MasakariTest):
         self.assertEqual({"notification": expected}, asked.body)
 
     def test_whatever_our_own_cause_was(self):
-        hung = nouns.incident(cause="liveness.hung/monitor")
-        self.recover(incident=hung, events=(nouns.event("liveness.hung/monitor"),))
+        hung = builders.incident(cause="liveness.hung/monitor")
+        self.recover(incident=hung, events=(builders.event("liveness.hung/monitor"),))
         self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")], self.told())
 
     def test_a_host_in_no_segment(self):
-        outcome = self.recover(incident=nouns.incident(host="compute-9"))
+        outcome = self.recover(incident=builders.incident(host="compute-9"))
         self.assertFails(outcome, "segment host create compute-9", retry=False)
 
     def test_a_host_on_maintenance(self):
@@ -184,7 +184,7 @@ class TestAgain(MasakariTest):
     def test_a_second_crash_within_three_minutes(self):
         """Which it calls a repeat, and leaves the server down."""
         self.recover()
-        later = nouns.incident(opened_at=nouns.AT + 60 * SECOND)
+        later = builders.incident(opened_at=builders.AT + 60 * SECOND)
         self.assertEqual("wait", self.recover(seconds=60, incident=later).move)
         life = ("LIFECYCLE", "STOPPED_FAILED")
         self.assertEqual([life, life, ("IO_ERROR", "IO_ERROR_REPORT")], self.told())
@@ -192,27 +192,29 @@ class TestAgain(MasakariTest):
 
     def test_more_crashes_than_it_has_words_for(self):
         for minute in range(3):
-            at = nouns.AT + minute * 50 * SECOND
-            crash = nouns.incident(opened_at=at)
+            at = builders.AT + minute * 50 * SECOND
+            crash = builders.incident(opened_at=at)
             self.assertEqual("wait", self.recover(seconds=minute * 50, incident=crash).move)
-        crash = nouns.incident(opened_at=nouns.AT + 150 * SECOND)
+        crash = builders.incident(opened_at=builders.AT + 150 * SECOND)
         outcome = self.recover(seconds=150, incident=crash)
         self.assertFails(outcome, "duplicate_notification_detection_interval", retry=False)
         self.assertEqual(3, len(self.masakari.rows))
 
     def test_what_its_own_monitor_told_is_followed(self):
         """Whose host's clock may be late."""
-        self.masakari.add(payload(), nouns.AT - 2 * SECOND)
+        self.masakari.add(payload(), builders.AT - 2 * SECOND)
         self.assertEqual("wait", self.recover(seconds=1).move)
         self.assertEqual((1, 1), (len(self.told()), len(self.masakari.rows)))
 
     def test_what_is_told_of_others_is_not_followed(self):
-        self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, nouns.AT, ["running"])
+        self.masakari.add(
+            payload() | {"instance_uuid": str(uuid.uuid4())}, builders.AT, ["running"]
+        )
         self.assertEqual("wait", self.recover(attempt=2).move)
         self.assertEqual(2, len(self.masakari.rows))
 
     def test_an_old_one_that_runs_for_ever_is_not_followed(self):
-        self.masakari.add(payload(), nouns.AT - 600 * SECOND, ["running"])
+        self.masakari.add(payload(), builders.AT - 600 * SECOND, ["running"])
         self.assertEqual("wait", self.recover(attempt=2).move)
         self.assertEqual(2, len(self.masakari.rows))
 
@@ -220,7 +222,7 @@ class TestAgain(MasakariTest):
         for course in (["running", "finished"], ["finished"]):
             self.masakari.rows.clear()
             self.masakari.asked.clear()
-            self.masakari.add(payload(), nouns.AT, course)
+            self.masakari.add(payload(), builders.AT, course)
             outcome = self.recover(taken_over=True)
             self.assertEqual("wait", outcome.move)
             self.assertIn(self.kept(), outcome.message)
@@ -231,9 +233,9 @@ class TestAgain(MasakariTest):
         self.assertEqual(1, len(self.told()))
 
     def test_it_is_found_behind_many_others(self):
-        self.masakari.add(payload(), nouns.AT, ["running", "finished"])
+        self.masakari.add(payload(), builders.AT, ["running", "finished"])
         for _ in range(250):
-            self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, nouns.AT)
+            self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, builders.AT)
         self.assertEqual("wait", self.recover(taken_over=True).move)
         self.assertEqual([], self.told())
 
@@ -299,7 +301,7 @@ class TestTroubles(MasakariTest):
             self.assertFails(self.recover(), "cannot be asked", retry=True)
 
     def test_rows_that_cannot_be_read_are_left_out(self):
-        row = self.masakari.add(payload(), nouns.AT, ["running", "finished"])
+        row = self.masakari.add(payload(), builders.AT, ["running", "finished"])
         broken = [None, 7, {}, row | {"payload": "x"}, row | {"generated_time": "yesterday"}]
         broken += [row | {"generated_time": None}, row | {"notification_uuid": None}]
 
@@ -313,7 +315,7 @@ class TestTroubles(MasakariTest):
         self.assertEqual("wait", self.recover(taken_over=True).move)
 
     def test_a_list_that_does_not_end(self):
-        row = self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, nouns.AT)
+        row = self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, builders.AT)
         self.masakari.answer = lambda asked: (200, {"notifications": [row] * 100})
         self.assertFails(self.recover(taken_over=True, timeout=60), "does not end", retry=True)
 

@@ -17,10 +17,10 @@ from vmmonitor import conf as configuration
 from vmmonitor.drivers.mistral import EVENTS, MistralDriver
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.recovery import Outcome, Request
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 from vmmonitor.tests.fixtures.mistral import Mistral, fault, id_of
 
-RECOVERY_ID = nouns.request().recovery.recovery_id
+RECOVERY_ID = builders.request().recovery.recovery_id
 OTHER_ID = "b6d9f0f7-1f3c-4c3a-9d92-6f6a0a9f7e11"
 WRONG = (
     "Failure caused by error in tasks: reboot\n\n  reboot [task_ex_id=d5db9419] -> The action "
@@ -30,7 +30,7 @@ WRONG = (
 
 def request(attempt: int = 1, timeout: float = 5.0, **changes: Any) -> Request:
     """A request; each attempt is a recovery of its own."""
-    made = nouns.request(timeout=timeout, **changes)
+    made = builders.request(timeout=timeout, **changes)
     recovery_id = RECOVERY_ID if attempt == 1 else OTHER_ID
     recovery = dataclasses.replace(made.recovery, attempt=attempt, recovery_id=recovery_id)
     return dataclasses.replace(made, recovery=recovery)
@@ -65,7 +65,7 @@ class MistralTest(testtools.TestCase):
         wanted = {
             "id": RECOVERY_ID,
             "workflow_id": id_of("recover"),
-            "description": f"vmmonitor incident {nouns.incident().incident_id}",
+            "description": f"vmmonitor incident {builders.incident().incident_id}",
         }
         self.mistral.add(wanted | changes, course)
 
@@ -84,25 +84,29 @@ class TestStarting(MistralTest):
             {
                 "id": RECOVERY_ID,
                 "workflow_id": id_of("recover"),
-                "description": f"vmmonitor incident {nouns.incident().incident_id}",
+                "description": f"vmmonitor incident {builders.incident().incident_id}",
             },
             body,
         )
         self.assertEqual({"vmmonitor", "instance_uuid", "host"}, set(given))
-        self.assertEqual((nouns.UUID, "compute-1"), (given["instance_uuid"], given["host"]))
+        self.assertEqual((builders.UUID, "compute-1"), (given["instance_uuid"], given["host"]))
         told = given["vmmonitor"]
         self.assertEqual({"version", "incident", "recovery", "events"}, set(told))
         self.assertEqual(1, told["version"])
         self.assertEqual("lifecycle.stopped/failed", told["incident"]["cause"])
         self.assertEqual("web", told["incident"]["instance"]["name"])
         self.assertEqual(RECOVERY_ID, told["recovery"]["recovery_id"])
-        self.assertEqual([nouns.AT], [event["occurred_at"] for event in told["events"]])
+        self.assertEqual([builders.AT], [event["occurred_at"] for event in told["events"]])
 
     def test_the_newest_events_oldest_first(self):
-        events = [nouns.event("io_error/report", occurred_at=nouns.AT + n) for n in range(30)]
+        events = [
+            builders.event("io_error/report", occurred_at=builders.AT + n) for n in range(30)
+        ]
         self.recover(events=events)
         (body,) = self.started()
-        told = [event["occurred_at"] - nouns.AT for event in body["input"]["vmmonitor"]["events"]]
+        told = [
+            event["occurred_at"] - builders.AT for event in body["input"]["vmmonitor"]["events"]
+        ]
         self.assertEqual(list(range(30 - EVENTS, 30)), told)
 
     def test_only_what_the_workflow_declares_is_given(self):

@@ -13,8 +13,8 @@ from vmmonitor.drivers.nova import Attempt, NovaDriver
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.nova import HOST, STATE, TASK
-from vmmonitor.tests.fixtures import nouns
-from vmmonitor.tests.fixtures.nouns import AT, UUID
+from vmmonitor.testing import builders
+from vmmonitor.testing.builders import AT, UUID
 from vmmonitor.tests.fixtures.openstack import USER_ID, Cloud
 from vmmonitor.tests.unit.expectation.test_nova import RECORDED, server
 
@@ -43,7 +43,7 @@ def action(name: str, seconds: float = 1, by: Any = USER_ID, **changes: Any) -> 
 
 
 def compute(state: str = "up", status: str = "enabled", **changes: Any) -> dict[str, Any]:
-    service = {"id": "service-1", "binary": "nova-compute", "host": nouns.HOST, "state": state}
+    service = {"id": "service-1", "binary": "nova-compute", "host": builders.HOST, "state": state}
     return {"status": status, "disabled_reason": None, "forced_down": False, **service, **changes}
 
 
@@ -85,8 +85,8 @@ class DriverCase(testtools.TestCase):
         events: Any = None,
         **options: Any,
     ) -> Outcome:
-        request = nouns.request(timeout, taken_over=taken_over, options=options)
-        happened = [nouns.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
+        request = builders.request(timeout, taken_over=taken_over, options=options)
+        happened = [builders.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
         recovery = dataclasses.replace(request.recovery, driver="nova", attempt=attempt)
         return self.driver.recover(
             dataclasses.replace(request, recovery=recovery, events=events or happened)
@@ -144,7 +144,7 @@ class ActsTest(DriverCase):
         def pause(seconds):
             clock[0] += seconds
 
-        request = nouns.request(30.0, options={"method": "stop_start"})
+        request = builders.request(30.0, options={"method": "stop_start"})
         api = nova.connection(self.conf)
         outcome = Attempt(api, request, self.fail, lambda: clock[0], pause).make()
         self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
@@ -166,8 +166,8 @@ class ActsTest(DriverCase):
             outcome = self.recover("lifecycle.suspended/ioerror", timeout=5, **options)
             self.assert_done(outcome, because="resumed")
             *asked, timeout, cause = self.agent.pop()
-            recovery_id = nouns.request().recovery.recovery_id
-            self.assertEqual([nouns.HOST, UUID, recovery_id], asked)
+            recovery_id = builders.request().recovery.recovery_id
+            self.assertEqual([builders.HOST, UUID, recovery_id], asked)
             self.assertEqual("lifecycle.suspended/ioerror", cause)
             self.assertTrue(0 < timeout <= 5)
 
@@ -210,7 +210,7 @@ class ActsTest(DriverCase):
         self.assertEqual("disabled", body["status"])
         reason = body["disabled_reason"]
         self.assertTrue(reason.startswith(f"{nova.OURS} lifecycle.stopped/failed"), reason)
-        self.assertIn(nouns.incident().incident_id, reason)
+        self.assertIn(builders.incident().incident_id, reason)
 
     def test_disabled_already(self):
         self.host_is(compute(status="disabled", disabled_reason="a person's"))
@@ -312,8 +312,8 @@ class OnceTest(DriverCase):
     def test_it_failed_again_since(self):
         self.did(action("reboot", 1))
         events = [
-            nouns.event("lifecycle.stopped/failed"),
-            nouns.event("lifecycle.stopped/failed", occurred_at=AT + 20 * SECOND),
+            builders.event("lifecycle.stopped/failed"),
+            builders.event("lifecycle.stopped/failed", occurred_at=AT + 20 * SECOND),
         ]
         self.assert_done(self.recover(taken_over=True, events=events), REBOOT)
 

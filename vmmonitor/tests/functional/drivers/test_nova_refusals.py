@@ -11,7 +11,7 @@ from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.nova import STATE
-from vmmonitor.tests.fixtures.nouns import UUID
+from vmmonitor.testing.builders import UUID
 from vmmonitor.tests.fixtures.openstack import USER_ID
 from vmmonitor.tests.functional.drivers.test_nova import (
     ACT,

@@ -24,7 +24,7 @@ from vmmonitor.conf import webhook as options
 from vmmonitor.drivers.webhook import WebhookDriver
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Outcome, Request
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 from vmmonitor.tests.fixtures.receiver import Receiver
 
 SECRET = "the value of [webhook] secret"
@@ -83,11 +83,11 @@ class WebhookTest(testtools.TestCase):
         return receiver
 
     def recover(self, request: Request | None = None) -> Outcome:
-        return self.driver.recover(request or nouns.request())
+        return self.driver.recover(request or builders.request())
 
     def timed(self, timeout: float) -> tuple[Outcome, float]:
         began = time.monotonic()
-        outcome = self.recover(nouns.request(timeout=timeout))
+        outcome = self.recover(builders.request(timeout=timeout))
         return outcome, time.monotonic() - began
 
     def assertFails(self, outcome: Outcome, word: str, retry: bool) -> None:
@@ -103,7 +103,7 @@ class TestMessage(WebhookTest):
         return json.loads(received.body)
 
     def test_it_is_a_cloud_event(self):
-        request = nouns.request()
+        request = builders.request()
         event = self.posted(request)
         jsonschema.validate(event, CLOUD_EVENT)
         data = event.pop("data")
@@ -113,7 +113,7 @@ class TestMessage(WebhookTest):
                 "id": request.recovery.recovery_id,
                 "source": "/vmmonitor/hosts/compute-1",
                 "type": "org.openstack.vmmonitor.incident.recover",
-                "subject": nouns.UUID,
+                "subject": builders.UUID,
                 "time": "2026-11-22T13:20:00.123456Z",
                 "datacontenttype": "application/json",
             },
@@ -123,7 +123,7 @@ class TestMessage(WebhookTest):
         self.assertEqual((1, "restart"), (data["attempt"], data["policy"]))
         self.assertEqual("lifecycle.stopped/failed", data["incident"]["cause"])
         self.assertEqual("web", data["incident"]["instance"]["name"])
-        self.assertEqual([nouns.AT], [event["occurred_at"] for event in data["events"]])
+        self.assertEqual([builders.AT], [event["occurred_at"] for event in data["events"]])
 
     def test_the_cloudevents_sdk_reads_it(self):
         receiver = self.receiver()
@@ -132,15 +132,15 @@ class TestMessage(WebhookTest):
         event = cloudevents_http.from_http_event(
             cloudevents_http.HTTPMessage(received.headers, received.body)
         )
-        self.assertEqual(nouns.request().recovery.recovery_id, event.get_id())
-        self.assertEqual(nouns.UUID, event.get_subject())
+        self.assertEqual(builders.request().recovery.recovery_id, event.get_id())
+        self.assertEqual(builders.UUID, event.get_subject())
         self.assertEqual(datetime.timedelta(0), event.get_time().utcoffset())
         self.assertEqual(1, event.get_data()["attempt"])
 
     def test_names_of_any_script_arrive(self):
         name = "веб-сервер 東京 🔥 \ud800"
-        instance = Instance(uuid=nouns.UUID, name=name)
-        request = nouns.request(incident=nouns.incident(instance=instance, host="höst/1 %"))
+        instance = Instance(uuid=builders.UUID, name=name)
+        request = builders.request(incident=builders.incident(instance=instance, host="höst/1 %"))
         event = self.posted(request)
         jsonschema.validate(event, CLOUD_EVENT)
         self.assertEqual(name, event["data"]["incident"]["instance"]["name"])
@@ -149,7 +149,7 @@ class TestMessage(WebhookTest):
     def test_a_takeover_posts_the_same_bytes(self):
         receiver = self.receiver()
         self.recover()
-        self.recover(nouns.request(taken_over=True))
+        self.recover(builders.request(taken_over=True))
         first, second = receiver.received
         self.assertEqual(first.body, second.body)
 
@@ -179,7 +179,7 @@ class TestSignature(WebhookTest):
         received = self.posted()
         accept = receiver_example()["accept"]
         signature = received.headers["X-Vmmonitor-Signature"]
-        self.assertEqual(nouns.UUID, accept(received.body, signature)["subject"])
+        self.assertEqual(builders.UUID, accept(received.body, signature)["subject"])
         self.assertIsNone(accept(received.body, signature))
 
     def test_the_documented_receiver_refuses_anybody_else(self):

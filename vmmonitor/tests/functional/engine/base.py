@@ -26,8 +26,8 @@ from vmmonitor.model.recovery import Outcome, Recovery, Request
 from vmmonitor.rpc import wire
 from vmmonitor.rules import policies as rules
 from vmmonitor.rules.policies import Policies
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.database import SQLite
-from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
 

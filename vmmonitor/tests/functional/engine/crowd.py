@@ -8,7 +8,7 @@ from vmmonitor.db import limits
 from vmmonitor.engine.admission.limits import Restarts
 from vmmonitor.model.incident import FAILED, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Request
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine.base import NOON, batch, delivery, policy, step
 

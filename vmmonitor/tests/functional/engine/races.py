@@ -15,7 +15,7 @@ from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.verdicts import Decisions
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.model.errors import Conflict
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.engine import base

@@ -17,9 +17,9 @@ from vmmonitor.model.event import RawEvent
 from vmmonitor.model.instance import Instance
 from vmmonitor.rules import defaults
 from vmmonitor.sources import Source
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.database import SQLite
-from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 
 FILTERS = """

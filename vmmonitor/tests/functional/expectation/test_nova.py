@@ -10,8 +10,8 @@ from vmmonitor import conf as configuration
 from vmmonitor.drivers.nova import NovaDriver
 from vmmonitor.expectation.nova import NovaExpectation
 from vmmonitor.model.incident import FAILED, MUTED, PLANNED, UNKNOWN, Verdict
-from vmmonitor.tests.fixtures import nouns
-from vmmonitor.tests.fixtures.nouns import UUID
+from vmmonitor.testing import builders
+from vmmonitor.testing.builders import UUID
 from vmmonitor.tests.fixtures.openstack import Cloud
 from vmmonitor.tests.unit.expectation.test_nova import RECORDED, server
 
@@ -44,9 +44,9 @@ class ExpectationTest(testtools.TestCase):
         for name, value in options.items():
             self.conf.set_override(name, value, "nova")
 
-    def judge(self, host: str = nouns.HOST) -> Verdict:
-        events = [nouns.event("lifecycle.stopped/failed")]
-        return self.expectation.judge(nouns.incident(host=host), events)
+    def judge(self, host: str = builders.HOST) -> Verdict:
+        events = [builders.event("lifecycle.stopped/failed")]
+        return self.expectation.judge(builders.incident(host=host), events)
 
     def assert_word(self, word: str, because: str = "", **given: Any) -> None:
         verdict = self.judge(**given)
@@ -84,7 +84,7 @@ class ExpectationTest(testtools.TestCase):
 
     def test_an_aggregate_says_no(self):
         self.set(aggregate_key="recover")
-        told = {"name": "test", "hosts": [nouns.HOST], "metadata": {"recover": "false"}}
+        told = {"name": "test", "hosts": [builders.HOST], "metadata": {"recover": "false"}}
         self.tell(AGGREGATES, {"aggregates": [None, told]})
         self.assert_word(PLANNED, "host aggregate test says recover = false")
         self.judge()
@@ -102,7 +102,7 @@ class ExpectationTest(testtools.TestCase):
 
     def test_maintenance(self):
         self.shows(host_status="MAINTENANCE")
-        service = {"host": nouns.HOST, "status": "disabled", "disabled_reason": "new memory"}
+        service = {"host": builders.HOST, "status": "disabled", "disabled_reason": "new memory"}
         self.tell(SERVICES, {"services": [{"host": "compute-2"}, service]})
         self.assert_word(MUTED, "(new memory)")
         self.judge()
@@ -114,7 +114,7 @@ class ExpectationTest(testtools.TestCase):
         request_id = recorded[0]["request_id"]
         events = [{"event": "compute_reboot_instance", "result": "Success"}]
         self.tell(f"{ACTIONS}/{request_id}", {"instanceAction": {"events": events}})
-        recovery = dataclasses.replace(nouns.request().recovery, driver="nova")
+        recovery = dataclasses.replace(builders.request().recovery, driver="nova")
         self.assertTrue(self.expectation.is_active(recovery))
         self.assertEqual([ACTIONS, SERVER, f"{ACTIONS}/{request_id}"], self.asked())
         for body in ({}, {"instanceAction": {}}, {"instanceAction": {"events": [None]}}, b"?"):

@@ -13,7 +13,7 @@ import testtools
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import Retriable
 from vmmonitor.openstack.nova import MICROVERSION, NovaAPI
-from vmmonitor.tests.fixtures.nouns import UUID
+from vmmonitor.testing.builders import UUID
 from vmmonitor.tests.unit.expectation.test_nova import RECORDED
 
 SINCE = 1_795_366_800_900_000

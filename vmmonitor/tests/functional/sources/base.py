@@ -14,8 +14,8 @@ from vmmonitor import conf
 from vmmonitor.model.event import Listing, RawEvent, Reachability
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
 from vmmonitor.sources.libvirt.source import LibvirtSource
-from vmmonitor.tests.fixtures.guest import NovaMetadata
-from vmmonitor.tests.fixtures.processes import wait_until
+from vmmonitor.testing.guest import NovaMetadata
+from vmmonitor.testing.processes import wait_until
 
 URI = "test:///default"
 TIMEOUT_S = 20.0

@@ -11,8 +11,8 @@ from vmmonitor import conf as configuration
 from vmmonitor.model.event import RawEvent, Reachability
 from vmmonitor.rpc import notifications
 from vmmonitor.sources.nova_notifications import NovaNotifications
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.bus import Bus
-from vmmonitor.tests.fixtures.deadline import eventually
 from vmmonitor.tests.unit.sources.test_nova_payloads import NOW, RECORDED
 
 TOPIC = "versioned_notifications"

@@ -15,7 +15,7 @@ from vmmonitor.model.event import Listing, RawEvent, Reachability
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.sources import process, procfs
 from vmmonitor.sources.process import ProcessSource
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.fake_qemu import FakeQemus
 from vmmonitor.tests.functional.sources.base import Observed, new_conf, threads
 

@@ -8,7 +8,7 @@ from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.spool import SpoolUnavailable
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.rpc.wire import REFUSED, STORED, Receipt
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, Engine, MemorySpool
 
 AWAY = Retriable("no answer in time")

@@ -13,7 +13,7 @@ from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Reachability
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc.transport import Unsupported
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import (
     PATIENCE,
     UUID,

@@ -7,7 +7,7 @@ from oslo_config import cfg
 from vmmonitor.drivers.libvirt import LibvirtDriver
 from vmmonitor.model import errors
 from vmmonitor.model.recovery import Outcome
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 
 ANSWER = {
     "ok": True,
@@ -31,13 +31,13 @@ class TestLibvirtDriver(testtools.TestCase):
             return answer
 
         return LibvirtDriver(cfg.ConfigOpts(), ask_agent).recover(
-            nouns.request(timeout=7.5, **changes)
+            builders.request(timeout=7.5, **changes)
         )
 
     def test_it_asks_the_agent_once(self):
         self.recover(ANSWER)
-        recovery_id = nouns.request().recovery.recovery_id
-        expected = (nouns.HOST, nouns.UUID, recovery_id, 7.5, "lifecycle.stopped/failed")
+        recovery_id = builders.request().recovery.recovery_id
+        expected = (builders.HOST, builders.UUID, recovery_id, 7.5, "lifecycle.stopped/failed")
         self.assertEqual([expected], self.asked)
 
     def test_it_tells_the_newest_failure(self):
@@ -64,7 +64,7 @@ class TestLibvirtDriver(testtools.TestCase):
             ("liveness.stalled/suspect", ""),
             ("", ""),
         ):
-            self.recover(ANSWER, events=[nouns.event(one) for one in told.split()])
+            self.recover(ANSWER, events=[builders.event(one) for one in told.split()])
             self.assertEqual(cause, self.asked[0][-1], told)
 
     def test_what_the_agent_did_must_be_seen_running(self):

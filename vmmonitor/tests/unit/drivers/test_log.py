@@ -7,19 +7,19 @@ from oslo_config import cfg
 
 from vmmonitor.drivers.log import LogDriver
 from vmmonitor.model.recovery import Outcome
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 
 
 class TestLogDriver(testtools.TestCase):
     def test_one_line_with_ids_and_cause(self):
         logged = self.useFixture(fixtures.FakeLogger("vmmonitor", level=logging.INFO))
-        request = nouns.request()
+        request = builders.request()
         outcome = LogDriver(cfg.ConfigOpts(), lambda *asked: {}).recover(request)
         self.assertEqual(Outcome(move="succeed", message="logged; nobody acted"), outcome)
         (line,) = logged.output.splitlines()
         for word in (
-            nouns.UUID,
-            nouns.HOST,
+            builders.UUID,
+            builders.HOST,
             request.incident.incident_id,
             request.recovery.recovery_id,
             "lifecycle.stopped/failed",

@@ -7,7 +7,7 @@ from oslo_config import cfg
 from vmmonitor.expectation.libvirt import LibvirtExpectation
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 
 BY_HOST = "lifecycle.stopped/shutdown by host"
 DESTROYED = "lifecycle.shutdown/host lifecycle.stopped/destroyed"
@@ -161,16 +161,16 @@ ORDERS = {
 
 def _events(story: str) -> list[Event]:
     told = story.replace(BY_HOST, "by-host").split()
-    return [_by_host() if word == "by-host" else nouns.event(word) for word in told]
+    return [_by_host() if word == "by-host" else builders.event(word) for word in told]
 
 
 def _by_host() -> Event:
-    return nouns.event("lifecycle.stopped/shutdown", attributes={"shutdown_by": "host"})
+    return builders.event("lifecycle.stopped/shutdown", attributes={"shutdown_by": "host"})
 
 
 class TestLibvirtExpectation(testtools.TestCase):
     def judge(self, events: list[Event]) -> Verdict:
-        return LibvirtExpectation(cfg.ConfigOpts()).judge(nouns.incident(), events)
+        return LibvirtExpectation(cfg.ConfigOpts()).judge(builders.incident(), events)
 
     def check(self, stories: dict[str, tuple[str, str]]) -> None:
         expected = {what: word for what, (_, word) in stories.items()}
@@ -188,39 +188,43 @@ class TestLibvirtExpectation(testtools.TestCase):
 
     def test_the_end_of_a_process_that_was_told_before_tells_nothing(self):
         told = _events("lifecycle.stopped/destroyed process.exited")
-        told[1] = nouns.event("process.exited", attributes={"follows": told[0].cause})
+        told[1] = builders.event("process.exited", attributes={"follows": told[0].cause})
         self.assertEqual(PLANNED, self.judge(told).word)
-        replaced = nouns.event("process.exited", attributes={"replaced": True})
+        replaced = builders.event("process.exited", attributes={"replaced": True})
         self.assertEqual(FAILED, self.judge([*_events("watchdog/reset"), replaced]).word)
 
     def test_one_that_never_arrived_is_not_started_here(self):
-        died = nouns.event("lifecycle.stopped/failed", attributes={"was_arriving": True})
+        died = builders.event("lifecycle.stopped/failed", attributes={"was_arriving": True})
         verdict = self.judge([died])
         self.assertEqual(PLANNED, verdict.word)
         self.assertIn("before it ran here", verdict.reason)
 
     def test_a_shutdown_by_the_guest_names_itself(self):
-        by_guest = nouns.event("lifecycle.stopped/shutdown", attributes={"shutdown_by": "guest"})
+        by_guest = builders.event(
+            "lifecycle.stopped/shutdown", attributes={"shutdown_by": "guest"}
+        )
         self.assertEqual(PLANNED, self.judge([by_guest]).word)
 
     def test_a_late_word_from_the_old_host_excuses_nothing(self):
-        late = nouns.event("lifecycle.stopped/migrated", host="compute-2")
-        self.assertEqual(FAILED, self.judge([nouns.event("lifecycle.stopped/failed"), late]).word)
+        late = builders.event("lifecycle.stopped/migrated", host="compute-2")
+        self.assertEqual(
+            FAILED, self.judge([builders.event("lifecycle.stopped/failed"), late]).word
+        )
         self.assertEqual(UNKNOWN, self.judge([late]).word)
 
     def test_a_symptom_goes_with_an_instance_that_was_migrated(self):
         moved = [
-            nouns.event("watchdog/reset", host="compute-0"),
-            nouns.event("lifecycle.suspended/migrated", host="compute-0"),
-            nouns.event("lifecycle.started/migrated"),
-            nouns.event("lifecycle.resumed/migrated"),
-            nouns.event("lifecycle.stopped/migrated", host="compute-0"),
+            builders.event("watchdog/reset", host="compute-0"),
+            builders.event("lifecycle.suspended/migrated", host="compute-0"),
+            builders.event("lifecycle.started/migrated"),
+            builders.event("lifecycle.resumed/migrated"),
+            builders.event("lifecycle.stopped/migrated", host="compute-0"),
         ]
         verdict = self.judge(moved)
         self.assertEqual((FAILED, True), (verdict.word, "watchdog" in verdict.reason))
         self.assertEqual(UNKNOWN, self.judge(moved[1:]).word)
         self.assertEqual(
-            PLANNED, self.judge([*moved, nouns.event("lifecycle.stopped/destroyed")]).word
+            PLANNED, self.judge([*moved, builders.event("lifecycle.stopped/destroyed")]).word
         )
 
     def test_reasons_are_for_a_person(self):

@@ -15,7 +15,7 @@ from vmmonitor.model import expected
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
 from vmmonitor.openstack.nova import microseconds
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 from vmmonitor.tests.unit.expectation.test_operations import told
 
 SAMPLES = pathlib.Path(__file__).parent / "samples" / "nova_answers.json"
@@ -84,8 +84,8 @@ class NovaCase(testtools.TestCase):
         self, answer: Any, *causes: str, events: Any = (), host: str = "compute-1"
     ) -> Verdict:
         self.nova.answer = answer
-        happened = [nouns.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
-        return self.expectation.judge(nouns.incident(host=host), [*events, *happened])
+        happened = [builders.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
+        return self.expectation.judge(builders.incident(host=host), [*events, *happened])
 
     def assert_word(self, word: str, verdict: Verdict, because: str = "") -> None:
         self.assertEqual(word, verdict.word, verdict.reason)
@@ -153,7 +153,7 @@ class JudgeTest(NovaCase):
 
     def test_nova_does_not_tell(self):
         self.assert_word(UNKNOWN, self.judge(Retriable("it answers 500")), "cannot be asked")
-        self.assert_word(UNKNOWN, self.judge({"id": nouns.UUID, "status": "UNKNOWN"}), "cell")
+        self.assert_word(UNKNOWN, self.judge({"id": builders.UUID, "status": "UNKNOWN"}), "cell")
         self.assert_word(UNKNOWN, self.judge(server(**{HOST: None})), "which host")
 
     def test_locked(self):
@@ -201,7 +201,7 @@ class ActiveTest(NovaCase):
 
     def is_active(self, driver: str = "masakari", **changes: Any) -> bool:
         known = {"driver": driver, "created_at": self.began, **changes}
-        recovery = dataclasses.replace(nouns.request().recovery, **known)
+        recovery = dataclasses.replace(builders.request().recovery, **known)
         return self.expectation.is_active(recovery)
 
     def test_nova_has_done_something_since(self):
@@ -318,7 +318,7 @@ class SurveyTest(NovaCase):
     def test_what_is_not_told_is_left_out(self):
         """Of a server in a cell that is down nova names the id, and no more."""
         survey = self.survey(
-            {"id": nouns.UUID, "status": "UNKNOWN"}, {}, {"id": 7, STATE: "active"}
+            {"id": builders.UUID, "status": "UNKNOWN"}, {}, {"id": 7, STATE: "active"}
         )
         self.assertEqual((), survey.expected)
 

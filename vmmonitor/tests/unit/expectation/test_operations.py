@@ -9,8 +9,8 @@ from vmmonitor.expectation import operations
 from vmmonitor.expectation.libvirt import LibvirtExpectation
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
-from vmmonitor.tests.fixtures import nouns
-from vmmonitor.tests.fixtures.nouns import AT
+from vmmonitor.testing import builders
+from vmmonitor.testing.builders import AT
 
 SECOND = 1_000_000
 BY = {"by_user": "alice"}
@@ -95,7 +95,7 @@ def told(story: str, **attributes: str) -> list[Event]:
     """Return nova's events of a story: pairs of a time and a name."""
     words = story.split()
     return [
-        nouns.event(
+        builders.event(
             f"nova.{name}",
             source="nova_notifications",
             occurred_at=AT + int(at) * SECOND,
@@ -111,8 +111,8 @@ class OperationsTest(unittest.TestCase):
             events = told(story)
             for given, wanted in ((IT_FAILED, failed), (NOBODY_KNOWS, unclear)):
                 with self.subTest(name, given=given.word):
-                    ended = [*events, nouns.event("lifecycle.stopped/unknown")]
-                    verdict = operations.judge(nouns.incident(), ended, given)
+                    ended = [*events, builders.event("lifecycle.stopped/unknown")]
+                    verdict = operations.judge(builders.incident(), ended, given)
                     self.assertEqual(wanted or given.word, verdict.word, verdict.reason)
                     if wanted is None:
                         self.assertIs(given, verdict)
@@ -121,52 +121,52 @@ class OperationsTest(unittest.TestCase):
         """Nova stops an instance that it finds dead: that is the failure, and not its excuse."""
         for story in ("-1 power_off/start", "-3 power_off/start -1 power_off/end"):
             events = told(story, request_id="req-1")
-            self.assertIs(IT_FAILED, operations.judge(nouns.incident(), events, IT_FAILED))
+            self.assertIs(IT_FAILED, operations.judge(builders.incident(), events, IT_FAILED))
 
     def test_what_nova_starts_by_itself_ends_a_plan(self):
         events = [*told("-9 power_off/start -8 power_off/end"), *told("-7 reboot/start", x="y")]
-        self.assertIsNone(operations.plan(nouns.incident(), events))
+        self.assertIsNone(operations.plan(builders.incident(), events))
 
     def test_only_an_end_is_a_part_of_what_is_to_run_again(self):
         for cause in ("lifecycle.suspended/postcopy_failed", "memory_failure/fatal"):
-            events = [*told("-1 live_migration_pre/start"), nouns.event(cause)]
-            verdict = operations.judge(nouns.incident(), events, NOBODY_KNOWS)
+            events = [*told("-1 live_migration_pre/start"), builders.event(cause)]
+            verdict = operations.judge(builders.incident(), events, NOBODY_KNOWS)
             self.assertEqual(UNKNOWN, verdict.word, cause)
 
     def test_novas_words_are_a_persons(self):
         events = told("-3 power_off/start -1 power_off/end")
-        verdict = operations.judge(nouns.incident(), events, IT_FAILED)
+        verdict = operations.judge(builders.incident(), events, IT_FAILED)
         self.assertEqual("nova is done with powering it off, as alice asked", verdict.reason)
-        verdict = operations.judge(nouns.incident(), told("-1 reboot/start"), IT_FAILED)
+        verdict = operations.judge(builders.incident(), told("-1 reboot/start"), IT_FAILED)
         self.assertIn("libvirt said that it failed; nova is rebooting it", verdict.reason)
 
     def test_what_is_clear_stays_so(self):
         for word in (PLANNED, GONE):
             given = Verdict(word=word, reason="")
             self.assertIs(
-                given, operations.judge(nouns.incident(), told("-1 reboot/start"), given)
+                given, operations.judge(builders.incident(), told("-1 reboot/start"), given)
             )
 
     def test_an_instance_that_runs_again_is_no_more_stopped(self):
         events = told("-9 power_off/start -8 power_off/end")
-        events.append(nouns.event("lifecycle.started/booted", occurred_at=AT - SECOND))
-        self.assertIsNone(operations.plan(nouns.incident(), events))
+        events.append(builders.event("lifecycle.started/booted", occurred_at=AT - SECOND))
+        self.assertIsNone(operations.plan(builders.incident(), events))
 
     def test_one_that_is_being_stopped_may_have_just_run(self):
         events = told("-9 power_off/start")
-        events.append(nouns.event("lifecycle.resumed/unpaused", occurred_at=AT - SECOND))
-        self.assertIsNotNone(operations.plan(nouns.incident(), events))
+        events.append(builders.event("lifecycle.resumed/unpaused", occurred_at=AT - SECOND))
+        self.assertIsNotNone(operations.plan(builders.incident(), events))
 
 
 class LibvirtTest(unittest.TestCase):
     def judge(self, *events: Event) -> str:
-        return LibvirtExpectation(cfg.ConfigOpts()).judge(nouns.incident(), events).word
+        return LibvirtExpectation(cfg.ConfigOpts()).judge(builders.incident(), events).word
 
     def test_the_libvirt_expectation_listens_to_nova(self):
-        died = nouns.event("lifecycle.stopped/failed")
+        died = builders.event("lifecycle.stopped/failed")
         self.assertEqual(FAILED, self.judge(died))
         self.assertEqual(PLANNED, self.judge(*told("-1 power_off/start"), died))
         self.assertEqual(UNKNOWN, self.judge(*told("-1 reboot/start"), died))
         self.assertEqual(FAILED, self.judge(*told("-2 reboot/start -1 reboot/error"), died))
-        gone = nouns.event("process.exited")
+        gone = builders.event("process.exited")
         self.assertEqual(PLANNED, self.judge(*told("-1 reboot/start"), gone))

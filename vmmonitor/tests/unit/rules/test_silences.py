@@ -7,12 +7,12 @@ import unittest
 from vmmonitor.model import errors, silence
 from vmmonitor.model.silence import Silence
 from vmmonitor.rules import schemas, silences
-from vmmonitor.tests.fixtures import nouns
+from vmmonitor.testing import builders
 
 INSTANCE = dataclasses.replace(
-    nouns.incident().instance, name="test-1", project_id="b7f1", flavor="m1.small"
+    builders.incident().instance, name="test-1", project_id="b7f1", flavor="m1.small"
 )
-INCIDENT = nouns.incident(instance=INSTANCE, priority=5, shared_cause="ceph-1")
+INCIDENT = builders.incident(instance=INSTANCE, priority=5, shared_cause="ceph-1")
 
 
 def holds(match, incident=INCIDENT) -> bool:
@@ -26,7 +26,7 @@ class TestMeaning(unittest.TestCase):
             {},
             {"host": "compute-1"},
             {"host": {"in": ["compute-1", "compute-2"]}, "severity": "critical"},
-            {"instance.uuid": nouns.UUID},
+            {"instance.uuid": builders.UUID},
             {"instance.name": {"=~": "test-.*", "!=": "test-2"}},
             {"instance.project_id": "b7f1", "instance.flavor": {"!~": "m2.*"}},
             {"type": "lifecycle.stopped", "detail": "failed"},

@@ -15,7 +15,7 @@ from vmmonitor.model.errors import Retriable
 from vmmonitor.model.expected import Expected, Survey
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.rules import defaults, filters, policies
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.engine import base

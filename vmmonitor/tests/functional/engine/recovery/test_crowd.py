@@ -6,7 +6,7 @@ import threading
 
 from vmmonitor.db import recoveries, session
 from vmmonitor.db.page import Page
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.engine.base import (
     IT_FAILED,
     NOON,

@@ -9,7 +9,7 @@ from vmmonitor.db import events, incidents, recoveries, session
 from vmmonitor.engine.recovery import dispatcher
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import PLANNED, UNKNOWN, Verdict
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import SECOND
 from vmmonitor.tests.functional.engine import base

@@ -11,7 +11,7 @@ from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import HOST
 from vmmonitor.model.instance import Instance
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND

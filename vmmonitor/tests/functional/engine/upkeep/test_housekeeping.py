@@ -8,7 +8,7 @@ from vmmonitor.db import agents, events
 from vmmonitor.engine.upkeep import housekeeping
 from vmmonitor.engine.upkeep.housekeeping import DAY, Housekeeping
 from vmmonitor.model.errors import Retriable
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON
 from vmmonitor.tests.functional.engine import base

@@ -12,7 +12,7 @@ from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import PLANNED, Verdict
 from vmmonitor.model.notification import Notification
 from vmmonitor.rpc import payloads
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.contract.outbox import notification
 from vmmonitor.tests.functional.engine.base import FAIL, RUNS, EngineCase, delivery

@@ -14,7 +14,7 @@ import libvirt
 from vmmonitor.model.event import Listing, RawEvent, Reachability
 from vmmonitor.sources.libvirt import connection, domain, reconnecting, source, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainEvents
-from vmmonitor.tests.fixtures.guest import NovaMetadata
+from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
 
 

@@ -18,7 +18,7 @@ from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.event import Decision
 from vmmonitor.model.evidence import KINDS, Item
 from vmmonitor.rpc import evidence_wire, wire
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, MemorySpool, raw
 
 

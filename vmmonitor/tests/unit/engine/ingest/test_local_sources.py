@@ -12,7 +12,7 @@ from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Listing, Reachability
 from vmmonitor.rpc import wire
 from vmmonitor.rules import filters
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, Rules, raw
 
 STORED = wire.Receipt(word=wire.STORED)

@@ -9,7 +9,7 @@ from vmmonitor import conf as configuration
 from vmmonitor.engine.recovery.questions import Questions
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import FAILED, UNKNOWN, Verdict
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 
 IT_FAILED = Verdict(word=FAILED, reason="it failed")

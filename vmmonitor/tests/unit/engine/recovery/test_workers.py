@@ -8,7 +8,7 @@ from unittest import mock
 
 from vmmonitor.engine.recovery import workers
 from vmmonitor.model.errors import Conflict, Retriable
-from vmmonitor.tests.fixtures.deadline import eventually
+from vmmonitor.testing.deadline import eventually
 
 SOON = 10.0
 

@@ -7,7 +7,7 @@ from hypothesis import strategies
 
 from vmmonitor.model.instance import Instance
 from vmmonitor.sources.libvirt import metadata
-from vmmonitor.tests.fixtures.guest import NovaMetadata
+from vmmonitor.testing.guest import NovaMetadata
 
 UUID = "c7a1a0f4-6d4b-4bd1-8a1a-1d4e3b0f7c11"
 UNNAMED = Instance(uuid=UUID, name="instance-1", hypervisor_name="instance-1")

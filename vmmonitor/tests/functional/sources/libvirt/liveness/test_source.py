@@ -16,7 +16,7 @@ from vmmonitor.model.instance import Instance
 from vmmonitor.sources.libvirt.liveness import pool, probe
 from vmmonitor.sources.libvirt.liveness.readings import QemuReading
 from vmmonitor.sources.libvirt.liveness.source import LivenessSource
-from vmmonitor.tests.fixtures import deadline
+from vmmonitor.testing import deadline
 from vmmonitor.tests.functional.sources import base
 
 
