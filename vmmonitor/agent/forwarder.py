@@ -10,7 +10,7 @@ from oslo_log import log
 
 from vmmonitor.agent.spool import Spool, SpooledEvent, SpoolUnavailable
 from vmmonitor.model.errors import InvalidMessage, Retriable
-from vmmonitor.rpc import wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc.engine_api import EngineAPI
 
 LOG = log.getLogger(__name__)
@@ -107,7 +107,7 @@ class Forwarder:
             self._settle(entries, self._send(entries))
             self._in_trouble("")
 
-    def _send(self, entries: Sequence[SpooledEvent]) -> list[wire.Receipt]:
+    def _send(self, entries: Sequence[SpooledEvent]) -> list[Receipt]:
         return self._engine.report_events(
             self._conf.host,
             self._now(),
@@ -115,18 +115,18 @@ class Forwarder:
             self._conf.forwarder.reply_timeout,
         )
 
-    def _settle(self, entries: Sequence[SpooledEvent], receipts: Sequence[wire.Receipt]) -> None:
+    def _settle(self, entries: Sequence[SpooledEvent], receipts: Sequence[Receipt]) -> None:
         now = self._now()
         refused = {}
         for entry, receipt in zip(entries, receipts, strict=True):
             event_id = entry.body["event_id"]
-            if receipt.word == wire.REFUSED:
+            if receipt.status == ReceiptStatus.REFUSED:
                 refused[entry.sequence] = receipt.reason
                 LOG.error("The engine refused event %s: %s", event_id, receipt.reason)
             else:
                 LOG.debug(
                     "Event %s is %s, %.1f ms after its callback",
-                    *(event_id, receipt.word, (now - entry.body["occurred_at"]) / 1000),
+                    *(event_id, receipt.status, (now - entry.body["occurred_at"]) / 1000),
                 )
         try:
             self._spool.settle(entries, refused, now)

@@ -40,7 +40,7 @@ from vmmonitor.model.event import (
     RawEvent,
     Reachability,
 )
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import event_wire
 from vmmonitor.rules.filters import UNDECIDED, Filters
 
 LOG = log.getLogger(__name__)
@@ -271,7 +271,7 @@ class Pipeline:
         )
         if decision.evidence and self.evidence:
             event = _referring(event, self.evidence.reference(event.event_id, decision.evidence))
-        delivery = wire.write_delivery(event, decision, self._now())
+        delivery = event_wire.write_delivery(event, decision, self._now())
         if decision.evidence:
             self._asked.append((event, decision.evidence))
         return [delivery]

@@ -15,11 +15,11 @@ from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.snapshot import EMPTY_SNAPSHOT, InventorySnapshot
 from vmmonitor.agent.spool import Spool
-from vmmonitor.model import states
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import VmmonitorError
 from vmmonitor.model.event import Reachability
-from vmmonitor.rpc import inventories
+from vmmonitor.model.states import AgentState
+from vmmonitor.rpc import inventory_wire
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.rpc.transport import Unsupported
 
@@ -146,7 +146,7 @@ class Reporter:
     def _change(self, now: InventorySnapshot) -> bool:
         """Tell what changed; returns whether the engine holds the inventory then."""
         changes = now.delta_since(self._told)
-        form = inventories.Changes(
+        form = inventory_wire.Changes(
             host=self._conf.host,
             base_digest=self._told.digest,
             digest=now.digest,
@@ -192,23 +192,23 @@ class Reporter:
         One that is ``up`` may have a reason too: a source beside libvirt's sees nothing.
         """
         if self._stopping.is_set():
-            return states.STOPPED, "stopped on purpose"
+            return AgentState.STOPPED, "stopped on purpose"
         words = dict(self._pipeline.reachability)
         blind = [word for word in words.values() if not word.reachable]
         if SPINE in self._conf.agent.sources:
             words = {name: word for name, word in words.items() if name == SPINE}
         if not words:
-            return states.BLIND, "no source has seen this host yet"
+            return AgentState.BLIND, "no source has seen this host yet"
         for word in words.values():
             if not word.reachable:
-                return states.BLIND, _blindness(word)
+                return AgentState.BLIND, _blindness(word)
         if self._pipeline.trouble:
-            return states.BEHIND, self._pipeline.trouble
+            return AgentState.BEHIND, self._pipeline.trouble
         depth, trouble = self._spool.depth, self._forwarder.trouble
         if depth > self._conf.agent.behind_mark or (depth and trouble):
             why = trouble or "the engine takes them slowly"
-            return states.BEHIND, f"{depth} events are spooled: {why}"
-        return states.UP, _blindness(blind[0]) if blind else ""
+            return AgentState.BEHIND, f"{depth} events are spooled: {why}"
+        return AgentState.UP, _blindness(blind[0]) if blind else ""
 
 
 def _blindness(word: Reachability) -> str:
@@ -217,4 +217,4 @@ def _blindness(word: Reachability) -> str:
 
 def _word(state: str, reason: str) -> tuple[str, str]:
     """Return what of an agent's state is news; how far it is behind changes all the time."""
-    return state, "" if state == states.BEHIND else reason
+    return state, "" if state == AgentState.BEHIND else reason

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import inventories
+from vmmonitor.rpc import inventory_wire
 
 #: Checksums and their sums have 256 bits.
 _MODULUS = 2**256
@@ -21,7 +21,7 @@ _MODULUS = 2**256
 
 def compute_checksum(seen: Seen) -> int:
     """Return the SHA-256 of the form in which an instance is sent to the engine."""
-    text = json.dumps(inventories.write_seen(seen), sort_keys=True)
+    text = json.dumps(inventory_wire.write_seen(seen), sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
 

@@ -13,6 +13,7 @@ from oslo_config import cfg
 from oslo_middleware import request_id
 
 from vmmonitor.model import errors
+from vmmonitor.model.errors import IllegalTransition
 
 LOG = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Faults:
             return request.get_response(self.application)
         except errors.NotFound as error:
             raise ApiError(404, NOT_FOUND, str(error)) from error
-        except (errors.Conflict, errors.IllegalMove) as error:
+        except (errors.Conflict, IllegalTransition) as error:
             raise ApiError(409, CONFLICT, str(error)) from error
         except errors.Retriable as error:
             LOG.warning("%s %s: %s", request.method, request.path_qs, error)

@@ -6,17 +6,15 @@ from typing import Any
 
 from vmmonitor.api import times
 from vmmonitor.model.event import StoredEvent, in_order
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.incident import Incident
 from vmmonitor.model.recovery import Recovery
-
-EVENT = "event"
-RECOVERY = "recovery"
+from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 
 
 def merge(
     incident: Incident,
     events: Sequence[StoredEvent],
-    steps: Sequence[Step],
+    steps: Sequence[TimelineEntry],
     recoveries: Sequence[Recovery],
 ) -> list[dict[str, Any]]:
     """Return the time line, oldest first.
@@ -60,7 +58,7 @@ def _ms(at: int, since: int) -> float:
     return round((at - since) / 1000, 1)
 
 
-def _of_event(incident: Incident, stored: StoredEvent) -> Step:
+def _of_event(incident: Incident, stored: StoredEvent) -> TimelineEntry:
     event, decision = stored.event, stored.decision
     there, here = event.occurred_at, stored.corrected_at
     stops = {
@@ -73,10 +71,10 @@ def _of_event(incident: Incident, stored: StoredEvent) -> Step:
         )
         if at
     }
-    return Step(
+    return TimelineEntry(
         incident_id=incident.incident_id,
         at=stored.corrected_at,
-        kind=EVENT,
+        kind=TimelineKind.EVENT,
         message=f"{event.cause} on {event.host} ({decision.severity}, {decision.action} by rule "
         f"{decision.rule})",
         data={
@@ -93,16 +91,16 @@ def _of_event(incident: Incident, stored: StoredEvent) -> Step:
     )
 
 
-def _of_recovery(recovery: Recovery) -> Iterator[Step]:
+def _of_recovery(recovery: Recovery) -> Iterator[TimelineEntry]:
     who = f"attempt {recovery.attempt} of step {recovery.step + 1}, driver {recovery.driver}"
     ended = f"{recovery.state}: {recovery.message}" if recovery.message else recovery.state
     moments = ((recovery.called_at, f"{who}: called"), (recovery.finished_at, f"{who}: {ended}"))
     for at, message in moments:
         if at is not None:
-            yield Step(
+            yield TimelineEntry(
                 incident_id=recovery.incident_id,
                 at=at,
-                kind=RECOVERY,
+                kind=TimelineKind.RECOVERY,
                 message=message,
                 data={"recovery_id": recovery.recovery_id},
             )

@@ -121,7 +121,7 @@ def _tried(incident: Incident) -> str:
 def _coming(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
     state = incident["state"]
     if incident["kind"] != "instance":
-        if incident["kind"] == "host" and state == "open":
+        if incident["kind"] == "host" and state == "unhandled":
             yield "next", "it ends by itself when the host's agent reports and sees its host again"
     elif state == "recovering":
         yield from _recovering(incident, now)
@@ -137,9 +137,9 @@ def _coming(incident: Incident, now: datetime.datetime) -> Iterator[Line]:
     elif state == "silenced":
         when = _when(incident["hold_until"], now, never="when the silence ends,")
         yield "next", f"{when} it is looked at again, as if it had just failed"
-    elif state == "open":
+    elif state == "unhandled":
         yield "next", "nothing, until the instance runs again, fails anew, or somebody acts"
-    elif state == "failed":
+    elif state == "unrecovered":
         yield "next", "nothing: somebody has to look. A new failure opens a new incident"
 
 
@@ -202,13 +202,13 @@ def _by_hand(incident: Incident) -> Iterator[Line]:
     active = [one for one in incident["recoveries"] if one["state"] in ACTIVE]
     if state in ("pending", "held", "silenced"):
         yield "you can", f"let it go on now: vmmonitor incident release {ident}"
-    if state in ("held", "silenced", "failed"):
+    if state in ("held", "silenced", "unrecovered"):
         yield "you can", f"have it recovered in spite of that: vmmonitor incident recover {ident}"
-    if state == "open":
+    if state == "unhandled":
         name = "" if any(step["enabled"] for step in plan(incident).get("steps", ())) else "NAME"
         by = f" --policy {name}" if name else ""
         yield "you can", f"have it recovered: vmmonitor incident recover {ident}{by}"
-    if state in ("open", "held"):
+    if state in ("unhandled", "held"):
         yield "you can", f"call it settled: vmmonitor incident resolve {ident}"
     if state == "recovering" and active:
         yield "you can", f"stop that: vmmonitor recovery cancel {active[-1]['recovery_id']}"

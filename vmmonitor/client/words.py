@@ -63,12 +63,12 @@ ACTIONS = {"incident": "which opens an incident", "record": "which is only recor
 #: State that an incident came to -> what follows from that, in its story.
 CAME_TO = {
     "pending": "it waits to be judged",
-    "open": "nothing acts on it any more",
+    "unhandled": "nothing acts on it any more",
     "recovering": "it is recovered",
     "held": "nothing is done for now",
     "silenced": "it is silenced",
     "resolved": "it is over",
-    "failed": "it is given up",
+    "unrecovered": "it is given up",
     "ignored": "it is left alone",
 }
 
@@ -86,22 +86,22 @@ ATTEMPTS = {
 #: State of an incident -> its first line. Of a host only two states are ever seen.
 INSTANCE = {
     "pending": "waits, and nothing has been done about it yet.",
-    "open": "FAILED, AND NOTHING ACTS ON IT: it waits for a person.",
+    "unhandled": "FAILED, AND NOTHING ACTS ON IT: it waits for a person.",
     "recovering": "is being recovered.",
     "held": "IS HELD: nothing is done about it for now.",
     "silenced": "is silenced: an operator wants nothing done about it for now.",
-    "failed": "IS GIVEN UP: everything was tried, and it was not seen running again.",
+    "unrecovered": "IS GIVEN UP: everything was tried, and it was not seen running again.",
     "ignored": "is left alone: this was no failure, or there is nothing left to recover.",
     "resolved": "runs again.",
 }
 #: The same where nobody saw the instance run again.
 SETTLED = "is settled: its incident is over."
 HOST = {
-    "open": "IS NOT WATCHED: what fails there now is not seen.",
+    "unhandled": "IS NOT WATCHED: what fails there now is not seen.",
     "resolved": "is over: its host was not watched for a while.",
 }
 STORM = {
-    "open": "goes on.",
+    "unhandled": "goes on.",
     "held": "goes on: its instances wait for its end, or for somebody to release them.",
     "resolved": "is over.",
 }
@@ -114,7 +114,7 @@ HELD_BY = {
     "storm": "the storm fuse: too many failed at once",
     "budget": "its budget: it was recovered too often of late",
     "flapping": "its comings and goings: it fails again and again",
-    "turn": "the queue: others are recovered first",
+    "concurrency": "the queue: others are recovered first",
     "operator": "an operator",
 }
 

@@ -11,7 +11,7 @@ from oslo_config import cfg
 
 from vmmonitor.cmd import rule_words, stored
 from vmmonitor.model import errors
-from vmmonitor.model.incident import INSTANCE, Incident
+from vmmonitor.model.incident import Incident, IncidentKind
 from vmmonitor.rules import policies, replay
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def explain(conf: cfg.ConfigOpts, incident_id: str, path: str) -> int:
 def _explained(
     conf: cfg.ConfigOpts, database: "Database", rules: policies.Policies, incident_id: str
 ) -> Iterator[str]:
-    from vmmonitor.db import events, incidents, timelines
+    from vmmonitor.db import events, incidents, timeline_entries
 
     with database.reader() as tx:
         incident = incidents.get(tx, incident_id)
-        event_id, told = replay.policy_choice(timelines.of(tx, incident_id))
+        event_id, told = replay.policy_choice(timeline_entries.of_incident(tx, incident_id))
         _check(incident, event_id)
         chosen_by = events.get(tx, event_id)
     who = incident.instance.name or incident.instance.uuid
@@ -98,7 +98,7 @@ def _explained(
 
 def _check(incident: Incident, event_id: str) -> None:
     """Check that there is something to explain."""
-    if incident.kind != INSTANCE:
+    if incident.kind != IncidentKind.INSTANCE:
         raise errors.NotFound("No policy acts on a host that is not watched")
     if not event_id:
         raise errors.NotFound("The incident does not tell which event chose its policy")

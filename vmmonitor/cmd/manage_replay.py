@@ -51,15 +51,15 @@ def replay_filter(
     :param since: microseconds since the epoch, by the clocks of the hosts.
     :returns: checksum of the file, what differs, and what must be known of it.
     """
-    from vmmonitor.db import history
+    from vmmonitor.db import scan
 
     rules, found = filters.load(path), Comparison()
     notes = ["what was ignored then was never stored, and cannot be looked at"]
     names = {row.name for row in rules.rows} | {filters.DEFAULT, filters.UNDECIDED.rule}
     gone: set[str] = set()
-    for host in history.hosts(database):
+    for host in scan.hosts(database):
         rules.forget()
-        for one in history.events(database, host, since - replay.longest_rate(rules)):
+        for one in scan.events(database, host, since - replay.longest_rate(rules)):
             decision = rules.decide(one.event)
             if one.event.occurred_at < since:
                 continue
@@ -89,16 +89,16 @@ def replay_policy(
     :param since: microseconds since the epoch.
     :returns: as ``replay_filter``.
     """
-    from vmmonitor.db import history
+    from vmmonitor.db import scan
 
     rules, found = policies.load(path), Comparison()
     gone: set[str] = set()
     lost = nameless = 0
-    for page in history.incidents(database, since):
+    for page in scan.incidents(database, since):
         with database.reader() as tx:
-            lines = history.steps(tx, [one.incident_id for one in page])
+            lines = scan.steps(tx, [one.incident_id for one in page])
             told = {incident: replay.policy_choice(steps) for incident, steps in lines.items()}
-            kept = history.events_by_id(tx, [event_id for event_id, _ in told.values()])
+            kept = scan.events_by_id(tx, [event_id for event_id, _ in told.values()])
         for incident in page:
             event_id, plan = told[incident.incident_id]
             if event_id not in kept:

@@ -15,7 +15,7 @@ from vmmonitor.cmd import manage_incident, manage_replay, rule_words
 from vmmonitor.cmd.rule_files import filter_file, policy_file
 from vmmonitor.model import errors
 from vmmonitor.model.event import Event
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import event_wire
 from vmmonitor.rules import defaults, filters, lint, policies
 
 #: What an event needs and a question about rules does not.
@@ -163,7 +163,7 @@ def _read(path: str) -> Event:
         if isinstance(instance, dict):
             form["instance"] = _NOBODY | instance
     try:
-        return wire.read_event(form)
+        return event_wire.read_event(form)
     except errors.InvalidMessage as error:
         raise errors.InvalidMessage(f"{path}: {error}") from None
 

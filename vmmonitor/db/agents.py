@@ -11,11 +11,12 @@ from vmmonitor.db import rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import AGENTS, INSTANCES
-from vmmonitor.model import errors, states
+from vmmonitor.model import errors
 from vmmonitor.model.agent import UNWATCHED, Agent, AgentReport
 from vmmonitor.model.clock import HostClock
 from vmmonitor.model.expected import Sight, Watch, lost_at
 from vmmonitor.model.instance import Seen
+from vmmonitor.model.states import AgentState
 
 #: Microseconds by which two engines' readings of the database's clock may differ.
 AGREED = 1_000_000
@@ -66,13 +67,13 @@ def mark_late(tx: Transaction, now: int, factor: float, working_since: int = 0) 
     """
     silent_for = AGENTS.c.interval * (factor * 1_000_000)
     silent = sa.and_(
-        AGENTS.c.state.in_([states.UP, states.BLIND, states.BEHIND]),
+        AGENTS.c.state.in_([AgentState.UP, AgentState.BLIND, AgentState.BEHIND]),
         AGENTS.c.seen_at < now - silent_for,
         silent_for < now - working_since,
     )
     hosts = tx.execute(sa.select(AGENTS.c.host).where(silent).order_by(AGENTS.c.host)).scalars()
     since = sa.func.coalesce(AGENTS.c.unwatched_since, AGENTS.c.seen_at)
-    late = sa.update(AGENTS).values(state=states.LATE, unwatched_since=since)
+    late = sa.update(AGENTS).values(state=AgentState.LATE, unwatched_since=since)
     # One by one, the condition repeated: it may have reported since, or another engine was first.
     return [
         host
@@ -163,7 +164,7 @@ def watches(tx: Transaction) -> list[Watch]:
             interval=interval,
             digest=held,
             current=bool(held) and held == has,
-            settled=state == states.UP and not depth,
+            settled=state == AgentState.UP and not depth,
         )
         for host, state, seen_at, interval, held, has, depth in tx.execute(
             sa.select(*columns, of.spool_depth).order_by(of.host)

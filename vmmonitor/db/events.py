@@ -221,13 +221,10 @@ def _values(stored: StoredEvent) -> tuple[Any, ...]:
 
 def _stored(row: sa.Row[Any]) -> StoredEvent:
     columns = row._mapping
-    # A version that knew no correction stored none.
-    uncorrected = columns["corrected_at"] is None
-    corrected_at = columns["occurred_at"] if uncorrected else columns["corrected_at"]
     return StoredEvent(
         event=Event(instance=rows.instance(columns), **rows.fields(Event, columns)),
         decision=Decision(**rows.fields(Decision, columns)),
-        **(rows.fields(StoredEvent, columns) | {"corrected_at": corrected_at}),
+        **rows.fields(StoredEvent, columns),
     )
 
 

@@ -8,21 +8,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from vmmonitor.db import changes as told
-from vmmonitor.db import rows
+from vmmonitor.db import outbox, rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
-from vmmonitor.db.tables import INCIDENT_STEPS, INCIDENTS, RECOVERIES
+from vmmonitor.db.tables import INCIDENTS, RECOVERIES, TIMELINE_ENTRIES
 from vmmonitor.model import errors, states
-from vmmonitor.model.incident import (
-    BY_TURN,
-    HOST,
-    INSTANCE,
-    STORM,
-    UNTIL_RELEASED,
-    Incident,
-)
+from vmmonitor.model.incident import UNTIL_RELEASED, HoldReason, Incident, IncidentKind
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.states import IncidentState
 
 
 class Keep(enum.Enum):
@@ -35,14 +28,15 @@ class Keep(enum.Enum):
 KEEP: Final = Keep.KEEP
 
 #: The states that end at hold_until.
-WAITING = (states.PENDING, states.HELD, states.SILENCED)
+WAITING = (IncidentState.PENDING, IncidentState.HELD, IncidentState.SILENCED)
 
 #: What policies and the expectation know of.
-OF_INSTANCE = INCIDENTS.c.kind == INSTANCE
+OF_INSTANCE = INCIDENTS.c.kind == IncidentKind.INSTANCE
 
 #: Since when a waiting incident is due.
 DUE_SINCE = sa.case(
-    (INCIDENTS.c.held_by == BY_TURN, INCIDENTS.c.opened_at), else_=INCIDENTS.c.hold_until
+    (INCIDENTS.c.held_by == HoldReason.CONCURRENCY, INCIDENTS.c.opened_at),
+    else_=INCIDENTS.c.hold_until,
 )
 
 LISTING = Listing(
@@ -73,7 +67,7 @@ def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
     with unique("An incident of the instance is open already"):
         tx.execute(sa.insert(INCIDENTS), [_columns(each) for each in ordered])
     for each in ordered:
-        told.note(tx, None, each, each.updated_at)
+        outbox.record_change(tx, None, each, each.updated_at)
 
 
 def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
@@ -95,7 +89,7 @@ def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Inci
 
 def open_for_host(tx: Transaction, host: str) -> Incident | None:
     """Return the open incident of a host, None if there is none, and lock its row."""
-    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _key(HOST, host))
+    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _key(IncidentKind.HOST, host))
     row = tx.execute(query.with_for_update()).first()
     return None if row is None else _incident(row)
 
@@ -105,7 +99,9 @@ def open_storm(tx: Transaction, shared_cause: str) -> Incident | None:
 
     :param shared_cause: what its members have in common.
     """
-    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _key(STORM, shared_cause))
+    query = sa.select(INCIDENTS).where(
+        INCIDENTS.c.open_key == _key(IncidentKind.STORM, shared_cause)
+    )
     row = tx.execute(query.with_for_update()).first()
     return None if row is None else _incident(row)
 
@@ -113,7 +109,7 @@ def open_storm(tx: Transaction, shared_cause: str) -> Incident | None:
 def hosts(tx: Transaction) -> list[str]:
     """Return the hosts that have an open incident, sorted."""
     query = sa.select(INCIDENTS.c.host).where(
-        INCIDENTS.c.kind == HOST, INCIDENTS.c.open_key.is_not(None)
+        INCIDENTS.c.kind == IncidentKind.HOST, INCIDENTS.c.open_key.is_not(None)
     )
     return list(tx.execute(query.order_by(INCIDENTS.c.host)).scalars())
 
@@ -142,17 +138,17 @@ def move(
     :param now: microseconds since the epoch.
     :param changes: new values of other fields (``hold_until``, ``running_at``, ``policy``).
     :return: the incident as it is then.
-    :raises vmmonitor.model.errors.IllegalMove: the state table has no such move.
+    :raises vmmonitor.model.errors.IllegalTransition: the state table has no such move.
     :raises vmmonitor.model.errors.Conflict: it is not as it was; read it again.
     """
-    state = states.after(states.INCIDENT, incident.state, move)
-    over = state not in states.INCIDENT_OPEN
+    state = states.next_state(states.INCIDENT_TRANSITIONS, incident.state, move)
+    over = state not in states.OPEN_INCIDENT_STATES
     changes |= {"state": state, "reason": reason, "updated_at": now}
     if over:
         changes |= {"closed_at": now, "open_key": None}
     elif incident.closed_at is not None:
         changes |= {"closed_at": None, "open_key": _open_key(incident)}
-    if state not in (states.HELD, states.SILENCED):
+    if state not in (IncidentState.HELD, IncidentState.SILENCED):
         changes["held_by"] = ""
     guards = []
     if move == "run" and incident.running_at is not None:
@@ -327,7 +323,7 @@ def purge(tx: Transaction, before: int, limit: int) -> int:
     )
     deleted = 0
     for chunk in rows.chunks(tx.execute(query).scalars().all()):
-        for table in (INCIDENT_STEPS, RECOVERIES):
+        for table in (TIMELINE_ENTRIES, RECOVERIES):
             tx.execute(sa.delete(table).where(table.c.incident_id.in_(chunk)))
         gone = tx.execute(sa.delete(INCIDENTS).where(INCIDENTS.c.incident_id.in_(chunk)))
         deleted += gone.rowcount
@@ -354,21 +350,24 @@ def _update(
         raise errors.Conflict(incident_id=incident.incident_id, state=incident.state)
     # Read, not computed: events may have been attached since ``incident`` was read.
     changed = get(tx, incident.incident_id)
-    told.note(tx, incident, changed, changed.updated_at)
+    outbox.record_change(tx, incident, changed, changed.updated_at)
     return changed
 
 
 def _columns(incident: Incident) -> dict[str, Any]:
     columns = rows.shallow(incident)
     columns |= rows.of_instance(columns.pop("instance"))
-    is_open = incident.state in states.INCIDENT_OPEN
+    is_open = incident.state in states.OPEN_INCIDENT_STATES
     return columns | {"open_key": _open_key(incident) if is_open else None}
 
 
 def _open_key(incident: Incident) -> str:
-    if incident.kind == INSTANCE:
+    if incident.kind == IncidentKind.INSTANCE:
         return incident.instance.uuid
-    return _key(incident.kind, incident.host if incident.kind == HOST else incident.shared_cause)
+    return _key(
+        incident.kind,
+        incident.host if incident.kind == IncidentKind.HOST else incident.shared_cause,
+    )
 
 
 def _key(kind: str, name: str) -> str:
@@ -379,7 +378,9 @@ def _key(kind: str, name: str) -> str:
 
 def _incident(row: sa.Row[Any]) -> Incident:
     columns = row._mapping
-    return Incident(instance=rows.instance(columns), **rows.fields(Incident, columns))
+    fields = rows.fields(Incident, columns)
+    fields |= {"kind": IncidentKind(row.kind), "state": IncidentState(row.state)}
+    return Incident(instance=rows.instance(columns), **fields)
 
 
 #: The same for others of this room.

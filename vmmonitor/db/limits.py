@@ -9,16 +9,17 @@ import sqlalchemy as sa
 from vmmonitor.db import incidents, rows
 from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import INCIDENTS, RECOVERIES
-from vmmonitor.model import states
-from vmmonitor.model.incident import BY_TURN, Incident
+from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import IncidentState, RecoveryState
 
 #: Recoveries that load their host: those in which a driver is at work, or its instance starts.
-UNDER_WAY = (states.RUNNING, states.WAITING)
+UNDER_WAY = (RecoveryState.RUNNING, RecoveryState.WAITING)
 
 #: Who waits for a turn: for a first attempt, or for a further one.
 IN_LINE = sa.and_(
-    INCIDENTS.c.state.in_((states.HELD, states.RECOVERING)), INCIDENTS.c.held_by == BY_TURN
+    INCIDENTS.c.state.in_((IncidentState.HELD, IncidentState.RECOVERING)),
+    INCIDENTS.c.held_by == HoldReason.CONCURRENCY,
 )
 
 
@@ -68,7 +69,7 @@ ACTED = (
         RECOVERIES.c.instance_uuid == sa.bindparam("uuid"),
         RECOVERIES.c.incident_id != sa.bindparam("besides"),
         RECOVERIES.c.called_at > sa.bindparam("since"),
-        RECOVERIES.c.state != states.SKIPPED,
+        RECOVERIES.c.state != RecoveryState.SKIPPED,
     )
     .group_by(RECOVERIES.c.incident_id)
     .order_by("called_at")
@@ -156,7 +157,14 @@ def join(
     :param until: when it is looked at again if no turn comes before; microseconds since the
         epoch, like ``now``.
     """
-    _update(tx, incident, held_by=BY_TURN, hold_until=until, reason=reason, updated_at=now)
+    _update(
+        tx,
+        incident,
+        held_by=HoldReason.CONCURRENCY,
+        hold_until=until,
+        reason=reason,
+        updated_at=now,
+    )
     _put_off(tx, recovery.incident_id, until)
 
 
@@ -175,11 +183,14 @@ def call_up(tx: Transaction, incident_id: str, now: int) -> bool:
     :param now: microseconds since the epoch.
     """
     incident = incidents.lock(tx, incident_id)
-    waits = incident.state in (states.HELD, states.RECOVERING) and incident.held_by == BY_TURN
+    waits = (
+        incident.state in (IncidentState.HELD, IncidentState.RECOVERING)
+        and incident.held_by == HoldReason.CONCURRENCY
+    )
     if not waits or incident.hold_until <= now:
         return False
     _update(tx, incident, hold_until=now, updated_at=now)
-    if incident.state == states.RECOVERING:
+    if incident.state == IncidentState.RECOVERING:
         _put_off(tx, incident_id, now)
     return True
 
@@ -201,6 +212,6 @@ def _update(tx: Transaction, incident: Incident, **changes: object) -> None:
 
 def _put_off(tx: Transaction, incident_id: str, not_before: int) -> None:
     requested = sa.and_(
-        RECOVERIES.c.open_key == incident_id, RECOVERIES.c.state == states.REQUESTED
+        RECOVERIES.c.open_key == incident_id, RECOVERIES.c.state == RecoveryState.REQUESTED
     )
     tx.execute(sa.update(RECOVERIES).where(requested).values(not_before=not_before))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The notifications that wait to be sent, and who may send them.
+"""Gather the changes of a transaction, and store the notifications that wait to be sent.
 
-Those of one incident are sent in order: of an incident's rows only the first one carries a lease,
-and who holds it may send them all. Numbers of one incident rise in the order of the commits,
-because whoever changes an incident, or its recovery, holds the lock of its row.
+The notifications of one incident are sent in order: only the first row of an incident carries a
+lease, and the owner of the lease may send all of them. The numbers of one incident rise in the
+order of the commits, because a change of an incident, or of its recovery, locks its row.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,30 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmmonitor.db import rows
-from vmmonitor.db.session import Transaction
+from vmmonitor.db.session import CHANGES, Transaction
 from vmmonitor.db.tables import OUTBOX
-from vmmonitor.model.notification import Notification
+from vmmonitor.model.incident import Incident
+from vmmonitor.model.notification import Change, Notification
+from vmmonitor.model.recovery import Recovery
 
 #: Columns that a notification has no field for, while nobody sends it.
 FREE = {"lease_owner": "", "lease_until": 0}
+
+
+def record_change(
+    tx: Transaction,
+    before: Incident | Recovery | None,
+    after: Incident | Recovery,
+    at: int,
+) -> None:
+    """Add a change to those of the transaction, if the database has a ChangeSink.
+
+    :param before: None if the incident or recovery is new.
+    :param at: microseconds since the epoch.
+    """
+    changes = tx.get_execution_options().get(CHANGES)
+    if changes is not None:
+        changes.append(Change(before=before, after=after, at=at))
 
 
 def insert(tx: Transaction, notifications: Sequence[Notification]) -> None:

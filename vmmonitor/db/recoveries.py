@@ -6,13 +6,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vmmonitor.db import changes as told
-from vmmonitor.db import rows
+from vmmonitor.db import outbox, rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import RECOVERIES
 from vmmonitor.model import errors, states
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import RecoveryState
 
 LISTING = Listing(
     table=RECOVERIES,
@@ -25,10 +25,10 @@ LISTING = Listing(
 
 #: Active state, and a column that says when it needs an engine.
 DUE = (
-    (states.REQUESTED, RECOVERIES.c.not_before),
-    (states.RUNNING, RECOVERIES.c.lease_until),
-    (states.WAITING, RECOVERIES.c.wait_until),
-    (states.WAITING, RECOVERIES.c.look_at),
+    (RecoveryState.REQUESTED, RECOVERIES.c.not_before),
+    (RecoveryState.RUNNING, RECOVERIES.c.lease_until),
+    (RecoveryState.WAITING, RECOVERIES.c.wait_until),
+    (RecoveryState.WAITING, RECOVERIES.c.look_at),
 )
 
 
@@ -38,11 +38,11 @@ def insert(tx: Transaction, recovery: Recovery) -> None:
     :raises vmmonitor.model.errors.Conflict: one of its incident is active already.
     """
     columns = rows.shallow(recovery)
-    is_active = recovery.state in states.RECOVERY_ACTIVE
+    is_active = recovery.state in states.ACTIVE_RECOVERY_STATES
     columns["open_key"] = recovery.incident_id if is_active else None
     with unique("A recovery of the incident is active already"):
         tx.execute(sa.insert(RECOVERIES), columns)
-    told.note(tx, None, recovery, recovery.created_at)
+    outbox.record_change(tx, None, recovery, recovery.created_at)
 
 
 def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes: Any) -> Recovery:
@@ -57,16 +57,16 @@ def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes:
     :param changes: new values of other fields (``lease_owner``, ``lease_until``,
         ``wait_until``, ``called_at``, ``message``).
     :return: the recovery as it is then.
-    :raises vmmonitor.model.errors.IllegalMove: the state table has no such move.
+    :raises vmmonitor.model.errors.IllegalTransition: the state table has no such move.
     :raises vmmonitor.model.errors.Conflict: it is not as it was; read it again.
     """
-    state = states.after(states.RECOVERY, recovery.state, move)
+    state = states.next_state(states.RECOVERY_TRANSITIONS, recovery.state, move)
     values: dict[str, Any] = {"state": state}
-    if state != states.RUNNING:
+    if state != RecoveryState.RUNNING:
         values |= {"lease_owner": "", "lease_until": 0}
-    if state != states.WAITING:
+    if state != RecoveryState.WAITING:
         values |= {"wait_until": 0, "look_at": None}
-    if state not in states.RECOVERY_ACTIVE:
+    if state not in states.ACTIVE_RECOVERY_STATES:
         values |= {"open_key": None, "finished_at": now}
     guards = [
         RECOVERIES.c.recovery_id == recovery.recovery_id,
@@ -79,7 +79,7 @@ def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes:
     if not updated.rowcount:
         raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
     moved = get(tx, recovery.recovery_id)
-    told.note(tx, recovery, moved, now)
+    outbox.record_change(tx, recovery, moved, now)
     return moved
 
 
@@ -97,7 +97,7 @@ def renew(
     for chunk in rows.chunks(sorted(recovery_ids)):
         mine = sa.and_(
             RECOVERIES.c.recovery_id.in_(chunk),
-            RECOVERIES.c.state == states.RUNNING,
+            RECOVERIES.c.state == RecoveryState.RUNNING,
             RECOVERIES.c.lease_owner == owner,
         )
         tx.execute(sa.update(RECOVERIES).where(mine).values(lease_until=lease_until))
@@ -113,7 +113,7 @@ def hasten(tx: Transaction, recovery: Recovery, now: int) -> None:
     """
     mine = sa.and_(
         RECOVERIES.c.recovery_id == recovery.recovery_id,
-        RECOVERIES.c.state == states.REQUESTED,
+        RECOVERIES.c.state == RecoveryState.REQUESTED,
     )
     if not tx.execute(sa.update(RECOVERIES).where(mine).values(not_before=now)).rowcount:
         raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
@@ -128,7 +128,7 @@ def look_again(tx: Transaction, recovery: Recovery, look_at: int) -> None:
         sa.update(RECOVERIES)
         .where(
             RECOVERIES.c.recovery_id == recovery.recovery_id,
-            RECOVERIES.c.state == states.WAITING,
+            RECOVERIES.c.state == RecoveryState.WAITING,
             RECOVERIES.c.look_at == recovery.look_at,
         )
         .values(look_at=look_at)
@@ -182,8 +182,10 @@ def put_right(tx: Transaction, now: int) -> int:
     :return: how many recoveries that concerns.
     """
     moved = 0
-    for state in sorted(states.RECOVERY_ACTIVE):
-        begin = RECOVERIES.c.created_at if state == states.REQUESTED else RECOVERIES.c.called_at
+    for state in sorted(states.ACTIVE_RECOVERY_STATES):
+        begin = (
+            RECOVERIES.c.created_at if state == RecoveryState.REQUESTED else RECOVERIES.c.called_at
+        )
         # In this order: MySQL computes from values that it has set before.
         changes: dict[sa.Column[Any], Any] = {
             moment: moment - begin + now for of, moment in DUE if of == state
@@ -234,4 +236,5 @@ def page(tx: Transaction, page: Page) -> list[Recovery]:
 
 
 def _recovery(row: sa.Row[Any]) -> Recovery:
-    return Recovery(**rows.fields(Recovery, row._mapping))
+    fields = rows.fields(Recovery, row._mapping)
+    return Recovery(**fields | {"state": RecoveryState(row.state)})

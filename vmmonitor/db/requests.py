@@ -11,6 +11,7 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import REQUESTS
 from vmmonitor.model import errors, states
 from vmmonitor.model.request import OperatorRequest
+from vmmonitor.model.states import RequestState
 
 LISTING = Listing(
     table=REQUESTS,
@@ -32,7 +33,7 @@ def due(tx: Transaction, limit: int) -> list[OperatorRequest]:
 
     :param limit: greatest number of requests.
     """
-    query = sa.select(REQUESTS).where(REQUESTS.c.state == states.REQUESTED)
+    query = sa.select(REQUESTS).where(REQUESTS.c.state == RequestState.REQUESTED)
     query = query.order_by(REQUESTS.c.created_at, REQUESTS.c.id).limit(limit)
     return [_request(row) for row in tx.execute(query)]
 
@@ -45,7 +46,7 @@ def move(tx: Transaction, request: OperatorRequest, move: str, message: str, now
     :param now: microseconds since the epoch.
     :raises vmmonitor.model.errors.Conflict: another engine has ended it.
     """
-    state = states.after(states.REQUEST, request.state, move)
+    state = states.next_state(states.REQUEST_TRANSITIONS, RequestState(request.state), move)
     _update(tx, request, state=state, message=message, finished_at=now)
 
 

@@ -4,8 +4,8 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy
 import tenacity
@@ -13,7 +13,7 @@ from oslo_config import cfg
 from oslo_db import exception
 from sqlalchemy import exc
 
-from vmmonitor.db import changes, clock, connect
+from vmmonitor.db import clock, connect
 from vmmonitor.model import errors
 from vmmonitor.model.notification import Change
 
@@ -44,6 +44,20 @@ TRIES = 8
 PATIENCE = 6.0
 
 
+#: Option of a connection: the list of its transaction's changes; None: they are not gathered.
+CHANGES = "vmmonitor_changes"
+
+
+class ChangeSink(Protocol):
+    """The receiver of the changes of each transaction."""
+
+    def write(self, tx: Transaction, changes: Sequence[Change]) -> None:
+        """Store, at the end of the transaction, the notifications of its changes."""
+
+    def written(self) -> None:
+        """Handle the commit of such a transaction; called in its thread, must return at once."""
+
+
 class Database:
     """The database of one process. After a fork, the child builds its own."""
 
@@ -55,8 +69,8 @@ class Database:
         """
         register_opts(conf)
         self.engine = connect.engine(conf)
-        #: Is told of what each transaction changes, in that transaction.
-        self.outbox: changes.Outbox | None = None
+        #: Receives the changes of each transaction, in that transaction.
+        self.outbox: ChangeSink | None = None
         self._repeat = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(errors.Retriable),
             stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(PATIENCE),
@@ -93,7 +107,7 @@ class Database:
             the commit, nobody knows whether it took effect.
         """
         outbox, gathered = self.outbox, list[Change]()
-        options = {connect.WRITER: True, changes.GATHERED: gathered if outbox else None}
+        options = {connect.WRITER: True, CHANGES: gathered if outbox else None}
         with (
             self._turn,
             translated(),

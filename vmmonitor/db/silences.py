@@ -10,9 +10,10 @@ from vmmonitor.db import rows
 from vmmonitor.db.page import Listing, Page
 from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import INCIDENTS, SILENCES
-from vmmonitor.model import errors, silence, states
-from vmmonitor.model.incident import BY_SILENCE
+from vmmonitor.model import errors, silence
+from vmmonitor.model.incident import HoldReason
 from vmmonitor.model.silence import Silence
+from vmmonitor.model.states import IncidentState
 
 LISTING = Listing(
     table=SILENCES,
@@ -99,7 +100,9 @@ def expire(tx: Transaction, silence_id: str, now: int, by: str) -> Silence:
     ended = SILENCES.c.silence_id == silence_id
     tx.execute(sa.update(SILENCES).where(ended).values(expired_at=now, expired_by=by))
     # Due or not: one that is being looked at just now may be silenced again until the old end.
-    muted = sa.and_(INCIDENTS.c.state == states.SILENCED, INCIDENTS.c.held_by == BY_SILENCE)
+    muted = sa.and_(
+        INCIDENTS.c.state == IncidentState.SILENCED, INCIDENTS.c.held_by == HoldReason.SILENCE
+    )
     tx.execute(sa.update(INCIDENTS).where(muted).values(hold_until=now))
     return get(tx, silence_id)
 

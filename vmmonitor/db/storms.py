@@ -16,10 +16,13 @@ from vmmonitor.db.incidents import OF_INSTANCE
 from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import INCIDENTS, INSTANCES, RECOVERIES
 from vmmonitor.model import states
-from vmmonitor.model.incident import BY_STORM, BY_TURN, STORM, Incident
+from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
+from vmmonitor.model.states import IncidentState
 
 IS_OPEN = INCIDENTS.c.open_key.is_not(None)
-HELD_HERE = sa.and_(INCIDENTS.c.state == states.HELD, INCIDENTS.c.held_by == BY_STORM)
+HELD_HERE = sa.and_(
+    INCIDENTS.c.state == IncidentState.HELD, INCIDENTS.c.held_by == HoldReason.STORM
+)
 #: Somebody called a driver for it: it did not heal by itself.
 WAS_RECOVERED = sa.exists().where(
     RECOVERIES.c.incident_id == INCIDENTS.c.incident_id, RECOVERIES.c.called_at.is_not(None)
@@ -29,7 +32,9 @@ WAS_RECOVERED = sa.exists().where(
 # -- storms ------------------------------------------------------------------------------------
 def open_ones(tx: Transaction) -> list[str]:
     """Return the ids of the storms that are not over, the oldest first."""
-    query = sa.select(INCIDENTS.c.incident_id).where(INCIDENTS.c.kind == STORM, IS_OPEN)
+    query = sa.select(INCIDENTS.c.incident_id).where(
+        INCIDENTS.c.kind == IncidentKind.STORM, IS_OPEN
+    )
     return list(tx.execute(query.order_by(INCIDENTS.c.id)).scalars())
 
 
@@ -39,12 +44,14 @@ def open_among(tx: Transaction, shared_causes: Sequence[str]) -> Incident | None
     :param shared_causes: what storms are of, in the order in which they are wanted.
     """
     query = sa.select(INCIDENTS.c.shared_cause, INCIDENTS.c.incident_id).where(
-        INCIDENTS.c.kind == STORM, INCIDENTS.c.shared_cause.in_(shared_causes), IS_OPEN
+        INCIDENTS.c.kind == IncidentKind.STORM,
+        INCIDENTS.c.shared_cause.in_(shared_causes),
+        IS_OPEN,
     )
     found: dict[str, str] = {cause: ident for cause, ident in tx.execute(query)}
     for ident in filter(None, map(found.get, shared_causes)):
         storm = incidents.lock(tx, ident)
-        if storm.state in states.INCIDENT_OPEN:
+        if storm.state in states.OPEN_INCIDENT_STATES:
             return storm
     return None
 
@@ -52,7 +59,7 @@ def open_among(tx: Transaction, shared_causes: Sequence[str]) -> Incident | None
 def find(tx: Transaction, storm_id: str) -> Incident | None:
     """Return an open storm as it is, without a lock; None if it is over, or gone."""
     query = sa.select(INCIDENTS.c.incident_id).where(
-        INCIDENTS.c.incident_id == storm_id, INCIDENTS.c.kind == STORM, IS_OPEN
+        INCIDENTS.c.incident_id == storm_id, INCIDENTS.c.kind == IncidentKind.STORM, IS_OPEN
     )
     return incidents.get(tx, storm_id) if tx.execute(query).first() else None
 
@@ -119,7 +126,7 @@ def given_up(tx: Transaction, storm_id: str) -> list[str]:
     other = INCIDENTS.alias()
     anew = sa.exists().where(other.c.open_key == INCIDENTS.c.instance_uuid)
     query = sa.select(INCIDENTS.c.incident_id).where(
-        INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state == states.FAILED, ~anew
+        INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state == IncidentState.UNRECOVERED, ~anew
     )
     return list(tx.execute(query.order_by(INCIDENTS.c.instance_uuid)).scalars())
 
@@ -140,10 +147,10 @@ def failures(
     """
     state, hold_until = INCIDENTS.c.state, INCIDENTS.c.hold_until
     is_certain = sa.or_(
-        sa.and_(state == states.PENDING, hold_until <= now),
-        sa.and_(state == states.HELD, INCIDENTS.c.held_by == BY_TURN),
-        state.in_((states.OPEN, states.RECOVERING, states.FAILED)),
-        sa.and_(state == states.RESOLVED, WAS_RECOVERED),
+        sa.and_(state == IncidentState.PENDING, hold_until <= now),
+        sa.and_(state == IncidentState.HELD, INCIDENTS.c.held_by == HoldReason.CONCURRENCY),
+        state.in_((IncidentState.UNHANDLED, IncidentState.RECOVERING, IncidentState.UNRECOVERED)),
+        sa.and_(state == IncidentState.RESOLVED, WAS_RECOVERED),
     )
     is_held = sa.and_(HELD_HERE, hold_until > now, INCIDENTS.c.opened_at > since)
     counted = sa.or_(
@@ -151,7 +158,9 @@ def failures(
         sa.and_(INCIDENTS.c.part_of != besides, is_held),
     )
     # The states by name, and the time for all of them: that is what there is an index for.
-    some = sorted(states.INCIDENT_OPEN | {states.FAILED, states.RESOLVED})
+    some = sorted(
+        states.OPEN_INCIDENT_STATES | {IncidentState.UNRECOVERED, IncidentState.RESOLVED}
+    )
     wanted = [OF_INSTANCE, state.in_(some), hold_until > since, counted]
     if not shared:
         wanted.append(INCIDENTS.c.shared_cause == "")
@@ -163,9 +172,9 @@ def failures(
 def members(tx: Transaction, storm_id: str) -> int:
     """Return how many members of a storm were failures after all: neither planned nor healed by
     themselves."""
-    healed = sa.and_(INCIDENTS.c.state == states.RESOLVED, ~WAS_RECOVERED)
+    healed = sa.and_(INCIDENTS.c.state == IncidentState.RESOLVED, ~WAS_RECOVERED)
     query = sa.select(sa.func.count(INCIDENTS.c.id)).where(
-        INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state != states.IGNORED, ~healed
+        INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state != IncidentState.IGNORED, ~healed
     )
     return tx.execute(query).scalar_one()
 
@@ -186,7 +195,7 @@ def is_tried(tx: Transaction, shared_cause: str) -> bool:
     """Tell whether an instance with this cause is being recovered."""
     query = sa.select(INCIDENTS.c.id).where(
         *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause),
-        INCIDENTS.c.state == states.RECOVERING,
+        INCIDENTS.c.state == IncidentState.RECOVERING,
     )
     return tx.execute(query.limit(1)).first() is not None
 
@@ -207,7 +216,7 @@ def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> boo
     this = (OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause)
     query = (
         sa.select(INCIDENTS.c.closed_at, INCIDENTS.c.instance_uuid)
-        .where(*this, INCIDENTS.c.state == states.RESOLVED)
+        .where(*this, INCIDENTS.c.state == IncidentState.RESOLVED)
         .where(INCIDENTS.c.closed_at > since, INCIDENTS.c.closed_at <= until)
         .order_by(INCIDENTS.c.closed_at.desc())
         .limit(1)
@@ -218,7 +227,9 @@ def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> boo
     # The host's clock, by which its next incident opened, may be a little behind.
     itself = sa.and_(INCIDENTS.c.instance_uuid == back.instance_uuid, IS_OPEN)
     anew = sa.or_(INCIDENTS.c.opened_at > back.closed_at, itself)
-    again = sa.select(INCIDENTS.c.id).where(*this, INCIDENTS.c.state != states.IGNORED, anew)
+    again = sa.select(INCIDENTS.c.id).where(
+        *this, INCIDENTS.c.state != IncidentState.IGNORED, anew
+    )
     return tx.execute(again.limit(1)).first() is None
 
 

@@ -2,8 +2,8 @@
 """The tables. Columns are named as the model's fields; times are microseconds since the epoch.
 
 There are no foreign keys: each would lock the parent row (an incident) for every child (its
-events and steps), and concurrent batches would deadlock over it. What belongs together is
-deleted together.
+events and timeline entries), and concurrent batches would deadlock over it. The rows of one
+incident are deleted together.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from vmmonitor.db.storable import Json, LongPlain, Plain
+from vmmonitor.db.column_types import Json, LongPlain, Plain
 
 #: Rising number of a row, the tie-break of every list. SQLite counts only INTEGER by itself.
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -98,7 +98,7 @@ EVENTS = _table(
     _number("sent_at"),
     _number("received_at"),
     _number("stored_at"),
-    _number("corrected_at", nullable=True),
+    _number("corrected_at"),
     sa.UniqueConstraint("event_id"),
     sa.Index(None, "instance_uuid", "occurred_at"),
     sa.Index(None, "host", "occurred_at"),
@@ -155,8 +155,8 @@ INCIDENTS = _table(
     sa.Index(None, "closed_at"),
 )
 
-INCIDENT_STEPS = _table(
-    "incident_steps",
+TIMELINE_ENTRIES = _table(
+    "timeline_entries",
     _id(),
     _text("incident_id", 64),
     _number("at"),
@@ -201,8 +201,8 @@ RECOVERIES = _table(
     sa.Index(None, "state", "look_at"),
 )
 
-GATES = _table(
-    "gates",
+LOCKS = _table(
+    "locks",
     _id(),
     _text("name"),
     sa.UniqueConstraint("name"),
@@ -265,15 +265,15 @@ INSTANCES = _table(
     _text("reason"),
     _number("run_id"),
     sa.Column("persistent", sa.Boolean(), nullable=False),
-    sa.Column("autostart", sa.Boolean(), nullable=False, server_default=sa.false()),
-    sa.Column("present", sa.Boolean(), nullable=False, server_default=sa.true()),
-    sa.Column("lost_at", sa.BigInteger(), nullable=False, server_default="0"),
+    sa.Column("autostart", sa.Boolean(), nullable=False),
+    sa.Column("present", sa.Boolean(), nullable=False),
+    _number("lost_at"),
     sa.UniqueConstraint("host", "instance_uuid"),
     sa.Index(None, "instance_uuid"),
 )
 
-MISMATCHES = _table(
-    "mismatches",
+DRIFT_RECORDS = _table(
+    "drift_records",
     _id(),
     *_instance(),
     _text("host"),
@@ -281,7 +281,7 @@ MISMATCHES = _table(
     _text("key"),
     _number("first_seen_at"),
     _number("last_seen_at"),
-    _text("told_key"),
+    _text("reported_key"),
     _text("event_id", 64),
     sa.UniqueConstraint("instance_uuid"),
 )

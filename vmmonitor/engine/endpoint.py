@@ -9,7 +9,8 @@ from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import Conflict, NotFound
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import evidence_wire, inventories, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire, evidence_wire, inventory_wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
 
 
@@ -25,7 +26,7 @@ class Endpoint(EngineEndpoint):
         self._ingest = ingest
         self._store_timeout = store_timeout
 
-    def store_events(self, batch: wire.Batch) -> list[wire.Receipt]:
+    def store_events(self, batch: event_wire.Batch) -> list[Receipt]:
         """Store a batch; returns after the commit.
 
         :raises vmmonitor.model.errors.Retriable: it is not stored.
@@ -46,7 +47,7 @@ class Endpoint(EngineEndpoint):
         """
         self._database.run(agents.replace_inventory, host, digest, seen, self._database.now())
 
-    def store_inventory_changes(self, changes: inventories.Changes) -> str:
+    def store_inventory_changes(self, changes: inventory_wire.Changes) -> str:
         """Change a host's inventory, if it is the one that the changes are about.
 
         :returns: digest of the inventory that is stored then.
@@ -62,7 +63,7 @@ class Endpoint(EngineEndpoint):
             self._database.now(),
         )
 
-    def store_evidence(self, exhibit: evidence_wire.Exhibit) -> wire.Receipt:
+    def store_evidence(self, exhibit: evidence_wire.Exhibit) -> Receipt:
         """Store an item of evidence; one that is stored already, or whose event is not, is told.
 
         :raises vmmonitor.model.errors.Retriable: it is not stored.
@@ -70,7 +71,7 @@ class Endpoint(EngineEndpoint):
         try:
             self._database.run(evidence.insert, exhibit.host, exhibit.event_id, exhibit.item)
         except Conflict:
-            return wire.Receipt(word=wire.DUPLICATE)
+            return Receipt(status=ReceiptStatus.DUPLICATE)
         except NotFound:
-            return wire.Receipt(word=evidence_wire.UNKNOWN)
-        return wire.Receipt(word=wire.STORED)
+            return Receipt(status=ReceiptStatus.UNKNOWN)
+        return Receipt(status=ReceiptStatus.STORED)

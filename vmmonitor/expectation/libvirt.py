@@ -15,7 +15,7 @@ from vmmonitor.model.event import (
     taken_back,
 )
 from vmmonitor.model.expected import Expected, Sight, Survey
-from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 
 MOVE = "migrated"
 ARRIVED = f"lifecycle.resumed/{MOVE}"
@@ -30,54 +30,72 @@ RECONCILED = frozenset({"reconcile.missing", "reconcile.not_running"})
 #: details are those of libvirt's events, and the reasons that it gives to whoever looks later.
 MEANING = {
     "reconcile.missing": (
-        UNKNOWN,
+        VerdictKind.UNKNOWN,
         "it may have failed, or somebody had it stopped while nobody watched",
     ),
-    "lifecycle.stopped/failed": (FAILED, "its process was killed or ended by itself"),
-    "lifecycle.stopped/crashed": (FAILED, "it was stopped because its guest crashed"),
-    "lifecycle.stopped/daemon": (FAILED, "libvirt gave it up when it came back to it"),
-    BY_HOST: (FAILED, "its process was told to end by something on the host other than libvirt"),
-    "lifecycle.crashed/panicked": (FAILED, "its guest panicked"),
-    "lifecycle.crashed/unknown": (FAILED, "its guest crashed"),
-    "lifecycle.suspended/ioerror": (FAILED, "it was paused by an error of its storage"),
-    "lifecycle.suspended/watchdog": (FAILED, "it was paused because its guest hangs"),
-    "lifecycle.suspended/crashed": (FAILED, "it was paused because its guest crashed"),
-    "lifecycle.suspended/api_error": (FAILED, "libvirt paused it and could not resume it"),
-    ARRIVING: (PLANNED, "its migration to this host failed, and it may run where it was"),
-    "lifecycle.stopped/shutdown": (PLANNED, "its guest was shut down"),
-    "lifecycle.stopped/destroyed": (PLANNED, "somebody had it stopped"),
-    "lifecycle.stopped/saved": (PLANNED, "somebody had it saved"),
-    "lifecycle.stopped/migrated": (PLANNED, "it was migrated to another host"),
-    "lifecycle.stopped/from_snapshot": (PLANNED, "it was put back to a stopped snapshot"),
-    "lifecycle.suspended/paused": (PLANNED, "somebody had it paused"),
-    "lifecycle.suspended/user": (PLANNED, "somebody had it paused"),
-    "lifecycle.suspended/migrated": (PLANNED, "it is being migrated"),
-    "lifecycle.suspended/migration": (PLANNED, "it is being migrated"),
-    "lifecycle.suspended/postcopy": (PLANNED, "it is being migrated"),
-    "lifecycle.suspended/save": (PLANNED, "it is being saved"),
-    "lifecycle.suspended/dump": (PLANNED, "its memory is being dumped"),
-    "lifecycle.suspended/snapshot": (PLANNED, "a snapshot of it is being made"),
-    "lifecycle.suspended/starting_up": (PLANNED, "it is being started"),
-    "lifecycle.suspended/shutting_down": (PLANNED, "it is being shut down"),
-    "lifecycle.suspended/restored": (PLANNED, "it was restored paused"),
-    "lifecycle.suspended/from_snapshot": (PLANNED, "it was put back to a paused snapshot"),
-    "lifecycle.pmsuspended/memory": (PLANNED, "its guest went to sleep"),
-    "lifecycle.pmsuspended/disk": (PLANNED, "its guest went to sleep"),
-    "process.exited": (UNKNOWN, "its process ended, and libvirt has not said why yet"),
+    "lifecycle.stopped/failed": (VerdictKind.FAILED, "its process was killed or ended by itself"),
+    "lifecycle.stopped/crashed": (VerdictKind.FAILED, "it was stopped because its guest crashed"),
+    "lifecycle.stopped/daemon": (VerdictKind.FAILED, "libvirt gave it up when it came back to it"),
+    BY_HOST: (
+        VerdictKind.FAILED,
+        "its process was told to end by something on the host other than libvirt",
+    ),
+    "lifecycle.crashed/panicked": (VerdictKind.FAILED, "its guest panicked"),
+    "lifecycle.crashed/unknown": (VerdictKind.FAILED, "its guest crashed"),
+    "lifecycle.suspended/ioerror": (
+        VerdictKind.FAILED,
+        "it was paused by an error of its storage",
+    ),
+    "lifecycle.suspended/watchdog": (VerdictKind.FAILED, "it was paused because its guest hangs"),
+    "lifecycle.suspended/crashed": (VerdictKind.FAILED, "it was paused because its guest crashed"),
+    "lifecycle.suspended/api_error": (
+        VerdictKind.FAILED,
+        "libvirt paused it and could not resume it",
+    ),
+    ARRIVING: (
+        VerdictKind.PLANNED,
+        "its migration to this host failed, and it may run where it was",
+    ),
+    "lifecycle.stopped/shutdown": (VerdictKind.PLANNED, "its guest was shut down"),
+    "lifecycle.stopped/destroyed": (VerdictKind.PLANNED, "somebody had it stopped"),
+    "lifecycle.stopped/saved": (VerdictKind.PLANNED, "somebody had it saved"),
+    "lifecycle.stopped/migrated": (VerdictKind.PLANNED, "it was migrated to another host"),
+    "lifecycle.stopped/from_snapshot": (
+        VerdictKind.PLANNED,
+        "it was put back to a stopped snapshot",
+    ),
+    "lifecycle.suspended/paused": (VerdictKind.PLANNED, "somebody had it paused"),
+    "lifecycle.suspended/user": (VerdictKind.PLANNED, "somebody had it paused"),
+    "lifecycle.suspended/migrated": (VerdictKind.PLANNED, "it is being migrated"),
+    "lifecycle.suspended/migration": (VerdictKind.PLANNED, "it is being migrated"),
+    "lifecycle.suspended/postcopy": (VerdictKind.PLANNED, "it is being migrated"),
+    "lifecycle.suspended/save": (VerdictKind.PLANNED, "it is being saved"),
+    "lifecycle.suspended/dump": (VerdictKind.PLANNED, "its memory is being dumped"),
+    "lifecycle.suspended/snapshot": (VerdictKind.PLANNED, "a snapshot of it is being made"),
+    "lifecycle.suspended/starting_up": (VerdictKind.PLANNED, "it is being started"),
+    "lifecycle.suspended/shutting_down": (VerdictKind.PLANNED, "it is being shut down"),
+    "lifecycle.suspended/restored": (VerdictKind.PLANNED, "it was restored paused"),
+    "lifecycle.suspended/from_snapshot": (
+        VerdictKind.PLANNED,
+        "it was put back to a paused snapshot",
+    ),
+    "lifecycle.pmsuspended/memory": (VerdictKind.PLANNED, "its guest went to sleep"),
+    "lifecycle.pmsuspended/disk": (VerdictKind.PLANNED, "its guest went to sleep"),
+    "process.exited": (VerdictKind.UNKNOWN, "its process ended, and libvirt has not said why yet"),
     "lifecycle.stopped/vanished": (
-        UNKNOWN,
+        VerdictKind.UNKNOWN,
         "it disappeared while nobody watched: it may have failed, or somebody had it stopped",
     ),
     "lifecycle.stopped/unknown": (
-        UNKNOWN,
+        VerdictKind.UNKNOWN,
         "libvirt does not know why it stopped: it may have failed, or somebody had it stopped",
     ),
     "lifecycle.crashed/crashloaded": (
-        UNKNOWN,
+        VerdictKind.UNKNOWN,
         "its guest runs its crash kernel, and whoever disturbs it loses the dump",
     ),
     "lifecycle.suspended/postcopy_failed": (
-        UNKNOWN,
+        VerdictKind.UNKNOWN,
         "its migration broke off with its memory on two hosts, and a reset would lose it",
     ),
 }
@@ -140,12 +158,14 @@ class LibvirtExpectation(Expectation):
         here = _said_where_it_is(incident.host, events)
         newest = _newest_word(here)
         if newest is None:
-            return _symptom(here) or Verdict(word=UNKNOWN, reason=f"{_said(here)}: not conclusive")
+            return _symptom(here) or Verdict(
+                kind=VerdictKind.UNKNOWN, reason=f"{_said(here)}: not conclusive"
+            )
         last, since = here[newest], here[newest + 1 :]
         if last.type in RUNNING_AGAIN:
-            return _symptom(since) or _verdict(last, UNKNOWN, "it runs again")
+            return _symptom(since) or _verdict(last, VerdictKind.UNKNOWN, "it runs again")
         if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_removed(since):
-            return _verdict(last, GONE, "and it was removed from its host then")
+            return _verdict(last, VerdictKind.GONE, "and it was removed from its host then")
         return _verdict(last, *_meaning(last))
 
     def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
@@ -207,9 +227,9 @@ def _tells_state(event: Event) -> bool:
     return event.type in RUNNING_AGAIN and event.type != RECOVERED
 
 
-def _meaning(event: Event) -> tuple[str, str]:
+def _meaning(event: Event) -> tuple[VerdictKind, str]:
     cause = _cause(event).replace(PAUSED, "lifecycle.suspended")
-    return MEANING.get(cause, (UNKNOWN, "which is not conclusive"))
+    return MEANING.get(cause, (VerdictKind.UNKNOWN, "which is not conclusive"))
 
 
 def _cause(event: Event) -> str:
@@ -232,7 +252,7 @@ def _symptom(since: Sequence[Event]) -> Verdict | None:
         over |= taken_back(event)
         meaning = SYMPTOMS.get(event.type) or _hangs(event)
         if meaning and event.type not in over:
-            return _verdict(event, FAILED, meaning)
+            return _verdict(event, VerdictKind.FAILED, meaning)
     return None
 
 
@@ -247,8 +267,8 @@ def _hangs(event: Event) -> str:
     return "its guest stands still" if failed else ""
 
 
-def _verdict(event: Event, word: str, meaning: str) -> Verdict:
-    return Verdict(word=word, reason=f"{event.source} said {_cause(event)}: {meaning}")
+def _verdict(event: Event, kind: VerdictKind, meaning: str) -> Verdict:
+    return Verdict(kind=kind, reason=f"{event.source} said {_cause(event)}: {meaning}")
 
 
 def _said(events: Sequence[Event]) -> str:

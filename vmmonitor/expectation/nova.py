@@ -15,7 +15,7 @@ from vmmonitor.model import instance as states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.expected import Expected, Sight, Survey
-from vmmonitor.model.incident import FAILED, GONE, MUTED, PLANNED, UNKNOWN, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.openstack import nova
@@ -80,38 +80,42 @@ class NovaExpectation(Expectation):
         """
         plan = operations.plan(incident, events)
         if plan and plan.leaves == operations.DOWN and not plan.over:
-            return Verdict(word=PLANNED, reason=plan.words)
+            return Verdict(kind=VerdictKind.PLANNED, reason=plan.words)
         uuid = incident.instance.uuid
         try:
             server = self._nova.server(uuid)
             if server is None:
-                return Verdict(word=GONE, reason="nova does not know it: it was deleted")
+                return Verdict(
+                    kind=VerdictKind.GONE, reason="nova does not know it: it was deleted"
+                )
             verdict = self._excused(incident, server) or self._by_state(incident, events, server)
-            return self._weighed(server, verdict) if verdict.word == FAILED else verdict
+            return (
+                self._weighed(server, verdict) if verdict.kind == VerdictKind.FAILED else verdict
+            )
         except Retriable as error:
             who = "glance" if isinstance(error, Silent) else "nova"
-            unknown = Verdict(word=UNKNOWN, reason=f"{who} cannot be asked: {error}")
+            unknown = Verdict(kind=VerdictKind.UNKNOWN, reason=f"{who} cannot be asked: {error}")
             return operations.judge(incident, events, unknown)
 
     def _excused(self, incident: Incident, server: Mapping[str, Any]) -> Verdict | None:
         """Return why the instance is to be left alone here, whatever state it is in."""
         if not server.get(STATE):
             reason = "nova does not tell its state: its cell is down, or we are no administrator"
-            return Verdict(word=UNKNOWN, reason=reason)
+            return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
         if server.get(HOST) and server[HOST] != incident.host:
             reason = f"nova has it on host {server[HOST]}, not on {incident.host}"
-            return Verdict(word=PLANNED, reason=reason)
+            return Verdict(kind=VerdictKind.PLANNED, reason=reason)
         if task := server.get(TASK):
-            return Verdict(word=PLANNED, reason=f"nova is at work on it: {task}")
+            return Verdict(kind=VerdictKind.PLANNED, reason=f"nova is at work on it: {task}")
         if server.get("locked") and not self.conf.nova.recover_locked:
-            return Verdict(word=PLANNED, reason="it is locked in nova")
+            return Verdict(kind=VerdictKind.PLANNED, reason="it is locked in nova")
         return self._opted_out(server)
 
     def _opted_out(self, server: Mapping[str, Any]) -> Verdict | None:
         wanted, who = self._choice.recovers(server, str(server.get(HOST) or ""))
         if wanted:
             return None
-        return Verdict(word=PLANNED, reason=f"it is not to be recovered: {who}")
+        return Verdict(kind=VerdictKind.PLANNED, reason=f"it is not to be recovered: {who}")
 
     def _weighed(self, server: Mapping[str, Any], failed: Verdict) -> Verdict:
         """Add to the verdict on a failure who wants it recovered, how important that is, and
@@ -121,8 +125,8 @@ class NovaExpectation(Expectation):
         closed = self._in_maintenance(server)
         priority_said = f"its priority is {priority}" if priority else trouble
         reason = "; ".join(filter(None, (failed.reason, who, priority_said, closed)))
-        word = MUTED if closed else FAILED
-        return Verdict(word=word, reason=reason, priority=priority)
+        word = VerdictKind.MUTED if closed else VerdictKind.FAILED
+        return Verdict(kind=word, reason=reason, priority=priority)
 
     def _in_maintenance(self, server: Mapping[str, Any]) -> str:
         """Return why a server's host is in maintenance; empty if it is not."""
@@ -147,20 +151,28 @@ class NovaExpectation(Expectation):
         state = str(server[STATE])
         if state == "active":
             if not server.get(HOST):
-                return Verdict(word=UNKNOWN, reason="nova does not tell on which host it is")
+                return Verdict(
+                    kind=VerdictKind.UNKNOWN, reason="nova does not tell on which host it is"
+                )
             return self._should_run(incident, events)
         if state == "stopped" and (whose := self._stopped_by(incident)):
             return self._found_dead(incident, events, whose)
         meaning = AT_REST.get(state, f"its state in nova is {state}")
-        return Verdict(word=GONE if state == "deleted" else PLANNED, reason=meaning)
+        return Verdict(
+            kind=VerdictKind.GONE if state == "deleted" else VerdictKind.PLANNED, reason=meaning
+        )
 
     def _should_run(self, incident: Incident, events: Sequence[Event]) -> Verdict:
         """Return what it means, by its host's word, that an instance does not run that should."""
         said = self._host_says.by_cause(incident, events)
-        if said.word == PLANNED or said.word == UNKNOWN and not _stopped(incident, events):
+        if (
+            said.kind == VerdictKind.PLANNED
+            or said.kind == VerdictKind.UNKNOWN
+            and not _stopped(incident, events)
+        ):
             return said
         reason = f"nova says that it should run here: active, nothing in progress; {said.reason}"
-        return Verdict(word=FAILED, reason=reason)
+        return Verdict(kind=VerdictKind.FAILED, reason=reason)
 
     def _stopped_by(self, incident: Incident) -> str:
         """Return in words that nova stopped it of its own accord, as it does when it finds one
@@ -176,10 +188,10 @@ class NovaExpectation(Expectation):
 
     def _found_dead(self, incident: Incident, events: Sequence[Event], whose: str) -> Verdict:
         said = self._host_says.by_cause(incident, events)
-        if said.word == PLANNED:
+        if said.kind == VerdictKind.PLANNED:
             return said
-        word = said.word if said.word == UNKNOWN else FAILED
-        return Verdict(word=word, reason=f"{whose}; {said.reason}")
+        word = said.kind if said.kind == VerdictKind.UNKNOWN else VerdictKind.FAILED
+        return Verdict(kind=word, reason=f"{whose}; {said.reason}")
 
     def is_active(self, recovery: Recovery) -> bool:
         """Ask nova whether it has brought the instance of a recovery back.

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
-from vmmonitor.model.incident import GONE, PLANNED, UNKNOWN, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import STATE_AFTER
 
 PREFIX = "nova."
@@ -129,12 +129,14 @@ def judge(incident: Incident, events: Sequence[Event], otherwise: Verdict) -> Ve
     :param otherwise: the verdict without nova.
     """
     doing = plan(incident, events)
-    if doing is None or otherwise.word in (PLANNED, GONE):
+    if doing is None or otherwise.kind in (VerdictKind.PLANNED, VerdictKind.GONE):
         return otherwise
-    if doing.leaves == DOWN or (otherwise.word == UNKNOWN and _ended(incident, events)):
-        return Verdict(word=PLANNED, reason=doing.words)
+    if doing.leaves == DOWN or (
+        otherwise.kind == VerdictKind.UNKNOWN and _ended(incident, events)
+    ):
+        return Verdict(kind=VerdictKind.PLANNED, reason=doing.words)
     reason = f"{otherwise.reason}; {doing.words}, and what comes of that is to be seen"
-    return Verdict(word=UNKNOWN, reason=reason)
+    return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
 
 
 def _ended(incident: Incident, events: Sequence[Event]) -> bool:

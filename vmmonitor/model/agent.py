@@ -5,11 +5,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from vmmonitor.model import states
 from vmmonitor.model.clock import HostClock
+from vmmonitor.model.states import AgentState
 
-#: The states in which nobody sees what happens on the host.
-UNWATCHED = (states.LATE, states.BLIND)
+#: The states in which failures on the host stay undetected.
+UNWATCHED = (AgentState.LATE, AgentState.BLIND)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,7 @@ class Agent:
     @property
     def reason(self) -> str:
         """Why it is in its state, for a person; it changes only when that does."""
-        if self.state != states.LATE:
+        if self.state != AgentState.LATE:
             return self.report.reason
         before = ": ".join(filter(None, (self.report.state, self.report.reason)))
         return f"does not report any more; was {before}"

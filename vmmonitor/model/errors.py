@@ -16,16 +16,21 @@ class VmmonitorError(Exception):
         self.facts = facts
         text = message or (self.__doc__ or "").strip()
         if facts:
-            text += ": " + ", ".join(f"{name} {value!r}" for name, value in facts.items())
+            text += ": " + ", ".join(f"{name} {_quote(value)}" for name, value in facts.items())
         super().__init__(text)
+
+
+def _quote(value: Any) -> str:
+    """Return a value as Python writes it; a member of a StrEnum as its text."""
+    return repr(str(value) if isinstance(value, str) else value)
 
 
 class Retriable(VmmonitorError):
     """It failed now and may work later"""
 
 
-class IllegalMove(VmmonitorError):
-    """The state table has no such move"""
+class IllegalTransition(VmmonitorError):
+    """The state table does not have this transition"""
 
 
 class Conflict(VmmonitorError):

@@ -159,7 +159,7 @@ class Noted:
     :param hosts: of the mismatch.
     :param first_seen_at: since when it is seen, without a break.
     :param last_seen_at: kept up until it is told.
-    :param told_key: key of the mismatch of this instance that was told last and is not over.
+    :param reported_key: key of the mismatch of this instance that was told last and is not over.
     :param event_id: of the event that told it.
     """
 
@@ -169,5 +169,5 @@ class Noted:
     key: str
     first_seen_at: int
     last_seen_at: int
-    told_key: str = ""
+    reported_key: str = ""
     event_id: str = ""

@@ -1,57 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's record that one instance needs attention, and the words that explain it."""
+"""Define incidents, the reasons that hold them, and the verdicts on them."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import enum
 
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.states import IncidentState
 
-#: What an incident is about. Policies and the expectation only know of instances.
-INSTANCE = "instance"
-HOST = "host"
-STORM = "storm"
-KINDS = (INSTANCE, HOST, STORM)
-
-#: ``hold_until`` of what waits for a person's word.
+#: ``hold_until`` of an incident that only an operator can release.
 UNTIL_RELEASED = 253402300799_000000
 
-#: Why an incident is held or silenced (``Incident.held_by``).
-BY_UNKNOWN = "unknown"
-BY_SILENCE = "silence"
-BY_MAINTENANCE = "maintenance"
-BY_STORM = "storm"
-BY_BUDGET = "budget"
-BY_FLAPPING = "flapping"
-BY_TURN = "turn"
-BY_OPERATOR = "operator"
+
+class IncidentKind(enum.StrEnum):
+    """The subject of an incident. Policies and expectations only handle instances."""
+
+    INSTANCE = "instance"
+    HOST = "host"
+    STORM = "storm"
+
+
+class HoldReason(enum.StrEnum):
+    """The reason why an incident is held or silenced (``Incident.held_by``)."""
+
+    #: The verdict is "unknown".
+    UNKNOWN = "unknown"
+    SILENCE = "silence"
+    MAINTENANCE = "maintenance"
+    STORM = "storm"
+    #: The restart budget of the instance is used up.
+    BUDGET = "budget"
+    FLAPPING = "flapping"
+    #: Recoveries above the concurrency limit are queued.
+    CONCURRENCY = "concurrency"
+    OPERATOR = "operator"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Incident:
-    """One failure of one instance, one host that is not watched, or one storm of failures; at most
-    one of each is open.
+    """One failure of one instance, one host without monitoring, or one storm of failures.
 
-    All times are microseconds since the epoch, engines' clock: times of a host's are corrected.
+    At most one incident per instance, host or shared cause is open. All times are microseconds
+    since the epoch, engines' clock; times of a host are corrected.
 
-    :param kind: INSTANCE; or HOST or STORM: then ``instance`` is nobody, its uuid empty.
-    :param cause: the first event's kind (``lifecycle.stopped/failed``); of a host ``agent.late``
-        or ``agent.blind``.
-    :param state: one of the keys of ``states.INCIDENT``.
-    :param reason: why it is in that state, for a person to read.
-    :param policy: name of the recovery policy that applies; empty if none does.
-    :param opened_at: when the first event occurred, or since when the host is not watched.
-    :param hold_until: nothing acts before; UNTIL_RELEASED: nothing acts of itself.
+    :param kind: for HOST and STORM ``instance`` has an empty uuid.
+    :param cause: ``Event.cause`` of the event that describes the failure best
+        (``lifecycle.stopped/failed``); of a host ``agent.late`` or ``agent.blind``; of a storm
+        ``storm.host``, ``storm.cloud`` or ``storm.storage``.
+    :param reason: why it is in its state; one sentence for the operator.
+    :param policy: name of the recovery policy that applies; empty if none matches.
+    :param opened_at: when the first event occurred, or when monitoring of the host stopped.
+    :param hold_until: no action before; UNTIL_RELEASED: an operator must release it.
     :param running_at: when the instance was last seen running since the newest failure of
         this incident; None if it was not.
-    :param closed_at: when it was resolved, failed or ignored; None while it is open.
-    :param priority: whose turn comes first where not all can be recovered at once: the greater.
-    :param held_by: while held or silenced, one of the words above; BY_TURN also while recovering,
-        if the next attempt waits for its turn; else empty.
-    :param part_of: id of the incident of kind STORM that it belongs to; empty if to none.
-    :param shared_cause: what it may have in common with others (a storage back end); empty if
-        nothing is known.
-    :param override: who wants it recovered in spite of every limit and silence; empty: nobody.
+    :param closed_at: when it was closed; None while it is open.
+    :param priority: the greater priority gets a free recovery slot first.
+    :param held_by: a HoldReason while held or silenced, and CONCURRENCY also while recovering, if
+        the next attempt is queued; otherwise empty.
+    :param part_of: id of the storm incident that it belongs to; empty without one.
+    :param shared_cause: the cause that it may share with others (a storage back end); empty if
+        unknown.
+    :param override: the operator who requested a recovery despite limits and silences; empty
+        without such a request.
     """
 
     incident_id: str
@@ -59,7 +68,7 @@ class Incident:
     host: str
     cause: str
     severity: str
-    state: str
+    state: IncidentState
     reason: str
     policy: str
     opened_at: int
@@ -68,7 +77,7 @@ class Incident:
     event_count: int = 1
     running_at: int | None = None
     closed_at: int | None = None
-    kind: str = INSTANCE
+    kind: IncidentKind = IncidentKind.INSTANCE
     priority: int = 0
     held_by: str = ""
     part_of: str = ""
@@ -76,46 +85,29 @@ class Incident:
     override: str = ""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One line of an incident's time line, besides its events.
+class VerdictKind(enum.StrEnum):
+    """The result of a comparison between an incident and the expectation."""
 
-    :param kind: ``decision``, ``hold``, ``state``, ``recovery`` or ``question``.
-    :param at: microseconds since the epoch, engines' clock.
-    :param message: one sentence for a person.
-    :param data: the same in parts, for programs. Of a question ``asked`` (who), ``question`` and
-        ``answer``, and ``ms``, how many milliseconds the answer took.
-    """
-
-    incident_id: str
-    at: int
-    kind: str
-    message: str
-    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-#: What the instance should be doing, as the expectation says it.
-FAILED = "failed"
-PLANNED = "planned"
-GONE = "gone"
-UNKNOWN = "unknown"
-#: It is a failure, about which nothing is to be done for now: its host is in maintenance.
-MUTED = "muted"
+    FAILED = "failed"
+    PLANNED = "planned"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+    #: It is a failure, and its host is in maintenance: no action for now.
+    MUTED = "muted"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """An incident held against the expectation.
+    """The answer of an expectation about one incident.
 
-    :param word: FAILED, PLANNED, GONE, UNKNOWN or MUTED.
-    :param reason: one sentence for a person.
+    :param reason: one sentence for the operator.
     :param priority: as for ``Incident``.
-    :param asked: who gave the answer (``nova``), to follow the word asked; empty: nobody was.
-    :param question: what it was asked (``whether it should run here``), to follow ``asked``.
-    :param took: microseconds that the answer took.
+    :param asked: the service that answered (``nova``); empty if none was asked.
+    :param question: the question (``whether it should run here``), to follow ``asked``.
+    :param took: duration of the query, in microseconds.
     """
 
-    word: str
+    kind: VerdictKind
     reason: str
     priority: int = 0
     asked: str = ""

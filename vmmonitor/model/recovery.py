@@ -8,6 +8,7 @@ from typing import Any
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident
+from vmmonitor.model.states import RecoveryState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +20,6 @@ class Recovery:
     :param driver: entry point name of the recovery driver.
     :param step: index of the policy's step that it belongs to, from 0.
     :param attempt: number of this attempt within its step, from 1.
-    :param state: one of the keys of ``states.RECOVERY``.
     :param not_before: it must not start earlier (backoff).
     :param lease_owner: the engine that runs it; empty if none does.
     :param lease_until: another engine may take it over afterwards; 0 without a lease.
@@ -38,7 +38,7 @@ class Recovery:
     driver: str
     step: int
     attempt: int
-    state: str
+    state: RecoveryState
     not_before: int
     created_at: int
     lease_owner: str = ""
@@ -88,4 +88,4 @@ class Outcome:
     def __post_init__(self) -> None:
         if self.move not in ("succeed", "wait", "fail", "skip"):
             raise ValueError(f"a driver cannot {self.move!r} a recovery")
-        states.after(states.RECOVERY, states.RUNNING, self.move)
+        states.next_state(states.RECOVERY_TRANSITIONS, RecoveryState.RUNNING, self.move)

@@ -1,159 +1,242 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state machines, as data. A state changes only along a row of these tables.
+"""Define the states of incidents, recoveries, operator requests and agents, and their transitions.
 
-Every change is one guarded UPDATE (``... WHERE state = <the old one>``), so of any number of
-engines that try the same move exactly one makes it.
+Each state change is one guarded UPDATE (``... WHERE state = <the old state>``). Of any number of
+engines that attempt the same transition, exactly one succeeds.
 """
 
+import enum
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from vmmonitor.model import errors
 
-# -- incident ----------------------------------------------------------------------------------
-#: A failure was reported; waits until hold_until in case it was planned or heals by itself.
-PENDING = "pending"
-#: It is a failure, and nothing acts on it (any more): no policy wants to.
-OPEN = "open"
-#: A recovery is due, running, or waits for the instance to run again.
-RECOVERING = "recovering"
-#: Nothing acts until it is released: by an operator, or at hold_until, when the expectation is
-#: asked again (unknown verdict, budget, storm fuse).
-HELD = "held"
-#: Muted by an operator, or by a host's maintenance; examined again at hold_until, when that ends.
-SILENCED = "silenced"
-#: The instance runs again. Over.
-RESOLVED = "resolved"
-#: Every step of the policy was tried in vain. Over, unless an operator has it tried again.
-FAILED = "failed"
-#: It was planned, or the instance is gone. Over.
-IGNORED = "ignored"
+State = TypeVar("State", bound=enum.StrEnum)
 
-#: incident state -> {what happens: next state}. One sentence each: who causes it. Of a host, which
-#: is left to people at once, "run" means that it is watched again.
-INCIDENT: Mapping[str, Mapping[str, str]] = {
-    PENDING: {
-        "confirm": RECOVERING,  # the hold is over, the verdict is "failed", a policy acts
-        "leave": OPEN,  # the same, but no policy step acts on it
-        "run": RESOLVED,  # the instance was seen running again before anybody acted
-        "plan": IGNORED,  # the expectation says that it was planned, or the instance is gone
-        "hold": HELD,  # the verdict is "unknown": never act blindly
-        "silence": SILENCED,  # an operator's silence matches
-    },
-    OPEN: {
-        "confirm": RECOVERING,
-        "release": PENDING,  # a further failure came in, on which a policy acts
-        "run": RESOLVED,
-        "plan": IGNORED,
-        "hold": HELD,  # by an operator
-    },
-    HELD: {
-        "confirm": RECOVERING,  # asked again, the expectation knows: failed
-        "leave": OPEN,
-        "release": PENDING,  # somebody or something lets it go on
-        "silence": SILENCED,
-        "run": RESOLVED,
-        "plan": IGNORED,
-    },
-    SILENCED: {
-        "confirm": RECOVERING,  # asked again, no silence matches any more
-        "leave": OPEN,
-        "hold": HELD,
-        "release": PENDING,  # an operator ends it for this incident
-        "run": RESOLVED,
-        "plan": IGNORED,
-    },
-    RECOVERING: {
-        "run": RESOLVED,  # the recovery succeeded
-        "give_up": FAILED,  # the last attempt of the last step failed
-        "leave": OPEN,  # the driver's part is done, and nothing waits to see the instance run
-        "plan": IGNORED,  # a driver found that there is nothing to recover
-        "hold": HELD,  # an operator cancelled its recovery
-    },
-    RESOLVED: {},
-    FAILED: {
-        "retry": PENDING,  # an operator has it tried again
-    },
-    IGNORED: {},
-}
-INCIDENT_OPEN = frozenset(INCIDENT) - {RESOLVED, FAILED, IGNORED}
 
-# -- recovery ----------------------------------------------------------------------------------
-#: To be started at not_before, by whichever engine claims it.
-REQUESTED = "requested"
-#: An engine holds its lease and is calling the driver.
-RUNNING = "running"
-#: The driver has done its part; the instance has not been seen running yet.
-WAITING = "waiting"
-#: The instance runs again, or the driver's part was all that was asked for.
-SUCCEEDED = "succeeded"
-#: The driver failed, or the instance did not run again in time. (Also: FAILED)
-#: There was nothing to do.
-SKIPPED = "skipped"
-#: Its incident ended some other way first.
-CANCELLED = "cancelled"
+# -- incidents ---------------------------------------------------------------------------------
+class IncidentState(enum.StrEnum):
+    """The state of an incident."""
 
-#: recovery state -> {what happens: next state}.
-RECOVERY: Mapping[str, Mapping[str, str]] = {
-    REQUESTED: {
-        "claim": RUNNING,  # an engine takes its lease
-        "cancel": CANCELLED,
-    },
-    RUNNING: {
-        "take_over": RUNNING,  # the lease ran out: another engine goes on with it
-        "wait": WAITING,  # the driver did its part
-        "succeed": SUCCEEDED,
-        "fail": FAILED,
-        "skip": SKIPPED,
-    },
-    WAITING: {
-        "succeed": SUCCEEDED,  # the instance was seen running
-        "fail": FAILED,  # it was not, in time
-        "cancel": CANCELLED,
-    },
-    SUCCEEDED: {},
-    FAILED: {},
-    SKIPPED: {},
-    CANCELLED: {},
-}
-RECOVERY_ACTIVE = frozenset(state for state, moves in RECOVERY.items() if moves)
+    #: A failure was reported; waits until ``hold_until`` in case it was planned or is transient.
+    PENDING = "pending"
+    #: It is a failure, and no policy acts on it.
+    UNHANDLED = "unhandled"
+    #: A recovery is due, is running, or waits for the instance to run again.
+    RECOVERING = "recovering"
+    #: No action until an operator releases it, or until ``hold_until``, when the verdict is
+    #: requested again. ``held_by`` names the reason.
+    HELD = "held"
+    #: Muted by a silence or by the maintenance of a host; examined again at ``hold_until``.
+    SILENCED = "silenced"
+    #: Closed: the instance runs again.
+    RESOLVED = "resolved"
+    #: Closed: every step of the policy failed. An operator can request a retry.
+    UNRECOVERED = "unrecovered"
+    #: Closed: the operation was planned, or the instance does not exist any longer.
+    IGNORED = "ignored"
 
-# -- request -----------------------------------------------------------------------------------
-#: (Also: REQUESTED) It was done.
-DONE = "done"
-#: It cannot be done; the message of the request says why.
-REFUSED = "refused"
 
-#: request state -> {what happens: next state}.
-REQUEST: Mapping[str, Mapping[str, str]] = {
-    REQUESTED: {
-        "do": DONE,  # an engine carried it out
-        "refuse": REFUSED,  # the incident is not in a state for it, or nothing could act
-    },
-    DONE: {},
-    REFUSED: {},
+class IncidentTransition(enum.StrEnum):
+    """A change of an incident's state, named after its cause."""
+
+    #: The verdict is "failed", and a policy acts.
+    CONFIRM = "confirm"
+    #: The incident stays a failure, and no policy step acts on it.
+    LEAVE = "leave"
+    #: The instance was seen running again. Of a host incident: its agent reports again.
+    RUN = "run"
+    #: The verdict is "planned" or "gone".
+    PLAN = "plan"
+    #: An admission check denied the recovery, the verdict is "unknown", or an operator holds it.
+    HOLD = "hold"
+    #: A silence or a maintenance of the host applies.
+    SILENCE = "silence"
+    #: An operator, or a further failure, has the incident examined again.
+    RELEASE = "release"
+    #: The last attempt of the last step failed.
+    GIVE_UP = "give_up"
+    #: An operator, or the end of a storm, has a closed incident recovered again.
+    RETRY = "retry"
+
+
+_ENDED_WITHOUT_ACTION = {
+    IncidentTransition.RUN: IncidentState.RESOLVED,
+    IncidentTransition.PLAN: IncidentState.IGNORED,
 }
 
-# -- agent -------------------------------------------------------------------------------------
-#: Reports in time, sees its host, and its spool empties.
-UP = "up"
-#: Has not reported for too long. Set by the engine.
-LATE = "late"
-#: Cannot reach libvirt. Says nothing of the instances.
-BLIND = "blind"
-#: Its spool holds more than the mark.
-BEHIND = "behind"
-#: Was stopped on purpose.
-STOPPED = "stopped"
-AGENT = (UP, LATE, BLIND, BEHIND, STOPPED)
+#: Incident state -> transition -> next state.
+INCIDENT_TRANSITIONS: Mapping[IncidentState, Mapping[IncidentTransition, IncidentState]] = {
+    IncidentState.PENDING: {
+        IncidentTransition.CONFIRM: IncidentState.RECOVERING,
+        IncidentTransition.LEAVE: IncidentState.UNHANDLED,
+        IncidentTransition.HOLD: IncidentState.HELD,
+        IncidentTransition.SILENCE: IncidentState.SILENCED,
+        **_ENDED_WITHOUT_ACTION,
+    },
+    IncidentState.UNHANDLED: {
+        IncidentTransition.CONFIRM: IncidentState.RECOVERING,
+        IncidentTransition.RELEASE: IncidentState.PENDING,
+        IncidentTransition.HOLD: IncidentState.HELD,
+        **_ENDED_WITHOUT_ACTION,
+    },
+    IncidentState.HELD: {
+        IncidentTransition.CONFIRM: IncidentState.RECOVERING,
+        IncidentTransition.LEAVE: IncidentState.UNHANDLED,
+        IncidentTransition.RELEASE: IncidentState.PENDING,
+        IncidentTransition.SILENCE: IncidentState.SILENCED,
+        **_ENDED_WITHOUT_ACTION,
+    },
+    IncidentState.SILENCED: {
+        IncidentTransition.CONFIRM: IncidentState.RECOVERING,
+        IncidentTransition.LEAVE: IncidentState.UNHANDLED,
+        IncidentTransition.HOLD: IncidentState.HELD,
+        IncidentTransition.RELEASE: IncidentState.PENDING,
+        **_ENDED_WITHOUT_ACTION,
+    },
+    IncidentState.RECOVERING: {
+        IncidentTransition.GIVE_UP: IncidentState.UNRECOVERED,
+        # The driver has done its part, and no step waits to see the instance run.
+        IncidentTransition.LEAVE: IncidentState.UNHANDLED,
+        # An operator cancelled the recovery.
+        IncidentTransition.HOLD: IncidentState.HELD,
+        **_ENDED_WITHOUT_ACTION,
+    },
+    IncidentState.RESOLVED: {},
+    IncidentState.UNRECOVERED: {
+        IncidentTransition.RETRY: IncidentState.PENDING,
+    },
+    IncidentState.IGNORED: {},
+}
+
+CLOSED_INCIDENT_STATES = frozenset(
+    {IncidentState.RESOLVED, IncidentState.UNRECOVERED, IncidentState.IGNORED}
+)
+#: ``--open`` and the filter ``open`` select these; ``unhandled`` is one of them.
+OPEN_INCIDENT_STATES = frozenset(IncidentState) - CLOSED_INCIDENT_STATES
 
 
-def after(table: Mapping[str, Mapping[str, str]], state: str, move: str) -> str:
-    """Return the state that ``move`` leads to from ``state``.
+# -- recoveries --------------------------------------------------------------------------------
+class RecoveryState(enum.StrEnum):
+    """The state of one recovery attempt."""
 
-    :param table: INCIDENT or RECOVERY.
-    :raises vmmonitor.model.errors.IllegalMove: the table has no such move.
+    #: To be started at ``not_before``, by the first engine that claims it.
+    REQUESTED = "requested"
+    #: An engine holds the lease and is calling the driver.
+    RUNNING = "running"
+    #: The driver has done its part; the instance was not seen running yet.
+    WAITING = "waiting"
+    #: The instance runs again, or the policy asked only for the driver's part.
+    SUCCEEDED = "succeeded"
+    #: The driver failed, or the instance did not run again in time.
+    FAILED = "failed"
+    #: The driver found nothing to recover.
+    SKIPPED = "skipped"
+    #: The incident ended in another way first.
+    CANCELLED = "cancelled"
+
+
+class RecoveryTransition(enum.StrEnum):
+    """A change of a recovery's state, named after its cause."""
+
+    #: An engine takes the lease of a requested recovery.
+    CLAIM = "claim"
+    #: The incident ended in another way, or an operator cancelled the recovery.
+    CANCEL = "cancel"
+    #: The lease expired, and another engine continues.
+    TAKE_OVER = "take_over"
+    #: The driver did its part, and the instance must be seen running.
+    WAIT = "wait"
+    #: The instance was seen running, or the driver's part was all that was requested.
+    SUCCEED = "succeed"
+    #: The driver failed, or the instance was not seen running in time.
+    FAIL = "fail"
+    #: The driver found nothing to recover.
+    SKIP = "skip"
+
+
+#: Recovery state -> transition -> next state.
+RECOVERY_TRANSITIONS: Mapping[RecoveryState, Mapping[RecoveryTransition, RecoveryState]] = {
+    RecoveryState.REQUESTED: {
+        RecoveryTransition.CLAIM: RecoveryState.RUNNING,
+        RecoveryTransition.CANCEL: RecoveryState.CANCELLED,
+    },
+    RecoveryState.RUNNING: {
+        RecoveryTransition.TAKE_OVER: RecoveryState.RUNNING,
+        RecoveryTransition.WAIT: RecoveryState.WAITING,
+        RecoveryTransition.SUCCEED: RecoveryState.SUCCEEDED,
+        RecoveryTransition.FAIL: RecoveryState.FAILED,
+        RecoveryTransition.SKIP: RecoveryState.SKIPPED,
+    },
+    RecoveryState.WAITING: {
+        RecoveryTransition.SUCCEED: RecoveryState.SUCCEEDED,
+        RecoveryTransition.FAIL: RecoveryState.FAILED,
+        RecoveryTransition.CANCEL: RecoveryState.CANCELLED,
+    },
+    RecoveryState.SUCCEEDED: {},
+    RecoveryState.FAILED: {},
+    RecoveryState.SKIPPED: {},
+    RecoveryState.CANCELLED: {},
+}
+ACTIVE_RECOVERY_STATES = frozenset(
+    {RecoveryState.REQUESTED, RecoveryState.RUNNING, RecoveryState.WAITING}
+)
+
+
+# -- operator requests -------------------------------------------------------------------------
+class RequestState(enum.StrEnum):
+    """The state of an operator request."""
+
+    #: An engine has not carried it out yet.
+    REQUESTED = "requested"
+    DONE = "done"
+    #: It cannot be carried out; the message of the request gives the reason.
+    REFUSED = "refused"
+
+
+class RequestTransition(enum.StrEnum):
+    """A change of an operator request's state."""
+
+    #: An engine carried it out.
+    DO = "do"
+    #: The incident is not in a state for it, or no policy could act.
+    REFUSE = "refuse"
+
+
+#: Request state -> transition -> next state.
+REQUEST_TRANSITIONS: Mapping[RequestState, Mapping[RequestTransition, RequestState]] = {
+    RequestState.REQUESTED: {
+        RequestTransition.DO: RequestState.DONE,
+        RequestTransition.REFUSE: RequestState.REFUSED,
+    },
+    RequestState.DONE: {},
+    RequestState.REFUSED: {},
+}
+
+
+# -- agents ------------------------------------------------------------------------------------
+class AgentState(enum.StrEnum):
+    """The state of a host's agent."""
+
+    #: Reports in time, sees its host, and its spool empties.
+    UP = "up"
+    #: Has not reported in time. Set by an engine.
+    LATE = "late"
+    #: Cannot reach libvirt, which does not tell the state of any instance.
+    BLIND = "blind"
+    #: Its spool holds more events than the limit.
+    BEHIND = "behind"
+    #: An operator stopped it.
+    STOPPED = "stopped"
+
+
+def next_state(table: Mapping[State, Mapping[Any, State]], state: State, transition: str) -> State:
+    """Return the state that a transition leads to.
+
+    :param table: ``INCIDENT_TRANSITIONS``, ``RECOVERY_TRANSITIONS`` or ``REQUEST_TRANSITIONS``.
+    :raises vmmonitor.model.errors.IllegalTransition: the table does not have this transition.
     """
     try:
-        return table[state][move]
+        return table[state][transition]
     except KeyError:
-        raise errors.IllegalMove(state=state, move=move) from None
+        raise errors.IllegalTransition(state=state, transition=transition) from None

@@ -8,8 +8,8 @@ from typing import Any
 import oslo_messaging
 
 from vmmonitor.model.errors import InvalidMessage
+from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 
 VERSION = "1.1"
 #: What an agent that was not upgraded yet answers; it is asked without the cause.
@@ -48,7 +48,7 @@ class AgentAPI:
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
         request = {
-            "schema": wire.SCHEMA,
+            "schema": fields.SCHEMA,
             "instance_uuid": instance_uuid,
             "recovery_id": recovery_id,
             "timeout": timeout,
@@ -60,7 +60,7 @@ class AgentAPI:
                 if not transports.is_unsupported(error):
                     raise
                 answer = self._ask(host, WITHOUT_CAUSE, request, timeout)
-        wire.check_schema(answer)
+        fields.check_schema(answer)
         return answer
 
     def _ask(
@@ -90,7 +90,7 @@ class AgentEndpoint(abc.ABC):
 
         :raises vmmonitor.model.errors.InvalidMessage: it cannot be read.
         """
-        wire.check_schema(request)
+        fields.check_schema(request)
         try:
             instance_uuid, recovery_id = str(request["instance_uuid"]), str(request["recovery_id"])
             timeout, cause = float(request["timeout"]), request.get("cause", "")
@@ -101,4 +101,4 @@ class AgentEndpoint(abc.ABC):
         if not isinstance(cause, str) or len(cause) > CAUSE_LENGTH:
             raise InvalidMessage("no such cause", cause=str(cause)[:CAUSE_LENGTH])
         answer = self.recover(instance_uuid, recovery_id, timeout, cause)
-        return {"schema": wire.SCHEMA} | answer
+        return {"schema": fields.SCHEMA} | answer

@@ -11,7 +11,8 @@ from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.evidence import Item
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import evidence_wire, inventories, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire, evidence_wire, fields, inventory_wire
 from vmmonitor.rpc import transport as transports
 
 #: What an engine answers. A call asks for the version that first had it, so that an agent that is
@@ -33,7 +34,7 @@ class EngineAPI:
 
     def report_events(
         self, host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]], timeout: float
-    ) -> list[wire.Receipt]:
+    ) -> list[Receipt]:
         """Hand over a batch; returns when it is committed in the database, or refused.
 
         :param deliveries: forms of deliveries (``wire.write_delivery``), in order.
@@ -43,10 +44,10 @@ class EngineAPI:
             stored, so send it again.
         :raises vmmonitor.model.errors.InvalidMessage: the answer makes no sense.
         """
-        form = wire.write_batch(host, sent_at, deliveries)
+        form = event_wire.write_batch(host, sent_at, deliveries)
         with transports.retriable():
             answer = self._client.prepare(timeout=timeout).call({}, "report_events", batch=form)
-        return wire.read_receipts(answer, len(deliveries))
+        return event_wire.read_receipts(answer, len(deliveries))
 
     def report_agent(self, report: AgentReport, timeout: float) -> str:
         """Tell the agent's own state.
@@ -54,10 +55,10 @@ class EngineAPI:
         :returns: digest of the inventory that the engine holds for this host.
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
-        form = wire.write_report(report)
+        form = event_wire.write_report(report)
         with transports.retriable():
             answer = self._client.prepare(timeout=timeout).call({}, "report_agent", report=form)
-        wire.check_schema(answer)
+        fields.check_schema(answer)
         return str(answer.get("inventory_digest", ""))
 
     def report_inventory(
@@ -67,11 +68,11 @@ class EngineAPI:
 
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
-        form = inventories.write(host, digest, seen)
+        form = inventory_wire.write(host, digest, seen)
         with transports.retriable():
             self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
 
-    def report_inventory_changes(self, changes: inventories.Changes, timeout: float) -> str:
+    def report_inventory_changes(self, changes: inventory_wire.Changes, timeout: float) -> str:
         """Tell what changed on the host.
 
         :returns: digest of the inventory that the engine holds then: ``changes.digest``, or
@@ -79,16 +80,14 @@ class EngineAPI:
         :raises vmmonitor.rpc.transport.Unsupported: the engine is older; tell the whole.
         :raises vmmonitor.model.errors.Retriable: no answer came.
         """
-        form = inventories.write_changes(changes)
+        form = inventory_wire.write_changes(changes)
         with transports.retriable():
             client = self._client.prepare(timeout=timeout, version="1.1")
             answer = client.call({}, "report_inventory_changes", changes=form)
-        wire.check_schema(answer)
+        fields.check_schema(answer)
         return str(answer.get("inventory_digest", ""))
 
-    def report_evidence(
-        self, host: str, event_id: str, item: Item, timeout: float
-    ) -> wire.Receipt:
+    def report_evidence(self, host: str, event_id: str, item: Item, timeout: float) -> Receipt:
         """Hand over an item of evidence; returns when it is committed, or will never be.
 
         :returns: what became of it; ``evidence_wire.UNKNOWN`` if the engine lacks the event.
@@ -108,7 +107,7 @@ class EngineEndpoint(abc.ABC):
     target = oslo_messaging.Target(version=VERSION)
 
     @abc.abstractmethod
-    def store_events(self, batch: wire.Batch) -> list[wire.Receipt]:
+    def store_events(self, batch: event_wire.Batch) -> list[Receipt]:
         """Store a batch and return one receipt per event; raises if nothing is stored."""
 
     @abc.abstractmethod
@@ -119,7 +118,7 @@ class EngineEndpoint(abc.ABC):
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory."""
 
-    def store_inventory_changes(self, changes: inventories.Changes) -> str:
+    def store_inventory_changes(self, changes: inventory_wire.Changes) -> str:
         """Change a host's inventory, if it is the one that the changes are about.
 
         :returns: digest of the inventory that is stored then; empty asks for the whole.
@@ -127,34 +126,34 @@ class EngineEndpoint(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def store_evidence(self, exhibit: evidence_wire.Exhibit) -> wire.Receipt:
+    def store_evidence(self, exhibit: evidence_wire.Exhibit) -> Receipt:
         """Store an item of evidence; raises if it is not stored and may be later."""
 
     def report_events(self, _context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
         """Read the batch, have it stored, answer the receipts."""
-        return wire.write_receipts(self.store_events(wire.read_batch(batch)))
+        return event_wire.write_receipts(self.store_events(event_wire.read_batch(batch)))
 
     def report_agent(self, _context: Mapping[str, Any], report: Any) -> dict[str, Any]:
         """Read the report, have it stored, answer the digest."""
-        digest = self.store_report(wire.read_report(report))
-        return {"schema": wire.SCHEMA, "inventory_digest": digest}
+        digest = self.store_report(event_wire.read_report(report))
+        return {"schema": fields.SCHEMA, "inventory_digest": digest}
 
     def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
         """Read the inventory and have it stored."""
-        self.store_inventory(*inventories.read(inventory))
-        return {"schema": wire.SCHEMA}
+        self.store_inventory(*inventory_wire.read(inventory))
+        return {"schema": fields.SCHEMA}
 
     def report_inventory_changes(
         self, _context: Mapping[str, Any], changes: Any
     ) -> dict[str, Any]:
         """Read the changes, have them stored, answer the digest."""
-        digest = self.store_inventory_changes(inventories.read_changes(changes))
-        return {"schema": wire.SCHEMA, "inventory_digest": digest}
+        digest = self.store_inventory_changes(inventory_wire.read_changes(changes))
+        return {"schema": fields.SCHEMA, "inventory_digest": digest}
 
     def report_evidence(self, _context: Mapping[str, Any], evidence: Any) -> dict[str, Any]:
         """Read the item, have it stored, answer the receipt; refuse one that cannot be read."""
         try:
             receipt = self.store_evidence(evidence_wire.read(evidence))
         except InvalidMessage as error:
-            receipt = wire.Receipt(word=wire.REFUSED, reason=str(error))
+            receipt = Receipt(status=ReceiptStatus.REFUSED, reason=str(error))
         return evidence_wire.write_receipt(receipt)

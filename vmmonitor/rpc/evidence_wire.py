@@ -13,11 +13,9 @@ from typing import Any
 from vmmonitor.model import evidence
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.evidence import Item
-from vmmonitor.rpc import wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire, fields
 
-#: The engine does not have the event: it was not sent yet, or refused, or is deleted already.
-UNKNOWN = "unknown"
-WORDS = (wire.STORED, wire.DUPLICATE, wire.REFUSED, UNKNOWN)
 MESSAGE_LENGTH = 1000
 
 
@@ -36,7 +34,7 @@ class Exhibit:
 def write(host: str, event_id: str, item: Item) -> dict[str, Any]:
     """Return the form of an item of evidence."""
     return {
-        "schema": wire.SCHEMA,
+        "schema": fields.SCHEMA,
         "host": host,
         "event_id": event_id,
         "kind": item.kind,
@@ -51,12 +49,12 @@ def read(form: Any) -> Exhibit:
 
     :raises vmmonitor.model.errors.InvalidMessage: it is not such a form.
     """
-    wire.check_schema(form)
-    kind = _text(form, "kind", wire.WORD_LENGTH)
+    fields.check_schema(form)
+    kind = _text(form, "kind", event_wire.WORD_LENGTH)
     if kind not in evidence.KINDS:
         raise InvalidMessage("no such kind of evidence", kind=kind)
     at = form.get("captured_at")
-    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= wire.LATEST:
+    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= fields.LATEST:
         raise InvalidMessage("captured_at must be a time")
     item = Item(
         kind=kind,
@@ -65,26 +63,27 @@ def read(form: Any) -> Exhibit:
         message=_text(form, "message", MESSAGE_LENGTH),
     )
     return Exhibit(
-        host=_text(form, "host", wire.NAME_LENGTH),
-        event_id=_text(form, "event_id", wire.ID_LENGTH),
+        host=_text(form, "host", event_wire.NAME_LENGTH),
+        event_id=_text(form, "event_id", event_wire.ID_LENGTH),
         item=item,
     )
 
 
-def write_receipt(receipt: wire.Receipt) -> dict[str, Any]:
+def write_receipt(receipt: Receipt) -> dict[str, Any]:
     """Return the form of the answer."""
-    return {"schema": wire.SCHEMA, "receipt": receipt.word, "reason": receipt.reason}
+    return {"schema": fields.SCHEMA, "receipt": receipt.status, "reason": receipt.reason}
 
 
-def read_receipt(form: Any) -> wire.Receipt:
+def read_receipt(form: Any) -> Receipt:
     """Return what became of an item of evidence.
 
     :raises vmmonitor.model.errors.InvalidMessage: it is no such answer.
     """
-    wire.check_schema(form)
-    if form.get("receipt") not in WORDS:
+    fields.check_schema(form)
+    if form.get("receipt") not in list(ReceiptStatus):
         raise InvalidMessage("not a receipt of evidence")
-    return wire.Receipt(word=form["receipt"], reason=str(form.get("reason", "")))
+    status = ReceiptStatus(form["receipt"])
+    return Receipt(status=status, reason=str(form.get("reason", "")))
 
 
 def _content(text: Any) -> bytes:

@@ -18,6 +18,7 @@ from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.notification import Change, Notification
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import IncidentState, RecoveryState
 
 INFO = "info"
 ERROR = "error"
@@ -29,7 +30,7 @@ VERSIONS = {"IncidentPayload": "1.0", "RecoveryPayload": "1.0"}
 SENTENCE_LENGTH = 4096
 
 #: The states of an incident in which something is wrong, and nobody has said that it may be.
-NEEDY = (states.OPEN, states.HELD, states.RECOVERING)
+NEEDY = (IncidentState.UNHANDLED, IncidentState.HELD, IncidentState.RECOVERING)
 #: What an incident that stays in its state is told of again for.
 INCIDENT_UPDATES = ("host", "cause", "severity", "policy")
 #: The same of a recovery: another engine has taken it over.
@@ -42,7 +43,7 @@ TIME_OR_NULL = {"type": ["string", "null"], "format": "date-time"}
 Schema = Mapping[str, Any]
 
 
-def _state(table: Mapping[str, Any]) -> dict[str, Schema]:
+def _state(table: Mapping[Any, Any]) -> dict[str, Schema]:
     return {"state": {"enum": sorted(table)}, "old_state": {"enum": [*sorted(table), None]}}
 
 
@@ -63,7 +64,7 @@ DATA: Mapping[str, Mapping[str, Schema]] = {
         "changed_at": TIME,
         "incident_id": TEXT,
         "kind": TEXT,
-        **_state(states.INCIDENT),
+        **_state(states.INCIDENT_TRANSITIONS),
         "cause": TEXT,
         "severity": TEXT,
         "reason": TEXT,
@@ -81,7 +82,7 @@ DATA: Mapping[str, Mapping[str, Schema]] = {
         "changed_at": TIME,
         "recovery_id": TEXT,
         "incident_id": TEXT,
-        **_state(states.RECOVERY),
+        **_state(states.RECOVERY_TRANSITIONS),
         "message": TEXT,
         "policy": TEXT,
         "driver": TEXT,
@@ -127,9 +128,9 @@ SCHEMAS = {name: _schema(name) for name in DATA}
 
 def types() -> Sequence[str]:
     """Return every event type that is sent."""
-    nouns: dict[str, Mapping[str, Any]] = {
-        "incident": states.INCIDENT,
-        "recovery": states.RECOVERY,
+    nouns: dict[str, Mapping[Any, Any]] = {
+        "incident": states.INCIDENT_TRANSITIONS,
+        "recovery": states.RECOVERY_TRANSITIONS,
     }
     return [
         f"vmmonitor.{noun}.{word}" for noun, table in nouns.items() for word in (*table, "updated")
@@ -150,7 +151,7 @@ def notification(change: Change, instance: Instance) -> Notification | None:
         priority = _incident_priority(change.after, word)
     else:
         noun, name, data = "recovery", "RecoveryPayload", _recovery(change.after)
-        priority = ERROR if word == states.FAILED else INFO
+        priority = ERROR if word == RecoveryState.FAILED else INFO
     data |= _instance(instance) | {
         "notification_id": str(uuid.uuid4()),
         "changed_at": iso(change.at),
@@ -193,7 +194,7 @@ def _word(change: Change, updates: Sequence[str]) -> str:
 
 def _incident_priority(incident: Incident, word: str) -> str:
     grave = word in NEEDY and incident.severity == CRITICAL
-    return ERROR if grave or word == states.FAILED else INFO
+    return ERROR if grave or word == IncidentState.UNRECOVERED else INFO
 
 
 def _wrapped(name: str, data: Mapping[str, Any]) -> dict[str, Any]:

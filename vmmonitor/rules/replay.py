@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vmmonitor.model.event import Decision, Event
-from vmmonitor.model.incident import Step
+from vmmonitor.model.timeline import TimelineEntry
 from vmmonitor.rules import policies
 from vmmonitor.rules.filters import Filters
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy
@@ -104,7 +104,7 @@ def longest_rate(filters: Filters) -> int:
 
 
 # -- policies ------------------------------------------------------------------------------------
-def policy_choice(steps: Sequence[Step]) -> tuple[str, Mapping[str, Any] | None]:
+def policy_choice(steps: Sequence[TimelineEntry]) -> tuple[str, Mapping[str, Any] | None]:
     """Return the event that last chose an incident's policy, and the plan of that policy.
 
     :param steps: timeline of the incident, oldest entry first.

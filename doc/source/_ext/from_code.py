@@ -15,7 +15,7 @@ import inspect
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import figures
@@ -49,39 +49,50 @@ def _row(cells: Sequence[str]) -> nodes.row:
     return nodes.row("", *[nodes.entry("", nodes.paragraph(text=cell)) for cell in cells])
 
 
-def moves(name: str) -> list[tuple[str, str, str, str]]:
-    """Return (state, move, next state, when) of a state table, in the code's order.
+def transitions(name: str) -> list[tuple[str, str, str, str]]:
+    """Return (state, transition, next state, cause) of a state table, in the code's order.
 
     :param name: ``INCIDENT``, ``RECOVERY`` or ``REQUEST``.
     """
-    lines = inspect.getsource(states).splitlines()
-    said: dict[str, str] = {}
-    found = []
-    for state, row in _literal(name):
-        for key, value in zip(row.keys, row.values, strict=True):
-            move = str(ast.literal_eval(key))
-            if comment := re.search(r"#\s*(.*)$", lines[value.lineno - 1]):
-                said[move] = comment[1]
-            following = str(getattr(states, value.id))
-            found.append((state, move, following, said.get(move, "")))
+    causes = _comments(f"{name.capitalize()}Transition")
+    return [
+        (str(state), str(transition), str(following), causes.get(transition.name, ""))
+        for state, row in state_table(name).items()
+        for transition, following in row.items()
+    ]
+
+
+def state_table(name: str) -> Mapping[Any, Mapping[Any, Any]]:
+    """Return a table of ``vmmonitor.model.states``.
+
+    :param name: ``INCIDENT``, ``RECOVERY`` or ``REQUEST``.
+    """
+    return getattr(states, f"{name}_TRANSITIONS")
+
+
+def _comments(enumeration: str) -> dict[str, str]:
+    """Return member -> the comment above it, in the source of an enumeration."""
+    found: dict[str, str] = {}
+    comment: list[str] = []
+    for line in inspect.getsource(getattr(states, enumeration)).splitlines():
+        text = line.strip()
+        if text.startswith("#: "):
+            comment.append(text.removeprefix("#: "))
+        elif member := re.match(r"([A-Z_]+) = ", text):
+            found[member[1]] = " ".join(comment)
+            comment = []
     return found
 
 
-def _literal(name: str) -> Iterable[tuple[str, Any]]:
-    for node in ast.parse(inspect.getsource(states)).body:
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
-            for key, value in zip(node.value.keys, node.value.values, strict=True):
-                yield str(getattr(states, key.id)), value
-
-
 class StateTable(Directive):
-    """The moves of one state table."""
+    """The transitions of one state table."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        return [table(("State", "What happens", "Next state", "When"), moves(self.arguments[0]))]
+        head = ("State", "Transition", "Next state", "Cause")
+        return [table(head, transitions(self.arguments[0]))]
 
 
 class ImportTable(Directive):
@@ -116,7 +127,7 @@ class StateChart(Figure):
     def draw(self) -> str:
         """Return the figure as SVG."""
         [name] = self.arguments
-        return figures.state_chart(name, getattr(states, name))
+        return figures.state_chart(name, state_table(name))
 
 
 class DataPath(Figure):

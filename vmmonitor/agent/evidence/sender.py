@@ -15,7 +15,7 @@ from oslo_log import log
 from vmmonitor.agent.evidence.files import EvidenceFiles, EvidenceIncomplete
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.errors import InvalidMessage, Retriable
-from vmmonitor.rpc import evidence_wire
+from vmmonitor.model.receipt import ReceiptStatus
 from vmmonitor.rpc.engine_api import EngineAPI
 
 LOG = log.getLogger(__name__)
@@ -107,12 +107,12 @@ class EvidenceSender:
             receipt = self._engine.report_evidence(
                 self._conf.host, event_id, item, self._conf.forwarder.reply_timeout
             )
-            if receipt.word == evidence_wire.UNKNOWN:
+            if receipt.status == ReceiptStatus.UNKNOWN:
                 LOG.debug("The engine does not have event %s", event_id)
                 return False
             LOG.debug(
                 "Evidence %s of event %s, %d bytes, is %s after %.1f ms%s",
-                *(item.kind, event_id, len(item.content), receipt.word),
+                *(item.kind, event_id, len(item.content), receipt.status),
                 *((time.monotonic() - started) * 1000, receipt.reason and f": {receipt.reason}"),
             )
         return True

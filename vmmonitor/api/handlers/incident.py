@@ -8,10 +8,11 @@ from vmmonitor.api import query, timeline, times
 from vmmonitor.api.handlers import event, recovery
 from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import incident as schema
-from vmmonitor.db import events, incidents, recoveries, timelines
+from vmmonitor.db import events, incidents, recoveries, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.model import states
 from vmmonitor.model.incident import Incident
+from vmmonitor.model.states import IncidentState
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def show(request: ApiRequest) -> dict[str, Any]:
     with request.database.reader() as tx:
         incident = incidents.get(tx, incident_id)
         stored = events.of_incident(tx, incident_id)
-        steps = timelines.of(tx, incident_id)
+        steps = timeline_entries.of_incident(tx, incident_id)
         tried = recoveries.of_incident(tx, incident_id)
     return {
         "incident": view(incident)
@@ -68,8 +69,11 @@ def view(incident: Incident) -> dict[str, Any]:
 def _in_states(page: Page) -> Page:
     """Replace the filters ``open`` and ``ignored`` by the states that they stand for."""
     filters = dict(page.filters)
-    meant = set(states.INCIDENT)
-    for name, named in (("open", states.INCIDENT_OPEN), ("ignored", {states.IGNORED})):
+    meant = set(states.INCIDENT_TRANSITIONS)
+    for name, named in (
+        ("open", states.OPEN_INCIDENT_STATES),
+        ("ignored", {IncidentState.IGNORED}),
+    ):
         asked = filters.pop(name, None)
         if asked is None:
             continue
@@ -78,6 +82,6 @@ def _in_states(page: Page) -> Page:
                 f"{name}: not together with state, which says it more exactly"
             )
         meant = meant & named if asked == ["true"] else meant - named
-    if meant < set(states.INCIDENT):
+    if meant < set(states.INCIDENT_TRANSITIONS):
         filters["state"] = sorted(meant)
     return dataclasses.replace(page, filters=filters)

@@ -12,8 +12,8 @@ from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import operator_request as schema
 from vmmonitor.db import incidents, recoveries, requests
 from vmmonitor.model import request as verbs
-from vmmonitor.model import states
 from vmmonitor.model.request import OperatorRequest
+from vmmonitor.model.states import RequestState
 
 #: Option -> the verb that it belongs to.
 OPTIONS = {"policy": verbs.RECOVER, "seconds": verbs.HOLD}
@@ -82,7 +82,7 @@ def _wanted(
         comment=wanted.get("comment", ""),
         options=options,
         created_at=request.database.now(),
-        state=states.REQUESTED,
+        state=RequestState.REQUESTED,
     )
     request.database.run(requests.insert, operator_request)
     return body.accepted({"request": view(operator_request)})

@@ -13,13 +13,15 @@ import webob
 from vmmonitor.api import body, query, times
 from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.api.schemas import silence as schema
-from vmmonitor.db import incidents, silences, timelines
+from vmmonitor.db import incidents, silences, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Transaction
 from vmmonitor.model import states
 from vmmonitor.model.errors import InvalidRules
-from vmmonitor.model.incident import BY_SILENCE, INSTANCE, Incident, Step
+from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
 from vmmonitor.model.silence import Silence
+from vmmonitor.model.states import IncidentState
+from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 from vmmonitor.rules import silences as rules
 from vmmonitor.rules.matchers import Match
 
@@ -98,7 +100,7 @@ def _view(now: int) -> Callable[[Silence], dict[str, Any]]:
 def _told(request: ApiRequest, silence: Silence) -> dict[str, Any]:
     """Return one silence, with the states of the open incidents that it means."""
     with request.database.reader() as tx:
-        meant = _meant(tx, silence, {"state": sorted(states.INCIDENT_OPEN)})
+        meant = _meant(tx, silence, {"state": sorted(states.OPEN_INCIDENT_STATES)})
     counts = collections.Counter(incident.state for incident in meant)
     told = view(silence, request.database.now())
     return {"silence": told | {"incidents": dict(sorted(counts.items()))}}
@@ -110,7 +112,7 @@ def _meant(tx: Transaction, silence: Silence, filters: Mapping[str, Any]) -> lis
     except InvalidRules:
         # Of a newer version; engines of this one do not understand it either.
         return []
-    page = Page(limit=COUNTED, filters={"kind": INSTANCE, **filters})
+    page = Page(limit=COUNTED, filters={"kind": IncidentKind.INSTANCE, **filters})
     return [one for one in incidents.page(tx, page) if match.holds(rules.fields_of(one))]
 
 
@@ -148,8 +150,8 @@ def _span(given: Mapping[str, Any], now: int, longest: int) -> tuple[int, int]:
 
 def _expire(tx: Transaction, silence_id: str, now: int, by: str) -> Silence:
     silence = silences.expire(tx, silence_id, now, by)
-    muted = _meant(tx, silence, {"state": states.SILENCED, "held_by": BY_SILENCE})
+    muted = _meant(tx, silence, {"state": IncidentState.SILENCED, "held_by": HoldReason.SILENCE})
     message = f"the silence of {silence.author} ({silence.comment}) was ended by {by}"
-    line = functools.partial(Step, at=now, kind="hold", message=message)
-    timelines.add(tx, [line(incident_id=one.incident_id) for one in muted])
+    line = functools.partial(TimelineEntry, at=now, kind=TimelineKind.HOLD, message=message)
+    timeline_entries.insert(tx, [line(incident_id=one.incident_id) for one in muted])
     return silence

@@ -2,24 +2,25 @@
 """Query strings of incidents."""
 
 from vmmonitor.api.schemas import listing
-from vmmonitor.model import incident, states
+from vmmonitor.model import states
+from vmmonitor.model.incident import HoldReason, IncidentKind
 
 #: Why an incident may be held or silenced.
 HELD_BY = (
-    incident.BY_UNKNOWN,
-    incident.BY_SILENCE,
-    incident.BY_MAINTENANCE,
-    incident.BY_STORM,
-    incident.BY_BUDGET,
-    incident.BY_FLAPPING,
-    incident.BY_TURN,
-    incident.BY_OPERATOR,
+    HoldReason.UNKNOWN,
+    HoldReason.SILENCE,
+    HoldReason.MAINTENANCE,
+    HoldReason.STORM,
+    HoldReason.BUDGET,
+    HoldReason.FLAPPING,
+    HoldReason.CONCURRENCY,
+    HoldReason.OPERATOR,
 )
 
 INDEX = listing.of(
     filters={
-        "state": listing.one_of(tuple(states.INCIDENT)),
-        "kind": listing.one_of(incident.KINDS),
+        "state": listing.one_of(tuple(states.INCIDENT_TRANSITIONS)),
+        "kind": listing.one_of(list(IncidentKind)),
         "instance_uuid": listing.UUID,
         "host": listing.TEXT,
         "cause": listing.TEXT,

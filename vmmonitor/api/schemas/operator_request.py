@@ -10,7 +10,7 @@ from vmmonitor.model import states
 
 INDEX = listing.of(
     filters={
-        "state": listing.one_of(tuple(states.REQUEST)),
+        "state": listing.one_of(tuple(states.REQUEST_TRANSITIONS)),
         "verb": listing.one_of((*verbs.OF_INCIDENT, *verbs.OF_RECOVERY)),
         "author": listing.TEXT,
         "incident_id": listing.TEXT,

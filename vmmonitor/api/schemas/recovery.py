@@ -6,7 +6,7 @@ from vmmonitor.model import states
 
 INDEX = listing.of(
     filters={
-        "state": listing.one_of(tuple(states.RECOVERY)),
+        "state": listing.one_of(tuple(states.RECOVERY_TRANSITIONS)),
         "driver": listing.TEXT,
         "instance_uuid": listing.UUID,
         "host": listing.TEXT,

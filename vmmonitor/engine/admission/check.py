@@ -11,15 +11,14 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from vmmonitor.db.session import Transaction
-from vmmonitor.model import incident as words
-from vmmonitor.model import states
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import HoldReason, Incident
+from vmmonitor.model.states import IncidentState
 from vmmonitor.rules.policies import Policy
 
 #: The state to which a refusal's move leads.
-STATES = {"hold": states.HELD, "silence": states.SILENCED}
+STATES = {"hold": IncidentState.HELD, "silence": IncidentState.SILENCED}
 #: Of these a person is to know, as nothing goes on by itself for long. (A storm tells of itself.)
-ALERTING = frozenset({words.BY_UNKNOWN, words.BY_BUDGET})
+ALERTING = frozenset({HoldReason.UNKNOWN, HoldReason.BUDGET})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from oslo_config import cfg
 
-from vmmonitor.db import gates, limits
+from vmmonitor.db import limits, locks
 from vmmonitor.db.limits import Acted, Waiting
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import Refusal
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.incident import BY_BUDGET, BY_FLAPPING, BY_TURN, Incident
+from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy
 
 #: The lock under which turns are counted and taken.
@@ -71,11 +71,11 @@ def over_budget(acted: Sequence[Acted], restarts: int, window: float, now: int) 
         return None
     if not restarts:
         reason = "its limits allow no recovery at all"
-        return Refusal("hold", BY_BUDGET, reason, now + length)
+        return Refusal("hold", HoldReason.BUDGET, reason, now + length)
     until = within[len(within) - restarts].called_at + length
     often = "once" if restarts == 1 else f"{restarts} times"
     reason = f"recovered {often} within {spell(window)}, which is as often as its limits allow"
-    return Refusal("hold", BY_BUDGET, reason, until)
+    return Refusal("hold", HoldReason.BUDGET, reason, until)
 
 
 def flapping(
@@ -104,7 +104,7 @@ def flapping(
         return None
     passed = spell((failed_at - within[0].called_at) / SECOND)
     reason = f"it failed {len(within) + 1} times in {passed}: waits {spell(wait)}"
-    return Refusal("hold", BY_FLAPPING, reason, until)
+    return Refusal("hold", HoldReason.FLAPPING, reason, until)
 
 
 def spell(seconds: float) -> str:
@@ -132,7 +132,7 @@ class Turns:
             return None
         until = now + round(LOOK_AGAIN * SECOND)
         if reason := self._why_not(tx, incident, per_host, in_all):
-            return Refusal("hold", BY_TURN, reason, until)
+            return Refusal("hold", HoldReason.CONCURRENCY, reason, until)
         return None
 
     def _why_not(self, tx: Transaction, incident: Incident, per_host: float, in_all: float) -> str:
@@ -142,7 +142,7 @@ class Turns:
             reason := full(limits.picture(tx).under_way, incident.host, per_host, in_all)
         ):
             return reason
-        gates.lock(tx, [TURNS])
+        locks.lock(tx, [TURNS])
         seen = limits.picture(tx)
         reason = full(seen.under_way, incident.host, per_host, in_all)
         self._was_full = bool(reason)

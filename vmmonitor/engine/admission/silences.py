@@ -13,10 +13,10 @@ from oslo_log import log
 from vmmonitor.db import silences
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import Refusal
-from vmmonitor.model import states
 from vmmonitor.model.errors import InvalidRules
-from vmmonitor.model.incident import BY_SILENCE, Incident
+from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.silence import Silence
+from vmmonitor.model.states import IncidentState
 from vmmonitor.rules import silences as rules
 from vmmonitor.rules.matchers import Match
 from vmmonitor.rules.policies import Policy
@@ -41,9 +41,12 @@ class Silences:
         for silence in self._matching(incident, silences.active(tx, now)):
             # Whoever ends a silence looks at what is silenced by then. What is about to be, it
             # must wait for; what is already, it finds.
-            is_found = (incident.state, incident.held_by) == (states.SILENCED, BY_SILENCE)
+            is_found = (incident.state, incident.held_by) == (
+                IncidentState.SILENCED,
+                HoldReason.SILENCE,
+            )
             if is_found or silences.pin(tx, silence.silence_id, now):
-                return Refusal("silence", BY_SILENCE, words(silence), silence.ends_at)
+                return Refusal("silence", HoldReason.SILENCE, words(silence), silence.ends_at)
         return None
 
     def _matching(self, incident: Incident, active: Sequence[Silence]) -> Iterator[Silence]:

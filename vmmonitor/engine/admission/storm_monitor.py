@@ -110,7 +110,7 @@ class StormWatch:
     def _judge(self, tx: Transaction, ident: str) -> None:
         """End a storm that is over; its row is locked meanwhile."""
         storm = incidents.lock(tx, ident)
-        if storm.state not in states.INCIDENT_OPEN:
+        if storm.state not in states.OPEN_INCIDENT_STATES:
             return
         now = self._database.now()
         if storm.updated_at > now:

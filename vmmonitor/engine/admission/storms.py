@@ -14,16 +14,17 @@ from collections.abc import Collection, Iterator, Mapping
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents, storms, timelines
+from vmmonitor.db import incidents, storms, timeline_entries
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import Refusal
 from vmmonitor.engine.incidents.transitions import move, note
-from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import CRITICAL
-from vmmonitor.model.incident import BY_STORM, STORM, Incident, Step
+from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.states import IncidentState
 from vmmonitor.model.storage import MAX_CAUSE
+from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 from vmmonitor.rules.policies import Policy
 
 LOG = log.getLogger(__name__)
@@ -234,12 +235,12 @@ def _begin(
     """
     storm = Incident(
         incident_id=str(uuid.uuid4()),
-        kind=STORM,
+        kind=IncidentKind.STORM,
         instance=Instance(uuid=""),
         host=host,
         cause=cause,
         severity=CRITICAL,
-        state=states.PENDING,
+        state=IncidentState.PENDING,
         reason=why,
         policy="",
         opened_at=now,
@@ -258,7 +259,7 @@ def _begin(
 def _refusal(storm: Incident, now: int) -> Refusal:
     return Refusal(
         move="hold",
-        held_by=BY_STORM,
+        held_by=HoldReason.STORM,
         reason=f"storm {storm.incident_id}: {storm.reason}",
         until=now + round(EXAMINE * SECOND),
         part_of=storm.incident_id,
@@ -274,12 +275,12 @@ def release(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
     :param reason: why; one sentence for a person.
     :param now: microseconds since the epoch, engines' clock.
     :return: how many incidents go on.
-    :raises vmmonitor.model.errors.IllegalMove: it is over.
+    :raises vmmonitor.model.errors.IllegalTransition: it is over.
     """
     move(tx, storm, "run", reason, now)
     message = f"storm {storm.incident_id} is over: {reason}"
     held = storms.release(tx, storm.incident_id, now)
-    timelines.add(tx, [_told(ident, message, now) for ident in held])
+    timeline_entries.insert(tx, [_told(ident, message, now) for ident in held])
     failed = storms.given_up(tx, storm.incident_id) if storm.cause == STORAGE else []
     for ident in failed:
         incident = incidents.lock(tx, ident)
@@ -288,5 +289,5 @@ def release(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
     return len(held) + len(failed)
 
 
-def _told(incident_id: str, message: str, now: int) -> Step:
-    return Step(incident_id=incident_id, at=now, kind="hold", message=message)
+def _told(incident_id: str, message: str, now: int) -> TimelineEntry:
+    return TimelineEntry(incident_id=incident_id, at=now, kind=TimelineKind.HOLD, message=message)

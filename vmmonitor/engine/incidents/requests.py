@@ -20,9 +20,10 @@ from vmmonitor.model import request as verbs
 from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Conflict, NotFound
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.request import OperatorRequest
+from vmmonitor.model.states import IncidentState, RecoveryState
 
 LOG = log.getLogger(__name__)
 
@@ -96,11 +97,11 @@ class OperatorRequests:
     ) -> str:
         """Have it judged at once, with every gate open."""
         _only_of_an_instance(incident)
-        if incident.state == states.RECOVERING:
+        if incident.state == IncidentState.RECOVERING:
             return self._hasten(tx, incident, now)
         name = str(request.options.get("policy", "")) or incident.policy
         self._needs_steps(name)
-        if incident.state in (states.RESOLVED, states.IGNORED):
+        if incident.state in (IncidentState.RESOLVED, IncidentState.IGNORED):
             raise Refused(f"it is {incident.state}: {incident.reason}")
         self._due_now(tx, incident, request, now, policy=name, override=request.author)
         return f"to be recovered at once by policy {name}, whatever limit stands against it"
@@ -124,15 +125,15 @@ class OperatorRequests:
         if incident.state in incidents.WAITING:
             incidents.reschedule(tx, incident, now, word, now, held_by="", **changes)
             return
-        if incident.state == states.FAILED and _another_is_open(tx, incident):
+        if incident.state == IncidentState.UNRECOVERED and _another_is_open(tx, incident):
             raise Refused("another incident of the instance is open")
-        name = "retry" if incident.state == states.FAILED else "release"
+        name = "retry" if incident.state == IncidentState.UNRECOVERED else "release"
         move(tx, incident, name, word, now, hold_until=now, running_at=None, **changes)
 
     def _hasten(self, tx: Transaction, incident: Incident, now: int) -> str:
         """Have the next attempt made at once."""
         recovery = recoveries.active_for(tx, incident.incident_id)
-        if recovery is None or recovery.state != states.REQUESTED:
+        if recovery is None or recovery.state != RecoveryState.REQUESTED:
             at_work = f": {_told(recovery)}" if recovery else ""
             raise Refused(f"it is being recovered{at_work}")
         recoveries.hasten(tx, recovery, now)
@@ -142,10 +143,10 @@ class OperatorRequests:
         self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
     ) -> str:
         """End it; a storm with its members let go."""
-        if incident.kind == kinds.HOST:
+        if incident.kind == IncidentKind.HOST:
             raise Refused("it is about a host, and ends when that is watched again")
         word = f"resolved by {request.words}"
-        if incident.kind == kinds.STORM:
+        if incident.kind == IncidentKind.STORM:
             return self._end_storm(tx, incident, word, now)
         _only_open(incident)
         incident = self._end_recovery(tx, incident, word, now)
@@ -162,8 +163,8 @@ class OperatorRequests:
         until = now + round(seconds * SECOND) if seconds else kinds.UNTIL_RELEASED
         word = f"held by {request.words}"
         incident = self._end_recovery(tx, incident, word, now)
-        changes = {"held_by": kinds.BY_OPERATOR, "override": ""}
-        if incident.state == states.HELD:
+        changes = {"held_by": HoldReason.OPERATOR, "override": ""}
+        if incident.state == IncidentState.HELD:
             incidents.reschedule(tx, incident, until, word, now, **changes)
         else:
             move(tx, incident, "hold", word, now, hold_until=until, **changes)
@@ -175,11 +176,11 @@ class OperatorRequests:
         """Let it go on: past what held it, or to what else may."""
         _only_open(incident)
         word = f"released by {request.words}"
-        if incident.kind == kinds.STORM:
+        if incident.kind == IncidentKind.STORM:
             return self._end_storm(tx, incident, word, now)
         if incident.state not in incidents.WAITING:
             raise Refused(f"nothing holds it: it is {incident.state}")
-        by_hand = incident.held_by == kinds.BY_OPERATOR
+        by_hand = incident.held_by == HoldReason.OPERATOR
         opens = {} if by_hand or not incident.held_by else {"override": request.author}
         self._due_now(tx, incident, request, now, **opens)
         held = f"what held it was: {incident.reason}"
@@ -189,11 +190,11 @@ class OperatorRequests:
         self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
     ) -> str:
         """End its recovery, and hold it until it is released."""
-        if incident.state != states.RECOVERING:
+        if incident.state != IncidentState.RECOVERING:
             raise Refused(f"nothing recovers its incident: that is {incident.state}")
         word = f"cancelled by {request.words}"
         incident = self._end_recovery(tx, incident, word, now)
-        held = {"hold_until": kinds.UNTIL_RELEASED, "held_by": kinds.BY_OPERATOR, "override": ""}
+        held = {"hold_until": kinds.UNTIL_RELEASED, "held_by": HoldReason.OPERATOR, "override": ""}
         move(tx, incident, "hold", word, now, **held)
         return "cancelled; its incident is held until it is released"
 
@@ -201,9 +202,9 @@ class OperatorRequests:
         self, tx: Transaction, incident: Incident, request: OperatorRequest, now: int
     ) -> str:
         """Try again by the recovery's own policy."""
-        if incident.state == states.RECOVERING:
+        if incident.state == IncidentState.RECOVERING:
             return self._hasten(tx, incident, now)
-        if incident.state in (states.RESOLVED, states.IGNORED):
+        if incident.state in (IncidentState.RESOLVED, IncidentState.IGNORED):
             raise Refused(f"its incident is {incident.state}: {incident.reason}")
         policy = recoveries.get(tx, request.recovery_id).policy
         self._needs_steps(policy)
@@ -215,7 +216,7 @@ class OperatorRequests:
         recovery = recoveries.active_for(tx, incident.incident_id)
         if recovery is None:
             return incident
-        if recovery.state == states.RUNNING:
+        if recovery.state == RecoveryState.RUNNING:
             raise NotYet(f"waits for {_told(recovery)} to return")
         move_recovery(tx, recovery, "cancel", word, now)
         return incident
@@ -239,12 +240,12 @@ VERBS: Mapping[
 
 
 def _only_of_an_instance(incident: Incident) -> None:
-    if incident.kind != kinds.INSTANCE:
+    if incident.kind != IncidentKind.INSTANCE:
         raise Refused(f"it is about a {incident.kind}, not an instance")
 
 
 def _only_open(incident: Incident) -> None:
-    if incident.state not in states.INCIDENT_OPEN:
+    if incident.state not in states.OPEN_INCIDENT_STATES:
         raise Refused(f"it is over: {incident.state}, {incident.reason}")
 
 

@@ -36,10 +36,10 @@ def answered(verdict: Verdict, expectation: Expectation, took: int) -> Verdict:
 def message(verdict: Verdict) -> str:
     """Return a question and its answer as one line."""
     if not verdict.asked:
-        return f"{verdict.word}: {verdict.reason}"
+        return f"{verdict.kind}: {verdict.reason}"
     took = f" ({verdict.took / 1000:,.0f} ms)" if verdict.took >= TOLD else ""
     asked = f"asked {verdict.asked} {verdict.question}"
-    return f"{asked}: {verdict.reason} -> {verdict.word}{took}"
+    return f"{asked}: {verdict.reason} -> {verdict.kind}{took}"
 
 
 def data(verdict: Verdict) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def data(verdict: Verdict) -> dict[str, Any]:
         "asked": verdict.asked,
         "question": verdict.question,
         "answer": verdict.reason,
-        "verdict": verdict.word,
+        "verdict": verdict.kind,
         "ms": verdict.took / 1000,
     }
 

@@ -9,10 +9,11 @@ after it.
 from collections.abc import Mapping
 from typing import Any
 
-from vmmonitor.db import incidents, recoveries, timelines
+from vmmonitor.db import incidents, recoveries, timeline_entries
 from vmmonitor.db.session import Transaction
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.incident import Incident
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 
 #: Time after the end of an attempt, in seconds, in which events of the host may still report what
 #: that attempt did: a driver's answer can overtake the events of a guest that was resumed and
@@ -23,7 +24,7 @@ LATE_EVENT_WINDOW = 2.0
 def move(
     tx: Transaction, incident: Incident, name: str, reason: str, now: int, **changes: Any
 ) -> Incident:
-    """Take an incident to another state and say so in its time line. The only door.
+    """Take an incident to another state and say so in its timeline. The only door.
 
     :param name: a move of ``states.INCIDENT``.
     :param reason: one sentence for a person.
@@ -46,7 +47,7 @@ def move_recovery(
     told: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Recovery:
-    """Take a recovery to another state and say so in its incident's time line.
+    """Take a recovery to another state and say so in its incident's timeline.
 
     :param name: a move of ``states.RECOVERY``.
     :param message: one sentence for a person.
@@ -65,10 +66,12 @@ def move_recovery(
 def note(
     tx: Transaction, of: Incident | Recovery, now: int, kind: str, message: str, **data: Any
 ) -> None:
-    """Add a line to an incident's time line.
+    """Add a line to an incident's timeline.
 
     :param of: the incident, or a recovery of it.
     :param now: microseconds since the epoch, engines' clock.
     """
-    step = Step(incident_id=of.incident_id, at=now, kind=kind, message=message, data=data)
-    timelines.add(tx, [step])
+    step = TimelineEntry(
+        incident_id=of.incident_id, at=now, kind=TimelineKind(kind), message=message, data=data
+    )
+    timeline_entries.insert(tx, [step])

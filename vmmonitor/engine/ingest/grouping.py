@@ -10,19 +10,21 @@ import uuid
 from typing import Any
 
 from vmmonitor.db import events as stored
-from vmmonitor.db import incidents, recoveries, storms, timelines
+from vmmonitor.db import incidents, recoveries, storms, timeline_entries
 from vmmonitor.db.incidents import KEEP
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.incidents.transitions import LATE_EVENT_WINDOW, move, move_recovery
 from vmmonitor.engine.ingest import meaning
 from vmmonitor.model import event as events
-from vmmonitor.model import states, storage
+from vmmonitor.model import storage
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import BY_OPERATOR, Incident, Step
+from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.recovery import Recovery
-from vmmonitor.rpc.wire import Delivery
+from vmmonitor.model.states import IncidentState, RecoveryState
+from vmmonitor.model.timeline import TimelineEntry, TimelineKind
+from vmmonitor.rpc.event_wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
 
 #: Seconds after its hold within which a failure of an open incident is the one that opened it.
@@ -70,7 +72,7 @@ class IncidentGrouper:
             instance_uuid: OpenIncident(incident=incident, is_new=False)
             for instance_uuid, incident in open_incidents.items()
         }
-        self._steps: list[Step] = []
+        self._steps: list[TimelineEntry] = []
         #: Whether a recovery was ended here, whose turn is free then.
         self.freed_slot = False
 
@@ -128,7 +130,7 @@ class IncidentGrouper:
             host=event.host,
             cause=event.cause,
             severity=delivery.decision.severity,
-            state=states.PENDING,
+            state=IncidentState.PENDING,
             reason=f"held for {hold:g} s" if hold else "to be judged",
             policy=policy.name if policy else "",
             opened_at=event.occurred_at,
@@ -168,7 +170,7 @@ class IncidentGrouper:
         word = f"the cause is {event.cause}: rule {delivery.decision.rule}"
         self._insert_first(case)
         hold_until = self._now + round(hold * SECOND)
-        if case.incident.held_by == BY_OPERATOR:
+        if case.incident.held_by == HoldReason.OPERATOR:
             hold_until = case.incident.hold_until
         case.incident = incidents.reschedule(
             self._tx, case.incident, hold_until, word, self._now, **changes
@@ -204,7 +206,9 @@ class IncidentGrouper:
         incident = case.incident
         hold_until = self._now + round(policy.hold * SECOND)
         word = f"{event.cause} followed: policy {policy.name}"
-        if incident.state == states.OPEN and self._is_worth_another_look(incident, policy):
+        if incident.state == IncidentState.UNHANDLED and self._is_worth_another_look(
+            incident, policy
+        ):
             changes = {"hold_until": hold_until, "policy": policy.name}
             self._insert_first(case)
             case.incident = move(self._tx, incident, "release", word, self._now, **changes)
@@ -245,7 +249,7 @@ class IncidentGrouper:
         incident = dataclasses.replace(case.incident, running_at=event.occurred_at)
         case.incident = incident
         word = f"the instance runs again: {event.cause}"
-        if incident.state == states.RECOVERING and not self._end_recovery(incident, word):
+        if incident.state == IncidentState.RECOVERING and not self._end_recovery(incident, word):
             return
         move(self._tx, incident, "run", word, self._now)
         del self._cases[incident.instance.uuid]
@@ -261,7 +265,7 @@ class IncidentGrouper:
         """End an incident that reconciliation opened, unless a host told of a failure since."""
         incident = case.incident
         opened = incident.cause.startswith(events.RECONCILE_SOURCE)
-        if not opened or case.failed or incident.state == states.RECOVERING:
+        if not opened or case.failed or incident.state == IncidentState.RECOVERING:
             return
         for told in stored.of_incident(self._tx, incident.incident_id):
             by_host = told.event.source != events.RECONCILE_SOURCE
@@ -278,9 +282,13 @@ class IncidentGrouper:
         if recovery is None:
             return True
         waits_for_more = recovery.look_at is not None
-        if recovery.state == states.RUNNING or waits_for_more or self._has_just_failed(recovery):
+        if (
+            recovery.state == RecoveryState.RUNNING
+            or waits_for_more
+            or self._has_just_failed(recovery)
+        ):
             return False
-        ending = "succeed" if recovery.state == states.WAITING else "cancel"
+        ending = "succeed" if recovery.state == RecoveryState.WAITING else "cancel"
         move_recovery(self._tx, recovery, ending, word, self._now)
         self.freed_slot = True
         return True
@@ -288,7 +296,7 @@ class IncidentGrouper:
     def _has_just_failed(self, recovery: Recovery) -> bool:
         """Tell whether an attempt failed so lately that the word may be of what it did: a guest
         was resumed, and paused again. The next attempt finds out when it is due."""
-        is_next = recovery.state == states.REQUESTED
+        is_next = recovery.state == RecoveryState.REQUESTED
         return is_next and self._now < recovery.created_at + round(LATE_EVENT_WINDOW * SECOND)
 
     # -- writing -------------------------------------------------------------------------------
@@ -310,15 +318,15 @@ class IncidentGrouper:
             case.count, case.running_at = 0, KEEP
 
     def _write_notes(self) -> None:
-        timelines.add(self._tx, self._steps)
+        timeline_entries.insert(self._tx, self._steps)
         self._steps = []
 
     def _note(self, incident: Incident, kind: str, message: str, **data: Any) -> None:
         self._steps.append(
-            Step(
+            TimelineEntry(
                 incident_id=incident.incident_id,
                 at=self._now,
-                kind=kind,
+                kind=TimelineKind(kind),
                 message=message,
                 data=data,
             )
@@ -326,12 +334,12 @@ class IncidentGrouper:
 
 
 def _waits_in_vain(incident: Incident) -> bool:
-    by_hand = incident.held_by == BY_OPERATOR
+    by_hand = incident.held_by == HoldReason.OPERATOR
     return incident.state in incidents.WAITING and not incident.policy and not by_hand
 
 
 def _hastens(incident: Incident, hold_until: int) -> bool:
-    return incident.state == states.PENDING and hold_until < incident.hold_until
+    return incident.state == IncidentState.PENDING and hold_until < incident.hold_until
 
 
 def _hold_message(policy: Policy | None) -> str:

@@ -17,7 +17,8 @@ from oslo_log import log
 from vmmonitor.model import event as events
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.event import Decision, Event, Observation, RawEvent, Reachability
-from vmmonitor.rpc import wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire
 from vmmonitor.rules.filters import UNDECIDED, Filters
 
 LOG = log.getLogger(__name__)
@@ -30,7 +31,7 @@ CHUNK = 500
 RETRY = 1.0
 #: The host of something of which nobody said where it happened.
 NOWHERE = "unknown"
-Store = Callable[[wire.Batch, float], Sequence[wire.Receipt]]
+Store = Callable[[event_wire.Batch, float], Sequence[Receipt]]
 
 
 class LocalSources:
@@ -128,18 +129,18 @@ class LocalSources:
             LOG.error("Lost: %s of instance %s", event.cause, event.instance.uuid)
 
     # -- the steps -----------------------------------------------------------------------------
-    def _send(self, deliveries: Sequence[wire.Delivery]) -> None:
+    def _send(self, deliveries: Sequence[event_wire.Delivery]) -> None:
         for host, group in itertools.groupby(deliveries, key=lambda one: one.event.host):
             of_host = list(group)
-            batch = wire.Batch(host=host, sent_at=self._now(), deliveries=of_host)
+            batch = event_wire.Batch(host=host, sent_at=self._now(), deliveries=of_host)
             for delivery, receipt in zip(of_host, self._store(batch, self._timeout), strict=True):
-                if receipt.word == wire.REFUSED:
+                if receipt.status == ReceiptStatus.REFUSED:
                     LOG.error("%s is refused: %s", delivery.event.cause, receipt.reason)
 
-    def _decided(self, raws: Iterable[RawEvent]) -> list[wire.Delivery]:
+    def _decided(self, raws: Iterable[RawEvent]) -> list[event_wire.Delivery]:
         return [delivery for raw in raws if (delivery := self._delivery(raw))]
 
-    def _delivery(self, raw: RawEvent) -> wire.Delivery | None:
+    def _delivery(self, raw: RawEvent) -> event_wire.Delivery | None:
         """Return the event with what the rules make of it; None if they ignore it."""
         event_id = raw.event_id or str(uuid.uuid4())
         event = events.made_of(raw, raw.host or NOWHERE, raw.attributes, event_id)
@@ -149,7 +150,9 @@ class LocalSources:
             return None
         try:
             # There and back: what is too long is cut, what nobody could store is refused.
-            return wire.read_delivery(wire.write_delivery(event, decision, self._now()))
+            return event_wire.read_delivery(
+                event_wire.write_delivery(event, decision, self._now())
+            )
         except InvalidMessage as error:
             LOG.error("This cannot be stored and is dropped: %.500r: %s", raw, error)
             return None

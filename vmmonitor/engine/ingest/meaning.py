@@ -6,7 +6,7 @@ from vmmonitor.model import event as events
 from vmmonitor.model import instance as instances
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident
-from vmmonitor.rpc.wire import Delivery
+from vmmonitor.rpc.event_wire import Delivery
 
 #: How a live migration to a host ends.
 ARRIVED = "lifecycle.resumed/migrated"

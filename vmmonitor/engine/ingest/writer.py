@@ -28,7 +28,8 @@ from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import INCIDENT, INFO, Decision, Event, StoredEvent
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
-from vmmonitor.rpc import wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire
 from vmmonitor.rules.policies import Policies
 
 LOG = log.getLogger(__name__)
@@ -45,10 +46,10 @@ class PendingBatch:
     :param receipts: will hold one receipt per event, or the error.
     """
 
-    batch: wire.Batch
+    batch: event_wire.Batch
     received_at: int
     correction: int
-    receipts: "concurrent.futures.Future[list[wire.Receipt]]"
+    receipts: "concurrent.futures.Future[list[Receipt]]"
 
 
 class RecoveryQueue(Protocol):
@@ -86,7 +87,7 @@ class EventWriter:
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     # -- any thread ----------------------------------------------------------------------------
-    def store(self, batch: wire.Batch, timeout: float) -> list[wire.Receipt]:
+    def store(self, batch: event_wire.Batch, timeout: float) -> list[Receipt]:
         """Store a batch; returns when it is committed.
 
         :param timeout: seconds to wait.
@@ -170,7 +171,7 @@ class EventWriter:
         if len(waiting.batch.deliveries) < 2:
             self._refuse(waiting, error)
             return
-        receipts: list[wire.Receipt] = []
+        receipts: list[Receipt] = []
         for half in _halves(waiting):
             self._store_all([half])
             if failed := half.receipts.exception():
@@ -191,7 +192,7 @@ class EventWriter:
             return
         LOG.error("An event of host %s cannot be stored", waiting.batch.host, exc_info=error)
         reason = f"the engine cannot store it: {type(error).__name__}: {error}"[:1000]
-        refused = wire.Receipt(word=wire.REFUSED, reason=reason)
+        refused = Receipt(status=ReceiptStatus.REFUSED, reason=reason)
         waiting.receipts.set_result([refused for _ in waiting.batch.deliveries])
 
     def _probe_writable(self, waiting: PendingBatch) -> bool:
@@ -208,7 +209,7 @@ class EventWriter:
 
     def _commit(
         self, pending: Sequence[PendingBatch]
-    ) -> tuple[list[list[wire.Receipt]], IncidentGrouper]:
+    ) -> tuple[list[list[Receipt]], IncidentGrouper]:
         """Store batches in one transaction; retry if another engine changed the same rows."""
         known: set[str] = set()
         for _ in range(MAX_CONFLICT_RETRIES):
@@ -224,7 +225,7 @@ class EventWriter:
     # -- the transaction -----------------------------------------------------------------------
     def _store_in_transaction(
         self, tx: Transaction, pending: Sequence[PendingBatch], known: set[str]
-    ) -> tuple[list[list[wire.Receipt]], IncidentGrouper]:
+    ) -> tuple[list[list[Receipt]], IncidentGrouper]:
         open_incidents = incidents.open_for(tx, _instances(pending))
         # Not before their rows are locked, so that their time lines are in order.
         now = self._database.now()
@@ -247,18 +248,18 @@ class EventWriter:
         return answers, grouper
 
 
-STORED = wire.Receipt(word=wire.STORED)
-DUPLICATE = wire.Receipt(word=wire.DUPLICATE)
+STORED = Receipt(status=ReceiptStatus.STORED)
+DUPLICATE = Receipt(status=ReceiptStatus.DUPLICATE)
 
 
-def _receipt(delivery: wire.Delivery | str, seen: set[str]) -> wire.Receipt:
+def _receipt(delivery: event_wire.Delivery | str, seen: set[str]) -> Receipt:
     if isinstance(delivery, str):
-        return wire.Receipt(word=wire.REFUSED, reason=delivery)
+        return Receipt(status=ReceiptStatus.REFUSED, reason=delivery)
     return DUPLICATE if delivery.event.event_id in seen else STORED
 
 
 def _stored(
-    delivery: wire.Delivery, waiting: PendingBatch, incident_id: str | None, now: int
+    delivery: event_wire.Delivery, waiting: PendingBatch, incident_id: str | None, now: int
 ) -> StoredEvent:
     return StoredEvent(
         event=delivery.event,
@@ -272,7 +273,7 @@ def _stored(
     )
 
 
-def _corrected(delivery: wire.Delivery, correction: int) -> wire.Delivery:
+def _corrected(delivery: event_wire.Delivery, correction: int) -> event_wire.Delivery:
     """Return an event as incidents see it: by the engines' clock, like those of other hosts."""
     if not correction:
         return delivery
@@ -284,7 +285,7 @@ class _Undo(Exception):
     """Has a transaction rolled back."""
 
 
-def _part(waiting: PendingBatch, deliveries: Sequence[wire.Delivery | str]) -> PendingBatch:
+def _part(waiting: PendingBatch, deliveries: Sequence[event_wire.Delivery | str]) -> PendingBatch:
     """Return a waiting with only these deliveries, and receipts of its own."""
     return dataclasses.replace(
         waiting,
@@ -299,7 +300,7 @@ def _halves(waiting: PendingBatch) -> list[PendingBatch]:
     return [_part(waiting, deliveries[:middle]), _part(waiting, deliveries[middle:])]
 
 
-def _plain_delivery(waiting: PendingBatch) -> wire.Delivery:
+def _plain_delivery(waiting: PendingBatch) -> event_wire.Delivery:
     """Return what nothing can be wrong with."""
     event = Event(
         event_id=str(uuid.uuid4()),
@@ -311,7 +312,7 @@ def _plain_delivery(waiting: PendingBatch) -> wire.Delivery:
         occurred_at=waiting.received_at,
     )
     decision = Decision(action=INCIDENT, severity=INFO, rule="probe")
-    return wire.Delivery(event=event, decision=decision, spooled_at=waiting.received_at)
+    return event_wire.Delivery(event=event, decision=decision, spooled_at=waiting.received_at)
 
 
 def _readable(pending: Sequence[PendingBatch]) -> list[Any]:

@@ -13,8 +13,7 @@ from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
 from vmmonitor.model.event import RECONCILE_SOURCE, Event
 from vmmonitor.model.expected import Expected, Mismatch, Sight
-from vmmonitor.model.incident import FAILED, Incident, Verdict
-from vmmonitor.model.incident import UNKNOWN as NOBODY_KNOWS
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
 
 MISSING = "reconcile.missing"
@@ -72,12 +71,12 @@ def verdict(incident: Incident, told: Sequence[Event]) -> Verdict | None:
     if incident.cause.partition("/")[0] in (UNEXPECTED, TWO_HOSTS, WRONG_HOST):
         # The expectation would say again what it said when this was found.
         reason = "reconciliation found it where, or as, it must not be"
-        return Verdict(word=FAILED, reason=reason, asked=FINDER, question=FOUND)
+        return Verdict(kind=VerdictKind.FAILED, reason=reason, asked=FINDER, question=FOUND)
     words = [event.type for event in told if event.source == RECONCILE_SOURCE]
     if words[-1:] == [TWO_HOSTS]:
         # It opened for another reason, and its policy would act.
         reason = "it runs on two hosts at once: nothing may act"
-        return Verdict(word=NOBODY_KNOWS, reason=reason, asked=FINDER, question=FOUND)
+        return Verdict(kind=VerdictKind.UNKNOWN, reason=reason, asked=FINDER, question=FOUND)
     return None
 
 

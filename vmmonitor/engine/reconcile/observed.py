@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from vmmonitor.db import agents, events
 from vmmonitor.db.session import Database
-from vmmonitor.model import states
 from vmmonitor.model.event import RUNNING_AGAIN
 from vmmonitor.model.expected import Sight, Watch
+from vmmonitor.model.states import AgentState
 
 #: Events that say that an instance ended, whatever else they say.
 ENDED = frozenset({"lifecycle.stopped", "lifecycle.crashed", "process.exited"})
@@ -94,4 +94,4 @@ def _key(sight: Sight) -> tuple[str, str, int]:
 
 def _is_trusted(watch: Watch, now: int, late_after: float) -> bool:
     in_time = now - watch.seen_at <= late_after * watch.interval * 1_000_000
-    return watch.state in (states.UP, states.BEHIND) and watch.current and in_time
+    return watch.state in (AgentState.UP, AgentState.BEHIND) and watch.current and in_time

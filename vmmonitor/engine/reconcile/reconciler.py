@@ -3,7 +3,7 @@
 
     expectation --survey()--> what should be --.
                                                 >-- compare -- seen twice, a hold apart? -- event
-    agents' inventories ----> what is ---------'                    `--- table mismatches
+    agents' inventories ----> what is ---------'                    `--- table drift_records
 
 Every engine does this by itself. What is remembered of a mismatch (since when it is seen, which
 was told) is a row in the database, because a hold of a minute must survive the restart of an
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import mismatches
+from vmmonitor.db import drift_records
 from vmmonitor.db.session import Database
 from vmmonitor.engine.reconcile import drift
 from vmmonitor.engine.reconcile.observed import ObservedState
@@ -100,7 +100,7 @@ class Reconciler:
         self._ask()
         sights = self._observed.sights()
         with self._database.reader() as tx:
-            noted = {one.instance.uuid: one for one in mismatches.all(tx)}
+            noted = {one.instance.uuid: one for one in drift_records.all(tx)}
         self._forget_gone(sights)
         twice = {instance_uuid for instance_uuid, several in sights.items() if len(several) > 1}
         now = self._database.now()
@@ -147,21 +147,21 @@ class Reconciler:
             return
         elif word == drift.AGREES and self._observed.trusted.issuperset(noted.hosts):
             self._is_over(noted)
-        elif noted.told_key != noted.key:
+        elif noted.reported_key != noted.key:
             self._forget_untold(noted)
 
     def _differs(self, word: Mismatch, noted: Noted | None, now: int) -> None:
         if noted is None:
             with contextlib.suppress(Conflict):
-                self._database.run(mismatches.insert, _new(word, now))
+                self._database.run(drift_records.insert, _new(word, now))
         elif noted.key != word.key:
             self._begin(word, noted, now)
-        elif noted.told_key == noted.key:
+        elif noted.reported_key == noted.key:
             return
         elif now - noted.last_seen_at > self._patience():
             self._begin(word, noted, now)
         elif now - noted.first_seen_at < self._conf.reconcile.hold * SECOND:
-            self._database.run(mismatches.change, noted, last_seen_at=now)
+            self._database.run(drift_records.change, noted, last_seen_at=now)
         else:
             self._tell(word, noted)
 
@@ -169,8 +169,8 @@ class Reconciler:
         """The instance differs in another way than before, or was not looked at for long."""
         changes = dataclasses.asdict(_new(word, now))
         changes |= {"instance": word.instance}
-        changes |= {"told_key": noted.told_key, "event_id": noted.event_id}
-        self._database.run(mismatches.change, noted, **changes)
+        changes |= {"reported_key": noted.reported_key, "event_id": noted.event_id}
+        self._database.run(drift_records.change, noted, **changes)
 
     def _patience(self) -> float:
         """Return microseconds after which what was seen once does not count any more."""
@@ -184,27 +184,29 @@ class Reconciler:
             *(word.instance.uuid, word.instance.name, word.type, word.detail, word.host),
         )
         self._store([_event(word, noted, event_id)])
-        told = dataclasses.replace(noted, told_key=noted.key, event_id=event_id)
-        if self._database.run(mismatches.change, noted, told_key=told.told_key, event_id=event_id):
+        told = dataclasses.replace(noted, reported_key=noted.key, event_id=event_id)
+        if self._database.run(
+            drift_records.change, noted, reported_key=told.reported_key, event_id=event_id
+        ):
             return
         with self._database.reader() as tx:
-            current = mismatches.get(tx, noted.instance.uuid)
-        if current is None or current.told_key != told.told_key:
+            current = drift_records.get(tx, noted.instance.uuid)
+        if current is None or current.reported_key != told.reported_key:
             # Meanwhile another engine saw that it is over, and did not know that it was told.
             self._store([_over(told, self._database.now())])
 
     def _is_over(self, noted: Noted) -> None:
-        if noted.told_key:
+        if noted.reported_key:
             LOG.info("Instance %s is as it should be again", noted.instance.uuid)
             self._store([_over(noted, self._database.now())])
-        self._database.run(mismatches.delete, noted)
+        self._database.run(drift_records.delete, noted)
 
     def _forget_untold(self, noted: Noted) -> None:
         """What was seen once and cannot be seen now begins anew."""
-        if noted.told_key:
-            self._database.run(mismatches.change, noted, key=noted.told_key)
+        if noted.reported_key:
+            self._database.run(drift_records.change, noted, key=noted.reported_key)
         else:
-            self._database.run(mismatches.delete, noted)
+            self._database.run(drift_records.delete, noted)
 
 
 def _new(word: Mismatch, now: int) -> Noted:
@@ -235,7 +237,7 @@ def _over(told: Noted, now: int) -> RawEvent:
     return RawEvent(
         source=RECONCILE_SOURCE,
         type=AGREES_AGAIN,
-        detail=told.told_key.partition(" ")[0].removeprefix("reconcile."),
+        detail=told.reported_key.partition(" ")[0].removeprefix("reconcile."),
         occurred_at=now,
         instance=told.instance,
         attributes={"hosts": list(told.hosts), "told_by": told.event_id},

@@ -23,10 +23,10 @@ from vmmonitor.engine.incidents.transitions import (
     move_recovery,
     note,
 )
-from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.incident import BY_TURN, Incident
+from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.recovery import Outcome, Recovery
+from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep, WaitCondition
 
@@ -92,13 +92,13 @@ class Attempts:
         now = self._now()
         policy = self.policies.get(recovery.policy)
         runs = incident.running_at is not None if recovery.look_at is None else seen
-        if runs and incident.state == states.RECOVERING:
+        if runs and incident.state == IncidentState.RECOVERING:
             self._runs(tx, incident, recovery, now)
             return None
-        if recovery.state == states.WAITING and now < recovery.wait_until:
+        if recovery.state == RecoveryState.WAITING and now < recovery.wait_until:
             recoveries.look_again(tx, recovery, self._next_look(recovery.wait_until, now))
             return None
-        if recovery.state == states.WAITING:
+        if recovery.state == RecoveryState.WAITING:
             message = "the instance was not seen running in time"
             recovery = move_recovery(tx, recovery, "fail", message, now)
             self._after_failure(tx, incident, recovery, True, now)
@@ -106,7 +106,7 @@ class Attempts:
         if policy is None or _step(policy, recovery) is None:
             self._without_policy(tx, incident, recovery, now)
             return None
-        if recovery.state == states.RUNNING:
+        if recovery.state == RecoveryState.RUNNING:
             return self._claim(tx, incident, recovery, policy, now, taken_over=True)
         if not self._has_turn(tx, incident, recovery, policy, now):
             return None
@@ -119,19 +119,19 @@ class Attempts:
         what = f"{recovery.driver}, attempt {recovery.attempt}"
         if refusal := check.ask(self._turns, tx, incident, policy, now):
             reason = f"{what} {refusal.reason}"
-            if incident.held_by != BY_TURN:
-                note(tx, incident, now, "hold", reason, held_by=BY_TURN)
+            if incident.held_by != HoldReason.CONCURRENCY:
+                note(tx, incident, now, "hold", reason, held_by=HoldReason.CONCURRENCY)
             limits.join(tx, incident, recovery, refusal.until, reason, now)
             return False
-        if incident.held_by == BY_TURN:
+        if incident.held_by == HoldReason.CONCURRENCY:
             limits.leave(tx, incident, f"{what} has its turn", now)
         return True
 
     def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
         """End a recovery whose instance was seen running since a driver was called."""
-        if recovery.state == states.RUNNING:
+        if recovery.state == RecoveryState.RUNNING:
             recovery = self._take_over(tx, recovery, now)
-        ending = "cancel" if recovery.state == states.REQUESTED else "succeed"
+        ending = "cancel" if recovery.state == RecoveryState.REQUESTED else "succeed"
         move_recovery(tx, recovery, ending, RUNS_AGAIN, now)
         move(tx, incident, "run", RUNS_AGAIN, now)
 
@@ -139,7 +139,7 @@ class Attempts:
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
     ) -> None:
         message = f"policy {recovery.policy} is not in force any more"
-        if recovery.state == states.REQUESTED:
+        if recovery.state == RecoveryState.REQUESTED:
             move_recovery(tx, recovery, "cancel", message, now)
         else:
             recovery = self._take_over(tx, recovery, now)
@@ -172,7 +172,7 @@ class Attempts:
             driver=policy.steps[index].driver,
             step=index,
             attempt=attempt,
-            state=states.REQUESTED,
+            state=RecoveryState.REQUESTED,
             not_before=not_before,
             created_at=now,
         )
@@ -227,7 +227,7 @@ class Attempts:
         incident = incidents.lock(tx, claim.incident.incident_id)
         now = self._now()
         runs = incident.running_at is not None
-        is_over = incident.state != states.RECOVERING
+        is_over = incident.state != IncidentState.RECOVERING
         asks = claim.step.wait_for == WaitCondition.ACTIVE
         wants_to_see = claim.step.wait_for == WaitCondition.RUNNING and not runs
         told = timeline.answer(outcome, claim.step, claim.recovery, now)
@@ -280,7 +280,7 @@ class Attempts:
         self, tx: Transaction, incident: Incident, failed: Recovery, retry: bool, now: int
     ) -> None:
         """Ask for the next attempt, or the next step, or give up."""
-        if incident.state != states.RECOVERING:
+        if incident.state != IncidentState.RECOVERING:
             return
         if incident.running_at is not None:
             move(tx, incident, "run", RUNS_AGAIN, now)

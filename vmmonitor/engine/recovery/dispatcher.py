@@ -31,12 +31,12 @@ from vmmonitor.engine.recovery.questions import Questions
 from vmmonitor.engine.recovery.verdicts import Decisions, Outdated
 from vmmonitor.engine.recovery.workers import AHEAD, Rank, Workers
 from vmmonitor.expectation import Expectation, operations
-from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import BY_TURN, Incident, Verdict
+from vmmonitor.model.incident import HoldReason, Incident, Verdict
 from vmmonitor.model.recovery import Outcome, Recovery, Request
+from vmmonitor.model.states import RecoveryState
 from vmmonitor.rules.policies import Policies
 
 LOG = log.getLogger(__name__)
@@ -182,7 +182,7 @@ class Recoveries:
             self._trust_until = time.monotonic() + self._conf.recovery.lease
         if time.monotonic() >= self._trust_until:
             return due
-        return [recovery for recovery in due if recovery.state != states.RUNNING]
+        return [recovery for recovery in due if recovery.state != RecoveryState.RUNNING]
 
     def _take_up(self, subject: Incident | Recovery, rank: Rank) -> None:
         work = (
@@ -336,11 +336,11 @@ def _rank(subject: Incident | Recovery, priorities: Mapping[str, int]) -> Rank:
     """
     if isinstance(subject, Incident):
         # Whose turn has come is not kept from it by those that came after.
-        waits = subject.held_by == BY_TURN
+        waits = subject.held_by == HoldReason.CONCURRENCY
         return -subject.priority, subject.opened_at if waits else subject.hold_until
     moments = {
-        states.REQUESTED: subject.not_before,
-        states.RUNNING: subject.lease_until,
-        states.WAITING: subject.look_at or subject.wait_until,
+        RecoveryState.REQUESTED: subject.not_before,
+        RecoveryState.RUNNING: subject.lease_until,
+        RecoveryState.WAITING: subject.look_at or subject.wait_until,
     }
     return -priorities.get(subject.incident_id, 0), moments[subject.state]

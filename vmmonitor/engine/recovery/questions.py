@@ -17,7 +17,7 @@ from oslo_config import cfg
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import UNKNOWN, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.recovery import Recovery
 
 LOG = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class Questions:
             return self._ask(lambda: self._expectation.judge(incident, events))
         except Retriable as error:
             LOG.warning("No verdict on incident %s: %s", incident.incident_id, error)
-            return Verdict(word=UNKNOWN, reason=str(error))
+            return Verdict(kind=VerdictKind.UNKNOWN, reason=str(error))
         except Exception as error:
             LOG.exception("The expectation failed on incident %s", incident.incident_id)
-            return Verdict(word=UNKNOWN, reason=f"{type(error).__name__}: {error}")
+            return Verdict(kind=VerdictKind.UNKNOWN, reason=f"{type(error).__name__}: {error}")
 
     def is_active(self, recovery: Recovery) -> bool:
         """Tell whether the expectation says that a recovery's instance runs again; what it cannot

@@ -17,11 +17,10 @@ from vmmonitor.engine.admission.check import Gate, Refusal
 from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.incidents.transitions import move, note
 from vmmonitor.engine.recovery.attempts import Attempts, Claim, next_step
-from vmmonitor.model import incident as verdicts
-from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Conflict
-from vmmonitor.model.incident import Incident, Verdict
+from vmmonitor.model.incident import HoldReason, Incident, Verdict, VerdictKind
+from vmmonitor.model.states import IncidentState
 
 LOG = log.getLogger(__name__)
 
@@ -74,16 +73,16 @@ class Decisions:
         overdue = now - incident.hold_until > UNDECIDED * SECOND
         if incident.event_count != judged.event_count and not overdue:
             raise Outdated(incident)
-        if verdict.word in (verdicts.PLANNED, verdicts.GONE):
+        if verdict.kind in (VerdictKind.PLANNED, VerdictKind.GONE):
             _tell(tx, incident, verdict, now)
             move(tx, incident, "plan", verdict.reason, now)
             return None
-        if verdict.word == verdicts.UNKNOWN:
+        if verdict.kind == VerdictKind.UNKNOWN:
             self._ask_again(tx, incident, verdict, now)
             return None
-        if verdict.word == verdicts.MUTED:
+        if verdict.kind == VerdictKind.MUTED:
             until = now + round(self._conf.recovery.maintenance_interval * SECOND)
-            muted = Refusal("silence", verdicts.BY_MAINTENANCE, verdict.reason, until)
+            muted = Refusal("silence", HoldReason.MAINTENANCE, verdict.reason, until)
             self._put_off(tx, incident, verdict, muted, now)
             return None
         return self._act(tx, incident, verdict, now)
@@ -116,13 +115,13 @@ class Decisions:
         waited = now - incident.opened_at
         if waited >= self._conf.recovery.unknown_limit * SECOND:
             silenced = gates.ask(self._gates, tx, incident, None, now)
-            unknown = Refusal("hold", verdicts.BY_UNKNOWN, verdict.reason, again)
+            unknown = Refusal("hold", HoldReason.UNKNOWN, verdict.reason, again)
             self._put_off(tx, incident, verdict, silenced or unknown, now)
             return
         if incident.reason != verdict.reason:
             _tell(tx, incident, verdict, now)
         # Who was held for another reason is held for this one now: it waits for no turn.
-        changes = {"held_by": verdicts.BY_UNKNOWN} if incident.state == states.HELD else {}
+        changes = {"held_by": HoldReason.UNKNOWN} if incident.state == IncidentState.HELD else {}
         incidents.reschedule(tx, incident, again, verdict.reason, now, **changes)
 
     def _put_off(

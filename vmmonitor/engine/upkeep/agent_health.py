@@ -17,14 +17,13 @@ from vmmonitor.db import agents, clock, incidents, recoveries
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.clock_steps import ClockStepDetector
 from vmmonitor.engine.incidents.transitions import move, note
-from vmmonitor.model import incident as kinds
-from vmmonitor.model import states
 from vmmonitor.model.agent import UNWATCHED, Agent
 from vmmonitor.model.clock import SECOND, told
 from vmmonitor.model.errors import Conflict
 from vmmonitor.model.event import CRITICAL
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import Incident, IncidentKind
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.states import AgentState, IncidentState
 
 LOG = log.getLogger(__name__)
 
@@ -131,12 +130,12 @@ class AgentHealth:
         host, since, why = agent.report.host, _since(agent), _why(agent)
         incident = Incident(
             incident_id=str(uuid.uuid4()),
-            kind=kinds.HOST,
+            kind=IncidentKind.HOST,
             instance=Instance(uuid=""),
             host=host,
             cause=f"agent.{agent.state}",
             severity=CRITICAL,
-            state=states.PENDING,
+            state=IncidentState.PENDING,
             reason=why,
             policy="",
             opened_at=since,
@@ -154,7 +153,7 @@ class AgentHealth:
         after = f"after {(now - incident.opened_at) / SECOND:,.0f} s"
         if agent is None:
             reason = f"nobody expects the host's agent any more, {after}"
-        elif agent.state == states.STOPPED:
+        elif agent.state == AgentState.STOPPED:
             reason = f"the agent was stopped on purpose, {after}"
         else:
             reason = f"the host is watched again, {after}: its agent is {agent.state}"

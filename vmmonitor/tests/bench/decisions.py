@@ -25,7 +25,7 @@ from vmmonitor.engine.recovery.attempts import Claim
 from vmmonitor.engine.recovery.dispatcher import Recoveries
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import FAILED, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.rules import policies
 from vmmonitor.testing.processes import wait_until
@@ -47,7 +47,7 @@ policies:
   steps:
   - {driver: nothing, wait_for: nothing}
 """
-OVER = sqlalchemy.text("SELECT COUNT(*) FROM incidents WHERE state = 'open'")
+OVER = sqlalchemy.text("SELECT COUNT(*) FROM incidents WHERE state = 'unhandled'")
 
 
 class Failed(Expectation):
@@ -57,7 +57,9 @@ class Failed(Expectation):
         pass
 
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
-        return Verdict(word=FAILED, reason="it failed", priority=hash(incident.incident_id) % 4)
+        return Verdict(
+            kind=VerdictKind.FAILED, reason="it failed", priority=hash(incident.incident_id) % 4
+        )
 
 
 class Nothing(Driver):

@@ -14,11 +14,12 @@ from typing import Any
 import sqlalchemy
 
 from vmmonitor import conf as configuration
+from vmmonitor.model.receipt import ReceiptStatus
+from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
 
-ANSWER = [wire.STORED]
+ANSWER = [ReceiptStatus.STORED]
 
 
 class Endpoint:
@@ -28,7 +29,7 @@ class Endpoint:
 
     def report_events(self, _context: Any, batch: Any) -> dict[str, Any]:
         """Say that everything is stored."""
-        return {"schema": wire.SCHEMA, "receipts": [ANSWER] * len(batch["events"])}
+        return {"schema": fields.SCHEMA, "receipts": [ANSWER] * len(batch["events"])}
 
 
 class Server:

@@ -20,8 +20,9 @@ from typing import Any
 from vmmonitor import conf as configuration
 from vmmonitor.model.event import CRITICAL, INCIDENT, INFO, RECORD, Decision, Event
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.receipt import ReceiptStatus
+from vmmonitor.rpc import event_wire
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.tests.bench.figures import now
 
@@ -68,7 +69,7 @@ def deliveries(host: str, count: int, failures: int) -> list[dict[str, Any]]:
             attributes=attributes,
             sequence=number + 1,
         )
-        forms.append(wire.write_delivery(event, decision, now()))
+        forms.append(event_wire.write_delivery(event, decision, now()))
     return forms
 
 
@@ -104,23 +105,27 @@ def send(
 
     def run(host: str) -> None:
         for part in batches[host]:
-            receive(host, part, wire.STORED)
+            receive(host, part, ReceiptStatus.STORED)
 
     def receive(host: str, part: list[dict[str, Any]], expected: str) -> None:
         for receipt in engine.report_events(host, now(), part, TIMEOUT_S):
-            if receipt.word != expected:
+            if receipt.status != expected:
                 raise RuntimeError(f"{receipt} instead of {expected}")
 
     with concurrent.futures.ThreadPoolExecutor(agents) as pool:
         # Each thread opens its connection before the clock runs.
-        list(pool.map(lambda host: receive(host, [], wire.STORED), batches))
+        list(pool.map(lambda host: receive(host, [], ReceiptStatus.STORED), batches))
         print("ready", flush=True)
         again = json.loads(sys.stdin.readline())
         began = time.monotonic()
         list(pool.map(run, batches))
         print(time.monotonic() - began, flush=True)
         if again:
-            list(pool.map(lambda host: receive(host, batches[host][0], wire.DUPLICATE), batches))
+            list(
+                pool.map(
+                    lambda host: receive(host, batches[host][0], ReceiptStatus.DUPLICATE), batches
+                )
+            )
 
 
 def _parts(forms: list[dict[str, Any]], size: int) -> Any:

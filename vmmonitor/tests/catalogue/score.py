@@ -4,7 +4,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from vmmonitor.model import states
+from vmmonitor.model.states import IncidentState
 from vmmonitor.tests.catalogue.rows import Row
 
 #: (cause, host, state) of an incident.
@@ -44,7 +44,7 @@ def find_differences(row: Row, result: Result) -> list[str]:
         opened = [incident[:2] for incident in counted_incidents(row, incidents)]
         if opened != expected_incidents:
             differences.append(f"incidents {list(incidents)}, not {expected_incidents}")
-    if row.cause and any(state != states.RESOLVED for _, _, state in result.incidents[-1]):
+    if row.cause and any(state != IncidentState.RESOLVED for _, _, state in result.incidents[-1]):
         differences.append(f"the incident is not resolved: {list(result.incidents[-1])}")
     return differences
 
@@ -57,7 +57,9 @@ def counted_incidents(row: Row, incidents: Sequence[Opened]) -> Sequence[Opened]
     if row.cause or len(incidents) > 1:
         return incidents
     is_started = any(cause.startswith("lifecycle.started") for cause in row.events)
-    closed = (states.IGNORED, states.RESOLVED) if is_started else (states.IGNORED,)
+    closed = (
+        (IncidentState.IGNORED, IncidentState.RESOLVED) if is_started else (IncidentState.IGNORED,)
+    )
     return [incident for incident in incidents if incident[2] not in closed]
 
 

@@ -33,7 +33,7 @@ from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Verdict
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Outcome
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import event_wire
 from vmmonitor.rules import defaults, filters, policies
 from vmmonitor.tests.fixtures import api
 from vmmonitor.tests.functional.engine import base
@@ -104,10 +104,12 @@ class DocSamplesTest(base.EngineCase):
         }
         event = Event(**{**known, **fields})
         self.later(0.008)
-        delivery = wire.Delivery(
+        delivery = event_wire.Delivery(
             event=event, decision=self.filters.decide(event), spooled_at=self.clock - 6 * MS
         )
-        batch = wire.Batch(host=event.host, sent_at=self.clock - 5 * MS, deliveries=(delivery,))
+        batch = event_wire.Batch(
+            host=event.host, sent_at=self.clock - 5 * MS, deliveries=(delivery,)
+        )
         self.ingest().store(batch, 10)
 
     def crashes(self) -> None:

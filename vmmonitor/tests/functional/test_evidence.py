@@ -17,7 +17,7 @@ from vmmonitor.engine.service import EngineService
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RawEvent
 from vmmonitor.model.instance import Instance
-from vmmonitor.rpc import evidence_wire
+from vmmonitor.model.receipt import ReceiptStatus
 from vmmonitor.rules import defaults
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
 from vmmonitor.testing.deadline import eventually
@@ -143,7 +143,7 @@ class EvidenceTest(testtools.TestCase):
 
         def dying(endpoint, exhibit):
             receipt = store(endpoint, exhibit)
-            words.append(receipt.word)
+            words.append(receipt.status)
             if words.count("stored") == 1 and "duplicate" not in words:
                 raise Retriable("killed before the answer")
             return receipt
@@ -153,7 +153,7 @@ class EvidenceTest(testtools.TestCase):
             self.evidence()
             eventually(lambda: self.outgoing() == [], PATIENCE)
         # The first word may be "unknown": evidence is not sent behind its event, but beside it.
-        taken = [word for word in words if word != evidence_wire.UNKNOWN]
+        taken = [word for word in words if word != ReceiptStatus.UNKNOWN]
         self.assertEqual(["stored", "duplicate"] + ["stored"] * 3, taken)
 
     def test_what_no_engine_took_waits_for_the_next_life(self):

@@ -8,7 +8,7 @@ from typing import Any
 from vmmonitor.api.handlers import incident as handler
 from vmmonitor.client import explain
 from vmmonitor.engine.recovery.attempts import Claim
-from vmmonitor.model.incident import FAILED, PLANNED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.tests.fixtures import sample
 from vmmonitor.tests.functional.client.base import CommandTest
 from vmmonitor.tests.functional.engine import base
@@ -19,7 +19,7 @@ ACTIVE = "it should run here: active, nothing in progress"
 
 def nova_says(word: str, reason: str, took: int = 34_000) -> Verdict:
     question = "whether it should run here"
-    return Verdict(word=word, reason=reason, asked="nova", question=question, took=took)
+    return Verdict(kind=word, reason=reason, asked="nova", question=question, took=took)
 
 
 class ExplainCase(base.EngineCase):
@@ -67,7 +67,7 @@ class ExplainCase(base.EngineCase):
         self.policies = self.load(policy(steps=[step(attempts=2), once]))
         self.store(delivery())
         self.later(0.05)
-        claim = self.decide(nova_says(FAILED, ACTIVE))
+        claim = self.decide(nova_says(VerdictKind.FAILED, ACTIVE))
         self.later(0.5)
         self.assert_told(
             "Instance web is being recovered.",
@@ -107,7 +107,7 @@ class ExplainCase(base.EngineCase):
             "next nothing: somebody has to look.",
             "result the instance was not seen running in time; so the attempt failed",
             "next next step, 2 of 2: webhook",
-            "so it is given up (failed): every step failed, at last: no",
+            "so it is given up (unrecovered): every step failed, at last: no",
             "driver fake called +0.050 s",
             "driver webhook called last +65.550 s",
             "over +65.550 s",
@@ -116,7 +116,7 @@ class ExplainCase(base.EngineCase):
     def test_it_runs_again(self):
         self.store(delivery())
         self.later(1)
-        self.finish(self.decide(nova_says(FAILED, ACTIVE)))
+        self.finish(self.decide(nova_says(VerdictKind.FAILED, ACTIVE)))
         self.later(1)
         self.store(delivery(RUNS, occurred_at=self.clock))
         self.assert_told(
@@ -140,14 +140,14 @@ class ExplainCase(base.EngineCase):
 
     def test_nobody_knows(self):
         self.store(delivery())
-        self.decide(nova_says(UNKNOWN, "nova cannot be asked: no answer"))
+        self.decide(nova_says(VerdictKind.UNKNOWN, "nova cannot be asked: no answer"))
         self.assert_told(
             "Instance web waits, and nothing has been done about it yet.",
             "why so nova cannot be asked: no answer",
             "so the verdict is: unknown",
         )
         self.later(self.conf.recovery.unknown_limit + 10)
-        self.decide(nova_says(UNKNOWN, "nova cannot be asked: no answer"))
+        self.decide(nova_says(VerdictKind.UNKNOWN, "nova cannot be asked: no answer"))
         self.assert_told(
             "Instance web IS HELD: nothing is done about it for now.",
             "why so nova cannot be asked: no answer",
@@ -157,7 +157,7 @@ class ExplainCase(base.EngineCase):
 
     def test_it_was_planned(self):
         self.store(delivery())
-        self.decide(nova_says(PLANNED, "it is stopped in nova"))
+        self.decide(nova_says(VerdictKind.PLANNED, "it is stopped in nova"))
         self.assert_told(
             "Instance web is left alone: this was no failure, or there is nothing left to "
             "recover.",
@@ -169,7 +169,7 @@ class ExplainCase(base.EngineCase):
     def test_no_policy_acts(self):
         self.policies = self.load(policy(match={"type": "watchdog"}))
         self.store(delivery())
-        self.decide(nova_says(FAILED, ACTIVE))
+        self.decide(nova_says(VerdictKind.FAILED, ACTIVE))
         self.assert_told(
             "Instance web FAILED, AND NOTHING ACTS ON IT: it waits for a person.",
             "why so no policy acts on it",
@@ -204,7 +204,7 @@ class ExplainCase(base.EngineCase):
 
     def test_a_narrow_terminal(self):
         self.store(delivery())
-        self.decide(nova_says(FAILED, ACTIVE))
+        self.decide(nova_says(VerdictKind.FAILED, ACTIVE))
         self.explained(71)
 
 

@@ -14,7 +14,7 @@ import libvirt
 import testtools
 
 from vmmonitor.agent.service import AgentService
-from vmmonitor.db import agents, events, incidents, recoveries, timelines
+from vmmonitor.db import agents, events, incidents, recoveries, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.service import EngineService
 from vmmonitor.model.event import RawEvent, StoredEvent
@@ -111,7 +111,7 @@ class MainPathTest(testtools.TestCase):
         self.assertEqual(("compute-1", "test"), (incident.host, incident.instance.name))
         with self.sqlite.database.reader() as tx:
             (recovery,) = recoveries.of_incident(tx, incident.incident_id)
-            steps = timelines.of(tx, incident.incident_id)
+            steps = timeline_entries.of_incident(tx, incident.incident_id)
             told = events.of_incident(tx, incident.incident_id)
         self.assertEqual(("libvirt", "succeeded"), (recovery.driver, recovery.state))
         kinds = [step.kind for step in steps]
@@ -173,6 +173,6 @@ class MainPathTest(testtools.TestCase):
         self.domain.destroy()
         eventually(lambda: self.stored("lifecycle.stopped/destroyed"))
         self.fail(agent, "lifecycle.stopped/failed")
-        (incident,) = eventually(lambda: self.incidents("failed"))
+        (incident,) = eventually(lambda: self.incidents("unrecovered"))
         self.assertIn("allow_recovery is off", incident.reason)
         self.assertFalse(self.domain.isActive())

@@ -20,7 +20,7 @@ from vmmonitor.tests.fixtures.bus import Bus
 GROUP = notifier.GROUP
 
 
-def notification(name: str = "incident.failed") -> Notification:
+def notification(name: str = "incident.unrecovered") -> Notification:
     """One of those that the documentation shows."""
     message = samples.messages()[f"vmmonitor.{name}"]
     return Notification(
@@ -68,7 +68,7 @@ class TestNotifier(NotifierCase):
     def test_what_is_sent_arrives_as_the_documentation_shows_it(self):
         heard = self.listen()
         sender = self.sender()
-        for name in ("incident.failed", "incident.resolved", "recovery.running"):
+        for name in ("incident.unrecovered", "incident.resolved", "recovery.running"):
             sender.send(notification(name))
         eventually(lambda: len(heard) == 3)
         for one in heard:
@@ -106,7 +106,7 @@ class TestNotifier(NotifierCase):
     def test_another_driver(self):
         logged = self.useFixture(fixtures.FakeLogger())
         self.sender(driver=["log"]).send(notification())
-        self.assertIn("vmmonitor.incident.failed", logged.output)
+        self.assertIn("vmmonitor.incident.unrecovered", logged.output)
 
     def test_a_driver_that_is_not_installed(self):
         error = self.assertRaises(VmmonitorError, self.sender, driver=["messaging-v2"])

@@ -15,9 +15,9 @@ import fixtures
 import testtools
 
 from vmmonitor.cmd import manage_rules, stored
-from vmmonitor.db import events, history, incidents, timelines
+from vmmonitor.db import events, incidents, scan, timeline_entries
 from vmmonitor.model.event import CRITICAL, INCIDENT, INFO, RECORD, WARNING, Decision, StoredEvent
-from vmmonitor.model.incident import Step
+from vmmonitor.model.timeline import TimelineEntry
 from vmmonitor.tests.fixtures.database import SQLite
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -205,13 +205,13 @@ class FilterCase(Commands, testtools.TestCase):
         moments = [NOON, NOON, NOON, NOON + 1, NOON + 1, NOON + 2]
         self.keep(*(happened(occurred_at=at) for at in moments))
         for size in range(1, 8):
-            told = list(history.events(self.database, "compute-1", 0, size))
+            told = list(scan.events(self.database, "compute-1", 0, size))
             self.assertEqual(moments, [one.event.occurred_at for one in told])
             self.assertEqual(6, len({one.event.event_id for one in told}))
 
     def test_what_comes_in_meanwhile_is_left_out(self):
         self.keep(happened(1), happened(2))
-        told = history.events(self.database, "compute-1", 0, 1)
+        told = scan.events(self.database, "compute-1", 0, 1)
         next(told)
         self.keep(happened(3))
         self.assertEqual(1, len(list(told)))
@@ -297,7 +297,7 @@ class PolicyCase(Commands, base.EngineCase):
     def test_incidents_without_a_plan_are_compared_by_name(self):
         self.opened(2)
         with self.database.writer() as tx:
-            tx.exec_driver_sql("UPDATE incident_steps SET data = '{}' WHERE kind = 'hold'")
+            tx.exec_driver_sql("UPDATE timeline_entries SET data = '{}' WHERE kind = 'hold'")
         self.assertEqual(0, self.replay(policy(hold=9))["differ"])
         told = self.replay(policy("other"))
         self.assertEqual((2, 0), (told["differ"], told["other_action"]))
@@ -346,17 +346,19 @@ class PolicyCase(Commands, base.EngineCase):
     def test_an_incident_that_does_not_tell(self):
         self.store(delivery())
         with self.database.writer() as tx:
-            tx.exec_driver_sql("DELETE FROM incident_steps")
+            tx.exec_driver_sql("DELETE FROM timeline_entries")
         path = self.write(policy())
         ident = self.incident().incident_id
         self.assertIn("which event", self.refused("policy", "explain", ident, "--file", path))
 
     def test_an_incident_of_a_host(self):
         incident = samples.incident(kind="host")
-        line = Step(incident_id=incident.incident_id, at=NOON, kind="decision", message="late")
+        line = TimelineEntry(
+            incident_id=incident.incident_id, at=NOON, kind="decision", message="late"
+        )
         with self.database.writer() as tx:
             incidents.insert(tx, [incident])
-            timelines.add(tx, [line])
+            timeline_entries.insert(tx, [line])
         path = self.write(policy())
         err = self.refused("policy", "explain", incident.incident_id, "--file", path)
         self.assertIn("a host that is not watched", err)

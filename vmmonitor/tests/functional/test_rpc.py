@@ -8,7 +8,8 @@ import testtools
 
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import InvalidMessage, Retriable
-from vmmonitor.rpc import inventories, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire, fields, inventory_wire
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
@@ -21,7 +22,7 @@ ANSWER = {"ok": True, "action": "started", "state": "running", "reason": "", "me
 
 def delivery(**changes):
     decision = {"action": "record", "severity": "info", "rule": "all"}
-    form = wire.write_event(event("lifecycle.stopped/failed", **changes))
+    form = event_wire.write_event(event("lifecycle.stopped/failed", **changes))
     return form | {"decision": decision, "spooled_at": 1}
 
 
@@ -37,9 +38,9 @@ class Engine(EngineEndpoint):
         if self.failing:
             raise self.failing
         return [
-            wire.Receipt(word=wire.REFUSED, reason=one)
+            Receipt(status=ReceiptStatus.REFUSED, reason=one)
             if isinstance(one, str)
-            else wire.Receipt(word=wire.STORED)
+            else Receipt(status=ReceiptStatus.STORED)
             for one in batch.deliveries
         ]
 
@@ -48,7 +49,7 @@ class Engine(EngineEndpoint):
 
     def store_evidence(self, exhibit):
         self.exhibit = exhibit
-        return wire.Receipt(word=wire.STORED)
+        return Receipt(status=ReceiptStatus.STORED)
 
     def store_inventory(self, host, digest, seen):
         self.inventory = (host, digest, seen)
@@ -72,7 +73,7 @@ class OldAgent:
 
     def recover_instance(self, _context, request):
         self.requests.append(request)
-        return ANSWER | {"retry": False, "schema": wire.SCHEMA}
+        return ANSWER | {"retry": False, "schema": fields.SCHEMA}
 
 
 class Silent:
@@ -85,7 +86,7 @@ class Silent:
 
     def report_events(self, _context, batch):
         self.over.wait(PATIENCE)
-        return wire.write_receipts([wire.Receipt(word=wire.STORED)])
+        return event_wire.write_receipts([Receipt(status=ReceiptStatus.STORED)])
 
 
 class Newer:
@@ -116,7 +117,10 @@ class RpcTest(testtools.TestCase):
     def test_a_batch_arrives_as_it_was_and_each_event_has_its_receipt(self):
         endpoint = self.serve(Engine())
         receipts = self.report(delivery(), {"event_id": "hopeless"}, delivery(event_id="b"))
-        self.assertEqual([wire.STORED, wire.REFUSED, wire.STORED], [one.word for one in receipts])
+        self.assertEqual(
+            [ReceiptStatus.STORED, ReceiptStatus.REFUSED, ReceiptStatus.STORED],
+            [one.status for one in receipts],
+        )
         (batch,) = endpoint.batches
         self.assertEqual((HOST, 5), (batch.host, batch.sent_at))
         self.assertEqual(event("lifecycle.stopped/failed"), batch.deliveries[0].event)
@@ -126,16 +130,16 @@ class RpcTest(testtools.TestCase):
             host: self.serve(Agent(), transports.AGENT_TOPIC, host) for host in ("one", "two")
         }
         answer = self.agent.recover_instance("two", UUID, "r1", PATIENCE, "liveness.hung/x")
-        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
         self.assertEqual((UUID, "r1", PATIENCE, "liveness.hung/x"), endpoints["two"].asked)
         self.assertFalse(hasattr(endpoints["one"], "asked"))
 
     def test_an_agent_of_yesterday_is_asked_in_its_own_words(self):
         endpoint = self.serve(OldAgent(), transports.AGENT_TOPIC, "one")
         answer = self.agent.recover_instance("one", UUID, "r1", PATIENCE, "liveness.hung/x")
-        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
         expected = {"instance_uuid": UUID, "recovery_id": "r1", "timeout": PATIENCE}
-        self.assertEqual([expected | {"schema": wire.SCHEMA}], endpoint.requests)
+        self.assertEqual([expected | {"schema": fields.SCHEMA}], endpoint.requests)
 
     def test_an_engine_of_yesterday_is_answered(self):
         endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
@@ -143,7 +147,7 @@ class RpcTest(testtools.TestCase):
         client = oslo_messaging.get_rpc_client(self.transport, target, timeout=PATIENCE)
         request = {"schema": 1, "instance_uuid": UUID, "recovery_id": "r1", "timeout": 5}
         answer = client.call({}, "recover_instance", request=request)
-        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
         self.assertEqual((UUID, "r1", 5.0, ""), endpoint.asked)
 
     def test_whatever_the_other_side_raises_may_work_later(self):
@@ -153,7 +157,7 @@ class RpcTest(testtools.TestCase):
             raised = self.assertRaises(Retriable, self.report)
             self.assertIn(str(error) or type(error).__name__, str(raised))
         endpoint.failing = None
-        self.assertEqual([wire.STORED], [one.word for one in self.report()])
+        self.assertEqual([ReceiptStatus.STORED], [one.status for one in self.report()])
 
     def test_an_answer_that_does_not_come_may_come_later(self):
         self.assertRaises(Retriable, self.report, timeout=0.1)
@@ -175,7 +179,7 @@ class RpcTest(testtools.TestCase):
 
     def test_an_engine_that_is_older_than_a_call_is_told_apart(self):
         self.serve(Silent())
-        changes = inventories.Changes(
+        changes = inventory_wire.Changes(
             host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
         )
         self.assertRaises(
@@ -184,7 +188,7 @@ class RpcTest(testtools.TestCase):
 
     def test_changes_arrive_as_they_were_and_the_whole_is_asked_for_by_default(self):
         endpoint = self.serve(Engine())
-        changes = inventories.Changes(
+        changes = inventory_wire.Changes(
             host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
         )
         self.assertEqual("", self.engine.report_inventory_changes(changes, PATIENCE))

@@ -7,7 +7,8 @@ import time
 import testtools
 from testtools import content
 
-from vmmonitor.model import errors, states
+from vmmonitor.model import errors
+from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.testing.guest import Guest
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.testing.processes import wait_until
@@ -144,14 +145,16 @@ class WholeTest(testtools.TestCase):
         An attempt whose answer was lost with libvirtd counts as failed; the next one is cancelled
         when the instance is seen to run.
         """
-        self.wait(lambda: self.states(guest) == [states.RESOLVED], f"{guest.name}: not resolved")
+        self.wait(
+            lambda: self.states(guest) == [IncidentState.RESOLVED], f"{guest.name}: not resolved"
+        )
         self.assertTrue(guest.ping(PATIENCE_S), "the guest does not answer")
         (incident,) = self.deployment.incidents(guest.uuid)
         words = [recovery.state for recovery in self.deployment.recoveries(incident.incident_id)]
         *earlier, last = words
-        self.assertIn(last, (states.SUCCEEDED, states.CANCELLED))
-        self.assertEqual({states.FAILED}, {states.FAILED, *earlier})
-        self.assertTrue(last == states.SUCCEEDED or earlier, "nobody tried")
+        self.assertIn(last, (RecoveryState.SUCCEEDED, RecoveryState.CANCELLED))
+        self.assertEqual({RecoveryState.FAILED}, {RecoveryState.FAILED, *earlier})
+        self.assertTrue(last == RecoveryState.SUCCEEDED or earlier, "nobody tried")
 
     def quiet(self) -> None:
         """Let pass the time in which what must not come would come."""

@@ -70,7 +70,7 @@ class ServerContract(EngineRaces, Crowd):
                 try:
                     answer = both[number % 2].store(sent[number], 8)
                     stored.release()
-                    return [receipt.word for receipt in answer]
+                    return [receipt.status for receipt in answer]
                 except Retriable:
                     pass
 
@@ -103,7 +103,7 @@ class PostgreSQLTest(ServerContract, OnServer):
         with self.assertRaisesRegex(Retriable, "no event can be stored"):
             ingest.store(sent, 20)
         sa.event.remove(self.database.engine, "begin", begin)
-        self.assertEqual(["stored"] * 3, [one.word for one in ingest.store(sent, 20)])
+        self.assertEqual(["stored"] * 3, [one.status for one in ingest.store(sent, 20)])
 
 
 class StormsOnServer(StormRaces):

@@ -147,7 +147,7 @@ class KilledContract:
     def is_over(self, number):
         found = self.of_round(number)
         return len(found) == doomed.CROWD and not any(
-            one.state in states.INCIDENT_OPEN for one in found
+            one.state in states.OPEN_INCIDENT_STATES for one in found
         )
 
     def of_round(self, number):
@@ -166,7 +166,7 @@ class KilledContract:
             found = self.of_round(number)
             self.assertEqual(doomed.CROWD, len({one.instance.uuid for one in found}), found)
         with self.database.reader() as tx:
-            active = sorted(states.RECOVERY_ACTIVE)
+            active = sorted(states.ACTIVE_RECOVERY_STATES)
             self.assertEqual([], recoveries.page(tx, Page(limit=9, filters={"state": active})))
 
     def check_acts(self):

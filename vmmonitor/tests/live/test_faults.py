@@ -9,10 +9,11 @@ import uuid
 
 import oslo_messaging
 
-from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision
 from vmmonitor.model.instance import Instance
-from vmmonitor.rpc import engine_api, transport, wire
+from vmmonitor.model.receipt import ReceiptStatus
+from vmmonitor.model.states import IncidentState, RecoveryState
+from vmmonitor.rpc import engine_api, event_wire, transport
 from vmmonitor.testing import builders, reaper
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.receiver import Receiver
@@ -68,7 +69,7 @@ class Deaths(WholeTest):
         self.quiet()
         for guest in guests:
             self.assertEqual(1, len(self.stops(guest)), self.stops(guest))
-            self.assertEqual([states.RESOLVED], self.states(guest))
+            self.assertEqual([IncidentState.RESOLVED], self.states(guest))
             starts = self.deployment.events(guest.uuid, "lifecycle.started")
             self.assertEqual(boots, len(starts), guest.name)
 
@@ -215,7 +216,7 @@ class TestTwoEngines(WholeTest):
         decision = Decision(action=INCIDENT, severity=CRITICAL, rule="died")
         now = time.time_ns() // 1000
         return [
-            wire.write_delivery(
+            event_wire.write_delivery(
                 builders.event(
                     "lifecycle.stopped/failed",
                     event_id=str(uuid.uuid4()),
@@ -236,9 +237,9 @@ class TestTwoEngines(WholeTest):
             topic=transport.ENGINE_TOPIC, server=engine.name, version=engine_api.VERSION
         )
         client = oslo_messaging.get_rpc_client(bus, target)
-        batch = wire.write_batch(builders.HOST, time.time_ns() // 1000, deliveries)
+        batch = event_wire.write_batch(builders.HOST, time.time_ns() // 1000, deliveries)
         answer = client.call({}, "report_events", batch=batch)
-        return [receipt.word for receipt in wire.read_receipts(answer, len(deliveries))]
+        return [receipt.status for receipt in event_wire.read_receipts(answer, len(deliveries))]
 
     def test_one_batch_to_both(self):
         for engine in self.engines:
@@ -248,7 +249,7 @@ class TestTwoEngines(WholeTest):
             with concurrent.futures.ThreadPoolExecutor() as pool:
                 words = list(pool.map(lambda e, d=deliveries: self.send(e, d), self.engines))
             for pair in zip(*words, strict=True):
-                self.assertEqual({wire.STORED, wire.DUPLICATE}, set(pair))
+                self.assertEqual({ReceiptStatus.STORED, ReceiptStatus.DUPLICATE}, set(pair))
             self.check_called_once(deliveries)
 
     def check_called_once(self, deliveries):
@@ -261,7 +262,7 @@ class TestTwoEngines(WholeTest):
 
     def is_done(self, incident):
         done = self.deployment.recoveries(incident.incident_id)
-        return [recovery.state for recovery in done] == [states.SUCCEEDED]
+        return [recovery.state for recovery in done] == [RecoveryState.SUCCEEDED]
 
     def test_one_takes_over_from_the_other(self):
         self.receiver.answer = lambda _: self.receiver.over.wait(PATIENCE_S)
@@ -300,7 +301,8 @@ class TestTwoEngines(WholeTest):
         instance = failure["instance"]["uuid"]
         self.wait(
             lambda: (
-                [one.state for one in self.deployment.incidents(instance)] == [states.RESOLVED]
+                [one.state for one in self.deployment.incidents(instance)]
+                == [IncidentState.RESOLVED]
             ),
             "not resolved",
         )
@@ -321,7 +323,9 @@ class TestTakeOver(Deaths):
         guest.kill()
         self.wait(lambda: self.stops(guest), "not told")
         agent.send(signal.SIGSTOP)
-        self.wait(lambda: self.states(guest) == [states.RECOVERING], "the agent is not asked")
+        self.wait(
+            lambda: self.states(guest) == [IncidentState.RECOVERING], "the agent is not asked"
+        )
         first.kill()
         self.start(self.deployment.engine("engine-2", options=options))
         self.wait(lambda: self.is_taken_over(guest), "not taken over")

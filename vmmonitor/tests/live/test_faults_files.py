@@ -103,12 +103,14 @@ class TestFiles(WholeTest):
         engine.send(signal.SIGHUP)
         engine.wait_for("ERROR .* the old ones stay in force: .*policies.yaml")
         first.kill()
-        self.wait(lambda: self.states(first) == ["open"], "the old policies are not in force")
+        self.wait(lambda: self.states(first) == ["unhandled"], "the old policies are not in force")
         self.policies(LOG_ONLY.replace("told", "new"))
         engine.send(signal.SIGHUP)
         engine.wait_for("The policies of .*policies.yaml are in force")
         second.kill()
-        self.wait(lambda: self.states(second) == ["open"], "the new policies are not in force")
+        self.wait(
+            lambda: self.states(second) == ["unhandled"], "the new policies are not in force"
+        )
         policies = [
             incident.policy
             for guest in (first, second)

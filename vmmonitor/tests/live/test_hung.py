@@ -13,10 +13,11 @@ import libvirt
 
 from vmmonitor import conf as configuration
 from vmmonitor.model import event as events
-from vmmonitor.model import states
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.receipt import ReceiptStatus
+from vmmonitor.model.states import IncidentState, RecoveryState
+from vmmonitor.rpc import event_wire
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.sources.libvirt import actions, domain, responsiveness
 from vmmonitor.testing.guest import NovaMetadata
@@ -252,9 +253,9 @@ class WholeHungTest(WholeTest):
             occurred_at=now,
         )
         decision = events.Decision(action=action, severity=events.CRITICAL, rule="hangs")
-        form = wire.write_delivery(event, decision, now)
+        form = event_wire.write_delivery(event, decision, now)
         receipts = EngineAPI(self.transport).report_events("node-1", now, [form], 30)
-        self.assertEqual([wire.STORED], [receipt.word for receipt in receipts])
+        self.assertEqual([ReceiptStatus.STORED], [receipt.status for receipt in receipts])
 
     def recoveries(self, guest):
         (incident,) = self.deployment.incidents(guest.uuid)
@@ -263,7 +264,7 @@ class WholeHungTest(WholeTest):
     def is_replaced(self, guest, pid):
         self.recovered(guest)
         self.assertNotEqual(pid, guest.pid())
-        self.assertEqual([states.SUCCEEDED], self.recoveries(guest))
+        self.assertEqual([RecoveryState.SUCCEEDED], self.recoveries(guest))
         # By libvirt's event, or by an agent that looks at that moment.
         stops = {"lifecycle.stopped/destroyed", "lifecycle.stopped/vanished"}
         self.assertLessEqual(set(self.stops(guest)), stops)
@@ -297,12 +298,12 @@ class WholeHungTest(WholeTest):
             guest.kill(signal.SIGCONT)
         self.say(told, "liveness.recovered", events.RECORD)
         for guest, pid in pids.items():
-            self.wait(lambda g=guest: self.states(g) == [states.RESOLVED], "not resolved")
+            self.wait(lambda g=guest: self.states(g) == [IncidentState.RESOLVED], "not resolved")
             self.assertTrue(guest.ping(base.TIMEOUT_S))
             self.assertEqual(pid, guest.pid())
             self.assertNotIn(BEGUN, self.deployment.causes(guest.uuid))
         self.assertEqual([], self.recoveries(told))
-        self.assertEqual([states.SUCCEEDED], self.recoveries(quiet))
+        self.assertEqual([RecoveryState.SUCCEEDED], self.recoveries(quiet))
 
     def test_an_agent_that_dies_before_it_starts_it_goes_on_with_it(self):
         agent = self.run_all(timeout=12)
@@ -314,4 +315,6 @@ class WholeHungTest(WholeTest):
             self.wait(lambda g=guest: g.state() in ("shutoff", "absent"), "not ended")
             self.watched(agent)
             self.recovered(guest)
-            self.assertEqual([states.FAILED, states.SUCCEEDED], self.recoveries(guest))
+            self.assertEqual(
+                [RecoveryState.FAILED, RecoveryState.SUCCEEDED], self.recoveries(guest)
+            )

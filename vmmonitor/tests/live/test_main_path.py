@@ -7,7 +7,7 @@ import signal
 
 import fixtures
 
-from vmmonitor.model import states
+from vmmonitor.model.states import IncidentState
 from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
@@ -79,7 +79,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         self.recovered(guest)
         # What it was created from still says whose it is.
         guest.kill(signal.SIGKILL)
-        self.wait(lambda: self.states(guest) == [states.RESOLVED] * 2, "not resolved twice")
+        self.wait(lambda: self.states(guest) == [IncidentState.RESOLVED] * 2, "not resolved twice")
         stops = self.deployment.events(guest.uuid, "lifecycle.stopped")
         self.assertEqual(["web-2"] * 2, [stop.event.instance.name for stop in stops])
 
@@ -100,7 +100,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         self.quiet()
         for guest, cause in expected.items():
             # One may have been pending between the end of the process and libvirt's word.
-            self.assertLessEqual(set(self.states(guest)), {states.IGNORED}, cause)
+            self.assertLessEqual(set(self.states(guest)), {IncidentState.IGNORED}, cause)
             told = [one.event.cause for one in self.deployment.events(guest.uuid)]
             self.assertEqual(1, told.count("lifecycle.started/booted"))
         self.assertEqual("shutoff", destroyed.state())
@@ -121,7 +121,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         while guest.order("D", timeout=1) == "o":
             pass
         self.wait(lambda: self.attempts(guest) >= 3, "no retries")
-        self.assertEqual([states.RECOVERING], self.states(guest))
+        self.assertEqual([IncidentState.RECOVERING], self.states(guest))
         disk.grow()
         self.recovered(guest)
         self.assertIn("lifecycle.suspended/ioerror", self.deployment.causes(guest.uuid))

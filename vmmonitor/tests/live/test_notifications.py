@@ -6,8 +6,8 @@ import collections
 import signal
 import time
 
-from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
+from vmmonitor.model.states import IncidentState
 from vmmonitor.rpc.notifications import Listener
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
@@ -139,7 +139,7 @@ class WholeWayTest(WholeTest):
     def test_while_nobody_takes_them_instances_are_recovered_and_all_is_told_later(self):
         self.rabbit.kill()
         guest = self.crash()
-        self.assertEqual([states.RESOLVED], self.states(guest))
+        self.assertEqual([IncidentState.RESOLVED], self.states(guest))
         self.assertEqual([], self.heard)
         # The engine that wrote them need not live to see them sent.
         self.engine.kill()

@@ -6,7 +6,7 @@ import signal
 
 from vmmonitor.db import agents
 from vmmonitor.db.tables import AGENTS, INSTANCES
-from vmmonitor.model import states
+from vmmonitor.model.states import AgentState, IncidentState
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
 from vmmonitor.tests.live.libvirt_base import migrate
@@ -58,7 +58,7 @@ class TestReconcile(WholeTest):
         (incident,) = self.deployment.incidents(lost.uuid)
         self.assertEqual("reconcile.missing", incident.cause)
         # Somebody may have wanted it: nothing acts on it.
-        self.wait(lambda: self.states(lost) == [states.HELD], "not held")
+        self.wait(lambda: self.states(lost) == [IncidentState.HELD], "not held")
         self.quiet()
         self.assertEqual(["reconcile.missing"], self.told(lost))
         self.assertEqual([], self.told(other))
@@ -83,7 +83,7 @@ class TestReconcile(WholeTest):
         self.watched(self.agent)
         marker = self.guest()
         self.known(marker)
-        self.wait(lambda: self.deployment.agent_state() == (states.UP, ""), "not up")
+        self.wait(lambda: self.deployment.agent_state() == (AgentState.UP, ""), "not up")
         for _ in range(4):
             self.quiet()
         self.assertEqual([], [one for guest in self.told_of for one in self.told(guest)])

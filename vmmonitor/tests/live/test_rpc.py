@@ -8,7 +8,8 @@ import testtools
 
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import Retriable
-from vmmonitor.rpc import inventories, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import fields, inventory_wire
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rpc.engine_api import EngineAPI
@@ -57,17 +58,17 @@ class RpcTest(testtools.TestCase):
         endpoint = Engine()
         self.serve(endpoint)
         self.serve(Agent(), transports.AGENT_TOPIC, "compute-1")
-        self.assertEqual([wire.Receipt(word=wire.STORED)], self.report(timeout=PATIENCE))
+        self.assertEqual([Receipt(status=ReceiptStatus.STORED)], self.report(timeout=PATIENCE))
         stored = endpoint.batches[0].deliveries[0].event
         self.assertEqual(event("lifecycle.stopped/failed"), stored)
         answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE)
-        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
 
     def test_an_agent_of_yesterday_is_asked_in_its_own_words(self):
         endpoint = OldAgent()
         self.serve(endpoint, transports.AGENT_TOPIC, "compute-1")
         answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE, "liveness.hung/x")
-        self.assertEqual(ANSWER | {"retry": False, "schema": wire.SCHEMA}, answer)
+        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
         (request,) = endpoint.requests
         self.assertNotIn("cause", request)
 
@@ -81,7 +82,7 @@ class RpcTest(testtools.TestCase):
 
     def test_an_engine_that_is_older_than_a_call_is_told_apart(self):
         self.serve(Silent())
-        changes = inventories.Changes(
+        changes = inventory_wire.Changes(
             host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
         )
         self.assertRaises(
@@ -101,7 +102,7 @@ class RpcTest(testtools.TestCase):
             for n in range(100)
         ]
         receipts = self.report(*big, timeout=PATIENCE)
-        self.assertEqual([wire.STORED] * 100, [one.word for one in receipts])
+        self.assertEqual([ReceiptStatus.STORED] * 100, [one.status for one in receipts])
         self.assertEqual(3, len(endpoint.batches[0].deliveries[99].event.attributes))
 
     def test_calls_go_on_when_the_broker_comes_back(self):

@@ -4,8 +4,8 @@
 import json
 import signal
 
-from vmmonitor.model import states
-from vmmonitor.model.incident import BY_SILENCE
+from vmmonitor.model.incident import HoldReason
+from vmmonitor.model.states import IncidentState
 from vmmonitor.tests.live.base import RESTART, WholeTest
 
 SECOND = 1_000_000
@@ -30,14 +30,14 @@ class SilenceTest(WholeTest):
             *("--comment", "on purpose", "--author", "ada"),
         )
         muted.kill(signal.SIGKILL)
-        self.wait(lambda: self.states(muted) == [states.SILENCED], "it is not silenced")
+        self.wait(lambda: self.states(muted) == [IncidentState.SILENCED], "it is not silenced")
         (incident,) = self.deployment.incidents(muted.uuid)
-        self.assertEqual(BY_SILENCE, incident.held_by)
+        self.assertEqual(HoldReason.SILENCE, incident.held_by)
         self.assertRegex(incident.reason, "^silenced by ada until .*: on purpose$")
         # Somebody else's failure is no business of this silence's.
         other.kill(signal.SIGKILL)
         self.recovered(other)
-        self.assertEqual([states.SILENCED], self.states(muted))
+        self.assertEqual([IncidentState.SILENCED], self.states(muted))
         self.assertEqual([], self.deployment.recoveries(incident.incident_id))
         self.assertEqual({"silenced": 1}, self.silence("show", silence["silence_id"])["incidents"])
         self.silence("expire", silence["silence_id"], "--author", "bob")

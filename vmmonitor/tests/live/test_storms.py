@@ -3,7 +3,7 @@
 
 from vmmonitor.db import incidents
 from vmmonitor.db.page import Page
-from vmmonitor.model import states
+from vmmonitor.model.states import IncidentState
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk
 from vmmonitor.tests.live.base import PATIENCE_S, WholeTest
 
@@ -57,13 +57,13 @@ class TestSharedDisk(WholeTest):
         self.assertEqual("storm.storage", storm.cause)
         self.assertRegex(storm.shared_cause, "^storage:node-1:nbd:unix:/.*sock$")
         self.wait(self.one_is_tried, "not one is tried")
-        self.assertEqual([states.RECOVERING], self.beside_held())
+        self.assertEqual([IncidentState.RECOVERING], self.beside_held())
         self.disk.heal()
         for guest in self.broken:
             self.wait(lambda guest=guest: self.is_over(guest), f"{guest.name}: not resolved")
             self.assertTrue(guest.ping(PATIENCE_S), "the guest does not answer")
         (storm,) = self.storms()
-        self.assertEqual(states.RESOLVED, storm.state)
+        self.assertEqual(IncidentState.RESOLVED, storm.state)
         self.assertEqual("an instance on this storage runs again", storm.reason)
         # Nobody else was called while it failed.
         late = [one for one in self.members(storm) if self.first_call(one) >= storm.closed_at]
@@ -71,15 +71,17 @@ class TestSharedDisk(WholeTest):
 
     def beside_held(self):
         (storm,) = self.storms()
-        return [one.state for one in self.members(storm) if one.state != states.HELD]
+        return [one.state for one in self.members(storm) if one.state != IncidentState.HELD]
 
     def one_is_tried(self):
         (storm,) = self.storms()
         words = [one.state for one in self.members(storm)]
-        return sorted(words) == sorted([states.HELD] * (GUESTS - 1) + [states.RECOVERING])
+        return sorted(words) == sorted(
+            [IncidentState.HELD] * (GUESTS - 1) + [IncidentState.RECOVERING]
+        )
 
     def is_over(self, guest):
-        return set(self.states(guest)) == {states.RESOLVED}
+        return set(self.states(guest)) == {IncidentState.RESOLVED}
 
     def first_call(self, incident):
         return self.deployment.recoveries(incident.incident_id)[0].called_at

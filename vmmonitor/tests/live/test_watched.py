@@ -8,8 +8,8 @@ from testtools import content
 
 from vmmonitor.db import agents, incidents
 from vmmonitor.db.page import Page
-from vmmonitor.model import states
-from vmmonitor.model.incident import HOST, Incident
+from vmmonitor.model.incident import Incident, IncidentKind
+from vmmonitor.model.states import IncidentState
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
@@ -36,7 +36,7 @@ class Unwatched:
 
     def of_hosts(self) -> list[Incident]:
         """The incidents of hosts, oldest first."""
-        wanted = Page(limit=99, filters={"kind": HOST}, sort=[("opened_at", "asc")])
+        wanted = Page(limit=99, filters={"kind": IncidentKind.HOST}, sort=[("opened_at", "asc")])
         with self.deployment.database.reader() as tx:
             return incidents.page(tx, wanted)
 
@@ -54,14 +54,14 @@ class Unwatched:
     def test_an_agent_that_hangs_and_one_that_dies(self):
         agent = self.watched()
         agent.send(signal.SIGSTOP)
-        self.are(("agent.late", states.OPEN))
+        self.are(("agent.late", IncidentState.UNHANDLED))
         agent.send(signal.SIGCONT)
-        self.are(("agent.late", states.RESOLVED))
+        self.are(("agent.late", IncidentState.RESOLVED))
         agent.kill()
-        self.are(("agent.late", states.RESOLVED), ("agent.late", states.OPEN))
+        self.are(("agent.late", IncidentState.RESOLVED), ("agent.late", IncidentState.UNHANDLED))
         self.quiet()
         self.watched(agent)
-        self.are(*[("agent.late", states.RESOLVED)] * 2)
+        self.are(*[("agent.late", IncidentState.RESOLVED)] * 2)
         for one in self.of_hosts():
             lines = [step.message for step in self.deployment.steps(one.incident_id)]
             self.assertRegex(lines[0], r"^unwatched for \d+ s: the agent is late: does not report")
@@ -77,14 +77,14 @@ class TestOnMariaDB(Unwatched, WholeTest):
         hypervisor = self.useFixture(Hypervisor())
         agent = self.watched(self.deployment.agent(hypervisor))
         hypervisor.kill()
-        self.are(("agent.blind", states.OPEN))
+        self.are(("agent.blind", IncidentState.UNHANDLED))
         url = self.deployment.serve_api()
         self.told_by_the_client(url)
         agent.kill()
         self.wait(lambda: "is late" in self.of_hosts()[0].reason, "not late")
         hypervisor.start()
         self.watched(agent)
-        self.are(("agent.blind", states.RESOLVED))
+        self.are(("agent.blind", IncidentState.RESOLVED))
         (one,) = self.of_hosts()
         shown = self.deployment.command(url, "incident", "show", one.incident_id)
         for line in (
@@ -112,7 +112,7 @@ class TestOnMariaDB(Unwatched, WholeTest):
         other = self.watched(self.deployment.agent(self.hypervisor(), "node-2"))
         self.assertEqual(0, agent.stop())
         other.kill()
-        self.are(("agent.late", states.OPEN))
+        self.are(("agent.late", IncidentState.UNHANDLED))
         self.assertEqual(["node-2"], [one.host for one in self.of_hosts()])
         self.assertEqual(("stopped", "stopped on purpose"), self.deployment.agent_state())
 

@@ -10,8 +10,9 @@ from typing import Any
 import testtools
 from testtools import content
 
-from vmmonitor.model import errors, states
+from vmmonitor.model import errors
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import IncidentState
 from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.deployment import Deployment, Options, Program, merged
 from vmmonitor.tests.fixtures.openstack_lab import OpenStackLab, Server
@@ -160,7 +161,7 @@ class OpenStackTest(testtools.TestCase):
     def left_alone(self, server: Server) -> None:
         """Check that nothing was done about a server, and nothing is about to be."""
         time.sleep(QUIET_S)
-        closed = {states.RESOLVED, states.IGNORED}
+        closed = {IncidentState.RESOLVED, IncidentState.IGNORED}
         self.wait(lambda: set(self.states(server)) <= closed, "an incident stays open")
         self.assertEqual([], self.recoveries(server))
 
@@ -170,7 +171,7 @@ class OpenStackTest(testtools.TestCase):
         :param times: how many incidents it has had.
         :param host: where it runs then, if it matters.
         """
-        over = [states.RESOLVED] * times
+        over = [IncidentState.RESOLVED] * times
         self.wait(lambda: self.states(server) == over, f"{server.name} is not recovered")
         told = server.becomes("ACTIVE")
         self.assertTrue(server.ping(PATIENCE_S), "its guest does not answer")

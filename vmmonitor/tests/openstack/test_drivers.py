@@ -3,7 +3,7 @@
 
 import signal
 
-from vmmonitor.model import states
+from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.tests.openstack.base import OpenStackTest, step
 
 WORKFLOW = "vmmonitor_recover"
@@ -23,7 +23,7 @@ class TestNova(OpenStackTest):
         server = self.server()
         before = server.kill()
         (recovery,) = self.recovered(server, host="node1")
-        self.assertEqual(("nova", states.SUCCEEDED), (recovery.driver, recovery.state))
+        self.assertEqual(("nova", RecoveryState.SUCCEEDED), (recovery.driver, recovery.state))
         self.assertNotEqual(before, server.pid())
         self.assertEqual(["create", "reboot"], self.actions(server))
 
@@ -57,7 +57,7 @@ class TestNova(OpenStackTest):
         before = server.kill()
         self.wait(lambda: server.pid() not in (None, before), "it is not started")
         server.kill()
-        self.wait(lambda: set(self.states(server)) == {states.RESOLVED}, "it stays down")
+        self.wait(lambda: set(self.states(server)) == {IncidentState.RESOLVED}, "it stays down")
         server.becomes("ACTIVE")
         self.assertTrue(server.ping(60))
 
@@ -91,7 +91,7 @@ class TestMasakari(OpenStackTest):
         server = self.server()
         server.kill()
         (recovery,) = self.recovered(server)
-        self.assertEqual(("masakari", states.SUCCEEDED), (recovery.driver, recovery.state))
+        self.assertEqual(("masakari", RecoveryState.SUCCEEDED), (recovery.driver, recovery.state))
         # It was followed to its end.
         self.assertEqual(["finished"], self.notifications(server))
         (incident,) = self.deployment.incidents(server.uuid)
@@ -116,7 +116,7 @@ class TestMistral(OpenStackTest):
         server = self.server()
         server.kill()
         (recovery,) = self.recovered(server)
-        self.assertEqual(("mistral", states.SUCCEEDED), (recovery.driver, recovery.state))
+        self.assertEqual(("mistral", RecoveryState.SUCCEEDED), (recovery.driver, recovery.state))
         execution = self.lab.cloud.workflow.get(f"/executions/{recovery.recovery_id}").json()
         self.assertEqual(("SUCCESS", WORKFLOW), (execution["state"], execution["workflow_name"]))
         self.assertIn(server.uuid, execution["input"])
@@ -141,7 +141,8 @@ class TestFallback(OpenStackTest):
             server.kill()
             self.recovered(server)
         self.assertEqual(
-            [("masakari", states.FAILED), ("nova", states.SUCCEEDED)], self.drivers(server)
+            [("masakari", RecoveryState.FAILED), ("nova", RecoveryState.SUCCEEDED)],
+            self.drivers(server),
         )
         self.lab.wait_for_api("instance_ha")
 
@@ -151,6 +152,8 @@ class TestFallback(OpenStackTest):
             server.kill()
             self.recovered(server, host="node1")
         *failed, last = self.drivers(server)
-        self.assertEqual([("masakari", states.FAILED), ("nova", states.FAILED)], failed[:2])
-        self.assertEqual(("nova", states.SUCCEEDED), last)
+        self.assertEqual(
+            [("masakari", RecoveryState.FAILED), ("nova", RecoveryState.FAILED)], failed[:2]
+        )
+        self.assertEqual(("nova", RecoveryState.SUCCEEDED), last)
         self.lab.wait_for_api("instance_ha")

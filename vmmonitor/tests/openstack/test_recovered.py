@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server whose QEMU dies is brought back, as nova says that it should run."""
 
-from vmmonitor.model import states
+from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.tests.openstack.base import DIED, OpenStackTest
 
 
@@ -13,7 +13,7 @@ class TestRecovered(OpenStackTest):
         before = server.kill()
         (recovery,) = self.recovered(server)
         self.assertEqual(
-            ("libvirt", "node1", states.SUCCEEDED),
+            ("libvirt", "node1", RecoveryState.SUCCEEDED),
             (recovery.driver, recovery.host, recovery.state),
         )
         self.assertNotEqual(before, server.pid())
@@ -34,7 +34,7 @@ class TestRecovered(OpenStackTest):
         self.lab.cloud.compute.start_server(server.uuid)
         server.becomes("ACTIVE")
         server.kill()
-        self.wait(lambda: states.RESOLVED in self.states(server), "it is not recovered")
+        self.wait(lambda: IncidentState.RESOLVED in self.states(server), "it is not recovered")
         self.assertEqual(1, len(self.recoveries(server)))
         self.assertTrue(server.ping(60))
 
@@ -51,6 +51,6 @@ class TestRecovered(OpenStackTest):
     def test_opted_out(self):
         server = self.server(metadata={"HA_Enabled": "false"})
         server.kill()
-        self.wait(lambda: self.states(server) == [states.IGNORED], "it is not ignored")
+        self.wait(lambda: self.states(server) == [IncidentState.IGNORED], "it is not ignored")
         self.left_alone(server)
         self.assertIsNone(server.pid())

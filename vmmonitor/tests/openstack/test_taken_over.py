@@ -3,7 +3,7 @@
 
 import itertools
 
-from vmmonitor.model import states
+from vmmonitor.model.states import RecoveryState
 from vmmonitor.tests.fixtures.deployment import Program
 from vmmonitor.tests.fixtures.openstack_lab import Server
 from vmmonitor.tests.openstack.base import OpenStackTest, step
@@ -28,7 +28,7 @@ class TakenOver(OpenStackTest):
         (caller,) = callers()
         caller.kill()
         (recovery,) = self.recoveries(server)
-        self.assertEqual(states.RUNNING, recovery.state)
+        self.assertEqual(RecoveryState.RUNNING, recovery.state)
         (left,) = set(engines) - {caller}
         type(self).engine = left
         return left
@@ -36,7 +36,7 @@ class TakenOver(OpenStackTest):
     def finished_once(self, server: Server) -> None:
         """Wait until the server runs; check that the one recovery did it."""
         (recovery,) = self.recovered(server)
-        self.assertEqual(states.SUCCEEDED, recovery.state)
+        self.assertEqual(RecoveryState.SUCCEEDED, recovery.state)
 
 
 class TestWithMasakari(TakenOver):

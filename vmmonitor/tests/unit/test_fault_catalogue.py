@@ -6,7 +6,7 @@ import pathlib
 import unittest
 
 import vmmonitor
-from vmmonitor.model import states
+from vmmonitor.model.states import IncidentState
 from vmmonitor.tests.catalogue import score
 from vmmonitor.tests.catalogue.planned import PLANNED, ROWS
 from vmmonitor.tests.catalogue.rows import FAULTS, Row
@@ -52,7 +52,7 @@ class RowsTest(unittest.TestCase):
 
 
 FAULT = next(row for row in FAULTS if row.name == "sigkill")
-OPENED = (FAULT.cause, FAULT.host, states.RESOLVED)
+OPENED = (FAULT.cause, FAULT.host, IncidentState.RESOLVED)
 RIGHT = Result(
     events=FAULT.events,
     target_events=(),
@@ -79,7 +79,7 @@ class ScoreTest(unittest.TestCase):
             self.assertEqual([], self.figures(row, result))
 
     def test_score_of_wrong_incidents_counts_each_kind(self):
-        other = ("lifecycle.crashed/panicked", FAULT.host, states.RESOLVED)
+        other = ("lifecycle.crashed/panicked", FAULT.host, IncidentState.RESOLVED)
         for row, incidents, name in (
             (FAULT, ((OPENED,), ()), "missed"),
             (FAULT, ((), (OPENED,)), "missed"),
@@ -92,7 +92,7 @@ class ScoreTest(unittest.TestCase):
             self.assertTrue(score.find_differences(row, result))
 
     def test_score_of_planned_stop_skips_one_ignored_incident(self):
-        ignored = ("lifecycle.stopped/destroyed", FAULT.host, states.IGNORED)
+        ignored = ("lifecycle.stopped/destroyed", FAULT.host, IncidentState.IGNORED)
         for incidents, count in (((ignored,), 0), ((ignored, ignored), 1)):
             result = dataclasses.replace(QUIET, incidents=(incidents,))
             self.assertEqual(count, len(self.figures(DESTROY, result)))
@@ -105,7 +105,7 @@ class ScoreTest(unittest.TestCase):
         self.assertIn("not run", score.table([DESTROY], {DESTROY.name: failed}))
 
     def test_score_of_other_events_or_state_has_one_difference(self):
-        held = ((OPENED[0], OPENED[1], states.HELD),)
+        held = ((OPENED[0], OPENED[1], IncidentState.HELD),)
         for change in (
             {"events": ()},
             {"other_events": ()},

@@ -16,8 +16,8 @@ from vmmonitor import conf as configuration
 from vmmonitor import plugins
 from vmmonitor.agent.service import AgentService
 from vmmonitor.model.errors import InvalidRules
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc import wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.rules import defaults
 from vmmonitor.sources import Source
@@ -39,7 +39,7 @@ class Engine(EngineEndpoint):
 
     def store_events(self, batch):
         self.details += [one.event.detail for one in batch.deliveries]
-        return [wire.Receipt(word=wire.STORED) for _ in batch.deliveries]
+        return [Receipt(status=ReceiptStatus.STORED) for _ in batch.deliveries]
 
     def store_report(self, report):
         self.reports.append(report)
@@ -47,7 +47,7 @@ class Engine(EngineEndpoint):
 
     def store_evidence(self, exhibit):
         self.exhibit = exhibit
-        return wire.Receipt(word=wire.STORED)
+        return Receipt(status=ReceiptStatus.STORED)
 
     def store_inventory(self, host, digest, seen):
         raise AssertionError("the digest was the right one")

@@ -106,7 +106,7 @@ class TestIncident(base.CommandTest):
             ((), ["pending", "resolved"]),
             (("--open",), ["pending"]),
             (("--closed",), ["resolved"]),
-            (("--state", "resolved", "--state", "failed"), ["resolved"]),
+            (("--state", "resolved", "--state", "unrecovered"), ["resolved"]),
             (("--cause", "io_error/pause"), ["pending"]),
             (("--policy", "restart-here", "--host", "compute-1"), ["resolved"]),
             (("--instance", sample.WEB.uuid, "--severity", "critical"), ["resolved"]),
@@ -154,7 +154,7 @@ class TestIncident(base.CommandTest):
             host="compute-1",
             cause="storm.host",
             shared_cause="host:compute-1",
-            state="open",
+            state="unhandled",
             closed_at=None,
         )
         self.api.database.run(incidents.insert, [storm])
@@ -180,7 +180,7 @@ class TestIncident(base.CommandTest):
             host="compute-2",
             instance=Instance(uuid=""),
             cause="agent.late",
-            state="open",
+            state="unhandled",
         )
         self.api.database.run(incidents.insert, [unwatched])
         (told,) = self.told("incident", "list", "--kind", "host")

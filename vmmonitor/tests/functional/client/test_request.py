@@ -10,7 +10,7 @@ from vmmonitor.client import request as client
 from vmmonitor.db import incidents, requests
 from vmmonitor.engine.incidents.requests import OperatorRequests
 from vmmonitor.engine.recovery.attempts import Attempts
-from vmmonitor.model.incident import BY_OPERATOR
+from vmmonitor.model.incident import HoldReason
 from vmmonitor.rules import defaults, policies
 from vmmonitor.tests.fixtures import sample
 from vmmonitor.tests.functional.client import base
@@ -52,7 +52,9 @@ class TestActions(ActionCase):
         words = ("incident", "hold", FULL, "--for", "30m", "--comment", "enlarged", "--author")
         told = self.told(*words, "jane")
         self.assertEqual(("done", "held for 1800 s"), (told["state"], told["message"]))
-        self.assertEqual(("held", BY_OPERATOR), (self.incident().state, self.incident().held_by))
+        self.assertEqual(
+            ("held", HoldReason.OPERATOR), (self.incident().state, self.incident().held_by)
+        )
         self.assertIn("held by jane: enlarged", self.printed("incident", "show", FULL))
         self.assertIn("it is to be judged at once", self.printed("incident", "release", FULL))
         self.told("incident", "hold", FULL)

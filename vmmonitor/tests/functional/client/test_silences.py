@@ -9,7 +9,7 @@ import sys
 from unittest import mock
 
 from vmmonitor.db import incidents, silences
-from vmmonitor.model.incident import BY_SILENCE, UNTIL_RELEASED
+from vmmonitor.model.incident import UNTIL_RELEASED, HoldReason
 from vmmonitor.tests.fixtures import sample
 from vmmonitor.tests.functional.client import base
 
@@ -140,5 +140,5 @@ def words(silence: dict) -> tuple[str, str, str]:
 
 
 def _silence(tx, incident):
-    changes = {"hold_until": UNTIL_RELEASED, "held_by": BY_SILENCE}
+    changes = {"hold_until": UNTIL_RELEASED, "held_by": HoldReason.SILENCE}
     incidents.move(tx, incident, "silence", reason="muted", now=incident.updated_at, **changes)

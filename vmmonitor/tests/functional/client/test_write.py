@@ -10,12 +10,13 @@ from osc_lib import exceptions
 from vmmonitor.api import body, routes
 from vmmonitor.client import shell
 from vmmonitor.model import errors
+from vmmonitor.model.errors import IllegalTransition
 from vmmonitor.tests.functional.client import base
 
 SCHEMA = {"type": "object", "properties": {"raise": {"type": "string"}}}
 RAISED = {
     "conflict": errors.Conflict("somebody else was faster"),
-    "illegal": errors.IllegalMove(state="resolved", move="hold"),
+    "illegal": IllegalTransition(state="resolved", move="hold"),
     "gone": errors.NotFound(thing=1),
     "away": errors.Retriable("The database cannot be reached"),
 }

@@ -4,13 +4,13 @@
 import uuid
 from typing import Any
 
-from vmmonitor.model import states
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.event import CRITICAL, INCIDENT, Decision, Event, StoredEvent
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.silence import Silence
+from vmmonitor.model.states import AgentState, IncidentState, RecoveryState
 
 #: Some moment; microseconds since the epoch.
 NOON = 1_700_000_000_000_000
@@ -70,7 +70,7 @@ def incident(**fields: Any) -> Incident:
         "host": "compute-1",
         "cause": "lifecycle.stopped/failed",
         "severity": CRITICAL,
-        "state": states.PENDING,
+        "state": IncidentState.PENDING,
         "reason": "waits for the hold",
         "policy": "restart",
         "opened_at": NOON,
@@ -91,7 +91,7 @@ def recovery(**fields: Any) -> Recovery:
         "driver": "libvirt",
         "step": 0,
         "attempt": 1,
-        "state": states.REQUESTED,
+        "state": RecoveryState.REQUESTED,
         "not_before": NOON,
         "created_at": NOON,
     }
@@ -116,7 +116,7 @@ def report(**fields: Any) -> AgentReport:
     """What a healthy agent says."""
     known = {
         "host": "compute-1",
-        "state": states.UP,
+        "state": AgentState.UP,
         "reason": "",
         "version": "1.0",
         "sent_at": NOON,

@@ -11,7 +11,7 @@ from typing import Any
 import fixtures
 import testtools
 
-from vmmonitor.db import events, incidents, recoveries, timelines
+from vmmonitor.db import events, incidents, recoveries, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.admission.check import Gate
 from vmmonitor.engine.ingest.writer import EventWriter
@@ -20,10 +20,10 @@ from vmmonitor.engine.recovery.dispatcher import Recoveries
 from vmmonitor.engine.recovery.verdicts import Decisions
 from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision, Event
-from vmmonitor.model.incident import FAILED, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Outcome, Recovery, Request
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import event_wire
 from vmmonitor.rules import policies as rules
 from vmmonitor.rules.policies import Policies
 from vmmonitor.testing.deadline import eventually
@@ -38,12 +38,12 @@ RUNS = "lifecycle.started/booted"
 WAIT = Outcome(move="wait", message="started")
 FAIL = Outcome(move="fail", message="no", retry=True)
 FAIL_FOR_GOOD = Outcome(move="fail", message="never", retry=False)
-IT_FAILED = Verdict(word=FAILED, reason="it failed")
+IT_FAILED = Verdict(kind=VerdictKind.FAILED, reason="it failed")
 
 
 def delivery(
     cause: str = FAILURE, action: str | None = None, uuid: str = UUID, **fields: Any
-) -> wire.Delivery:
+) -> event_wire.Delivery:
     """An event on its way. What says that the instance runs, or a planned stop, is recorded."""
     kind, _, detail = cause.partition("/")
     known = {
@@ -59,11 +59,13 @@ def delivery(
     decision = Decision(
         action=action or (RECORD if harmless else INCIDENT), severity=CRITICAL, rule="died"
     )
-    return wire.Delivery(event=Event(**{**known, **fields}), decision=decision, spooled_at=NOON)
+    return event_wire.Delivery(
+        event=Event(**{**known, **fields}), decision=decision, spooled_at=NOON
+    )
 
 
-def batch(*deliveries: wire.Delivery | str) -> wire.Batch:
-    return wire.Batch(host="compute-1", sent_at=NOON, deliveries=deliveries)
+def batch(*deliveries: event_wire.Delivery | str) -> event_wire.Batch:
+    return event_wire.Batch(host="compute-1", sent_at=NOON, deliveries=deliveries)
 
 
 def step(driver: str = "fake", **fields: Any) -> dict[str, Any]:
@@ -193,9 +195,9 @@ class EngineCase(testtools.TestCase):
         return made
 
     # -- what happens --------------------------------------------------------------------------
-    def store(self, *deliveries: wire.Delivery | str) -> list[str]:
+    def store(self, *deliveries: event_wire.Delivery | str) -> list[str]:
         """Store a batch; returns the receipts' words."""
-        return [receipt.word for receipt in self.ingest().store(batch(*deliveries), 10)]
+        return [receipt.status for receipt in self.ingest().store(batch(*deliveries), 10)]
 
     def decide(self, verdict: Verdict = IT_FAILED) -> Claim | None:
         return self.database.run(self.decisions().decide, self.incident(), verdict)
@@ -225,7 +227,9 @@ class EngineCase(testtools.TestCase):
     def incident(self) -> Incident:
         """The one incident that is open, or the newest one."""
         found = self.incidents()
-        (one,) = [each for each in found if each.state in states.INCIDENT_OPEN] or found[-1:]
+        (one,) = [each for each in found if each.state in states.OPEN_INCIDENT_STATES] or found[
+            -1:
+        ]
         return one
 
     def attempted(self) -> list[tuple[str, int, int, str]]:
@@ -241,7 +245,7 @@ class EngineCase(testtools.TestCase):
     def line(self) -> list[tuple[str, str]]:
         """(kind, message) of the incident's time line."""
         with self.database.reader() as tx:
-            found = timelines.of(tx, self.incident().incident_id)
+            found = timeline_entries.of_incident(tx, self.incident().incident_id)
         self.assertEqual(sorted(one.at for one in found), [one.at for one in found])
         return [(one.kind, one.message) for one in found]
 

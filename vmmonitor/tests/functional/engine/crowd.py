@@ -6,7 +6,7 @@ from typing import Any
 
 from vmmonitor.db import limits
 from vmmonitor.engine.admission.limits import Restarts
-from vmmonitor.model.incident import FAILED, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome, Request
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
@@ -31,7 +31,7 @@ class Crowd:
         # Half of them equals, as where nobody says what is important.
         ranks = {samples.new_id(): max(0, number % 8 - 4) for number in range(self.many)}
         self.expectation.answer = lambda incident, _: Verdict(
-            word=FAILED, reason="it failed", priority=ranks[incident.instance.uuid]
+            kind=VerdictKind.FAILED, reason="it failed", priority=ranks[incident.instance.uuid]
         )
         self.driver.answer = self.watch
         gates = [Restarts(self.conf).gate]
@@ -44,7 +44,9 @@ class Crowd:
         self.assertEqual([], self.driver.requests)
         asked = len(self.expectation.asked)
         self.limit(max_recoveries_per_host=PER_HOST)
-        eventually(lambda: self.in_state("open") == self.many, timeout=300, what="all are done")
+        eventually(
+            lambda: self.in_state("unhandled") == self.many, timeout=300, what="all are done"
+        )
         self.assertEqual(self.many, len(self.driver.requests))
         self.assertLessEqual(self.most["host"], PER_HOST)
         self.assertLessEqual(self.most["in all"], IN_ALL)

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import agents, incidents, recoveries, silences, timelines
+from vmmonitor.db import agents, incidents, recoveries, silences, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.admission.silences import Silences
 from vmmonitor.engine.recovery.attempts import Attempts
@@ -35,7 +35,7 @@ class EngineRaces:
             ]
             sent = batch(*random.sample(sent, 4))
             answers = race(2, lambda number, sent=sent: both[number].store(sent, 20))
-            words = [[receipt.word for receipt in answer] for answer in answers]
+            words = [[receipt.status for receipt in answer] for answer in answers]
             self.assertCountEqual([["stored"] * 4, ["duplicate"] * 4], words)
         counts = [(one.event_count, one.state) for one in self.incidents()]
         self.assertEqual([(2, "pending")] * 60, counts)
@@ -54,7 +54,7 @@ class EngineRaces:
 
         with ThreadPoolExecutor(8) as threads:
             answers = list(threads.map(store, starts))
-        words = [receipt.word for answer in answers for receipt in answer]
+        words = [receipt.status for answer in answers for receipt in answer]
         self.assertEqual((200, 0), (words.count("stored"), words.count("refused")))
         self.assertEqual((200, 200), (len(self.events()), len(self.incidents())))
         self.assertEqual({1}, {one.event_count for one in self.incidents()})
@@ -141,7 +141,7 @@ class EngineRaces:
             # As if it had worked for long.
             engine._working_since = 0
         self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
-        self.assertEqual([(host, "open", 2) for host in sorted(hosts)], self.of_hosts())
+        self.assertEqual([(host, "unhandled", 2) for host in sorted(hosts)], self.of_hosts())
         self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
         self.report_all(hosts, self.database.now())
         self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
@@ -156,7 +156,8 @@ class EngineRaces:
         with self.database.reader() as tx:
             found = incidents.page(tx, Page(limit=99, filters={"kind": "host"}))
             return sorted(
-                (one.host, one.state, len(timelines.of(tx, one.incident_id))) for one in found
+                (one.host, one.state, len(timeline_entries.of_incident(tx, one.incident_id)))
+                for one in found
             )
 
     def test_two_engines_call_one_driver_at_a_time_for_each_of_many(self: Any) -> None:

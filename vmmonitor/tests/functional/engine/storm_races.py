@@ -39,7 +39,7 @@ class StormRaces:
 
     def end(self: Any, tx: Any, ident: str) -> None:
         storm = incidents.lock(tx, ident)
-        if storm.state in states.INCIDENT_OPEN:
+        if storm.state in states.OPEN_INCIDENT_STATES:
             engine.release(tx, storm, "jane says so", self.database.now())
 
     def left_behind(self: Any) -> list[Any]:

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vmmonitor.db import incidents, storms, timelines
+from vmmonitor.db import incidents, storms, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.admission.storm_monitor import StormWatch
 from vmmonitor.engine.admission.storms import Census, Fuse, Storms
@@ -94,7 +94,9 @@ class StormCase(base.EngineCase):
 
     def storm(self) -> Incident:
         """The one storm that is open."""
-        (one,) = [each for each in self.of_kind("storm") if each.state in states.INCIDENT_OPEN]
+        (one,) = [
+            each for each in self.of_kind("storm") if each.state in states.OPEN_INCIDENT_STATES
+        ]
         return one
 
     def storms(self) -> list[tuple[str, str, str]]:
@@ -108,7 +110,9 @@ class StormCase(base.EngineCase):
 
     def steps(self, incident: Incident) -> list[str]:
         with self.database.reader() as tx:
-            return [step.message for step in timelines.of(tx, incident.incident_id)]
+            return [
+                step.message for step in timeline_entries.of_incident(tx, incident.incident_id)
+            ]
 
     def lock(self, tx: Any, incident: Incident) -> Incident:
         return incidents.lock(tx, incident.incident_id)

@@ -9,7 +9,7 @@ import testtools
 from vmmonitor import conf as configuration
 from vmmonitor.drivers.nova import NovaDriver
 from vmmonitor.expectation.nova import NovaExpectation
-from vmmonitor.model.incident import FAILED, MUTED, PLANNED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.testing import builders
 from vmmonitor.testing.builders import UUID
 from vmmonitor.tests.fixtures.openstack import Cloud
@@ -50,7 +50,7 @@ class ExpectationTest(testtools.TestCase):
 
     def assert_word(self, word: str, because: str = "", **given: Any) -> None:
         verdict = self.judge(**given)
-        self.assertEqual(word, verdict.word, verdict)
+        self.assertEqual(word, verdict.kind, verdict)
         self.assertIn(because, verdict.reason)
 
     def asked(self) -> list[str]:
@@ -60,13 +60,13 @@ class ExpectationTest(testtools.TestCase):
         return asked
 
     def test_one_question_is_enough(self):
-        self.assert_word(FAILED)
+        self.assert_word(VerdictKind.FAILED)
         self.assertEqual([SERVER], self.asked())
 
     def test_the_image_says_no(self):
         """Glance is logged in to as nova is; nothing is configured for it."""
         self.set(image_key="recover")
-        self.assert_word(PLANNED, "its image image-1 says recover = false")
+        self.assert_word(VerdictKind.PLANNED, "its image image-1 says recover = false")
         self.assertEqual([SERVER, IMAGE], self.asked())
         self.judge()
         self.assertEqual([SERVER], self.asked())
@@ -74,19 +74,19 @@ class ExpectationTest(testtools.TestCase):
     def test_the_image_is_gone(self):
         self.set(image_key="recover")
         self.tell(IMAGE, NO_IMAGE, 404)
-        self.assert_word(FAILED)
+        self.assert_word(VerdictKind.FAILED)
 
     def test_glance_does_not_answer(self):
         self.set(image_key="recover")
         for status, body in ((500, {}), (403, {}), (200, b"\xff"), (503, b"<html>")):
             self.tell(IMAGE, body, status)
-            self.assert_word(UNKNOWN, "glance cannot be asked")
+            self.assert_word(VerdictKind.UNKNOWN, "glance cannot be asked")
 
     def test_an_aggregate_says_no(self):
         self.set(aggregate_key="recover")
         told = {"name": "test", "hosts": [builders.HOST], "metadata": {"recover": "false"}}
         self.tell(AGGREGATES, {"aggregates": [None, told]})
-        self.assert_word(PLANNED, "host aggregate test says recover = false")
+        self.assert_word(VerdictKind.PLANNED, "host aggregate test says recover = false")
         self.judge()
         self.assertEqual([SERVER, AGGREGATES, SERVER], self.asked())
 
@@ -94,17 +94,17 @@ class ExpectationTest(testtools.TestCase):
         self.set(aggregate_key="recover")
         for status, body in ((403, {"forbidden": {}}), (200, {}), (200, {"aggregates": {}})):
             self.tell(AGGREGATES, body, status)
-            self.assert_word(UNKNOWN, "nova cannot be asked")
+            self.assert_word(VerdictKind.UNKNOWN, "nova cannot be asked")
 
     def test_a_forged_host_makes_nobody_ask_further(self):
-        self.assert_word(PLANNED, "not on forged", host="forged")
+        self.assert_word(VerdictKind.PLANNED, "not on forged", host="forged")
         self.assertEqual([SERVER], self.asked())
 
     def test_maintenance(self):
         self.shows(host_status="MAINTENANCE")
         service = {"host": builders.HOST, "status": "disabled", "disabled_reason": "new memory"}
         self.tell(SERVICES, {"services": [{"host": "compute-2"}, service]})
-        self.assert_word(MUTED, "(new memory)")
+        self.assert_word(VerdictKind.MUTED, "(new memory)")
         self.judge()
         self.assertEqual([SERVER, SERVICES, SERVER], self.asked())
 

@@ -10,7 +10,7 @@ from vmmonitor.agent.spool import SpooledEvent
 from vmmonitor.model import event as events
 from vmmonitor.model.event import Decision, RawEvent
 from vmmonitor.model.instance import Instance
-from vmmonitor.rpc import wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
 
 UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
 #: Seconds in which a thread that is told to do something has done it.
@@ -134,11 +134,11 @@ class Engine:
         self.called.put(batch)
         return self._answer(self._store, batch)
 
-    def _store(self, batch: list[str]) -> list[wire.Receipt]:
+    def _store(self, batch: list[str]) -> list[Receipt]:
         receipts = []
         for event_id in batch:
-            word = wire.DUPLICATE if event_id in self.stored else wire.STORED
-            receipts.append(wire.Receipt(word=word))
+            word = ReceiptStatus.DUPLICATE if event_id in self.stored else ReceiptStatus.STORED
+            receipts.append(Receipt(status=word))
         self.stored += [one for one in batch if one not in self.stored]
         return receipts
 

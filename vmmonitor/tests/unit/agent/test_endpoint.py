@@ -9,7 +9,7 @@ from vmmonitor.agent.endpoint import HostEndpoint
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import AGENT_SOURCE, RUNNING_AGAIN
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import fields
 from vmmonitor.tests.unit.agent.base import UUID, Clock, raw
 
 
@@ -57,7 +57,7 @@ class EndpointTest(testtools.TestCase):
         self.actions = result and Actions(result)
         endpoint = HostEndpoint(self.actions, self.inventory, self.pipeline, Clock())
         request = {
-            "schema": wire.SCHEMA,
+            "schema": fields.SCHEMA,
             "instance_uuid": UUID,
             "recovery_id": "r1",
             "timeout": 5,
@@ -67,7 +67,7 @@ class EndpointTest(testtools.TestCase):
     def test_what_was_brought_back_is_told_as_an_event_too(self):
         answer = self.ask(Result(ok=True))
         self.assertEqual((True, "started"), (answer["ok"], answer["action"]))
-        self.assertEqual(wire.SCHEMA, answer["schema"])
+        self.assertEqual(fields.SCHEMA, answer["schema"])
         more = {"cause": "", "recovery_id": "r1", "ended": False}
         self.assertEqual([(UUID, self.inventory.get(UUID), 5.0, more)], self.actions.asked)
         (event,) = self.pipeline.observed
@@ -125,5 +125,5 @@ class EndpointTest(testtools.TestCase):
             self.assertRaises(InvalidMessage, self.ask, Result(ok=True), **wrong)
             self.assertEqual([], self.actions.asked)
         endpoint = HostEndpoint(None, self.inventory, self.pipeline, Clock())
-        for request in (None, [], "x", {"schema": wire.SCHEMA}):
+        for request in (None, [], "x", {"schema": fields.SCHEMA}):
             self.assertRaises(InvalidMessage, endpoint.recover_instance, {}, request)

@@ -7,7 +7,7 @@ from vmmonitor import conf as configuration
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.spool import SpoolUnavailable
 from vmmonitor.model.errors import InvalidMessage, Retriable
-from vmmonitor.rpc.wire import REFUSED, STORED, Receipt
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, Engine, MemorySpool
 
@@ -67,7 +67,7 @@ class ForwarderTest(testtools.TestCase):
         self.assertIn("no answer in time", self.troubles)
 
     def test_answers_that_make_no_sense_forget_nothing(self):
-        stored = Receipt(word=STORED)
+        stored = Receipt(status=ReceiptStatus.STORED)
         self.spool.put("a", "b")
         self.forward(
             InvalidMessage("the answer does not have one receipt per event"),
@@ -82,8 +82,8 @@ class ForwarderTest(testtools.TestCase):
 
     def test_what_is_refused_is_set_aside_and_holds_up_nothing(self):
         self.spool.put("a", "b", "c")
-        refusal = Receipt(word=REFUSED, reason="too strange")
-        stored = Receipt(word=STORED)
+        refusal = Receipt(status=ReceiptStatus.REFUSED, reason="too strange")
+        stored = Receipt(status=ReceiptStatus.STORED)
         self.forward(lambda _: [stored, refusal, stored])
         self.emptied()
         self.assertEqual({2: "too strange"}, self.spool.refused)

@@ -5,8 +5,8 @@ import dataclasses
 import unittest
 
 from vmmonitor.api import timeline
-from vmmonitor.model import states
-from vmmonitor.model.incident import Step
+from vmmonitor.model.states import RecoveryState
+from vmmonitor.model.timeline import TimelineEntry
 from vmmonitor.tests.fixtures import sample
 
 EVENTS = [one for one in sample.EVENTS if one.incident_id == sample.CRASH.incident_id]
@@ -52,12 +52,12 @@ class TestMerge(unittest.TestCase):
 
     def test_a_recovery_that_waits_tells_nothing_yet(self):
         waits = dataclasses.replace(
-            sample.RESTART, state=states.REQUESTED, called_at=None, finished_at=None
+            sample.RESTART, state=RecoveryState.REQUESTED, called_at=None, finished_at=None
         )
         self.assertEqual([], merged(events=(), steps=(), recoveries=[waits]))
 
     def test_a_step_of_the_recovery_at_the_same_time_says_it_instead(self):
-        step = Step(
+        step = TimelineEntry(
             incident_id=sample.CRASH.incident_id,
             at=sample.RESTART.called_at,
             kind="recovery",

@@ -102,8 +102,8 @@ class TestWords(unittest.TestCase):
 
 class TestHeadline(unittest.TestCase):
     def test_every_state_has_words(self):
-        states = ("pending", "open", "recovering", "held", "silenced")
-        for state in (*states, "resolved", "failed", "ignored"):
+        states = ("pending", "unhandled", "recovering", "held", "silenced")
+        for state in (*states, "resolved", "unrecovered", "ignored"):
             self.assertRegex(prospect.headline(incident(state)), r"^Instance web \w.*\.$")
             self.assertNotIn(f"is {state}.", prospect.headline(incident(state)))
             self.assertIn(state, words.CAME_TO)
@@ -123,7 +123,7 @@ class TestHeadline(unittest.TestCase):
 
     def test_of_a_host_and_of_a_storm(self):
         nobody = {"uuid": "", "name": "", "hypervisor_name": ""}
-        host = incident("open", kind="host", instance=nobody)
+        host = incident("unhandled", kind="host", instance=nobody)
         self.assertTrue(prospect.headline(host).startswith("Host compute-1 IS NOT WATCHED"))
         storm = incident("resolved", kind="storm", instance=nobody)
         self.assertEqual("Storm of host compute-1 is over.", prospect.headline(storm))
@@ -171,7 +171,7 @@ class TestNext(unittest.TestCase):
         self.assertTrue(told["next"].startswith("in 2 h 0 min, at 2026-11-22 15:20:00Z,"), told)
 
     def test_a_host(self):
-        self.assertIn("when the host's agent", standing(kind="host", state="open")["next"])
+        self.assertIn("when the host's agent", standing(kind="host", state="unhandled")["next"])
 
 
 class TestByHand(unittest.TestCase):
@@ -185,8 +185,8 @@ class TestByHand(unittest.TestCase):
             ("pending", ["incident release 9"]),
             ("held", ["incident release 9", "incident recover 9", "incident resolve 9"]),
             ("silenced", ["incident release 9", "incident recover 9"]),
-            ("open", ["incident recover 9", "incident resolve 9"]),
-            ("failed", ["incident recover 9"]),
+            ("unhandled", ["incident recover 9", "incident resolve 9"]),
+            ("unrecovered", ["incident recover 9"]),
             ("recovering", ["recovery cancel 77"]),
             ("resolved", []),
             ("ignored", []),
@@ -195,7 +195,7 @@ class TestByHand(unittest.TestCase):
             self.assertEqual(expected, self.commands(state, recoveries=recoveries), state)
 
     def test_where_the_policy_does_not_act_another_one_has_to_be_named(self):
-        told = self.commands("open", timeline=[hold(steps=[])])
+        told = self.commands("unhandled", timeline=[hold(steps=[])])
         self.assertEqual("incident recover 9 --policy NAME", told[0])
 
     def test_a_policy_that_an_operator_chose_has_no_plan(self):

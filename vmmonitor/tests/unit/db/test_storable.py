@@ -7,7 +7,7 @@ import hypothesis
 import testtools
 from hypothesis import strategies
 
-from vmmonitor.db import storable
+from vmmonitor.db import column_types
 
 TEXTS = strategies.text(strategies.characters(codec=None))
 JSON = strategies.recursive(
@@ -20,27 +20,27 @@ JSON = strategies.recursive(
 class TestStorable(testtools.TestCase):
     @hypothesis.given(TEXTS)
     def test_any_text_becomes_storable_and_stays_so(self, text: str) -> None:
-        stored = storable.storable(text)
+        stored = column_types.storable(text)
         stored.encode()
         self.assertNotIn("\x00", stored)
-        self.assertEqual(stored, storable.storable(stored))
+        self.assertEqual(stored, column_types.storable(stored))
 
     @hypothesis.given(
         strategies.text(strategies.characters(codec="utf-8", exclude_characters="\0"))
     )
     def test_a_storable_text_is_left_alone(self, text: str) -> None:
-        self.assertEqual(text, storable.storable(text))
+        self.assertEqual(text, column_types.storable(text))
 
     @hypothesis.given(JSON)
     def test_json_becomes_storable_string_by_string(self, value: object) -> None:
-        stored = storable.json_text(value)
+        stored = column_types.json_text(value)
         stored.encode()
         self.assertEqual(_cleaned(value), json.loads(stored))
 
 
 def _cleaned(value: object) -> object:
     if isinstance(value, str):
-        return storable.storable(value)
+        return column_types.storable(value)
     if isinstance(value, list):
         return [_cleaned(each) for each in value]
     if isinstance(value, dict):

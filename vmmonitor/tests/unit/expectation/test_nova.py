@@ -13,7 +13,7 @@ from vmmonitor import conf as configuration
 from vmmonitor.expectation.nova import NovaExpectation
 from vmmonitor.model import expected
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.openstack.nova import microseconds
 from vmmonitor.testing import builders
 from vmmonitor.tests.unit.expectation.test_operations import told
@@ -88,79 +88,91 @@ class NovaCase(testtools.TestCase):
         return self.expectation.judge(builders.incident(host=host), [*events, *happened])
 
     def assert_word(self, word: str, verdict: Verdict, because: str = "") -> None:
-        self.assertEqual(word, verdict.word, verdict.reason)
+        self.assertEqual(word, verdict.kind, verdict.reason)
         self.assertIn(because, verdict.reason)
 
 
 class JudgeTest(NovaCase):
     def test_it_should_run_here_and_failed(self):
-        self.assert_word(FAILED, self.judge(server()), "nova says that it should run here")
+        self.assert_word(
+            VerdictKind.FAILED, self.judge(server()), "nova says that it should run here"
+        )
 
     def test_what_the_host_says_of_one_that_should_run(self):
         for causes, word in (
-            (["lifecycle.stopped/vanished"], FAILED),
-            (["lifecycle.stopped/unknown"], FAILED),
-            (["process.exited"], FAILED),
-            (["reconcile.missing"], FAILED),
-            (["memory_failure/fatal"], FAILED),
-            (["lifecycle.suspended/ioerror"], FAILED),
-            (["lifecycle.stopped/failed", "lifecycle.undefined/removed"], FAILED),
-            (["lifecycle.stopped/shutdown"], PLANNED),
-            (["lifecycle.stopped/destroyed"], PLANNED),
-            (["lifecycle.stopped/failed", "lifecycle.started/booted"], UNKNOWN),
-            (["lifecycle.crashed/crashloaded"], UNKNOWN),
-            (["lifecycle.suspended/postcopy_failed"], UNKNOWN),
+            (["lifecycle.stopped/vanished"], VerdictKind.FAILED),
+            (["lifecycle.stopped/unknown"], VerdictKind.FAILED),
+            (["process.exited"], VerdictKind.FAILED),
+            (["reconcile.missing"], VerdictKind.FAILED),
+            (["memory_failure/fatal"], VerdictKind.FAILED),
+            (["lifecycle.suspended/ioerror"], VerdictKind.FAILED),
+            (["lifecycle.stopped/failed", "lifecycle.undefined/removed"], VerdictKind.FAILED),
+            (["lifecycle.stopped/shutdown"], VerdictKind.PLANNED),
+            (["lifecycle.stopped/destroyed"], VerdictKind.PLANNED),
+            (["lifecycle.stopped/failed", "lifecycle.started/booted"], VerdictKind.UNKNOWN),
+            (["lifecycle.crashed/crashloaded"], VerdictKind.UNKNOWN),
+            (["lifecycle.suspended/postcopy_failed"], VerdictKind.UNKNOWN),
         ):
             self.assert_word(word, self.judge(server(), *causes), "said")
 
     def test_it_was_deleted(self):
-        self.assert_word(GONE, self.judge(None), "deleted")
-        self.assert_word(GONE, self.judge(server(**{STATE: "deleted"})), "deleted")
+        self.assert_word(VerdictKind.GONE, self.judge(None), "deleted")
+        self.assert_word(VerdictKind.GONE, self.judge(server(**{STATE: "deleted"})), "deleted")
 
     def test_nova_is_at_work_on_it(self):
-        self.assert_word(PLANNED, self.judge(server("being rebooted")), "reboot_started")
+        self.assert_word(
+            VerdictKind.PLANNED, self.judge(server("being rebooted")), "reboot_started"
+        )
         for task in ("powering-off", "deleting", "migrating", "resize_prep", "image_snapshot"):
-            self.assert_word(PLANNED, self.judge(server(**{TASK: task})), task)
+            self.assert_word(VerdictKind.PLANNED, self.judge(server(**{TASK: task})), task)
 
     def test_it_is_not_to_run(self):
-        self.assert_word(PLANNED, self.judge(server("paused")), "paused")
+        self.assert_word(VerdictKind.PLANNED, self.judge(server("paused")), "paused")
         for state in (
             *("suspended", "rescued", "shelved", "shelved_offloaded", "resized"),
             *("building", "error", "soft-delete", "of the future"),
         ):
-            self.assert_word(PLANNED, self.judge(server(**{STATE: state})), "nova")
+            self.assert_word(VerdictKind.PLANNED, self.judge(server(**{STATE: state})), "nova")
 
     def test_it_is_elsewhere(self):
         verdict = self.judge(server(), host="compute-2")
-        self.assert_word(PLANNED, verdict, "nova has it on host compute-1, not on compute-2")
+        self.assert_word(
+            VerdictKind.PLANNED, verdict, "nova has it on host compute-1, not on compute-2"
+        )
 
     def test_a_user_stopped_it(self):
         self.nova.done = RECORDED["actions, stopped by a user"]["instanceActions"]
-        self.assert_word(PLANNED, self.judge(server("stopped by a user")), "stopped in nova")
+        self.assert_word(
+            VerdictKind.PLANNED, self.judge(server("stopped by a user")), "stopped in nova"
+        )
 
     def test_nova_stopped_it_because_it_was_dead(self):
         self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
         stopped = server("stopped by nova")
-        self.assert_word(FAILED, self.judge(stopped), "nobody asked nova to stop it")
-        self.assert_word(PLANNED, self.judge(stopped, "lifecycle.stopped/shutdown"))
-        self.assert_word(UNKNOWN, self.judge(stopped, "lifecycle.stopped/vanished"))
+        self.assert_word(VerdictKind.FAILED, self.judge(stopped), "nobody asked nova to stop it")
+        self.assert_word(VerdictKind.PLANNED, self.judge(stopped, "lifecycle.stopped/shutdown"))
+        self.assert_word(VerdictKind.UNKNOWN, self.judge(stopped, "lifecycle.stopped/vanished"))
 
     def test_stopped_and_nova_does_not_say_why(self):
         self.nova.done = []
-        self.assert_word(PLANNED, self.judge(server("stopped by nova")))
+        self.assert_word(VerdictKind.PLANNED, self.judge(server("stopped by nova")))
         self.nova.done = Retriable("it answers 503")
-        self.assert_word(UNKNOWN, self.judge(server("stopped by nova")), "503")
+        self.assert_word(VerdictKind.UNKNOWN, self.judge(server("stopped by nova")), "503")
 
     def test_nova_does_not_tell(self):
-        self.assert_word(UNKNOWN, self.judge(Retriable("it answers 500")), "cannot be asked")
-        self.assert_word(UNKNOWN, self.judge({"id": builders.UUID, "status": "UNKNOWN"}), "cell")
-        self.assert_word(UNKNOWN, self.judge(server(**{HOST: None})), "which host")
+        self.assert_word(
+            VerdictKind.UNKNOWN, self.judge(Retriable("it answers 500")), "cannot be asked"
+        )
+        self.assert_word(
+            VerdictKind.UNKNOWN, self.judge({"id": builders.UUID, "status": "UNKNOWN"}), "cell"
+        )
+        self.assert_word(VerdictKind.UNKNOWN, self.judge(server(**{HOST: None})), "which host")
 
     def test_locked(self):
-        self.assert_word(FAILED, self.judge(server(locked=True)))
+        self.assert_word(VerdictKind.FAILED, self.judge(server(locked=True)))
         self.conf.set_override("recover_locked", False, "nova")
-        self.assert_word(PLANNED, self.judge(server(locked=True)), "locked")
-        self.assert_word(FAILED, self.judge(server(locked=False)))
+        self.assert_word(VerdictKind.PLANNED, self.judge(server(locked=True)), "locked")
+        self.assert_word(VerdictKind.FAILED, self.judge(server(locked=False)))
 
 
 class FoundDeadTest(NovaCase):
@@ -168,9 +180,9 @@ class FoundDeadTest(NovaCase):
         ours = dict(RECORDED["actions, stopped by a user"]["instanceActions"][0])
         self.nova.done = [{**ours, "user_id": "vmmonitor-user"}]
         verdict = self.judge(server("stopped by a user"))
-        self.assert_word(FAILED, verdict, "vmmonitor had nova stop it")
+        self.assert_word(VerdictKind.FAILED, verdict, "vmmonitor had nova stop it")
         self.assert_word(
-            PLANNED, self.judge(server("stopped by a user"), "lifecycle.stopped/saved")
+            VerdictKind.PLANNED, self.judge(server("stopped by a user"), "lifecycle.stopped/saved")
         )
 
 
@@ -182,11 +194,11 @@ class ForgedHostTest(NovaCase):
             self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
             for cause in ("lifecycle.stopped/failed", "io_error/pause", "liveness.hung/monitor"):
                 verdict = self.judge(answer, cause, host="forged")
-                self.assert_word(PLANNED, verdict, "on host compute-1, not on forged")
+                self.assert_word(VerdictKind.PLANNED, verdict, "on host compute-1, not on forged")
 
     def test_whatever_its_name_looks_like(self):
         for host in ("", "COMPUTE-1", "compute-1 ", "compute-1.example.org", "compute-10"):
-            self.assert_word(PLANNED, self.judge(server(), host=host), "not on")
+            self.assert_word(VerdictKind.PLANNED, self.judge(server(), host=host), "not on")
 
 
 class ActiveTest(NovaCase):
@@ -256,18 +268,22 @@ class ActiveTest(NovaCase):
 class NotificationsTest(NovaCase):
     def test_what_nova_has_told_need_not_be_asked(self):
         verdict = self.judge(server(), events=told("-1 power_off/start"))
-        self.assert_word(PLANNED, verdict, "powering it off, as alice asked")
+        self.assert_word(VerdictKind.PLANNED, verdict, "powering it off, as alice asked")
         self.assertEqual([], self.nova.asked)
 
     def test_what_is_over_is_asked_for(self):
         events = told("-3 power_off/start -2 power_off/end")
-        self.assert_word(FAILED, self.judge(server(), events=events))
+        self.assert_word(VerdictKind.FAILED, self.judge(server(), events=events))
 
     def test_what_nova_has_told_counts_where_it_does_not_answer(self):
         events = told("-3 power_off/start -2 power_off/end")
-        self.assert_word(PLANNED, self.judge(Retriable("no"), events=events), "powering it off")
+        self.assert_word(
+            VerdictKind.PLANNED, self.judge(Retriable("no"), events=events), "powering it off"
+        )
         events = told("-3 reboot/start -2 reboot/error")
-        self.assert_word(UNKNOWN, self.judge(Retriable("no"), events=events), "cannot be asked")
+        self.assert_word(
+            VerdictKind.UNKNOWN, self.judge(Retriable("no"), events=events), "cannot be asked"
+        )
 
 
 class SurveyTest(NovaCase):

@@ -8,25 +8,29 @@ from oslo_config import cfg
 from vmmonitor.expectation import operations
 from vmmonitor.expectation.libvirt import LibvirtExpectation
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import FAILED, GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.testing import builders
 from vmmonitor.testing.builders import AT
 
 SECOND = 1_000_000
 BY = {"by_user": "alice"}
-IT_FAILED = Verdict(word=FAILED, reason="libvirt said that it failed")
-NOBODY_KNOWS = Verdict(word=UNKNOWN, reason="not conclusive")
+IT_FAILED = Verdict(kind=VerdictKind.FAILED, reason="libvirt said that it failed")
+NOBODY_KNOWS = Verdict(kind=VerdictKind.UNKNOWN, reason="not conclusive")
 
 #: What nova told, seconds before (-) or after the incident began -> what becomes of a failure,
 #: and of something that is not conclusive; None: what it was.
 STORIES = {
     "nothing": ("", None, None),
-    "powering off": ("-1 power_off/start", PLANNED, PLANNED),
-    "powered off": ("-3 power_off/start -1 power_off/end", PLANNED, PLANNED),
+    "powering off": ("-1 power_off/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "powered off": (
+        "-3 power_off/start -1 power_off/end",
+        VerdictKind.PLANNED,
+        VerdictKind.PLANNED,
+    ),
     "powered off while the host's word was under way": (
         "-3 power_off/start 1 power_off/end",
-        PLANNED,
-        PLANNED,
+        VerdictKind.PLANNED,
+        VerdictKind.PLANNED,
     ),
     "powered off and on again": (
         "-30 power_off/start -20 power_off/end -10 power_on/start -9 power_on/end",
@@ -35,16 +39,28 @@ STORIES = {
     ),
     "powered off, which failed": ("-3 power_off/start -1 power_off/error", None, None),
     "powered off, whose end never came": ("-601 power_off/start", None, None),
-    "deleting": ("-2 delete/start -1 shutdown/start", PLANNED, PLANNED),
-    "deleted": ("-3 delete/start -2 shutdown/end -1 delete/end", PLANNED, PLANNED),
-    "deleted since, by somebody": ("5 delete/start", PLANNED, PLANNED),
-    "paused": ("-9 pause/start -8 pause/end", PLANNED, PLANNED),
+    "deleting": ("-2 delete/start -1 shutdown/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "deleted": (
+        "-3 delete/start -2 shutdown/end -1 delete/end",
+        VerdictKind.PLANNED,
+        VerdictKind.PLANNED,
+    ),
+    "deleted since, by somebody": ("5 delete/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "paused": ("-9 pause/start -8 pause/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
     "paused, and unpaused": ("-9 pause/start -8 pause/end -7 unpause/end", None, None),
-    "rescued": ("-9 rescue/start -3 rescue/end", PLANNED, PLANNED),
-    "shelved": ("-9 shelve/start -8 shelve/end -7 shelve_offload/end", PLANNED, PLANNED),
-    "suspended": ("-9 suspend/start -8 suspend/end", PLANNED, PLANNED),
-    "a dump was asked for": ("-1 trigger_crash_dump/start", PLANNED, PLANNED),
-    "rebooting": ("-1 reboot/start", UNKNOWN, PLANNED),
+    "rescued": ("-9 rescue/start -3 rescue/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "shelved": (
+        "-9 shelve/start -8 shelve/end -7 shelve_offload/end",
+        VerdictKind.PLANNED,
+        VerdictKind.PLANNED,
+    ),
+    "suspended": ("-9 suspend/start -8 suspend/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "a dump was asked for": (
+        "-1 trigger_crash_dump/start",
+        VerdictKind.PLANNED,
+        VerdictKind.PLANNED,
+    ),
+    "rebooting": ("-1 reboot/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
     "rebooted": ("-3 reboot/start -1 reboot/end", None, None),
     "a reboot that failed": ("-3 reboot/start -1 reboot/error", None, None),
     "a reboot that failed, as nova 34 tells it": (
@@ -54,7 +70,11 @@ STORIES = {
     ),
     "a reboot that ended in error": ("-3 reboot/start -1 error/state", None, None),
     "a reboot of long ago": ("-900 reboot/start", None, None),
-    "migrating": ("-9 live_migration_pre/start -8 live_migration_pre/end", UNKNOWN, PLANNED),
+    "migrating": (
+        "-9 live_migration_pre/start -8 live_migration_pre/end",
+        VerdictKind.UNKNOWN,
+        VerdictKind.PLANNED,
+    ),
     "migrated": (
         "-9 live_migration_pre/start -8 live_migration_pre/end -1 live_migration_post/end",
         None,
@@ -67,8 +87,8 @@ STORIES = {
     ),
     "powering off, while something else fails": (
         "-3 power_off/start -2 volume_attach/error",
-        PLANNED,
-        PLANNED,
+        VerdictKind.PLANNED,
+        VerdictKind.PLANNED,
     ),
     "a migration that failed": (
         "-9 live_migration_pre/start -8 live_migration_pre/end -1 live_migration_rollback/start",
@@ -76,15 +96,23 @@ STORIES = {
         None,
     ),
     "only the end of a preparation": ("-8 live_migration_pre/end", None, None),
-    "resizing": ("-9 resize_prep/start -8 resize_prep/end -7 resize/start", UNKNOWN, PLANNED),
-    "resizing, between two hosts": ("-7 resize/start -2 resize/end", UNKNOWN, PLANNED),
+    "resizing": (
+        "-9 resize_prep/start -8 resize_prep/end -7 resize/start",
+        VerdictKind.UNKNOWN,
+        VerdictKind.PLANNED,
+    ),
+    "resizing, between two hosts": (
+        "-7 resize/start -2 resize/end",
+        VerdictKind.UNKNOWN,
+        VerdictKind.PLANNED,
+    ),
     "resizing, from the start": (
         "-9 resize_prep/start -8 resize_prep/end -7 resize/start -2 resize/end",
-        UNKNOWN,
-        PLANNED,
+        VerdictKind.UNKNOWN,
+        VerdictKind.PLANNED,
     ),
     "resized": ("-7 resize/start -2 resize_finish/end", None, None),
-    "a snapshot": ("-7 snapshot/start", UNKNOWN, PLANNED),
+    "a snapshot": ("-7 snapshot/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
     "something new": ("-7 teleport/start", None, None),
     "locked": ("-7 lock", None, None),
     "out of order": ("-1 power_on/end -9 power_off/start -8 power_off/end", None, None),
@@ -110,10 +138,10 @@ class OperationsTest(unittest.TestCase):
         for name, (story, failed, unclear) in STORIES.items():
             events = told(story)
             for given, wanted in ((IT_FAILED, failed), (NOBODY_KNOWS, unclear)):
-                with self.subTest(name, given=given.word):
+                with self.subTest(name, given=given.kind):
                     ended = [*events, builders.event("lifecycle.stopped/unknown")]
                     verdict = operations.judge(builders.incident(), ended, given)
-                    self.assertEqual(wanted or given.word, verdict.word, verdict.reason)
+                    self.assertEqual(wanted or given.kind, verdict.kind, verdict.reason)
                     if wanted is None:
                         self.assertIs(given, verdict)
 
@@ -131,7 +159,7 @@ class OperationsTest(unittest.TestCase):
         for cause in ("lifecycle.suspended/postcopy_failed", "memory_failure/fatal"):
             events = [*told("-1 live_migration_pre/start"), builders.event(cause)]
             verdict = operations.judge(builders.incident(), events, NOBODY_KNOWS)
-            self.assertEqual(UNKNOWN, verdict.word, cause)
+            self.assertEqual(VerdictKind.UNKNOWN, verdict.kind, cause)
 
     def test_novas_words_are_a_persons(self):
         events = told("-3 power_off/start -1 power_off/end")
@@ -141,8 +169,8 @@ class OperationsTest(unittest.TestCase):
         self.assertIn("libvirt said that it failed; nova is rebooting it", verdict.reason)
 
     def test_what_is_clear_stays_so(self):
-        for word in (PLANNED, GONE):
-            given = Verdict(word=word, reason="")
+        for word in (VerdictKind.PLANNED, VerdictKind.GONE):
+            given = Verdict(kind=word, reason="")
             self.assertIs(
                 given, operations.judge(builders.incident(), told("-1 reboot/start"), given)
             )
@@ -160,13 +188,15 @@ class OperationsTest(unittest.TestCase):
 
 class LibvirtTest(unittest.TestCase):
     def judge(self, *events: Event) -> str:
-        return LibvirtExpectation(cfg.ConfigOpts()).judge(builders.incident(), events).word
+        return LibvirtExpectation(cfg.ConfigOpts()).judge(builders.incident(), events).kind
 
     def test_the_libvirt_expectation_listens_to_nova(self):
         died = builders.event("lifecycle.stopped/failed")
-        self.assertEqual(FAILED, self.judge(died))
-        self.assertEqual(PLANNED, self.judge(*told("-1 power_off/start"), died))
-        self.assertEqual(UNKNOWN, self.judge(*told("-1 reboot/start"), died))
-        self.assertEqual(FAILED, self.judge(*told("-2 reboot/start -1 reboot/error"), died))
+        self.assertEqual(VerdictKind.FAILED, self.judge(died))
+        self.assertEqual(VerdictKind.PLANNED, self.judge(*told("-1 power_off/start"), died))
+        self.assertEqual(VerdictKind.UNKNOWN, self.judge(*told("-1 reboot/start"), died))
+        self.assertEqual(
+            VerdictKind.FAILED, self.judge(*told("-2 reboot/start -1 reboot/error"), died)
+        )
         gone = builders.event("process.exited")
-        self.assertEqual(PLANNED, self.judge(*told("-1 reboot/start"), gone))
+        self.assertEqual(VerdictKind.PLANNED, self.judge(*told("-1 reboot/start"), gone))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.evidence import Item
-from vmmonitor.rpc import evidence_wire, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire, evidence_wire
 from vmmonitor.rpc.agent_api import LONGEST, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.tests.unit.rpc.test_wire import ANYTHING, RECORDED
@@ -25,7 +26,7 @@ class Engine(EngineEndpoint):
     """Takes everything that can be read."""
 
     def store_events(self, batch):
-        return [wire.Receipt(word=wire.STORED) for _ in batch.deliveries]
+        return [Receipt(status=ReceiptStatus.STORED) for _ in batch.deliveries]
 
     def store_report(self, report):
         return report.inventory_digest
@@ -40,7 +41,7 @@ class Engine(EngineEndpoint):
 
     def store_evidence(self, exhibit):
         assert isinstance(exhibit.item.content, bytes)
-        return wire.Receipt(word=wire.STORED)
+        return Receipt(status=ReceiptStatus.STORED)
 
 
 class Agent(AgentEndpoint):
@@ -107,4 +108,4 @@ class EndpointsTest(unittest.TestCase):
     @given(changed(RECORDED["receipts"]) | listed(RECORDED["receipts"], "receipts"))
     def test_receipts(self, form):
         with contextlib.suppress(InvalidMessage):
-            self.assertEqual(3, len(wire.read_receipts(form, 3)))
+            self.assertEqual(3, len(event_wire.read_receipts(form, 3)))

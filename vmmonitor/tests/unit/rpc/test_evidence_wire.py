@@ -7,7 +7,8 @@ import unittest
 from vmmonitor.model import evidence
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.evidence import Item
-from vmmonitor.rpc import evidence_wire, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import evidence_wire
 
 ITEM = Item(kind="console", captured_at=5, content=bytes(range(256)), message="cut")
 FORM = {
@@ -58,8 +59,8 @@ class EvidenceWireTest(unittest.TestCase):
                 evidence_wire.read(form)
 
     def test_receipts(self):
-        for word in evidence_wire.WORDS:
-            receipt = wire.Receipt(word=word, reason="so")
+        for status in ReceiptStatus:
+            receipt = Receipt(status=status, reason="so")
             form = json.loads(json.dumps(evidence_wire.write_receipt(receipt)))
             self.assertEqual(receipt, evidence_wire.read_receipt(form))
         for form in ({"schema": 1}, {"schema": 1, "receipt": "maybe"}, None):

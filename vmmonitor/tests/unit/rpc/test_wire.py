@@ -15,7 +15,8 @@ from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.instance import Instance, Seen
-from vmmonitor.rpc import inventories, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import event_wire, fields, inventory_wire
 
 RECORDED = json.loads(pathlib.Path(__file__).with_name("wire-1.json").read_text())
 
@@ -70,59 +71,63 @@ ANYTHING = st.recursive(
 
 class RecordedTest(unittest.TestCase):
     def test_a_batch(self):
-        form = wire.write_batch("compute-1", 5, [wire.write_delivery(EVENT, DECISION, 4)])
+        form = event_wire.write_batch(
+            "compute-1", 5, [event_wire.write_delivery(EVENT, DECISION, 4)]
+        )
         self.assertEqual(RECORDED["batch"], json.loads(json.dumps(form)))
-        batch = wire.read_batch(RECORDED["batch"])
+        batch = event_wire.read_batch(RECORDED["batch"])
         self.assertEqual(("compute-1", 5), (batch.host, batch.sent_at))
-        expected = wire.Delivery(event=EVENT, decision=DECISION, spooled_at=4)
+        expected = event_wire.Delivery(event=EVENT, decision=DECISION, spooled_at=4)
         self.assertEqual([expected], list(batch.deliveries))
 
     def test_receipts(self):
         receipts = [
-            wire.Receipt(word=wire.STORED),
-            wire.Receipt(word=wire.DUPLICATE),
-            wire.Receipt(word=wire.REFUSED, reason="host is missing"),
+            Receipt(status=ReceiptStatus.STORED),
+            Receipt(status=ReceiptStatus.DUPLICATE),
+            Receipt(status=ReceiptStatus.REFUSED, reason="host is missing"),
         ]
-        self.assertEqual(RECORDED["receipts"], wire.write_receipts(receipts))
-        self.assertEqual(receipts, wire.read_receipts(RECORDED["receipts"], 3))
+        self.assertEqual(RECORDED["receipts"], event_wire.write_receipts(receipts))
+        self.assertEqual(receipts, event_wire.read_receipts(RECORDED["receipts"], 3))
 
     def test_a_report(self):
-        self.assertEqual(RECORDED["report"], json.loads(json.dumps(wire.write_report(REPORT))))
-        self.assertEqual(REPORT, wire.read_report(RECORDED["report"]))
+        self.assertEqual(
+            RECORDED["report"], json.loads(json.dumps(event_wire.write_report(REPORT)))
+        )
+        self.assertEqual(REPORT, event_wire.read_report(RECORDED["report"]))
 
     def test_an_inventory(self):
-        form = inventories.write("compute-1", "cd", [SEEN])
+        form = inventory_wire.write("compute-1", "cd", [SEEN])
         self.assertEqual(RECORDED["inventory"], json.loads(json.dumps(form)))
-        host, digest, (seen,) = inventories.read(RECORDED["inventory"])
+        host, digest, (seen,) = inventory_wire.read(RECORDED["inventory"])
         self.assertEqual(("compute-1", "cd"), (host, digest))
         self.assertEqual((INSTANCE, "paused", "ioerror"), (seen.instance, seen.state, seen.reason))
 
     def test_changes_of_an_inventory(self):
         autostarted = dataclasses.replace(SEEN, state="shutoff", reason="failed", autostart=True)
-        changes = inventories.Changes(
+        changes = inventory_wire.Changes(
             host="compute-1", base_digest="ab", digest="cd", changed=[autostarted], gone=["u2"]
         )
-        form = inventories.write_changes(changes)
+        form = inventory_wire.write_changes(changes)
         self.assertEqual(RECORDED["inventory_changes"], json.loads(json.dumps(form)))
-        read = inventories.read_changes(RECORDED["inventory_changes"])
+        read = inventory_wire.read_changes(RECORDED["inventory_changes"])
         told = dataclasses.replace(autostarted, run_id=-1, definition="")
         self.assertEqual(dataclasses.replace(changes, changed=[told]), read)
 
     def test_an_inventory_of_version_1_0_has_no_autostart(self):
         self.assertNotIn("autostart", RECORDED["inventory"]["instances"][0])
-        (seen,) = inventories.read(RECORDED["inventory"])[2]
+        (seen,) = inventory_wire.read(RECORDED["inventory"])[2]
         self.assertFalse(seen.autostart)
 
     def test_keys_that_are_not_known_yet_are_left_alone(self):
         newer = json.loads(json.dumps(RECORDED["batch"]))
         newer["later"] = newer["events"][0]["later"] = {"x": 1}
-        self.assertEqual(EVENT, wire.read_batch(newer).deliveries[0].event)
+        self.assertEqual(EVENT, event_wire.read_batch(newer).deliveries[0].event)
 
 
 class HostileTest(unittest.TestCase):
     def broken(self, **changes):
-        form = wire.write_delivery(EVENT, DECISION, 4) | changes
-        (delivery,) = wire.read_batch(
+        form = event_wire.write_delivery(EVENT, DECISION, 4) | changes
+        (delivery,) = event_wire.read_batch(
             {"schema": 1, "host": "compute-1", "sent_at": 5, "events": [form]}
         ).deliveries
         return delivery
@@ -139,7 +144,7 @@ class HostileTest(unittest.TestCase):
             ({"occurred_at": -1}, "occurred_at"),
             ({"occurred_at": 2**63}, "occurred_at"),
             ({"occurred_at": True}, "occurred_at"),
-            ({"occurred_at": wire.LATEST + 1}, "year 9999"),
+            ({"occurred_at": fields.LATEST + 1}, "year 9999"),
             ({"attributes": []}, "attributes"),
             ({"attributes": {str(n): 1 for n in range(257)}}, "256"),
             ({"decision": None}, "decision"),
@@ -150,11 +155,11 @@ class HostileTest(unittest.TestCase):
 
     def test_what_is_no_message_is_refused_as_a_whole(self):
         for form in (None, [], "x", {}, {"schema": 2}, {"schema": 1, "host": "h", "events": "x"}):
-            self.assertRaises(InvalidMessage, wire.read_batch, form)
-        self.assertRaises(InvalidMessage, wire.read_receipts, RECORDED["receipts"], 2)
+            self.assertRaises(InvalidMessage, event_wire.read_batch, form)
+        self.assertRaises(InvalidMessage, event_wire.read_receipts, RECORDED["receipts"], 2)
         for receipt in ("stored", [], ["maybe"], None, 7):
             form = {"schema": 1, "receipts": [receipt]}
-            self.assertRaises(InvalidMessage, wire.read_receipts, form, 1)
+            self.assertRaises(InvalidMessage, event_wire.read_receipts, form, 1)
 
     def test_what_is_too_long_is_cut_by_the_writer(self):
         event = Event(
@@ -167,8 +172,8 @@ class HostileTest(unittest.TestCase):
             occurred_at=1,
             attributes={"a": "x" * (1 << 20), "b": ["y" * (1 << 20)], "c": 1},
         )
-        form = json.loads(json.dumps(wire.write_event(event)))
-        read = wire.read_event(form)
+        form = json.loads(json.dumps(event_wire.write_event(event)))
+        read = event_wire.read_event(form)
         self.assertLess(len(json.dumps(form)), 1 << 17)
         self.assertEqual((255, 64), (len(read.instance.name), len(read.type)))
         self.assertEqual(["a", "b"], read.attributes["cut"])
@@ -177,11 +182,11 @@ class HostileTest(unittest.TestCase):
     @given(ANYTHING)
     def test_nothing_but_a_clear_refusal_comes_of_anything(self, form):
         for read in (
-            wire.read_batch,
-            wire.read_report,
-            inventories.read,
-            inventories.read_changes,
-            wire.read_event,
+            event_wire.read_batch,
+            event_wire.read_report,
+            inventory_wire.read,
+            inventory_wire.read_changes,
+            event_wire.read_event,
         ):
             with contextlib.suppress(InvalidMessage):
                 read(form)
@@ -190,4 +195,4 @@ class HostileTest(unittest.TestCase):
     def test_an_event_with_anything_in_it_spoils_no_other(self, changes):
         good = RECORDED["batch"]["events"][0]
         form = RECORDED["batch"] | {"events": [good | changes, good]}
-        self.assertEqual(EVENT, wire.read_batch(form).deliveries[1].event)
+        self.assertEqual(EVENT, event_wire.read_batch(form).deliveries[1].event)

@@ -6,7 +6,7 @@ import json
 import unittest
 
 from vmmonitor.model.event import INCIDENT, RECORD
-from vmmonitor.model.incident import Step
+from vmmonitor.model.timeline import TimelineEntry
 from vmmonitor.rules import policies, replay
 from vmmonitor.rules.policies import Backoff, Policy, PolicyStep
 from vmmonitor.rules.replay import Comparison, RuleOutcome
@@ -115,7 +115,7 @@ class TestPolicies(unittest.TestCase):
 class TestDeciding(unittest.TestCase):
     def lines(self, *told):
         return [
-            Step(incident_id="i", at=number, kind=kind, message="", data=data)
+            TimelineEntry(incident_id="i", at=number, kind=kind, message="", data=data)
             for number, (kind, data) in enumerate(told)
         ]
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from vmmonitor.db import agents
 from vmmonitor.db.session import Database
-from vmmonitor.model import errors, states
+from vmmonitor.model import errors
 from vmmonitor.model.agent import Agent
 from vmmonitor.model.clock import HostClock
 from vmmonitor.model.instance import Seen
+from vmmonitor.model.states import AgentState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -23,15 +24,15 @@ class AgentsContract:
         first = samples.report()
         self.assertEqual("", self.database.run(agents.report, first, NOON))
         clock = HostClock(samples=(0,))
-        expected = Agent(report=first, state=states.UP, seen_at=NOON, clock=clock)
+        expected = Agent(report=first, state=AgentState.UP, seen_at=NOON, clock=clock)
         self.assertEqual(expected, self._get())
         second = dataclasses.replace(
-            first, state=states.BLIND, reason="libvirt is away", interval=2.5, figures={}
+            first, state=AgentState.BLIND, reason="libvirt is away", interval=2.5, figures={}
         )
         self.database.run(agents.report, second, NOON + 1)
         expected = Agent(
             report=second,
-            state=states.BLIND,
+            state=AgentState.BLIND,
             seen_at=NOON + 1,
             clock=HostClock(samples=(0, 1)),
             unwatched_since=NOON + 1,
@@ -48,7 +49,11 @@ class AgentsContract:
             agents.get(tx, "nowhere")
 
     def test_who_is_silent_becomes_late_once(self: Any) -> None:
-        for host, state in (("b", states.UP), ("a", states.BLIND), ("c", states.STOPPED)):
+        for host, state in (
+            ("b", AgentState.UP),
+            ("a", AgentState.BLIND),
+            ("c", AgentState.STOPPED),
+        ):
             self.database.run(agents.report, samples.report(host=host, state=state), NOON)
         self.database.run(agents.report, samples.report(host="slow", interval=60.5), NOON)
         after = NOON + 30 * SECOND
@@ -56,10 +61,10 @@ class AgentsContract:
         self.assertEqual(["a", "b"], self.database.run(agents.mark_late, after + 1, 3.0))
         self.assertEqual([], self.database.run(agents.mark_late, after + 2, 3.0))
         late = self._get("a")
-        self.assertEqual((states.LATE, states.BLIND), (late.state, late.report.state))
-        self.assertEqual(states.STOPPED, self._get("c").state)
+        self.assertEqual((AgentState.LATE, AgentState.BLIND), (late.state, late.report.state))
+        self.assertEqual(AgentState.STOPPED, self._get("c").state)
         self.database.run(agents.report, samples.report(host="a"), after)
-        self.assertEqual(states.UP, self._get("a").state)
+        self.assertEqual(AgentState.UP, self._get("a").state)
 
     def test_nobody_is_late_who_had_no_chance_to_report(self: Any) -> None:
         self.database.run(agents.report, samples.report(interval=10.0), NOON)
@@ -73,21 +78,23 @@ class AgentsContract:
 
     def test_since_when_a_host_is_unwatched(self: Any) -> None:
         for after, state, expected in (
-            (0, states.UP, None),
-            (1, states.BLIND, 1),
-            (2, states.BLIND, 1),
-            (3, states.BEHIND, None),
-            (4, states.BLIND, 4),
+            (0, AgentState.UP, None),
+            (1, AgentState.BLIND, 1),
+            (2, AgentState.BLIND, 1),
+            (3, AgentState.BEHIND, None),
+            (4, AgentState.BLIND, 4),
         ):
             self.database.run(agents.report, samples.report(state=state), NOON + after)
             since = self._get().unwatched_since
             self.assertEqual(expected, since and since - NOON, (after, state))
         self.database.run(agents.mark_late, NOON + 60 * SECOND, 3.0)
-        self.assertEqual((states.LATE, NOON + 4), (self._get().state, self._get().unwatched_since))
+        self.assertEqual(
+            (AgentState.LATE, NOON + 4), (self._get().state, self._get().unwatched_since)
+        )
         with self.database.reader() as tx:
             self.assertEqual([], agents.unwatched(tx, NOON + 4))
             self.assertEqual(["compute-1"], agents.unwatched(tx, NOON + 5))
-        self.database.run(agents.report, samples.report(state=states.STOPPED), NOON)
+        self.database.run(agents.report, samples.report(state=AgentState.STOPPED), NOON)
         self.assertIsNone(self._get().unwatched_since)
 
     def test_a_clock_that_is_wrong(self: Any) -> None:
@@ -104,7 +111,7 @@ class AgentsContract:
     def test_what_was_seen_in_the_future_was_seen_now(self: Any) -> None:
         later = NOON + 9 * SECOND
         self.database.run(agents.report, samples.report(), later)
-        self.database.run(agents.report, samples.report(host="b", state=states.BLIND), later)
+        self.database.run(agents.report, samples.report(host="b", state=AgentState.BLIND), later)
         self.database.run(agents.report, samples.report(host="old"), NOON - SECOND)
         self.database.run(agents.report, samples.report(host="same"), NOON + SECOND)
         self.assertEqual(2, self.database.run(agents.put_right, NOON))

@@ -4,12 +4,9 @@
 import dataclasses
 from typing import Any
 
-import sqlalchemy as sa
-
 from vmmonitor.db import events, incidents
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
-from vmmonitor.db.tables import EVENTS
 from vmmonitor.model import errors
 from vmmonitor.model.event import INFO, RECORD, Decision
 from vmmonitor.tests.functional.db import samples
@@ -29,14 +26,6 @@ class EventsContract:
         self.database.run(events.insert, [event])
         with self.database.reader() as tx:
             self.assertEqual(event, events.get(tx, event.event.event_id))
-
-    def test_an_event_of_an_older_engine_is_not_corrected(self: Any) -> None:
-        event = dataclasses.replace(samples.stored(), corrected_at=NOON + 5)
-        self.database.run(events.insert, [event])
-        with self.database.writer() as tx:
-            tx.execute(sa.update(EVENTS).values(corrected_at=None))
-            found = events.get(tx, event.event.event_id)
-        self.assertEqual(dataclasses.replace(event, corrected_at=NOON), found)
 
     def test_no_such_event(self: Any) -> None:
         with self.database.reader() as tx, self.assertRaises(errors.NotFound):

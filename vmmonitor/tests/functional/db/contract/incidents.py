@@ -6,12 +6,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import incidents, recoveries, timelines
+from vmmonitor.db import incidents, recoveries, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.db.session import Database
-from vmmonitor.model import errors, states
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model import errors
+from vmmonitor.model.errors import IllegalTransition
+from vmmonitor.model.incident import Incident
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.states import IncidentState
+from vmmonitor.model.timeline import TimelineEntry
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -68,7 +71,7 @@ class IncidentsContract:
         hour = 3600 * SECOND
         hold = {"hold_until": NOON + hour + 15 * SECOND, "updated_at": NOON + hour}
         held = samples.incident(**hold)
-        over = samples.incident(state=states.OPEN, **hold)
+        over = samples.incident(state=IncidentState.UNHANDLED, **hold)
         old = samples.incident(hold_until=NOON + hour)
         self.database.run(incidents.insert, [held, over, old])
         self.assertEqual(1, self.database.run(incidents.put_right, NOON))
@@ -118,20 +121,24 @@ class IncidentsContract:
             incidents.move, incident, "hold", reason="no verdict", now=NOON + 5, policy="careful"
         )
         expected = dataclasses.replace(
-            incident, state=states.HELD, reason="no verdict", updated_at=NOON + 5, policy="careful"
+            incident,
+            state=IncidentState.HELD,
+            reason="no verdict",
+            updated_at=NOON + 5,
+            policy="careful",
         )
         self.assertEqual(expected, moved)
         self.assertEqual(expected, self._get(incident))
         released = self.database.run(
             incidents.move, moved, "release", reason="", now=NOON + 6, hold_until=NOON + 9
         )
-        self.assertEqual((states.PENDING, NOON + 9), (released.state, released.hold_until))
+        self.assertEqual((IncidentState.PENDING, NOON + 9), (released.state, released.hold_until))
 
     def test_what_is_over_is_closed_and_makes_room(self: Any) -> None:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
         over = self.database.run(incidents.move, incident, "plan", reason="stopped", now=NOON + 5)
-        self.assertEqual((states.IGNORED, NOON + 5), (over.state, over.closed_at))
+        self.assertEqual((IncidentState.IGNORED, NOON + 5), (over.state, over.closed_at))
         self.assertEqual({}, self._open_for(incident.instance.uuid))
         self.database.run(incidents.insert, [samples.incident(instance=incident.instance)])
 
@@ -141,12 +148,12 @@ class IncidentsContract:
         self.database.run(incidents.move, incident, "confirm", reason="failed", now=NOON)
         with self.assertRaises(errors.Conflict):
             self.database.run(incidents.move, incident, "plan", reason="stopped", now=NOON)
-        self.assertEqual(states.RECOVERING, self._get(incident).state)
+        self.assertEqual(IncidentState.RECOVERING, self._get(incident).state)
 
     def test_an_illegal_move_changes_nothing(self: Any) -> None:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
-        with self.assertRaises(errors.IllegalMove):
+        with self.assertRaises(IllegalTransition):
             self.database.run(incidents.move, incident, "give_up", reason="", now=NOON)
         self.assertEqual(incident, self._get(incident))
 
@@ -171,7 +178,7 @@ class IncidentsContract:
         self.database.run(incidents.attach, incident.incident_id, 1, None, NOON + 1)
         with self.assertRaises(errors.Conflict):
             self.database.run(incidents.move, incident, "run", reason="it runs", now=NOON + 2)
-        self.assertEqual(states.PENDING, self._get(incident).state)
+        self.assertEqual(IncidentState.PENDING, self._get(incident).state)
 
     def test_attach_counts_and_sets_keeps_or_clears_running_at(self: Any) -> None:
         incident = samples.incident()
@@ -239,7 +246,7 @@ class IncidentsContract:
 
     def test_due_are_those_whose_hold_is_over(self: Any) -> None:
         crowd = [samples.incident(hold_until=NOON + late) for late in (3, 1, 2, 99)]
-        crowd[2] = dataclasses.replace(crowd[2], state=states.HELD)
+        crowd[2] = dataclasses.replace(crowd[2], state=IncidentState.HELD)
         moved = samples.incident(hold_until=NOON)
         self.database.run(incidents.insert, [*crowd, moved])
         self.database.run(incidents.move, moved, "confirm", reason="failed", now=NOON)
@@ -262,7 +269,7 @@ class IncidentsContract:
         found = self.database.run(
             incidents.reschedule, incident, later, "nova is away", NOON, policy="careful"
         )
-        self.assertEqual((states.PENDING, later), (found.state, found.hold_until))
+        self.assertEqual((IncidentState.PENDING, later), (found.state, found.hold_until))
         self.assertEqual(("careful", "nova is away"), (found.policy, found.reason))
         self.assertEqual(found, self._get(incident))
         with self.assertRaises(errors.Conflict):
@@ -271,31 +278,35 @@ class IncidentsContract:
     def test_steps_come_back_in_order(self: Any) -> None:
         incident_id = samples.new_id()
         steps = [
-            Step(incident_id=incident_id, at=at, kind="state", message=f"{at} ä", data={"n": [at]})
+            TimelineEntry(
+                incident_id=incident_id, at=at, kind="state", message=f"{at} ä", data={"n": [at]}
+            )
             for at in (NOON, NOON, NOON + 1)
         ]
-        self.database.run(timelines.add, steps[2:])
-        self.database.run(timelines.add, steps[:2])
-        self.database.run(timelines.add, [])
+        self.database.run(timeline_entries.insert, steps[2:])
+        self.database.run(timeline_entries.insert, steps[:2])
+        self.database.run(timeline_entries.insert, [])
         with self.database.reader() as tx:
-            self.assertEqual(steps, timelines.of(tx, incident_id))
-            self.assertEqual([], timelines.of(tx, samples.new_id()))
+            self.assertEqual(steps, timeline_entries.of_incident(tx, incident_id))
+            self.assertEqual([], timeline_entries.of_incident(tx, samples.new_id()))
 
     def test_purge_takes_what_is_over_with_all_of_it(self: Any) -> None:
         open_one, over = samples.incident(), samples.incident()
         for incident in (open_one, over):
             self.database.run(incidents.insert, [incident])
-            step = Step(incident_id=incident.incident_id, at=NOON, kind="state", message="m")
-            self.database.run(timelines.add, [step])
+            step = TimelineEntry(
+                incident_id=incident.incident_id, at=NOON, kind="state", message="m"
+            )
+            self.database.run(timeline_entries.insert, [step])
             recovery = samples.recovery(incident_id=incident.incident_id)
             self.database.run(recoveries.insert, recovery)
         self.database.run(incidents.move, over, "run", reason="runs", now=NOON)
         self.assertEqual(0, self.database.run(incidents.purge, NOON, 10))
         self.assertEqual(1, self.database.run(incidents.purge, NOON + 1, 10))
         with self.database.reader() as tx:
-            self.assertEqual([], timelines.of(tx, over.incident_id))
+            self.assertEqual([], timeline_entries.of_incident(tx, over.incident_id))
             self.assertEqual([], recoveries.of_incident(tx, over.incident_id))
-            self.assertEqual(1, len(timelines.of(tx, open_one.incident_id)))
+            self.assertEqual(1, len(timeline_entries.of_incident(tx, open_one.incident_id)))
             self.assertEqual(1, len(recoveries.of_incident(tx, open_one.incident_id)))
         self.assertEqual(open_one, self._get(open_one))
 

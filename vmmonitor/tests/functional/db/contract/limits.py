@@ -4,10 +4,10 @@
 import dataclasses
 from typing import Any
 
-from vmmonitor.db import gates, incidents, limits, recoveries
+from vmmonitor.db import incidents, limits, locks, recoveries
 from vmmonitor.db.session import Database
-from vmmonitor.model import states
-from vmmonitor.model.incident import BY_BUDGET, BY_TURN
+from vmmonitor.model.incident import HoldReason
+from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -24,10 +24,10 @@ class LimitsContract:
 
         def take_a_turn(number: int) -> bool:
             def once(tx):
-                gates.lock(tx, ["turns", "a host"])
+                locks.lock(tx, ["turns", "a host"])
                 if sum(limits.picture(tx).under_way.values()) >= 3:
                     return False
-                recoveries.insert(tx, samples.recovery(state=states.RUNNING))
+                recoveries.insert(tx, samples.recovery(state=RecoveryState.RUNNING))
                 return True
 
             return databases[number % 2].run(once)
@@ -42,7 +42,7 @@ class LimitsContract:
         def lock(number: int) -> int:
             for turn in range(10):
                 wanted = names[::-1] if (number + turn) % 2 else names
-                databases[number % 2].run(gates.lock, wanted)
+                databases[number % 2].run(locks.lock, wanted)
             return number
 
         self.assertEqual([0, 1, 2, 3], race(4, lock))
@@ -53,13 +53,13 @@ class LimitsContract:
         acted = [
             self._called("a", uuid, NOON + 1, finished_at=NOON + 5),
             self._called("a", uuid, NOON + 7, finished_at=NOON + 9),
-            self._called("b", uuid, NOON + 3, state=states.RUNNING),
+            self._called("b", uuid, NOON + 3, state=RecoveryState.RUNNING),
         ]
-        self._called("skipped", uuid, NOON + 4, state=states.SKIPPED)
+        self._called("skipped", uuid, NOON + 4, state=RecoveryState.SKIPPED)
         self._called("too long ago", uuid, NOON - 1)
         self._called("its own", uuid, NOON + 4)
         self._called("of another", samples.new_id(), NOON + 4)
-        self._called("never called", uuid, None, state=states.CANCELLED)
+        self._called("never called", uuid, None, state=RecoveryState.CANCELLED)
         with self.database.reader() as tx:
             found = limits.acted(tx, uuid, "its own", NOON)
         self.assertEqual(
@@ -73,11 +73,11 @@ class LimitsContract:
 
     def test_what_is_under_way(self: Any) -> None:
         for host, state in (
-            ("a", states.RUNNING),
-            ("a", states.WAITING),
-            ("b", states.WAITING),
-            ("a", states.REQUESTED),
-            ("c", states.SUCCEEDED),
+            ("a", RecoveryState.RUNNING),
+            ("a", RecoveryState.WAITING),
+            ("b", RecoveryState.WAITING),
+            ("a", RecoveryState.REQUESTED),
+            ("c", RecoveryState.SUCCEEDED),
         ):
             self.database.run(recoveries.insert, samples.recovery(host=host, state=state))
         with self.database.reader() as tx:
@@ -89,10 +89,10 @@ class LimitsContract:
         late = self._waits("late", opened_at=NOON + 1)
         early = self._waits("early")
         self._waits("low", priority=-1)
-        high = self._waits("high", priority=3, opened_at=NOON + 9, state=states.RECOVERING)
+        high = self._waits("high", priority=3, opened_at=NOON + 9, state=IncidentState.RECOVERING)
         other = self._waits("other", host="b")
-        self._waits("no more", state=states.RESOLVED)
-        self._waits("too often", held_by=BY_BUDGET)
+        self._waits("no more", state=IncidentState.RESOLVED)
+        self._waits("too often", held_by=HoldReason.BUDGET)
         self.assertTrue(self._anybody())
         self.assertEqual([high, early, other, late, "low"], self._line(None))
         self.assertEqual([high, early, other], self._line(2))
@@ -116,7 +116,7 @@ class LimitsContract:
         self.assertEqual(["first", "second"], found)
 
     def test_a_further_attempt_waits_in_line_too(self: Any) -> None:
-        incident = samples.incident(state=states.RECOVERING, incident_id="a", host="a")
+        incident = samples.incident(state=IncidentState.RECOVERING, incident_id="a", host="a")
         recovery = samples.recovery(incident_id="a", attempt=2)
         self.database.run(incidents.insert, [incident])
         self.database.run(recoveries.insert, recovery)
@@ -134,7 +134,7 @@ class LimitsContract:
         )
 
     def test_whose_line_has_gone_on_is_not_called_up(self: Any) -> None:
-        for changes in ({"state": states.RESOLVED}, {"held_by": BY_BUDGET}):
+        for changes in ({"state": IncidentState.RESOLVED}, {"held_by": HoldReason.BUDGET}):
             name = self._waits(samples.new_id(), **changes)
             self.assertFalse(self.database.run(limits.call_up, name, NOON))
 
@@ -147,13 +147,18 @@ class LimitsContract:
 
     # -- parts ---------------------------------------------------------------------------------
     def _called(self: Any, incident_id: str, uuid: str, called_at: int | None, **fields: Any):
-        known = {"state": states.FAILED, "called_at": called_at, **fields}
+        known = {"state": RecoveryState.FAILED, "called_at": called_at, **fields}
         recovery = samples.recovery(incident_id=incident_id, instance_uuid=uuid, **known)
         self.database.run(recoveries.insert, recovery)
         return recovery
 
     def _waits(self: Any, name: str, **fields: Any) -> str:
-        known = {"state": states.HELD, "held_by": BY_TURN, "host": "a", "hold_until": LATER}
+        known = {
+            "state": IncidentState.HELD,
+            "held_by": HoldReason.CONCURRENCY,
+            "host": "a",
+            "hold_until": LATER,
+        }
         incident = samples.incident(**{**known, "incident_id": name, **fields})
         self.database.run(incidents.insert, [incident])
         return name

@@ -4,7 +4,7 @@
 import dataclasses
 from typing import Any
 
-from vmmonitor.db import mismatches
+from vmmonitor.db import drift_records
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors
 from vmmonitor.model.expected import Noted
@@ -29,38 +29,40 @@ class MismatchesContract:
     database: Database
 
     def test_what_is_remembered(self: Any) -> None:
-        one, two = noted(), noted(hosts=("x",), told_key="k", event_id="e")
+        one, two = noted(), noted(hosts=("x",), reported_key="k", event_id="e")
         for each in (one, two):
-            self.database.run(mismatches.insert, each)
+            self.database.run(drift_records.insert, each)
         self.assertEqual([one, two], self._all())
         with self.database.reader() as tx:
-            self.assertEqual(two, mismatches.get(tx, two.instance.uuid))
-            self.assertIsNone(mismatches.get(tx, "nobody"))
+            self.assertEqual(two, drift_records.get(tx, two.instance.uuid))
+            self.assertIsNone(drift_records.get(tx, "nobody"))
         with self.assertRaises(errors.Conflict):
-            self.database.run(mismatches.insert, one)
+            self.database.run(drift_records.insert, one)
 
     def test_it_is_changed_and_forgotten_only_as_it_was_read(self: Any) -> None:
         one = noted()
-        self.database.run(mismatches.insert, one)
-        self.assertTrue(self.database.run(mismatches.change, one, last_seen_at=NOON + 1))
-        self.assertTrue(self.database.run(mismatches.change, one, told_key=one.key, event_id="e"))
-        self.assertFalse(self.database.run(mismatches.change, one, key="other"))
-        self.assertFalse(self.database.run(mismatches.delete, one))
-        told = dataclasses.replace(one, told_key=one.key, event_id="e")
+        self.database.run(drift_records.insert, one)
+        self.assertTrue(self.database.run(drift_records.change, one, last_seen_at=NOON + 1))
+        self.assertTrue(
+            self.database.run(drift_records.change, one, reported_key=one.key, event_id="e")
+        )
+        self.assertFalse(self.database.run(drift_records.change, one, key="other"))
+        self.assertFalse(self.database.run(drift_records.delete, one))
+        told = dataclasses.replace(one, reported_key=one.key, event_id="e")
         self.assertEqual([told], self._all())
-        self.assertTrue(self.database.run(mismatches.delete, told))
+        self.assertTrue(self.database.run(drift_records.delete, told))
         self.assertEqual([], self._all())
 
     def test_of_many_at_once_one_changes_it(self: Any) -> None:
         one = noted()
-        self.database.run(mismatches.insert, one)
+        self.database.run(drift_records.insert, one)
         databases = [self.another() for _ in range(4)]
 
         def tell(number: int) -> bool:
-            return databases[number].run(mismatches.change, one, told_key=str(number))
+            return databases[number].run(drift_records.change, one, reported_key=str(number))
 
         self.assertEqual([False] * 3 + [True], sorted(race(4, tell)))
 
     def _all(self: Any) -> list[Noted]:
         with self.database.reader() as tx:
-            return mismatches.all(tx)
+            return drift_records.all(tx)

@@ -6,8 +6,9 @@ from typing import Any
 
 from vmmonitor.db import incidents, outbox, recoveries
 from vmmonitor.db.session import Database
-from vmmonitor.model import errors, states
+from vmmonitor.model import errors
 from vmmonitor.model.notification import Change, Notification
+from vmmonitor.model.states import IncidentState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -73,7 +74,7 @@ class OutboxContract:
         incident = samples.incident()
         with self.assertRaises(errors.Conflict), self.database.writer() as tx:
             incidents.insert(tx, [incident])
-            gone = samples.incident(state=states.OPEN)
+            gone = samples.incident(state=IncidentState.UNHANDLED)
             incidents.move(tx, gone, "run", reason="", now=NOON)
         self.assertEqual(([], 0), (told.changes, told.commits))
         with self.database.writer() as tx:

@@ -8,7 +8,8 @@ from typing import Any
 from vmmonitor.db import agents, events, incidents, recoveries
 from vmmonitor.db.page import Direction, Page
 from vmmonitor.db.session import Database
-from vmmonitor.model import errors, states
+from vmmonitor.model import errors
+from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON
 
@@ -81,22 +82,22 @@ class PagesContract:
     def test_incidents_and_recoveries_by_filters(self: Any) -> None:
         project = samples.instance(project_id="p1")
         one = samples.incident(instance=project, opened_at=NOON + 1)
-        two = samples.incident(state=states.OPEN, host="b")
+        two = samples.incident(state=IncidentState.UNHANDLED, host="b")
         self.database.run(incidents.insert, [one, two])
         first = samples.recovery(incident_id=one.incident_id, created_at=NOON + 1)
-        second = samples.recovery(state=states.SKIPPED, driver="log")
+        second = samples.recovery(state=RecoveryState.SKIPPED, driver="log")
         for recovery in (first, second):
             self.database.run(recoveries.insert, recovery)
         wanted: list[tuple[Callable[..., Any], dict[str, Any], list[Any]]] = [
             (incidents.page, {}, [one, two]),
-            (incidents.page, {"state": [states.OPEN, states.HELD]}, [two]),
+            (incidents.page, {"state": [IncidentState.UNHANDLED, IncidentState.HELD]}, [two]),
             (incidents.page, {"project_id": "p1"}, [one]),
             (incidents.page, {"host": "b"}, [two]),
             (incidents.page, {"instance_uuid": one.instance.uuid}, [one]),
             (recoveries.page, {}, [first, second]),
             (recoveries.page, {"incident_id": one.incident_id}, [first]),
             (recoveries.page, {"instance_uuid": second.instance_uuid}, [second]),
-            (recoveries.page, {"state": states.SKIPPED, "driver": "log"}, [second]),
+            (recoveries.page, {"state": RecoveryState.SKIPPED, "driver": "log"}, [second]),
         ]
         with self.database.reader() as tx:
             for page, filters, expected in wanted:

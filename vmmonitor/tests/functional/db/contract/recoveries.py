@@ -6,8 +6,10 @@ from typing import Any
 
 from vmmonitor.db import recoveries
 from vmmonitor.db.session import Database
-from vmmonitor.model import errors, states
+from vmmonitor.model import errors
+from vmmonitor.model.errors import IllegalTransition
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import RecoveryState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -37,14 +39,14 @@ class RecoveriesContract:
             "wait_until": begin + 60 * SECOND,
         }
         by_state = (
-            (states.REQUESTED, None),
-            (states.RUNNING, None),
-            (states.WAITING, begin + SECOND),
+            (RecoveryState.REQUESTED, None),
+            (RecoveryState.RUNNING, None),
+            (RecoveryState.WAITING, begin + SECOND),
         )
         three = [
             samples.recovery(**later, state=state, look_at=look_at) for state, look_at in by_state
         ]
-        past = samples.recovery(lease_until=begin, called_at=NOON, state=states.RUNNING)
+        past = samples.recovery(lease_until=begin, called_at=NOON, state=RecoveryState.RUNNING)
         for one in [*three, past]:
             self.database.run(recoveries.insert, one)
         self.assertEqual(3, self.database.run(recoveries.put_right, NOON))
@@ -63,7 +65,7 @@ class RecoveriesContract:
         with self.assertRaises(errors.Conflict):
             self.database.run(recoveries.insert, second)
         over = self.database.run(recoveries.move, first, "cancel", now=NOON + 9)
-        self.assertEqual((states.CANCELLED, NOON + 9), (over.state, over.finished_at))
+        self.assertEqual((RecoveryState.CANCELLED, NOON + 9), (over.state, over.finished_at))
         self.database.run(recoveries.insert, second)
         with self.database.reader() as tx:
             self.assertEqual([over, second], recoveries.of_incident(tx, first.incident_id))
@@ -90,7 +92,7 @@ class RecoveriesContract:
         )
         expected = dataclasses.replace(
             running,
-            state=states.WAITING,
+            state=RecoveryState.WAITING,
             lease_owner="",
             lease_until=0,
             wait_until=NOON + 7,
@@ -98,13 +100,13 @@ class RecoveriesContract:
         )
         self.assertEqual(expected, waiting)
         over = self.database.run(recoveries.move, waiting, "succeed", now=NOON + 3)
-        self.assertEqual((states.SUCCEEDED, 0, NOON + 3), _end(over))
+        self.assertEqual((RecoveryState.SUCCEEDED, 0, NOON + 3), _end(over))
 
     def test_a_recovery_that_was_taken_over_is_lost_to_its_old_owner(self: Any) -> None:
         old = self._claimed("a")
         lease = {"lease_owner": "b", "lease_until": NOON + 2 * SECOND}
         taken = self.database.run(recoveries.move, old, "take_over", now=NOON, **lease)
-        self.assertEqual((states.RUNNING, "b"), (taken.state, taken.lease_owner))
+        self.assertEqual((RecoveryState.RUNNING, "b"), (taken.state, taken.lease_owner))
         with self.assertRaises(errors.Conflict):
             self.database.run(recoveries.move, old, "succeed", now=NOON)
         renewed = self.database.run(recoveries.renew, "a", [old.recovery_id], NOON + 9 * SECOND)
@@ -127,7 +129,7 @@ class RecoveriesContract:
     def test_an_illegal_move_of_a_recovery_changes_nothing(self: Any) -> None:
         recovery = samples.recovery()
         self.database.run(recoveries.insert, recovery)
-        with self.assertRaises(errors.IllegalMove):
+        with self.assertRaises(IllegalTransition):
             self.database.run(recoveries.move, recovery, "succeed", now=NOON)
         self.assertEqual(recovery, self._get(recovery))
 
@@ -137,11 +139,15 @@ class RecoveriesContract:
                 ([], None), (recoveries.due(tx, NOON, 9), recoveries.next_due(tx, NOON))
             )
         new = samples.recovery(not_before=NOON + 3)
-        orphan = samples.recovery(state=states.RUNNING, lease_owner="a", lease_until=NOON + 1)
-        waited = samples.recovery(state=states.WAITING, wait_until=NOON + 2)
+        orphan = samples.recovery(
+            state=RecoveryState.RUNNING, lease_owner="a", lease_until=NOON + 1
+        )
+        waited = samples.recovery(state=RecoveryState.WAITING, wait_until=NOON + 2)
         later = samples.recovery(not_before=NOON + 99)
-        alive = samples.recovery(state=states.RUNNING, lease_owner="b", lease_until=NOON + 99)
-        over = samples.recovery(state=states.SUCCEEDED)
+        alive = samples.recovery(
+            state=RecoveryState.RUNNING, lease_owner="b", lease_until=NOON + 99
+        )
+        over = samples.recovery(state=RecoveryState.SUCCEEDED)
         for recovery in (new, orphan, waited, later, alive, over):
             self.database.run(recoveries.insert, recovery)
         with self.database.reader() as tx:

@@ -7,9 +7,10 @@ from typing import Any
 
 from vmmonitor.db import incidents, silences
 from vmmonitor.db.page import Page
-from vmmonitor.model import errors, states
-from vmmonitor.model.incident import BY_MAINTENANCE, BY_SILENCE
+from vmmonitor.model import errors
+from vmmonitor.model.incident import HoldReason
 from vmmonitor.model.silence import Silence
+from vmmonitor.model.states import IncidentState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -100,9 +101,9 @@ class SilencesContract:
         silenced, maintained, held = (
             samples.incident(state=state, held_by=by, hold_until=NOON + HOUR)
             for state, by in (
-                (states.SILENCED, BY_SILENCE),
-                (states.SILENCED, BY_MAINTENANCE),
-                (states.HELD, ""),
+                (IncidentState.SILENCED, HoldReason.SILENCE),
+                (IncidentState.SILENCED, HoldReason.MAINTENANCE),
+                (IncidentState.HELD, ""),
             )
         )
         self.database.run(incidents.insert, [silenced, maintained, held])
@@ -127,7 +128,7 @@ class SilencesContract:
                 found = incidents.lock(tx, pending.incident_id)
                 self.assertTrue(silences.pin(tx, made.silence_id, NOON))
                 started.set()
-                changes = {"held_by": BY_SILENCE, "hold_until": NOON + HOUR}
+                changes = {"held_by": HoldReason.SILENCE, "hold_until": NOON + HOUR}
                 incidents.move(tx, found, "silence", reason="muted", now=NOON, **changes)
 
         started = threading.Event()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """An instance that fails again and again, and several that want a turn."""
 
-from vmmonitor.db import incidents, limits, recoveries, timelines
+from vmmonitor.db import incidents, limits, recoveries, timeline_entries
 from vmmonitor.engine.admission.limits import LOOK_AGAIN, Restarts, Turns
 from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.verdicts import Decisions
-from vmmonitor.model.incident import FAILED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine import base
@@ -182,7 +182,7 @@ class RestartsTest(LimitedCase):
         self.policies = self.load(policy(steps=[]))
         self.limit(max_restarts=0, max_recoveries_per_host=0)
         self.assertIsNone(self.fail())
-        self.assertEqual(("open", ""), words(self.incident()))
+        self.assertEqual(("unhandled", ""), words(self.incident()))
 
 
 class TurnsTest(LimitedCase):
@@ -191,7 +191,7 @@ class TurnsTest(LimitedCase):
         claims = []
         for uuid in uuids:
             self.store(delivery(uuid=uuid, host=host, occurred_at=self.clock))
-            verdict = Verdict(word=FAILED, reason="it failed", priority=priority)
+            verdict = Verdict(kind=VerdictKind.FAILED, reason="it failed", priority=priority)
             claims.append(self.decide_on(uuid, verdict))
             self.later(1)
         return claims
@@ -217,7 +217,7 @@ class TurnsTest(LimitedCase):
         claims = self.crowd(*"abcd")
         self.assertEqual([True, True, False, False], [bool(one) for one in claims])
         waits = self.one("c")
-        self.assertEqual(("held", "turn"), words(waits))
+        self.assertEqual(("held", "concurrency"), words(waits))
         self.assertEqual(
             "waits for its turn: at most 2 recoveries at once on host compute-1", waits.reason
         )
@@ -264,7 +264,7 @@ class TurnsTest(LimitedCase):
         while turn := self.call_up():
             called += turn
             claim = self.decide_on(
-                *turn, Verdict(word=FAILED, reason="", priority=self.rank(turn))
+                *turn, Verdict(kind=VerdictKind.FAILED, reason="", priority=self.rank(turn))
             )
             self.finish(claim, Outcome(move="fail", message="never"))
         self.assertEqual(["high", "b", "c", "new", "low"], called)
@@ -280,7 +280,7 @@ class TurnsTest(LimitedCase):
         self.assertEqual(["b"], self.call_up())
         self.assertIsNotNone(*self.crowd("high", priority=9))
         self.assertIsNone(self.decide_on("b"))
-        self.assertEqual(("held", "turn"), words(self.one("b")))
+        self.assertEqual(("held", "concurrency"), words(self.one("b")))
 
     def test_who_is_unknown_when_its_turn_comes_gives_it_to_the_next(self):
         self.limit(max_recoveries_per_host=1)
@@ -288,7 +288,7 @@ class TurnsTest(LimitedCase):
         self.crowd("b", "c")
         self.finish(first, Outcome(move="fail", message="never"))
         self.assertEqual(["b"], self.call_up())
-        self.decide_on("b", Verdict(word=UNKNOWN, reason="nova is away"))
+        self.decide_on("b", Verdict(kind=VerdictKind.UNKNOWN, reason="nova is away"))
         self.assertEqual(("held", "unknown"), words(self.one("b")))
         self.assertEqual(["c"], self.call_up())
 
@@ -310,7 +310,7 @@ class TurnsTest(LimitedCase):
         self.later(4)
         self.assertIsNone(self.take_up())
         waits = self.one("a")
-        self.assertEqual(("recovering", "turn"), words(waits))
+        self.assertEqual(("recovering", "concurrency"), words(waits))
         self.assertIn("fake, attempt 2 waits for its turn: at most 1 ", waits.reason)
         with self.database.reader() as tx:
             self.assertEqual([], recoveries.due(tx, self.clock + SECOND, 9))
@@ -332,7 +332,7 @@ class TurnsTest(LimitedCase):
             self.later(LOOK_AGAIN)
             self.assertIsNone(self.take_up())
         with self.database.reader() as tx:
-            steps = timelines.of(tx, self.one("a").incident_id)
+            steps = timeline_entries.of_incident(tx, self.one("a").incident_id)
         self.assertEqual(1, sum("waits for its turn" in one.message for one in steps))
 
     def test_it_runs_again_while_a_further_attempt_waits(self):

@@ -5,7 +5,7 @@ from vmmonitor.db import silences
 from vmmonitor.db.page import Page
 from vmmonitor.engine.admission.silences import Silences
 from vmmonitor.engine.upkeep.housekeeping import DAY, Housekeeping
-from vmmonitor.model.incident import BY_SILENCE, GONE, Verdict
+from vmmonitor.model.incident import HoldReason, Verdict, VerdictKind
 from vmmonitor.model.silence import Silence
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine import base
@@ -53,7 +53,7 @@ class GateTest(SilencesCase):
         self.store(delivery())
         self.assertIsNone(self.ask())
         incident = self.incident()
-        self.assertEqual(("silenced", BY_SILENCE), self.words())
+        self.assertEqual(("silenced", HoldReason.SILENCE), self.words())
         self.assertEqual("silenced by ada until 2023-11-14 23:13:20Z: kernel", incident.reason)
         self.assertEqual(silence.ends_at, incident.hold_until)
         self.assertIn(("state", f"pending -> silenced: {incident.reason}"), self.line())
@@ -74,7 +74,7 @@ class GateTest(SilencesCase):
         self.store(delivery())
         self.ask()
         self.later(HOUR)
-        self.ask(Verdict(word=GONE, reason="deleted"))
+        self.ask(Verdict(kind=VerdictKind.GONE, reason="deleted"))
         self.assertEqual("ignored", self.incident().state)
 
     def test_of_another_host(self):
@@ -112,7 +112,7 @@ class GateTest(SilencesCase):
         self.ask()
         self.end(first)
         self.assertIsNone(self.ask())
-        self.assertEqual(("silenced", BY_SILENCE), self.words())
+        self.assertEqual(("silenced", HoldReason.SILENCE), self.words())
         self.assertEqual(other.ends_at, self.incident().hold_until)
         self.assertEqual("hold", self.line()[-1][0])
         self.assertIn("silenced by eve", self.line()[-1][1])
@@ -137,7 +137,7 @@ class GateTest(SilencesCase):
         self.assertEqual("silenced", self.incident().state)
         self.later(HOUR)
         self.ask()
-        self.assertEqual("open", self.incident().state)
+        self.assertEqual("unhandled", self.incident().state)
 
     def test_one_that_is_not_understood_mutes_nothing_and_keeps_none_from_it(self):
         self.mute(match={"colour": "red"})
@@ -194,13 +194,13 @@ class WorkersTest(SilencesCase):
         self.policies = self.load(policy(steps=[step(wait_for="nothing")]))
         self.store(delivery())
         self.engines(1)
-        self.eventually_in("open")
+        self.eventually_in("unhandled")
         self.end(self.mute())
         self.mute()
         # Another one is muted meanwhile: they did look.
         self.store(delivery(uuid=samples.new_id()))
         base.eventually(lambda: "silenced" in [one.state for one in self.incidents()])
-        self.assertEqual({"open", "silenced"}, {one.state for one in self.incidents()})
+        self.assertEqual({"unhandled", "silenced"}, {one.state for one in self.incidents()})
         self.assertEqual(1, len(self.driver.requests))
 
 

@@ -9,7 +9,7 @@ import fixtures
 from vmmonitor.db import agents, incidents
 from vmmonitor.engine.admission import storms
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import BY_STORM, Verdict
+from vmmonitor.model.incident import HoldReason, Verdict
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine.base import WAIT, policy
@@ -26,12 +26,12 @@ class BlowTest(StormCase):
     def test_more_than_half_of_a_host_is_held(self):
         self.fail(11)
         self.assertEqual(0, self.decide_due())
-        self.assertEqual([("host:node-0", "storm.host", "open")], self.storms())
+        self.assertEqual([("host:node-0", "storm.host", "unhandled")], self.storms())
         storm = self.storm()
         self.assertEqual((11, "node-0", "critical"), (*counted(storm), storm.severity))
         self.assertIn("11 of 20 instances of host node-0 failed within 60 s", storm.reason)
         held = {(one.state, one.held_by, one.part_of) for one in self.members()}
-        self.assertEqual({("held", BY_STORM, storm.incident_id)}, held)
+        self.assertEqual({("held", HoldReason.STORM, storm.incident_id)}, held)
         self.assertLess(max(one.hold_until for one in self.members()), self.clock * 2)
 
     def test_it_says_so_once(self):
@@ -87,7 +87,7 @@ class BlowTest(StormCase):
         self.policies = self.load(policy(steps=[]))
         self.fail(30)
         self.decide_due()
-        self.assertEqual((30, []), (self.count("open"), self.storms()))
+        self.assertEqual((30, []), (self.count("unhandled"), self.storms()))
 
 
 class CountTest(StormCase):
@@ -95,7 +95,7 @@ class CountTest(StormCase):
 
     def test_what_was_planned(self):
         self.fail(15)
-        self.decide_due(Verdict(word="planned", reason="stopped by nova"))
+        self.decide_due(Verdict(kind="planned", reason="stopped by nova"))
         self.fail(8)
         self.assertEqual(8, self.decide_due())
 
@@ -112,7 +112,7 @@ class CountTest(StormCase):
 
     def test_what_nobody_knows(self):
         self.fail(15)
-        self.decide_due(Verdict(word="unknown", reason="nova is away"))
+        self.decide_due(Verdict(kind="unknown", reason="nova is away"))
         self.fail(8)
         self.assertEqual(8, self.decide_due_newest(8))
 
@@ -120,7 +120,7 @@ class CountTest(StormCase):
         with self.database.reader() as tx:
             due = incidents.due(tx, self.clock, 100)[-number:]
         decide = self.gated().decide
-        verdict = Verdict(word="failed", reason="it failed")
+        verdict = Verdict(kind="failed", reason="it failed")
         return sum(self.database.run(decide, one, verdict) is not None for one in due)
 
     def test_what_healed_by_itself(self):
@@ -146,7 +146,7 @@ class ScopeTest(StormCase):
         for number in range(10):
             self.fail(6, f"node-{number}")
         self.assertEqual(0, self.decide_due())
-        self.assertEqual([("cloud", "storm.cloud", "open")], self.storms())
+        self.assertEqual([("cloud", "storm.cloud", "unhandled")], self.storms())
         self.assertEqual((60, ""), counted(self.storm()))
 
     def test_one_host_is_no_storm_of_the_cloud(self):
@@ -154,7 +154,7 @@ class ScopeTest(StormCase):
         self.fail(20)
         self.fail(1, "node-1")
         self.assertEqual(1, self.decide_due())
-        self.assertEqual([("host:node-0", "storm.host", "open")], self.storms())
+        self.assertEqual([("host:node-0", "storm.host", "unhandled")], self.storms())
 
     def test_an_aggregate(self):
         census = {f"node-{number}": 20 for number in range(40)}
@@ -163,7 +163,7 @@ class ScopeTest(StormCase):
         self.fail(8, "node-2")
         self.fail(8, "node-3")
         self.assertEqual(8, self.decide_due())
-        self.assertEqual([("aggregate:ssd", "storm.aggregate", "open")], self.storms())
+        self.assertEqual([("aggregate:ssd", "storm.aggregate", "unhandled")], self.storms())
 
     def test_what_a_host_holds_counts_in_the_cloud(self):
         for number in range(4):
@@ -246,7 +246,7 @@ class EndTest(StormCase):
 
     def test_members_are_examined_now_and_then(self):
         self.later(storms.EXAMINE)
-        self.decide_due(Verdict(word="gone", reason="nova has deleted it"))
+        self.decide_due(Verdict(kind="gone", reason="nova has deleted it"))
         self.assertEqual(15, self.count("ignored"))
 
     def test_who_is_examined_again_is_no_new_member(self):
@@ -291,7 +291,7 @@ class ManyTest(StormCase):
         spent_s = time.process_time() - started
         # 5 ms each is promised; the machine may be slow.
         self.assertLess(spent_s, 20)
-        self.assertEqual([("cloud", "storm.cloud", "open")], self.storms())
+        self.assertEqual([("cloud", "storm.cloud", "unhandled")], self.storms())
         self.assertEqual((1000, 1000), (self.storm().event_count, len(self.members())))
         self.pass_time(60)
         self.assertEqual(1000, self.decide_due())

@@ -37,7 +37,7 @@ class BeginTest(StorageCase):
         self.disk_errors(1, "node-0")
         self.disk_errors(2, "node-1")
         self.assertEqual(0, self.decide_due())
-        self.assertEqual([(CAUSE, "storm.storage", "open")], self.storms())
+        self.assertEqual([(CAUSE, "storm.storage", "unhandled")], self.storms())
         self.assertEqual("3 instances have disk errors of rbd:vms@mon-1", self.storm().reason)
         self.assertEqual(3, len(self.members()))
 
@@ -88,13 +88,13 @@ class BeginTest(StorageCase):
         self.disk_errors(30)
         self.fail(1)
         self.assertEqual(1, self.decide_due())
-        self.assertEqual([(CAUSE, "storm.storage", "open")], self.storms())
+        self.assertEqual([(CAUSE, "storm.storage", "unhandled")], self.storms())
 
     def test_switched_off_they_do(self):
         self.conf.set_override("storage_limit", 0, "storm")
         self.disk_errors(30)
         self.assertEqual(0, self.decide_due())
-        self.assertEqual([("host:node-0", "storm.host", "open")], self.storms())
+        self.assertEqual([("host:node-0", "storm.host", "unhandled")], self.storms())
 
 
 class EarlyTest(StorageCase):
@@ -182,7 +182,7 @@ class ProbeTest(StorageCase):
 
     def test_one_that_is_planned_is_not_tried(self):
         self.watch.round()
-        self.decide_due(Verdict(word="gone", reason="deleted"))
+        self.decide_due(Verdict(kind="gone", reason="deleted"))
         self.assertEqual((1, []), (self.count("ignored"), self.tried()))
         self.assertEqual(1, self.try_next())
 
@@ -232,7 +232,7 @@ class ProbeTest(StorageCase):
         storm = self.storm()
         end = lambda tx: storms.release(tx, self.lock(tx, storm), "jane", self.clock)  # noqa: E731
         self.database.run(end)
-        self.assertRaises(states.errors.IllegalMove, self.database.run, end)
+        self.assertRaises(states.errors.IllegalTransition, self.database.run, end)
 
 
 class WordsTest(StorageCase):

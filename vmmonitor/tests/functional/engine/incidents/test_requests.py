@@ -4,7 +4,7 @@
 from vmmonitor.db import requests
 from vmmonitor.engine.admission.check import Refusal
 from vmmonitor.engine.incidents.requests import OperatorRequests
-from vmmonitor.model.incident import BY_BUDGET, UNTIL_RELEASED
+from vmmonitor.model.incident import UNTIL_RELEASED, HoldReason
 from vmmonitor.model.request import CANCEL, HOLD, RECOVER, RELEASE, RESOLVE, RETRY, OperatorRequest
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
@@ -54,7 +54,7 @@ class ActionsCase(base.EngineCase):
 
     def hold_for_budget(self):
         def gate(tx, incident, policy, now):
-            return Refusal("hold", BY_BUDGET, "too often", now + 3600 * SECOND)
+            return Refusal("hold", HoldReason.BUDGET, "too often", now + 3600 * SECOND)
 
         decide = self.decisions([gate]).decide
         self.database.run(decide, self.incident(), IT_FAILED)
@@ -62,7 +62,7 @@ class ActionsCase(base.EngineCase):
 
     def give_up(self):
         self.finish(self.decide(), FAIL_FOR_GOOD)
-        self.assertEqual("failed", self.incident().state)
+        self.assertEqual("unrecovered", self.incident().state)
 
     def assert_done(self, request):
         self.assertEqual("done", request.state, request.message)
@@ -121,7 +121,7 @@ class RecoverTest(ActionsCase):
         self.policies = self.load(policy(steps=[]), policy("by-hand", {"type": "never"}))
         self.store(delivery(RUNS), delivery())
         self.decide()
-        self.assertEqual("open", self.incident().state)
+        self.assertEqual("unhandled", self.incident().state)
         self.assert_refused(self.want(RECOVER), "name one that does: by-hand")
         self.assert_refused(self.want(RECOVER, policy="nonsense"), "policy nonsense does not act")
         self.assert_done(self.want(RECOVER, policy="by-hand"))
@@ -170,7 +170,7 @@ class ResolveTest(ActionsCase):
 
     def test_what_is_over(self):
         self.give_up()
-        self.assert_refused(self.want(RESOLVE), "it is over: failed")
+        self.assert_refused(self.want(RESOLVE), "it is over: unrecovered")
 
 
 class HoldTest(ActionsCase):

@@ -2,14 +2,14 @@
 """How an incident gets its cause, and goes where its instance goes."""
 
 from vmmonitor.model.event import RECORD
-from vmmonitor.model.incident import PLANNED, UNKNOWN, Incident, Verdict
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import FAILURE, RUNS, delivery, policy
 
 ENDED = "process.exited"
 ARRIVED = "lifecycle.resumed/migrated"
-UNKNOWABLE = Verdict(word=UNKNOWN, reason="nova is away")
+UNKNOWABLE = Verdict(kind=VerdictKind.UNKNOWN, reason="nova is away")
 
 
 def some(incident: Incident, name: str = "policy") -> tuple:
@@ -69,7 +69,7 @@ class CauseTest(base.EngineCase):
     def test_a_planned_stop_is_judged_at_once(self):
         self.store(delivery("lifecycle.stopped/destroyed"))
         self.assertEqual(NOON, self.incident().hold_until)
-        self.assertIsNone(self.decide(Verdict(word=PLANNED, reason="destroyed")))
+        self.assertIsNone(self.decide(Verdict(kind=VerdictKind.PLANNED, reason="destroyed")))
         incident = self.incident()
         cause = "lifecycle.stopped/destroyed"
         self.assertEqual(("ignored", "stopped", cause), some(incident, "cause"))

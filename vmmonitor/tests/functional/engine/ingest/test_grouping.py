@@ -4,14 +4,14 @@
 from vmmonitor.db import incidents
 from vmmonitor.engine.recovery.verdicts import Outdated
 from vmmonitor.model.event import INCIDENT, RECORD
-from vmmonitor.model.incident import GONE, PLANNED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import FAILURE, RUNS, delivery, policy, step
 
 ANSWERS = "liveness.recovered"
-UNKNOWABLE = Verdict(word=UNKNOWN, reason="nova is away")
+UNKNOWABLE = Verdict(kind=VerdictKind.UNKNOWN, reason="nova is away")
 
 
 class OpeningTest(base.EngineCase):
@@ -141,7 +141,7 @@ class HoldTest(base.EngineCase):
     def _left_and_followed(self, cause):
         self.store(delivery(cause, action=INCIDENT))
         self.assertIsNone(self.decide())
-        self.assertEqual("open", self.incident().state)
+        self.assertEqual("unhandled", self.incident().state)
         self.later(1)
         self.store(delivery())
         self.assertEqual(("pending", "stopped", 2), _some(self.incident(), "event_count"))
@@ -152,7 +152,7 @@ class HoldTest(base.EngineCase):
         self.store(delivery("memory_failure/x", action=INCIDENT))
         self.decide()
         self.store(delivery("watchdog/pause"), delivery("memory_failure/x", action=INCIDENT))
-        self.assertEqual(("open", "", 3), _some(self.incident(), "event_count"))
+        self.assertEqual(("unhandled", "", 3), _some(self.incident(), "event_count"))
 
 
 class LeftTest(base.EngineCase):
@@ -163,12 +163,12 @@ class LeftTest(base.EngineCase):
         self.policies = self.load(policy(steps=[step(wait_for="nothing")]))
         self.store(delivery("lifecycle.crashed/panicked"))
         self.finish(self.decide())
-        self.assertEqual("open", self.incident().state)
+        self.assertEqual("unhandled", self.incident().state)
 
     def test_one_failure_is_acted_upon_once(self):
         self.later(30)
         self.store(delivery("lifecycle.stopped/crashed"))
-        self.assertEqual("open", self.incident().state)
+        self.assertEqual("unhandled", self.incident().state)
 
     def test_one_that_comes_much_later_is_another(self):
         self.later(3600)
@@ -269,8 +269,8 @@ class VerdictTest(base.EngineCase):
         )
 
     def test_planned_or_gone(self):
-        for word in (PLANNED, GONE):
-            self.assertIsNone(self.decide(Verdict(word=word, reason="somebody did it")))
+        for word in (VerdictKind.PLANNED, VerdictKind.GONE):
+            self.assertIsNone(self.decide(Verdict(kind=word, reason="somebody did it")))
             self.assertEqual("ignored", self.incident().state)
             self.assertEqual("pending -> ignored: somebody did it", self.line()[-1][1])
             self.store(delivery())
@@ -302,7 +302,7 @@ class VerdictTest(base.EngineCase):
         self.assertEqual(lines, len(self.line()), "nothing new to tell")
         self.assertIsNone(self.decide(), "it waits again")
         self.later(again)
-        self.decide(Verdict(word=UNKNOWN, reason="nova is busy"))
+        self.decide(Verdict(kind=VerdictKind.UNKNOWN, reason="nova is busy"))
         self.assertEqual(("hold", "nova is busy"), self.line()[-1])
         self.later(again)
         self.assertIsNotNone(self.decide())
@@ -311,14 +311,14 @@ class VerdictTest(base.EngineCase):
     def test_known_at_last_to_be_planned_or_left(self):
         self.decide(UNKNOWABLE)
         self.later(20)
-        self.decide(Verdict(word=PLANNED, reason="deleted"))
+        self.decide(Verdict(kind=VerdictKind.PLANNED, reason="deleted"))
         self.assertEqual("ignored", self.incident().state)
         self.policies = self.load(policy(match={"type": "other"}))
         self.store(delivery())
         self.decide(UNKNOWABLE)
         self.later(20)
         self.decide()
-        self.assertEqual("open", self.incident().state)
+        self.assertEqual("unhandled", self.incident().state)
 
     def test_runs_again_while_nobody_knows(self):
         self.decide(UNKNOWABLE)
@@ -334,7 +334,7 @@ class VerdictTest(base.EngineCase):
             self.policies = self.load(row)
             self.store(delivery(RUNS), delivery())
             self.assertIsNone(self.decide())
-            self.assertEqual(("open", []), (self.incident().state, self.attempted()))
+            self.assertEqual(("unhandled", []), (self.incident().state, self.attempted()))
             self.assertIn("polic", self.incident().reason)
 
     def test_a_verdict_on_less_than_is_known_by_now_decides_nothing(self):

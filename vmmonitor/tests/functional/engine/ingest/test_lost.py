@@ -4,9 +4,9 @@
 import dataclasses
 
 from vmmonitor.expectation.libvirt import LibvirtExpectation
-from vmmonitor.model import states
 from vmmonitor.model.event import RECORD
 from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.states import AgentState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine.base import delivery
 from vmmonitor.tests.functional.engine.reconcile import test_reconciler
@@ -58,7 +58,7 @@ class WithoutNovaTest(test_reconciler.ReconcileCase):
         self.assertEqual(["reconcile.missing"], self.round())
 
     def test_an_event_that_comes_late_explains_it(self):
-        self.host("a", state=states.UP, spool_depth=3)
+        self.host("a", state=AgentState.UP, spool_depth=3)
         self.assertEqual([], self.round() + self.round())
         self.store(delivery("lifecycle.stopped/destroyed", RECORD, host="a"))
         self.host("a")
@@ -75,7 +75,7 @@ class WithoutNovaTest(test_reconciler.ReconcileCase):
         self.host("b", RUNNING)
         self.host("a")
         self.assertEqual([], self.round() + self.round())
-        self.host("b", RUNNING, state=states.BLIND)
+        self.host("b", RUNNING, state=AgentState.BLIND)
         self.assertEqual([], self.round() + self.round())
 
     def test_what_its_host_should_have_started(self):

@@ -14,13 +14,13 @@ from vmmonitor.db import connect, events, session
 from vmmonitor.model import errors
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RECORD
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import event_wire
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import RUNS, UUID, batch, delivery
 
 
-def record(**fields) -> wire.Delivery:
+def record(**fields) -> event_wire.Delivery:
     return delivery("reboot/info", uuid=samples.new_id(), **fields)
 
 
@@ -59,7 +59,7 @@ class ReceiptsTest(base.EngineCase):
 
     def test_what_cannot_be_read_is_refused_and_the_rest_is_stored(self):
         answer = self.ingest().store(batch(record(), "an event must be an object", record()), 10)
-        self.assertEqual(["stored", "refused", "stored"], [receipt.word for receipt in answer])
+        self.assertEqual(["stored", "refused", "stored"], [receipt.status for receipt in answer])
         self.assertEqual("an event must be an object", answer[1].reason)
 
     def test_an_empty_batch(self):
@@ -71,7 +71,7 @@ class ReceiptsTest(base.EngineCase):
             sent = batch(*(delivery(uuid=samples.new_id()) for _ in range(5)))
             with ThreadPoolExecutor(2) as threads:
                 answers = list(threads.map(lambda one, sent=sent: one.store(sent, 20), both))
-            words = [[receipt.word for receipt in answer] for answer in answers]
+            words = [[receipt.status for receipt in answer] for answer in answers]
             self.assertCountEqual([["stored"] * 5, ["duplicate"] * 5], words)
         self.assertEqual((100, 100), (len(self.events()), len(self.incidents())))
         self.assertEqual({1}, {incident.event_count for incident in self.incidents()})
@@ -104,11 +104,11 @@ class CommitSharingTest(base.EngineCase):
             while ingest._queue.qsize() < 40:
                 time.sleep(0.01)
             self.gate.set()
-            self.assertEqual(["stored"], [one.word for one in first.result()])
+            self.assertEqual(["stored"], [one.status for one in first.result()])
             for number, one in enumerate(rest):
                 expected = ["duplicate"] * (number % 2) + ["stored"]
                 expected += ["duplicate"] * (number % 3)
-                self.assertEqual(expected, [receipt.word for receipt in one.result()])
+                self.assertEqual(expected, [receipt.status for receipt in one.result()])
         # The second commit finds the known event stored already, and is made again without it.
         self.assertLessEqual(self.commits, 3)
 
@@ -138,7 +138,7 @@ class CommitSharingTest(base.EngineCase):
                 ingest.store(batch(late), 0.05)
             self.gate.set()
             first.result()
-        self.assertEqual(["stored"], [one.word for one in ingest.store(batch(late), 10)])
+        self.assertEqual(["stored"], [one.status for one in ingest.store(batch(late), 10)])
         self.assertEqual(2, len(self.events()))
 
     def test_a_stop_stores_what_waits(self):
@@ -173,7 +173,7 @@ class PoisonTest(base.EngineCase):
         sent = [record() for _ in range(64)]
         self.poison(sent[40].event.event_id)
         answer = self.ingest().store(batch(*sent), 20)
-        words = [receipt.word for receipt in answer]
+        words = [receipt.status for receipt in answer]
         self.assertEqual(["stored"] * 40 + ["refused"] + ["stored"] * 23, words)
         self.assertIn("no such character", answer[40].reason)
         self.assertEqual(63, len(self.events()))
@@ -201,7 +201,7 @@ class PoisonTest(base.EngineCase):
         with ThreadPoolExecutor(8) as threads:
             calls = [threads.submit(ingest.store, batch(record(), bad), 20) for _ in range(4)]
             calls += [threads.submit(ingest.store, batch(record()), 20) for _ in range(4)]
-        words = [[receipt.word for receipt in call.result()] for call in calls]
+        words = [[receipt.status for receipt in call.result()] for call in calls]
         self.assertEqual([["stored", "refused"]] * 4 + [["stored"]] * 4, words)
 
     def test_a_database_that_takes_nothing_refuses_nothing(self):
@@ -214,7 +214,7 @@ class PoisonTest(base.EngineCase):
             ingest.store(batch(*sent), 20)
         with self.database.writer() as tx:
             tx.execute(sa.text("ALTER TABLE elsewhere RENAME TO events"))
-        self.assertEqual(["stored"] * 3, [one.word for one in ingest.store(batch(*sent), 10)])
+        self.assertEqual(["stored"] * 3, [one.status for one in ingest.store(batch(*sent), 10)])
 
     def test_nothing_stays_of_the_look_whether_others_can_be_stored(self):
         bad = record()
@@ -250,7 +250,7 @@ class AwayTest(base.EngineCase):
                 self.assertIsInstance(call.exception(), Retriable)
         self.assertEqual([], self.events())
         for one in sent:
-            self.assertEqual(["stored"], [receipt.word for receipt in ingest.store(one, 10)])
+            self.assertEqual(["stored"], [receipt.status for receipt in ingest.store(one, 10)])
         self.assertEqual((6, 6), (len(self.events()), len(self.incidents())))
 
     def lose_commits(self, count: int) -> None:

@@ -4,16 +4,15 @@
 import dataclasses
 from typing import Any
 
-from vmmonitor.db import agents, mismatches
+from vmmonitor.db import agents, drift_records
 from vmmonitor.engine.ingest.local_sources import LocalSources
-from vmmonitor.engine.reconcile import drift
 from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import expected as should
-from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.expected import Expected, Survey
 from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.states import AgentState
 from vmmonitor.rules import defaults, filters, policies
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
@@ -62,7 +61,9 @@ class ReconcileCase(base.EngineCase):
         store = LocalSources(self.filters, self.ingest(database).store, 10, database.now).store
         return Reconciler(self.conf, database, expectation or self.nova, store)
 
-    def host(self, name: str = "a", *seen: Seen, state: str = states.UP, **changes: Any) -> None:
+    def host(
+        self, name: str = "a", *seen: Seen, state: str = AgentState.UP, **changes: Any
+    ) -> None:
         """What a host's agent says of it now."""
         self.reports += 1
         digest = str(self.reports)
@@ -82,7 +83,7 @@ class ReconcileCase(base.EngineCase):
 
     def noted(self) -> Any:
         with self.database.reader() as tx:
-            return mismatches.get(tx, UUID)
+            return drift_records.get(tx, UUID)
 
 
 class RoundsTest(ReconcileCase):
@@ -138,7 +139,7 @@ class RoundsTest(ReconcileCase):
 
     def test_a_host_that_is_not_trusted_says_nothing_and_ends_nothing(self):
         self.nova.says(should.RUNNING)
-        for state in (states.BLIND, states.STOPPED, states.LATE):
+        for state in (AgentState.BLIND, AgentState.STOPPED, AgentState.LATE):
             self.host("a", state=state)
             self.assertEqual([], self.round() + self.round())
         self.host("a")
@@ -152,7 +153,7 @@ class RoundsTest(ReconcileCase):
         self.host("a")
         self.round()
         self.assertEqual(["reconcile.missing"], self.round())
-        self.host("a", RUNNING, state=states.BLIND)
+        self.host("a", RUNNING, state=AgentState.BLIND)
         self.assertEqual(["reconcile.missing"], self.round())
         self.assertIsNotNone(self.noted())
 
@@ -170,7 +171,7 @@ class RoundsTest(ReconcileCase):
         self.assertEqual(["reconcile.two_hosts"], self.round())
         self.assertIsNone(self.decide())
         incident = self.incident()
-        self.assertEqual(("open", "critical"), (incident.state, incident.severity))
+        self.assertEqual(("unhandled", "critical"), (incident.state, incident.severity))
         self.host("b")
         self.assertEqual("reconcile.agrees/two_hosts", self.round()[-1])
         self.assertEqual("resolved", self.incident().state)
@@ -223,8 +224,8 @@ class VerdictTest(ReconcileCase):
             dataclasses.replace(delivery(word).event, source=word.partition(".")[0])
             for word in words
         ]
-        found = drift.verdict(samples.incident(cause=cause), told)
-        return found.word if found else ""
+        found = drift_records.verdict(samples.incident(cause=cause), told)
+        return found.kind if found else ""
 
     def test_what_is_in_the_wrong_place_failed_whatever_nova_says(self):
         for cause in ("two_hosts", "wrong_host/booted", "unexpected/booted"):
@@ -321,11 +322,11 @@ class EnginesTest(ReconcileCase):
         before = self.noted()
         self.round(0)
         with self.database.writer() as tx:
-            mismatches.change(tx, self.noted(), told_key="", event_id="")
+            drift_records.change(tx, self.noted(), reported_key="", event_id="")
         self.assertEqual(before.first_seen_at, self.noted().first_seen_at)
         self.engine = self.another()
         self.assertEqual(["reconcile.missing"], self.round())
-        self.assertNotEqual("", self.noted().told_key)
+        self.assertNotEqual("", self.noted().reported_key)
 
     def test_a_mismatch_that_another_engine_saw_end_meanwhile_is_over(self):
         self.nova.says(should.RUNNING)

@@ -94,12 +94,12 @@ class OutcomeTest(AttemptsCase):
     def test_nothing_is_waited_for(self):
         self.policies = self.load(policy(steps=[step(wait_for="nothing")]))
         self.finish(self.decide())
-        self.assertEqual(("open", "succeeded"), (self.incident().state, self.state()))
+        self.assertEqual(("unhandled", "succeeded"), (self.incident().state, self.state()))
         self.assertEqual("fake has done its part", self.incident().reason)
 
     def test_a_driver_for_which_nothing_is_left_to_wait_for(self):
         self.finish(self.decide(), DONE)
-        self.assertEqual(("open", "succeeded"), (self.incident().state, self.state()))
+        self.assertEqual(("unhandled", "succeeded"), (self.incident().state, self.state()))
 
     def test_the_same_when_it_runs(self):
         claim = self.decide()
@@ -142,7 +142,7 @@ class RetryTest(AttemptsCase):
         self.later(8)
         self.attempt_and_fail()
         self.assertEqual([("fake", 0, n, "failed") for n in (1, 2, 3)], self.attempted())
-        self.assertEqual("failed", self.incident().state)
+        self.assertEqual("unrecovered", self.incident().state)
         self.assertEqual("every step failed, at last: no", self.incident().reason)
         self.assertIsNone(self.due_at())
 
@@ -170,7 +170,7 @@ class RetryTest(AttemptsCase):
         self.assertEqual(NOON, self.due_at(), "the next step waits for nothing")
         self.attempt_and_fail(FAIL_FOR_GOOD)
         self.assertEqual([("fake", 1, 1, "failed"), ("other", 3, 1, "failed")], self.attempted())
-        self.assertEqual("failed", self.incident().state)
+        self.assertEqual("unrecovered", self.incident().state)
 
     def test_the_word_of_a_failed_attempt_may_come_after_its_answer(self):
         self.attempt_and_fail()
@@ -235,7 +235,7 @@ class PolicyGoneTest(AttemptsCase):
 
     def ended(self, *attempts: str) -> None:
         self.assertEqual(list(attempts), [one[-1] for one in self.attempted()])
-        self.assertEqual("failed", self.incident().state)
+        self.assertEqual("unrecovered", self.incident().state)
         self.assertEqual("policy restart is not in force any more", self.incident().reason)
 
     def test_while_requested(self):
@@ -368,9 +368,10 @@ class MovesTest(AttemptsCase):
             self.is_sound()
 
     def is_sound(self):
-        active = [one for one in self.attempted() if one[-1] in states.RECOVERY_ACTIVE]
+        active = [one for one in self.attempted() if one[-1] in states.ACTIVE_RECOVERY_STATES]
         self.assertEqual(int(self.incident().state == "recovering"), len(active))
         self.assertIs(
-            self.incident().state not in states.INCIDENT_OPEN, bool(self.incident().closed_at)
+            self.incident().state not in states.OPEN_INCIDENT_STATES,
+            bool(self.incident().closed_at),
         )
         self.line()

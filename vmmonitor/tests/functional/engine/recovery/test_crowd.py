@@ -45,7 +45,9 @@ class WorkersTest(EngineCase):
         ingest.store(batch(delivery(uuid="a", occurred_at=NOON - 1)), 20)
         eventually(lambda: self.called() == ["a"])
         ingest.store(batch(delivery(uuid="b"), delivery(uuid="c", occurred_at=NOON + 1)), 20)
-        eventually(lambda: [one.held_by for one in self.incidents()] == ["", "turn", "turn"])
+        eventually(
+            lambda: [one.held_by for one in self.incidents()] == ["", "concurrency", "concurrency"]
+        )
         for before, after in (("a", "b"), ("b", "c")):
             eventually(lambda before=before: self.waits(before))
             ingest.store(batch(delivery(RUNS, uuid=before, occurred_at=NOON + 2)), 20)

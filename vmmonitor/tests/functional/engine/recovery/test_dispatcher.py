@@ -8,7 +8,7 @@ from unittest import mock
 from vmmonitor.db import events, incidents, recoveries, session
 from vmmonitor.engine.recovery import dispatcher
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import PLANNED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import SECOND
@@ -112,7 +112,7 @@ class PathTest(RecoveryCase):
             if len(told) == 1:
                 self.store(delivery("lifecycle.stopped/destroyed"))
                 return base.IT_FAILED
-            return Verdict(word=PLANNED, reason="destroyed")
+            return Verdict(kind=VerdictKind.PLANNED, reason="destroyed")
 
         self.expectation.answer = answer
         self.store(delivery())
@@ -175,7 +175,7 @@ class TroubleTest(RecoveryCase):
         self.recoveries()
         self.assertIn("ZeroDivisionError", self.eventually_in("held").reason)
         self.assertEqual([], self.driver.requests)
-        self.expectation.answer = lambda *_: Verdict(word=UNKNOWN, reason="still")
+        self.expectation.answer = lambda *_: Verdict(kind=VerdictKind.UNKNOWN, reason="still")
         self.later(10)
         eventually(lambda: self.incident().reason == "still")
         self.expectation.answer = lambda *_: base.IT_FAILED

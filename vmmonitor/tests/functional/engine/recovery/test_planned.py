@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What nova told of an instance before its incident is known to whoever judges it."""
 
-from vmmonitor.model.incident import PLANNED, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import SECOND
 from vmmonitor.tests.functional.engine import base
@@ -14,7 +14,7 @@ class PlannedTest(base.EngineCase):
 
         def answer(_, events):
             told.append([event.cause for event in events])
-            return Verdict(word=PLANNED, reason="nova powers it off")
+            return Verdict(kind=VerdictKind.PLANNED, reason="nova powers it off")
 
         self.expectation.answer = answer
         for seconds, cause in ((-601, "nova.reboot/start"), (-2, "nova.power_off/start")):

@@ -2,7 +2,7 @@
 """What stands between a failure and its recovery, what is only tried, and whose word counts."""
 
 from vmmonitor.engine.admission.check import Refusal
-from vmmonitor.model.incident import BY_BUDGET, BY_MAINTENANCE, BY_SILENCE, MUTED, Verdict
+from vmmonitor.model.incident import HoldReason, Verdict, VerdictKind
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import (
     FAIL,
@@ -30,12 +30,14 @@ class GatesTest(base.EngineCase):
         decide = self.decisions([self.gate]).decide
         return self.database.run(decide, self.incident(), verdict)
 
-    def refuse(self, move="hold", held_by=BY_BUDGET, reason="too often", seconds=60, **more):
+    def refuse(
+        self, move="hold", held_by=HoldReason.BUDGET, reason="too often", seconds=60, **more
+    ):
         self.refusal = Refusal(move, held_by, reason, self.clock + seconds * SECOND, **more)
 
     def test_a_gate_holds_it_and_lets_it_go(self):
         self.refuse(part_of="storm-1")
-        self.assertIsNone(self.ask(Verdict(word="failed", reason="it failed", priority=7)))
+        self.assertIsNone(self.ask(Verdict(kind="failed", reason="it failed", priority=7)))
         incident = self.incident()
         self.assertEqual(("held", "budget", "too often"), incident_words(incident))
         self.assertEqual((7, "storm-1"), (incident.priority, incident.part_of))
@@ -63,7 +65,7 @@ class GatesTest(base.EngineCase):
         self.refuse()
         self.ask()
         self.later(60)
-        self.refuse("silence", BY_SILENCE, "muted by jane")
+        self.refuse("silence", HoldReason.SILENCE, "muted by jane")
         self.ask()
         self.assertEqual(("silenced", "silence", "muted by jane"), incident_words(self.incident()))
         self.later(60)
@@ -73,30 +75,30 @@ class GatesTest(base.EngineCase):
 
     def test_what_no_policy_acts_on_can_be_silenced_too(self):
         self.policies = self.load(policy(steps=[]))
-        self.refuse("silence", BY_SILENCE, "muted by jane")
+        self.refuse("silence", HoldReason.SILENCE, "muted by jane")
         self.ask()
         self.assertEqual("silenced", self.incident().state)
         self.assertIsNone(self.asked[-1][1])
         self.later(60)
         self.refusal = None
         self.ask()
-        self.assertEqual("open", self.incident().state)
+        self.assertEqual("unhandled", self.incident().state)
 
     def test_what_nobody_knows_can_be_silenced_too(self):
         self.conf.set_override("unknown_limit", 0, "recovery")
-        self.refuse("silence", BY_SILENCE, "muted by jane")
-        self.ask(Verdict(word="unknown", reason="nova is away"))
+        self.refuse("silence", HoldReason.SILENCE, "muted by jane")
+        self.ask(Verdict(kind="unknown", reason="nova is away"))
         self.assertEqual("silenced", self.incident().state)
         self.assertIsNone(self.asked[-1][1])
 
     def test_planned_is_not_asked_about(self):
-        self.ask(Verdict(word="planned", reason="somebody did it"))
+        self.ask(Verdict(kind="planned", reason="somebody did it"))
         self.assertEqual([], self.asked)
 
     def test_maintenance_silences_until_it_is_over(self):
-        self.ask(Verdict(word=MUTED, reason="host compute-1 is disabled in nova"))
+        self.ask(Verdict(kind=VerdictKind.MUTED, reason="host compute-1 is disabled in nova"))
         incident = self.incident()
-        self.assertEqual(("silenced", BY_MAINTENANCE), (incident.state, incident.held_by))
+        self.assertEqual(("silenced", HoldReason.MAINTENANCE), (incident.state, incident.held_by))
         self.later(self.conf.recovery.maintenance_interval)
         self.assertIsNotNone(self.ask())
 
@@ -110,20 +112,20 @@ class DryRunTest(base.EngineCase):
     def test_everywhere(self):
         self.conf.set_override("dry_run", True, "recovery")
         self.dry()
-        self.assertIn("[recovery] dry_run", self.eventually_in("open").reason)
+        self.assertIn("[recovery] dry_run", self.eventually_in("unhandled").reason)
         self.assertEqual([("fake", 0, 1, "skipped")], self.attempted())
         self.assertEqual([], self.driver.requests)
         self.assertIn("fake would have been called", self.last_attempt().message)
 
     def test_of_a_policy(self):
         self.dry(dry_run=True, steps=[step(), step("other")])
-        self.assertIn("policy restart", self.eventually_in("open").reason)
+        self.assertIn("policy restart", self.eventually_in("unhandled").reason)
         self.assertEqual([("fake", 0, 1, "skipped")], self.attempted())
         self.assertEqual([], self.driver.requests)
 
     def test_of_a_step_goes_on_to_the_next(self):
         self.dry(steps=[step(dry_run=True), step("other", wait_for="nothing")])
-        self.eventually_in("open")
+        self.eventually_in("unhandled")
         wanted = [("fake", 0, 1, "skipped"), ("other", 1, 1, "succeeded")]
         self.assertEqual(wanted, self.attempted())
         self.assertEqual(["other"], [one.recovery.driver for one in self.driver.requests])

@@ -5,12 +5,12 @@ import dataclasses
 from typing import Any
 from unittest import mock
 
-from vmmonitor.db import agents, events, session, timelines
+from vmmonitor.db import agents, events, session, timeline_entries
 from vmmonitor.engine.upkeep.agent_health import BREAK, AgentHealth
-from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import HOST
+from vmmonitor.model.incident import IncidentKind
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.states import AgentState, IncidentState
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
@@ -64,11 +64,11 @@ class LateTest(WatchCase):
     def test_who_is_silent_is_late_until_it_reports_again(self):
         self.pass_time(100, "a")
         self.pass_time(25)
-        self.assertEqual(states.UP, self.state())
+        self.assertEqual(AgentState.UP, self.state())
         self.pass_time(10)
-        self.assertEqual(states.LATE, self.state())
+        self.assertEqual(AgentState.LATE, self.state())
         self.pass_time(1, "a")
-        self.assertEqual(states.UP, self.state())
+        self.assertEqual(AgentState.UP, self.state())
         self.assertEqual([], self.incidents())
 
     def test_blind_and_behind_can_be_late_too_and_stopped_never(self):
@@ -82,17 +82,17 @@ class LateTest(WatchCase):
         self.conf.set_override("late_after", 10.0, "housekeeping")
         self.report()
         self.pass_time(99)
-        self.assertEqual(states.UP, self.state())
+        self.assertEqual(AgentState.UP, self.state())
         self.pass_time(3)
-        self.assertEqual(states.LATE, self.state())
+        self.assertEqual(AgentState.LATE, self.state())
 
     def test_an_engine_that_starts_waits_as_long_as_an_agent_may(self):
         self.report()
         self.later(HOUR)
         self.pass_time(30)
-        self.assertEqual(states.UP, self.state())
+        self.assertEqual(AgentState.UP, self.state())
         self.pass_time(2)
-        self.assertEqual(states.LATE, self.state())
+        self.assertEqual(AgentState.LATE, self.state())
 
 
 class IncidentTest(WatchCase):
@@ -105,11 +105,11 @@ class IncidentTest(WatchCase):
         incident = self.incident()
         expected = samples.incident(
             incident_id=incident.incident_id,
-            kind=HOST,
+            kind=IncidentKind.HOST,
             instance=Instance(uuid=""),
             host="a",
             cause="agent.late",
-            state=states.OPEN,
+            state=IncidentState.UNHANDLED,
             reason="the agent is late: does not report any more; was up",
             policy="",
             opened_at=last,
@@ -120,7 +120,7 @@ class IncidentTest(WatchCase):
         self.assertEqual(expected, incident)
         self.assertEqual("critical", incident.severity)
         self.pass_time(20, "a", "b")
-        self.assertEqual([("a", "agent.late", states.RESOLVED)], self.told())
+        self.assertEqual([("a", "agent.late", IncidentState.RESOLVED)], self.told())
         decision, opened, closed = self.line()
         self.assertRegex(decision[1], "^unwatched for 6[0-9] s: the agent is late: does not rep")
         self.assertEqual(("state", f"pending -> open: {expected.reason}"), opened)
@@ -130,14 +130,14 @@ class IncidentTest(WatchCase):
         )
 
     def test_a_blind_host_is_one_too_and_another_why_is_a_line(self):
-        blind = {"state": states.BLIND, "reason": "source libvirt: refused"}
+        blind = {"state": AgentState.BLIND, "reason": "source libvirt: refused"}
         self.pass_time(100, "a")
         self.pass_time(63, "a", **blind)
-        self.assertEqual([("a", "agent.blind", states.OPEN)], self.told())
+        self.assertEqual([("a", "agent.blind", IncidentState.UNHANDLED)], self.told())
         self.pass_time(30, "a", **blind)
         self.pass_time(60)
         self.pass_time(10, "a", **blind)
-        self.assertEqual([("a", "agent.blind", states.OPEN)], self.told())
+        self.assertEqual([("a", "agent.blind", IncidentState.UNHANDLED)], self.told())
         self.assertEqual(
             [
                 "the agent is blind: source libvirt: refused",
@@ -150,22 +150,22 @@ class IncidentTest(WatchCase):
                 if kind == "decision"
             ],
         )
-        self.pass_time(1, "a", state=states.BEHIND)
-        self.assertEqual([("a", "agent.blind", states.RESOLVED)], self.told())
+        self.pass_time(1, "a", state=AgentState.BEHIND)
+        self.assertEqual([("a", "agent.blind", IncidentState.RESOLVED)], self.told())
         self.assertRegex(self.incident().reason, "its agent is behind$")
 
     def test_stopped_on_purpose_is_not_unwatched(self):
-        self.report("a", state=states.STOPPED)
+        self.report("a", state=AgentState.STOPPED)
         self.report("b")
         self.pass_time(200)
-        self.assertEqual([("b", "agent.late", states.OPEN)], self.told())
-        self.report("b", state=states.STOPPED)
+        self.assertEqual([("b", "agent.late", IncidentState.UNHANDLED)], self.told())
+        self.report("b", state=AgentState.STOPPED)
         self.pass_time(2)
-        self.assertEqual([("b", "agent.late", states.RESOLVED)], self.told())
+        self.assertEqual([("b", "agent.late", IncidentState.RESOLVED)], self.told())
         self.assertRegex(self.incident().reason, "^the agent was stopped on purpose, after")
 
     def test_behind_is_watched(self):
-        self.pass_time(200, "a", state=states.BEHIND, reason="much")
+        self.pass_time(200, "a", state=AgentState.BEHIND, reason="much")
         self.assertEqual([], self.told())
 
     def test_the_next_time_is_another_incident(self):
@@ -174,7 +174,11 @@ class IncidentTest(WatchCase):
             self.pass_time(5, "a")
         self.pass_time(100)
         self.assertEqual(
-            [("a", "agent.late", states.RESOLVED), ("a", "agent.late", states.OPEN)], self.told()
+            [
+                ("a", "agent.late", IncidentState.RESOLVED),
+                ("a", "agent.late", IncidentState.UNHANDLED),
+            ],
+            self.told(),
         )
 
     def test_several_engines_open_and_close_one(self):
@@ -189,11 +193,14 @@ class IncidentTest(WatchCase):
                     self.report(host)
                 race(3, lambda number: self.engines[number].round())
         self.assertCountEqual(
-            [("a", "agent.late", states.RESOLVED), ("b", "agent.late", states.RESOLVED)],
+            [
+                ("a", "agent.late", IncidentState.RESOLVED),
+                ("b", "agent.late", IncidentState.RESOLVED),
+            ],
             self.told(),
         )
         with self.database.reader() as tx:
-            lines = [timelines.of(tx, one.incident_id) for one in self.incidents()]
+            lines = [timeline_entries.of_incident(tx, one.incident_id) for one in self.incidents()]
         self.assertEqual([3, 3], [len(line) for line in lines])
 
     def another(self) -> session.Database:
@@ -209,22 +216,24 @@ class IncidentTest(WatchCase):
         self.pass_time(100)
         self.store(delivery())
         eventually(lambda: self.expectation.asked)
-        self.assertNotIn(HOST, [one.kind for one in self.expectation.asked])
-        (opened,) = [one for one in self.incidents() if one.kind == HOST]
-        self.assertEqual(states.OPEN, opened.state)
+        self.assertNotIn(IncidentKind.HOST, [one.kind for one in self.expectation.asked])
+        (opened,) = [one for one in self.incidents() if one.kind == IncidentKind.HOST]
+        self.assertEqual(IncidentState.UNHANDLED, opened.state)
 
     def test_an_event_that_names_it_does_not_touch_it(self):
         self.report("a")
         self.pass_time(100)
         (opened,) = self.incidents()
         self.assertEqual(["stored"], self.store(delivery(uuid="host:a")))
-        self.assertEqual(opened, next(one for one in self.incidents() if one.kind == HOST))
+        self.assertEqual(
+            opened, next(one for one in self.incidents() if one.kind == IncidentKind.HOST)
+        )
 
 
 class EnginesAwayTest(WatchCase):
     def test_no_agent_is_blamed_for_the_time_in_which_no_engine_worked(self):
         self.pass_time(100, "a", "b")
-        self.report("b", state=states.BLIND, reason="x")
+        self.report("b", state=AgentState.BLIND, reason="x")
         self.later(HOUR)
         self.engines = [self.engine()]
         self.pass_time(20)
@@ -238,11 +247,11 @@ class EnginesAwayTest(WatchCase):
         self.pass_time(60)
         self.assertEqual([], self.told())
         self.pass_time(3)
-        self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+        self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
         self.assertAlmostEqual(HOUR, (self.clock - self.incident().opened_at) / SECOND, delta=99)
 
     def test_an_engine_that_stood_still_has_not_worked(self):
-        self.report("a", state=states.BLIND, reason="x")
+        self.report("a", state=AgentState.BLIND, reason="x")
         self.pass_time(50)
         self.later(BREAK + 1)
         self.ticks += round((BREAK + 1) * SECOND)
@@ -250,7 +259,7 @@ class EnginesAwayTest(WatchCase):
         self.assertEqual([], self.told())
 
     def test_a_database_that_is_away_is_a_break_too(self):
-        self.report("a", state=states.BLIND, reason="x")
+        self.report("a", state=AgentState.BLIND, reason="x")
         self.pass_time(50)
         with mock.patch.object(self.database, "run", side_effect=Retriable("away")):
             for _ in range(30):
@@ -258,7 +267,7 @@ class EnginesAwayTest(WatchCase):
         self.pass_time(58)
         self.assertEqual([], self.told())
         self.pass_time(5)
-        self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+        self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
 
     def test_what_a_failed_round_left_undone_is_done_by_the_next(self):
         self.policies = self.load(base.policy(hold=15))
@@ -277,18 +286,18 @@ class LeapTest(WatchCase):
         for seconds in (HOUR, -HOUR, -HOUR, HOUR):
             self.leap(seconds)
             self.pass_time(4)
-            self.assertEqual(states.UP, self.state(), seconds)
+            self.assertEqual(AgentState.UP, self.state(), seconds)
             self.pass_time(100, "a")
-            self.assertEqual(states.UP, self.state(), seconds)
+            self.assertEqual(AgentState.UP, self.state(), seconds)
         self.assertEqual([], self.told())
 
     def test_who_dies_before_a_leap_back_is_found_as_soon_as_ever(self):
         self.pass_time(100, "a")
         self.leap(-HOUR)
         self.pass_time(33)
-        self.assertEqual(states.LATE, self.state())
+        self.assertEqual(AgentState.LATE, self.state())
         self.pass_time(40)
-        self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+        self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
 
     def test_a_leap_does_not_open_or_close(self):
         self.pass_time(10, "a")
@@ -296,7 +305,7 @@ class LeapTest(WatchCase):
         for seconds in (-HOUR, HOUR):
             self.leap(seconds)
             self.pass_time(10)
-            self.assertEqual([("a", "agent.late", states.OPEN)], self.told())
+            self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
 
     def test_holds_are_not_an_hour_longer_by_a_leap_back(self):
         self.policies = self.load(base.policy(hold=15))
@@ -328,7 +337,7 @@ class ClocksTest(WatchCase):
                 self.report("a", sent_at=self.clock + HOUR * SECOND)
         (line,) = [one for one in logged.output if "clock" in one]
         self.assertRegex(line, r"clock of host a is wrong: its clock is 3,\d+\.\d s ahead of")
-        self.assertEqual(states.UP, self.state())
+        self.assertEqual(AgentState.UP, self.state())
 
 
 class CorrectionTest(base.EngineCase):
@@ -347,7 +356,7 @@ class CorrectionTest(base.EngineCase):
                 sent.append(one.event.event_id)
                 batch = dataclasses.replace(base.batch(one), sent_at=there + 100)
                 (receipt,) = ingest.store(batch, 10)
-                self.assertEqual("stored", receipt.word)
+                self.assertEqual("stored", receipt.status)
                 with self.database.reader() as tx:
                     stored = events.get(tx, one.event.event_id)
                 self.assertEqual(there, stored.event.occurred_at)
@@ -366,7 +375,7 @@ class CorrectionTest(base.EngineCase):
         behind = self.clock - HOUR * SECOND
         runs = delivery(base.RUNS, host="compute-2", occurred_at=behind)
         self.store_of("compute-2", runs, behind)
-        self.assertEqual(states.RESOLVED, self.incident().state)
+        self.assertEqual(IncidentState.RESOLVED, self.incident().state)
         self.assertEqual(self.clock, self.incident().running_at)
 
     def store_of(self, host: str, one: Any, sent_at: int) -> None:

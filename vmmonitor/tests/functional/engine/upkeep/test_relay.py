@@ -7,10 +7,10 @@ from typing import Any
 from vmmonitor.db import incidents, outbox, session
 from vmmonitor.engine.upkeep import relay as engine_outbox
 from vmmonitor.engine.upkeep.relay import OutboxRelay
-from vmmonitor.model import states
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import PLANNED, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.model.notification import Notification
+from vmmonitor.model.states import IncidentState
 from vmmonitor.rpc import payloads
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
@@ -108,7 +108,7 @@ class TestWriting(OutboxCase):
         self.writing()
         self.store(delivery())
         self.finish(self.decide(), FAIL)
-        self.assertEqual(["recovery.failed", "incident.failed"], self.waiting()[-2:])
+        self.assertEqual(["recovery.failed", "incident.unrecovered"], self.waiting()[-2:])
 
     def one_attempt(self) -> dict[str, Any]:
         return {
@@ -121,7 +121,7 @@ class TestWriting(OutboxCase):
     def test_what_was_planned(self):
         self.writing()
         self.store(delivery())
-        self.decide(Verdict(word=PLANNED, reason="nova is at work on it"))
+        self.decide(Verdict(kind=VerdictKind.PLANNED, reason="nova is at work on it"))
         self.assertEqual(["incident.pending", "incident.ignored"], self.waiting())
 
     def test_a_recovery_that_changes_alone_tells_whose_instance_it_is(self):
@@ -139,7 +139,10 @@ class TestWriting(OutboxCase):
     def test_a_host_that_nobody_watches(self):
         self.writing()
         host = samples.incident(
-            kind="host", instance=samples.instance(uuid=""), cause="agent.late", state=states.OPEN
+            kind="host",
+            instance=samples.instance(uuid=""),
+            cause="agent.late",
+            state=IncidentState.UNHANDLED,
         )
         self.database.run(incidents.insert, [host])
         self.assertEqual(["incident.open"], self.waiting())
@@ -261,7 +264,7 @@ class TestThread(OutboxCase):
         self.store(delivery())
         eventually(lambda: self.attempted() == [("fake", 0, 1, "waiting")])
         self.store(delivery(RUNS, occurred_at=samples.NOON + 1))
-        self.eventually_in(states.RESOLVED)
+        self.eventually_in(IncidentState.RESOLVED)
         eventually(lambda: self.broker.tries > 2, what="it is tried again and again")
         self.assertEqual([], self.broker.taken)
         self.broker.is_away = False

@@ -17,7 +17,7 @@ from vmmonitor.model import event as events
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.event import Decision
 from vmmonitor.model.evidence import KINDS, Item
-from vmmonitor.rpc import evidence_wire, wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, MemorySpool, raw
 
@@ -83,9 +83,9 @@ class Engine:
         if self.failing:
             raise self.failing
         if self.known is not None and event_id not in self.known:
-            return wire.Receipt(word=evidence_wire.UNKNOWN)
+            return Receipt(status=ReceiptStatus.UNKNOWN)
         self.stored.append((event_id, item.kind))
-        return wire.Receipt(word=wire.STORED)
+        return Receipt(status=ReceiptStatus.STORED)
 
 
 class EvidenceTest(testtools.TestCase):

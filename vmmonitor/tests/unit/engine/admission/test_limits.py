@@ -6,7 +6,7 @@ import unittest
 
 from vmmonitor.db.limits import Acted, Waiting
 from vmmonitor.engine.admission.limits import called_up, flapping, full, over_budget, spell
-from vmmonitor.model.incident import BY_BUDGET, BY_FLAPPING
+from vmmonitor.model.incident import HoldReason
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -30,7 +30,7 @@ class TestBudget(unittest.TestCase):
 
     def test_one_more_waits_until_the_oldest_is_long_enough_ago(self):
         refusal = over_budget(acted(1, 2, 50), 3, HOUR, NOW)
-        self.assertEqual(("hold", BY_BUDGET), (refusal.move, refusal.held_by))
+        self.assertEqual(("hold", HoldReason.BUDGET), (refusal.move, refusal.held_by))
         self.assertEqual(NOW + 10 * MINUTE, refusal.until)
         self.assertIn("3 times within 60 minutes", refusal.reason)
         self.assertIsNone(over_budget(acted(1 + 10, 2 + 10, 50 + 10), 3, HOUR, NOW))
@@ -62,7 +62,7 @@ class TestFlapping(unittest.TestCase):
 
     def test_the_third_waits_after_the_end_of_the_second(self):
         refusal = self.flapping(0.5, 12)
-        self.assertEqual(("hold", BY_FLAPPING), (refusal.move, refusal.held_by))
+        self.assertEqual(("hold", HoldReason.FLAPPING), (refusal.move, refusal.held_by))
         self.assertEqual(NOW + 10 * SECOND, refusal.until)
         self.assertEqual("it failed 3 times in 12 minutes: waits 30 s", refusal.reason)
         self.assertIsNone(self.flapping(40 / 60, 12))

@@ -9,12 +9,12 @@ from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.reconcile import drift
 from vmmonitor.expectation.libvirt import LibvirtExpectation
 from vmmonitor.expectation.nova import NovaExpectation
-from vmmonitor.model.incident import FAILED, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.rules.policies import Policy, PolicyStep
 from vmmonitor.tests.functional.db import samples
 
-PLAIN = Verdict(word=FAILED, reason="it is down", priority=7)
+PLAIN = Verdict(kind=VerdictKind.FAILED, reason="it is down", priority=7)
 POLICY = Policy(name="restart", hold=2.0, steps=(PolicyStep(driver="a"), PolicyStep(driver="b")))
 
 

@@ -10,12 +10,12 @@ from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.model import event as events
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Listing, Reachability
-from vmmonitor.rpc import wire
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rules import filters
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, Rules, raw
 
-STORED = wire.Receipt(word=wire.STORED)
+STORED = Receipt(status=ReceiptStatus.STORED)
 
 
 class FakeWriter:

@@ -8,11 +8,11 @@ from unittest import mock
 from vmmonitor import conf as configuration
 from vmmonitor.engine.recovery.questions import Questions
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import FAILED, UNKNOWN, Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 
-IT_FAILED = Verdict(word=FAILED, reason="it failed")
+IT_FAILED = Verdict(kind=VerdictKind.FAILED, reason="it failed")
 
 
 class QuestionsTest(unittest.TestCase):
@@ -46,7 +46,9 @@ class QuestionsTest(unittest.TestCase):
     def test_an_error_is_no_verdict(self):
         self.expectation.judge.side_effect = self.expectation.is_active.side_effect = OSError("no")
         with self.assertLogs("vmmonitor.engine.recovery.questions", "ERROR"):
-            self.assertEqual(Verdict(word=UNKNOWN, reason="OSError: no"), self.verdict())
+            self.assertEqual(
+                Verdict(kind=VerdictKind.UNKNOWN, reason="OSError: no"), self.verdict()
+            )
             questions = Questions(self.conf, self.expectation)
             self.assertFalse(questions.is_active(samples.recovery()))
 
@@ -57,7 +59,7 @@ class QuestionsTest(unittest.TestCase):
             found = self.verdict()
             questions = Questions(self.conf, self.expectation)
             self.assertFalse(questions.is_active(samples.recovery()))
-        self.assertEqual(UNKNOWN, found.word)
+        self.assertEqual(VerdictKind.UNKNOWN, found.kind)
         self.assertEqual("the expectation did not answer within 0.1 s", found.reason)
 
     def test_of_questions_that_hang_there_is_a_limit_and_then_room_again(self):
@@ -77,4 +79,6 @@ class QuestionsTest(unittest.TestCase):
     def test_what_may_pass_is_no_verdict_and_no_stack_trace(self):
         self.expectation.judge.side_effect = Retriable("nova is away")
         with self.assertLogs("vmmonitor.engine.recovery.questions", "WARNING"):
-            self.assertEqual(Verdict(word=UNKNOWN, reason="nova is away"), self.verdict())
+            self.assertEqual(
+                Verdict(kind=VerdictKind.UNKNOWN, reason="nova is away"), self.verdict()
+            )

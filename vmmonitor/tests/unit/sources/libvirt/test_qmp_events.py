@@ -7,7 +7,7 @@ import unittest
 import hypothesis
 from hypothesis import strategies
 
-from vmmonitor.rpc import wire
+from vmmonitor.rpc import event_wire
 from vmmonitor.sources.libvirt import qmp_events
 
 UUID = "7cbbfad7-b25b-4977-945f-310ada8fac56"
@@ -119,7 +119,7 @@ class EventTest(unittest.TestCase):
     @hypothesis.settings(max_examples=100, deadline=None)
     def test_whatever_comes_in_can_be_sent(self, name, details):
         told = event(name, details)
-        json.dumps(wire.fitting(told.attributes), allow_nan=False).encode()
+        json.dumps(event_wire.fitting(told.attributes), allow_nan=False).encode()
         (told.type + told.detail).encode()
         self.assertNotIn("\0", told.type + told.detail)
 

@@ -14,9 +14,10 @@ from vmmonitor.db.events import from_row
 from vmmonitor.db.incidents import OF_INSTANCE
 from vmmonitor.db.incidents import from_row as incident_from_row
 from vmmonitor.db.session import Database, Transaction
-from vmmonitor.db.tables import EVENTS, INCIDENT_STEPS, INCIDENTS
+from vmmonitor.db.tables import EVENTS, INCIDENTS, TIMELINE_ENTRIES
 from vmmonitor.model.event import StoredEvent
-from vmmonitor.model.incident import Incident, Step
+from vmmonitor.model.incident import Incident
+from vmmonitor.model.timeline import TimelineEntry
 
 #: Rows of a page.
 PAGE = 500
@@ -57,17 +58,19 @@ def incidents(database: Database, since: int, size: int = PAGE) -> Iterator[list
         yield [incident_from_row(row) for row in page]
 
 
-def steps(tx: Transaction, incident_ids: Collection[str]) -> dict[str, list[Step]]:
+def steps(tx: Transaction, incident_ids: Collection[str]) -> dict[str, list[TimelineEntry]]:
     """Return those lines of several time lines that tell what was decided, by incident, in the
     order in which they were written."""
-    found: dict[str, list[Step]] = {incident_id: [] for incident_id in incident_ids}
+    found: dict[str, list[TimelineEntry]] = {incident_id: [] for incident_id in incident_ids}
     for chunk in rows.chunks(found):
-        query = sa.select(INCIDENT_STEPS).where(
-            INCIDENT_STEPS.c.incident_id.in_(chunk),
-            INCIDENT_STEPS.c.kind.in_(("decision", "hold")),
+        query = sa.select(TIMELINE_ENTRIES).where(
+            TIMELINE_ENTRIES.c.incident_id.in_(chunk),
+            TIMELINE_ENTRIES.c.kind.in_(("decision", "hold")),
         )
-        for row in tx.execute(query.order_by(INCIDENT_STEPS.c.at, INCIDENT_STEPS.c.id)):
-            found[row.incident_id].append(Step(**rows.fields(Step, row._mapping)))
+        for row in tx.execute(query.order_by(TIMELINE_ENTRIES.c.at, TIMELINE_ENTRIES.c.id)):
+            found[row.incident_id].append(
+                TimelineEntry(**rows.fields(TimelineEntry, row._mapping))
+            )
     return found
 
 

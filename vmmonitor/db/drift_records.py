@@ -8,18 +8,20 @@ import sqlalchemy as sa
 
 from vmmonitor.db import rows
 from vmmonitor.db.session import Transaction, unique
-from vmmonitor.db.tables import MISMATCHES
+from vmmonitor.db.tables import DRIFT_RECORDS
 from vmmonitor.model.expected import Noted
 
 
 def all(tx: Transaction) -> list[Noted]:
     """Return what is remembered of every instance of which something is."""
-    return [_noted(row) for row in tx.execute(sa.select(MISMATCHES).order_by(MISMATCHES.c.id))]
+    return [
+        _noted(row) for row in tx.execute(sa.select(DRIFT_RECORDS).order_by(DRIFT_RECORDS.c.id))
+    ]
 
 
 def get(tx: Transaction, instance_uuid: str) -> Noted | None:
     """Return what is remembered of an instance."""
-    query = sa.select(MISMATCHES).where(MISMATCHES.c.instance_uuid == instance_uuid)
+    query = sa.select(DRIFT_RECORDS).where(DRIFT_RECORDS.c.instance_uuid == instance_uuid)
     row = tx.execute(query).first()
     return _noted(row) if row else None
 
@@ -30,7 +32,7 @@ def insert(tx: Transaction, noted: Noted) -> None:
     :raises vmmonitor.model.errors.Conflict: another engine was faster.
     """
     with unique("Another engine remembers it"):
-        tx.execute(sa.insert(MISMATCHES), _columns(noted))
+        tx.execute(sa.insert(DRIFT_RECORDS), _columns(noted))
 
 
 def change(tx: Transaction, noted: Noted, **changes: Any) -> bool:
@@ -40,21 +42,21 @@ def change(tx: Transaction, noted: Noted, **changes: Any) -> bool:
     :return: whether it was.
     """
     columns = _columns(dataclasses.replace(noted, **changes))
-    return bool(tx.execute(sa.update(MISMATCHES).where(*_same(noted)).values(columns)).rowcount)
+    return bool(tx.execute(sa.update(DRIFT_RECORDS).where(*_same(noted)).values(columns)).rowcount)
 
 
 def delete(tx: Transaction, noted: Noted) -> bool:
     """Forget it, if it is still as ``noted``; returns whether it was."""
-    return bool(tx.execute(sa.delete(MISMATCHES).where(*_same(noted))).rowcount)
+    return bool(tx.execute(sa.delete(DRIFT_RECORDS).where(*_same(noted))).rowcount)
 
 
 def _same(noted: Noted) -> list[sa.ColumnElement[bool]]:
     # Not last_seen_at: engines that see the same thing at once do not contradict each other.
     return [
-        MISMATCHES.c.instance_uuid == noted.instance.uuid,
-        MISMATCHES.c.key == noted.key,
-        MISMATCHES.c.first_seen_at == noted.first_seen_at,
-        MISMATCHES.c.told_key == noted.told_key,
+        DRIFT_RECORDS.c.instance_uuid == noted.instance.uuid,
+        DRIFT_RECORDS.c.key == noted.key,
+        DRIFT_RECORDS.c.first_seen_at == noted.first_seen_at,
+        DRIFT_RECORDS.c.reported_key == noted.reported_key,
     ]
 
 

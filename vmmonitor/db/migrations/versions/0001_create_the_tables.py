@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the first tables."""
+"""Create the tables of the first release."""
 
 from typing import Any
 
@@ -10,8 +10,9 @@ from sqlalchemy.dialects import mysql
 revision = "0001"
 down_revision = None
 
-# Spelt out here instead of taken from ``tables``, which goes on while this step stays.
+# Not taken from ``tables``, which changes while a released revision stays as it is.
 LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
+LONG_BINARY = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 INSTANCE = {
     "instance_uuid": 64,
@@ -26,18 +27,24 @@ INSTANCE = {
 
 
 def upgrade() -> None:
-    """Go from an empty database to version 0001."""
-    make_events()
-    make_incidents()
-    make_incident_steps()
-    make_recoveries()
-    make_agents()
-    make_instances()
+    """Upgrade an empty database to version 0001."""
+    create_events()
+    create_incidents()
+    create_timeline_entries()
+    create_recoveries()
+    create_locks()
+    create_silences()
+    create_agents()
+    create_instances()
+    create_drift_records()
+    create_evidence()
+    create_requests()
+    create_outbox()
 
 
-def make_events() -> None:
-    """Make the table of events and its indexes."""
-    make(
+def create_events() -> None:
+    """Create the table of events."""
+    create(
         "events",
         *texts({"event_id": 64, "host": 255, **INSTANCE}),
         *texts({"source": 64, "type": 255, "detail": 255}),
@@ -46,7 +53,7 @@ def make_events() -> None:
         *numbers("sequence"),
         *texts({"action": 16, "severity": 16, "rule": 255}),
         sa.Column("incident_id", sa.String(64), nullable=True),
-        *numbers("spooled_at", "sent_at", "received_at", "stored_at"),
+        *numbers("spooled_at", "sent_at", "received_at", "stored_at", "corrected_at"),
         unique=[["event_id"]],
         indexes=[
             ["instance_uuid", "occurred_at"],
@@ -64,9 +71,9 @@ def make_events() -> None:
     )
 
 
-def make_incidents() -> None:
-    """Make the table of incidents and its indexes."""
-    make(
+def create_incidents() -> None:
+    """Create the table of incidents."""
+    create(
         "incidents",
         *texts({"incident_id": 64}),
         sa.Column("open_key", sa.String(64), nullable=True),
@@ -75,6 +82,9 @@ def make_incidents() -> None:
         *texts({"policy": 255}),
         *numbers("opened_at", "hold_until", "updated_at", "event_count"),
         *numbers("running_at", "closed_at", nullable=True),
+        *texts({"kind": 16}),
+        *numbers("priority"),
+        *texts({"held_by": 16, "part_of": 64, "shared_cause": 255, "override": 255}),
         unique=[["incident_id"], ["open_key"]],
         indexes=[
             ["state", "opened_at"],
@@ -84,18 +94,22 @@ def make_incidents() -> None:
             ["cause", "opened_at"],
             ["severity", "opened_at"],
             ["policy", "opened_at"],
+            ["kind", "opened_at"],
             ["opened_at"],
             ["updated_at"],
             ["state", "hold_until"],
+            ["state", "held_by", "priority"],
+            ["part_of", "opened_at"],
+            ["shared_cause", "opened_at"],
             ["closed_at"],
         ],
     )
 
 
-def make_incident_steps() -> None:
-    """Make the table of the incidents' time lines and its index."""
-    make(
-        "incident_steps",
+def create_timeline_entries() -> None:
+    """Create the table of the entries of the incidents' timelines."""
+    create(
+        "timeline_entries",
         *texts({"incident_id": 64}),
         *numbers("at"),
         *texts({"kind": 16}),
@@ -104,9 +118,9 @@ def make_incident_steps() -> None:
     )
 
 
-def make_recoveries() -> None:
-    """Make the table of recoveries and its indexes."""
-    make(
+def create_recoveries() -> None:
+    """Create the table of recoveries."""
+    create(
         "recoveries",
         *texts({"recovery_id": 64}),
         sa.Column("open_key", sa.String(64), nullable=True),
@@ -119,6 +133,7 @@ def make_recoveries() -> None:
         *numbers("lease_until", "wait_until"),
         *numbers("called_at", "finished_at", nullable=True),
         *long_texts("message"),
+        *numbers("look_at", nullable=True),
         unique=[["recovery_id"], ["open_key"]],
         indexes=[
             ["incident_id", "created_at"],
@@ -130,13 +145,35 @@ def make_recoveries() -> None:
             ["state", "not_before"],
             ["state", "lease_until"],
             ["state", "wait_until"],
+            ["state", "look_at"],
         ],
     )
 
 
-def make_agents() -> None:
-    """Make the table of agents and its indexes."""
-    make(
+def create_locks() -> None:
+    """Create the table of named locks."""
+    create("locks", *texts({"name": 255}), unique=[["name"]])
+
+
+def create_silences() -> None:
+    """Create the table of silences."""
+    create(
+        "silences",
+        *texts({"silence_id": 64}),
+        *long_texts("match"),
+        *texts({"author": 255}),
+        *long_texts("comment"),
+        *numbers("starts_at", "ends_at", "created_at"),
+        *numbers("expired_at", nullable=True),
+        *texts({"expired_by": 255}),
+        unique=[["silence_id"]],
+        indexes=[["ends_at"], ["created_at"], ["starts_at"], ["author", "created_at"]],
+    )
+
+
+def create_agents() -> None:
+    """Create the table of agents."""
+    create(
         "agents",
         *texts({"host": 255, "state": 16}),
         *numbers("seen_at"),
@@ -149,30 +186,108 @@ def make_agents() -> None:
         *texts({"filter_checksum": 64, "inventory_digest": 64, "held_digest": 64}),
         *numbers("instances"),
         *long_texts("figures"),
+        *numbers("clock_offset", "clock_correction"),
+        *texts({"clock_samples": 255}),
+        *numbers("unwatched_since", nullable=True),
         unique=[["host"]],
         indexes=[["state", "host"], ["seen_at"]],
     )
 
 
-def make_instances() -> None:
-    """Make the table of what each host last listed and its indexes."""
-    make(
+def create_instances() -> None:
+    """Create the table of the instances in the hosts' inventories."""
+    create(
         "instances",
         *texts({"host": 255, **INSTANCE, "state": 32, "reason": 255}),
         *numbers("run_id"),
-        sa.Column("persistent", sa.Boolean(), nullable=False),
+        *(
+            sa.Column(name, sa.Boolean(), nullable=False)
+            for name in ("persistent", "autostart", "present")
+        ),
+        *numbers("lost_at"),
         unique=[["host", "instance_uuid"]],
         indexes=[["instance_uuid"]],
     )
 
 
-def make(
+def create_drift_records() -> None:
+    """Create the table of the differences between desired and observed state."""
+    create(
+        "drift_records",
+        *texts({**INSTANCE, "host": 255}),
+        *long_texts("hosts"),
+        *texts({"key": 255}),
+        *numbers("first_seen_at", "last_seen_at"),
+        *texts({"reported_key": 255, "event_id": 64}),
+        unique=[["instance_uuid"]],
+    )
+
+
+def create_evidence() -> None:
+    """Create the table of evidence."""
+    create(
+        "evidence",
+        *texts({"event_id": 64, "kind": 32, "content_type": 64}),
+        *numbers("size"),
+        *texts({"sha256": 64}),
+        *numbers("captured_at"),
+        *long_texts("message"),
+        sa.Column("content", LONG_BINARY, nullable=False),
+        unique=[["event_id", "kind"]],
+    )
+
+
+def create_requests() -> None:
+    """Create the table of operator requests."""
+    create(
+        "requests",
+        *texts({"request_id": 64, "verb": 16, "incident_id": 64, "recovery_id": 64}),
+        *texts({"author": 255}),
+        *long_texts("comment", "options"),
+        *texts({"state": 16}),
+        *long_texts("message"),
+        *numbers("created_at"),
+        *numbers("finished_at", nullable=True),
+        unique=[["request_id"]],
+        indexes=[
+            ["state", "created_at"],
+            ["incident_id", "created_at"],
+            ["recovery_id", "created_at"],
+            ["author", "created_at"],
+            ["verb", "created_at"],
+            ["created_at"],
+            ["finished_at"],
+        ],
+    )
+
+
+def create_outbox() -> None:
+    """Create the table of the notifications that wait to be sent."""
+    create(
+        "outbox",
+        *texts({"incident_id": 64, "event_type": 64, "priority": 16}),
+        *long_texts("payload"),
+        *numbers("created_at"),
+        *texts({"lease_owner": 64}),
+        *numbers("lease_until"),
+        indexes=[["incident_id", "id"]],
+        # Without it SQLite reuses the number of a deleted row.
+        sqlite_autoincrement=True,
+    )
+
+
+def create(
     table: str,
     *columns: sa.Column[Any],
-    indexes: list[list[str]],
+    indexes: list[list[str]] | None = None,
     unique: list[list[str]] | None = None,
+    **options: Any,
 ) -> None:
-    """Make a table with a row number, unique keys and indexes; each of them lists its columns."""
+    """Create a table with a row number.
+
+    :param indexes: the columns of each index.
+    :param unique: the columns of each unique key.
+    """
     op.create_table(
         table,
         sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
@@ -185,13 +300,14 @@ def make(
         mysql_engine="InnoDB",
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
+        **options,
     )
-    for names in indexes:
+    for names in indexes or []:
         op.create_index(f"ix_{table}_{'_'.join(names)}", table, names)
 
 
 def texts(lengths: dict[str, int]) -> list[sa.Column[Any]]:
-    """Return columns of text, given their greatest lengths in characters."""
+    """Return columns of text, given their maximum lengths in characters."""
     return [sa.Column(name, sa.String(length), nullable=False) for name, length in lengths.items()]
 
 
@@ -201,5 +317,5 @@ def long_texts(*names: str) -> list[sa.Column[Any]]:
 
 
 def numbers(*names: str, nullable: bool = False) -> list[sa.Column[Any]]:
-    """Return columns of 64-bit numbers."""
+    """Return columns of 64-bit integers."""
     return [sa.Column(name, sa.BigInteger(), nullable=nullable) for name in names]

@@ -7,15 +7,15 @@ from typing import Any
 
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc import pieces, wire
+from vmmonitor.rpc import event_wire, fields
 
 
 def write_seen(seen: Seen) -> dict[str, Any]:
     """Return the form of an instance in an inventory; what starts it again stays on its host."""
     form = {
-        "instance": wire.write_instance(seen.instance),
-        "state": seen.state[: wire.WORD_LENGTH],
-        "reason": seen.reason[: wire.WORD_LENGTH],
+        "instance": event_wire.write_instance(seen.instance),
+        "state": seen.state[: event_wire.WORD_LENGTH],
+        "reason": seen.reason[: event_wire.WORD_LENGTH],
         "persistent": seen.persistent,
     }
     return form | {"autostart": True} if seen.autostart else form
@@ -24,7 +24,7 @@ def write_seen(seen: Seen) -> dict[str, Any]:
 def write(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
     """Return the form of a whole inventory."""
     instances = [write_seen(one) for one in seen]
-    return {"schema": pieces.SCHEMA, "host": host, "digest": digest, "instances": instances}
+    return {"schema": fields.SCHEMA, "host": host, "digest": digest, "instances": instances}
 
 
 def read(form: Any) -> tuple[str, str, list[Seen]]:
@@ -32,9 +32,9 @@ def read(form: Any) -> tuple[str, str, list[Seen]]:
 
     :raises vmmonitor.model.errors.InvalidMessage: it is not an inventory's form.
     """
-    pieces.check_schema(form)
-    host = pieces.text(form, "host", wire.NAME_LENGTH, required=True)
-    return host, pieces.text(form, "digest", wire.WORD_LENGTH), _read_seen(form, "instances")
+    fields.check_schema(form)
+    host = fields.text(form, "host", event_wire.NAME_LENGTH, required=True)
+    return host, fields.text(form, "digest", event_wire.WORD_LENGTH), _read_seen(form, "instances")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class Changes:
 def write_changes(changes: Changes) -> dict[str, Any]:
     """Return the form of what changed in an inventory."""
     return {
-        "schema": pieces.SCHEMA,
+        "schema": fields.SCHEMA,
         "host": changes.host,
         "base_digest": changes.base_digest,
         "digest": changes.digest,
@@ -71,16 +71,16 @@ def read_changes(form: Any) -> Changes:
 
     :raises vmmonitor.model.errors.InvalidMessage: it is not the form of that.
     """
-    pieces.check_schema(form)
+    fields.check_schema(form)
     gone = form.get("gone")
     if not isinstance(gone, Sequence) or isinstance(gone, str):
         raise InvalidMessage("gone must be a list")
-    if not all(isinstance(uuid, str) and len(uuid) <= wire.ID_LENGTH for uuid in gone):
+    if not all(isinstance(uuid, str) and len(uuid) <= event_wire.ID_LENGTH for uuid in gone):
         raise InvalidMessage("gone must be a list of uuids")
     return Changes(
-        host=pieces.text(form, "host", wire.NAME_LENGTH, required=True),
-        base_digest=pieces.text(form, "base_digest", wire.WORD_LENGTH),
-        digest=pieces.text(form, "digest", wire.WORD_LENGTH),
+        host=fields.text(form, "host", event_wire.NAME_LENGTH, required=True),
+        base_digest=fields.text(form, "base_digest", event_wire.WORD_LENGTH),
+        digest=fields.text(form, "digest", event_wire.WORD_LENGTH),
         changed=_read_seen(form, "changed"),
         gone=gone,
     )
@@ -92,9 +92,9 @@ def _read_seen(form: Mapping[str, Any], key: str) -> list[Seen]:
         raise InvalidMessage(f"{key} must be a list")
     return [
         Seen(
-            instance=wire.read_instance(one.get("instance")),
-            state=pieces.text(one, "state", wire.WORD_LENGTH, required=True),
-            reason=pieces.text(one, "reason", wire.WORD_LENGTH),
+            instance=event_wire.read_instance(one.get("instance")),
+            state=fields.text(one, "state", event_wire.WORD_LENGTH, required=True),
+            reason=fields.text(one, "reason", event_wire.WORD_LENGTH),
             persistent=bool(one.get("persistent", True)),
             autostart=bool(one.get("autostart", False)),
         )

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 
 from vmmonitor.db.session import Transaction
-from vmmonitor.db.tables import GATES
+from vmmonitor.db.tables import LOCKS
 
 
 def lock(tx: Transaction, names: Collection[str]) -> None:
@@ -24,7 +24,7 @@ def lock(tx: Transaction, names: Collection[str]) -> None:
     if tx.dialect.name == "sqlite":
         return  # It has one writer at a time.
     for name in sorted(set(names)):
-        row = sa.select(GATES.c.id).where(GATES.c.name == name).with_for_update()
+        row = sa.select(LOCKS.c.id).where(LOCKS.c.name == name).with_for_update()
         if tx.execute(row).first() is None:
             _make(tx, name)
 
@@ -34,12 +34,12 @@ def _make(tx: Transaction, name: str) -> None:
     # An insert that ignores the duplicate would leave the row unlocked (PostgreSQL), or locked
     # for reading only (MySQL), from which two would deadlock.
     if tx.dialect.name == "postgresql":
-        added = postgresql.insert(GATES).values(name=name)
+        added = postgresql.insert(LOCKS).values(name=name)
         tx.execute(
             added.on_conflict_do_update(
-                index_elements=[GATES.c.name], set_={"name": added.excluded.name}
+                index_elements=[LOCKS.c.name], set_={"name": added.excluded.name}
             )
         )
         return
-    row = mysql.insert(GATES).values(name=name)
+    row = mysql.insert(LOCKS).values(name=name)
     tx.execute(row.on_duplicate_key_update(name=row.inserted.name))

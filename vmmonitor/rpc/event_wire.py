@@ -19,11 +19,8 @@ from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.instance import Instance
-from vmmonitor.rpc import pieces
-
-SCHEMA, LATEST = pieces.SCHEMA, pieces.LATEST
-check_schema = pieces.check_schema
-_text, _number, _time = pieces.text, pieces.number, pieces.time
+from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.rpc import fields
 
 #: Greatest lengths, in characters. A writer cuts, a reader refuses.
 ID_LENGTH = 36
@@ -31,6 +28,9 @@ WORD_LENGTH = 64
 NAME_LENGTH = 255
 ATTRIBUTE_LENGTH = 16384
 ATTRIBUTES_LENGTH = 65536
+
+#: The statuses that an event can have.
+EVENT_STATUSES = (ReceiptStatus.STORED, ReceiptStatus.DUPLICATE, ReceiptStatus.REFUSED)
 
 INSTANCE_FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
 
@@ -58,23 +58,6 @@ class Batch:
     host: str
     sent_at: int
     deliveries: Sequence[Delivery | str]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
-    """What became of one event of a batch.
-
-    :param word: STORED, DUPLICATE or REFUSED.
-    :param reason: why it was refused; empty otherwise.
-    """
-
-    word: str
-    reason: str = ""
-
-
-STORED = "stored"
-DUPLICATE = "duplicate"
-REFUSED = "refused"
 
 
 # -- events ------------------------------------------------------------------------------------
@@ -137,15 +120,15 @@ def read_event(form: Any) -> Event:
     if len(attributes) > 256:
         raise InvalidMessage("more than 256 attributes")
     return Event(
-        event_id=_text(form, "event_id", ID_LENGTH, required=True),
-        host=_text(form, "host", NAME_LENGTH, required=True),
+        event_id=fields.text(form, "event_id", ID_LENGTH, required=True),
+        host=fields.text(form, "host", NAME_LENGTH, required=True),
         instance=read_instance(form.get("instance")),
-        source=_text(form, "source", WORD_LENGTH, required=True),
-        type=_text(form, "type", WORD_LENGTH, required=True),
-        detail=_text(form, "detail", WORD_LENGTH),
-        occurred_at=_time(form, "occurred_at"),
+        source=fields.text(form, "source", WORD_LENGTH, required=True),
+        type=fields.text(form, "type", WORD_LENGTH, required=True),
+        detail=fields.text(form, "detail", WORD_LENGTH),
+        occurred_at=fields.time(form, "occurred_at"),
         attributes=attributes,
-        sequence=_number(form, "sequence", 0),
+        sequence=fields.number(form, "sequence", 0),
     )
 
 
@@ -156,7 +139,9 @@ def read_instance(form: Any) -> Instance:
     """
     if not isinstance(form, Mapping):
         raise InvalidMessage("instance must be an object")
-    facts = {name: _text(form, name, NAME_LENGTH) for name in INSTANCE_FIELDS if name in form}
+    facts = {
+        name: fields.text(form, name, NAME_LENGTH) for name in INSTANCE_FIELDS if name in form
+    }
     if not facts.get("uuid") or len(facts["uuid"]) > ID_LENGTH:
         raise InvalidMessage("instance.uuid must be a text of 1 to 36 characters")
     return Instance(**facts)
@@ -184,15 +169,15 @@ def read_delivery(form: Any) -> Delivery:
     decision = form.get("decision")
     if not isinstance(decision, Mapping):
         raise InvalidMessage("decision must be an object")
-    action = _text(decision, "action", WORD_LENGTH, required=True)
-    severity = _text(decision, "severity", WORD_LENGTH, required=True)
+    action = fields.text(decision, "action", WORD_LENGTH, required=True)
+    severity = fields.text(decision, "severity", WORD_LENGTH, required=True)
     if action not in events.ACTIONS or severity not in events.SEVERITIES:
         raise InvalidMessage("no such action or severity", action=action, severity=severity)
-    rule = _text(decision, "rule", NAME_LENGTH)
+    rule = fields.text(decision, "rule", NAME_LENGTH)
     return Delivery(
         event=event,
         decision=Decision(action=action, severity=severity, rule=rule),
-        spooled_at=_time(form, "spooled_at"),
+        spooled_at=fields.time(form, "spooled_at"),
     )
 
 
@@ -203,7 +188,7 @@ def write_batch(
 
     :param deliveries: forms of deliveries, as the spool holds them.
     """
-    return {"schema": SCHEMA, "host": host, "sent_at": sent_at, "events": list(deliveries)}
+    return {"schema": fields.SCHEMA, "host": host, "sent_at": sent_at, "events": list(deliveries)}
 
 
 def read_batch(form: Any) -> Batch:
@@ -211,14 +196,14 @@ def read_batch(form: Any) -> Batch:
 
     :raises vmmonitor.model.errors.InvalidMessage: it is no batch at all.
     """
-    check_schema(form)
+    fields.check_schema(form)
     forms = form.get("events")
     if not isinstance(forms, Sequence) or isinstance(forms, str):
         raise InvalidMessage("events must be a list")
-    host = _text(form, "host", NAME_LENGTH, required=True)
+    host = fields.text(form, "host", NAME_LENGTH, required=True)
     return Batch(
         host=host,
-        sent_at=_time(form, "sent_at"),
+        sent_at=fields.time(form, "sent_at"),
         deliveries=[_delivery_or_reason(one, host) for one in forms],
     )
 
@@ -236,9 +221,9 @@ def _delivery_or_reason(form: Any, host: str) -> Delivery | str:
 def write_receipts(receipts: Sequence[Receipt]) -> dict[str, Any]:
     """Return the form of the answer to a batch: one entry per event, in its order."""
     return {
-        "schema": SCHEMA,
+        "schema": fields.SCHEMA,
         "receipts": [
-            [receipt.word, receipt.reason] if receipt.reason else [receipt.word]
+            [receipt.status, receipt.reason] if receipt.reason else [receipt.status]
             for receipt in receipts
         ],
     }
@@ -249,7 +234,7 @@ def read_receipts(form: Any, count: int) -> list[Receipt]:
 
     :raises vmmonitor.model.errors.InvalidMessage: the answer does not fit the batch.
     """
-    check_schema(form)
+    fields.check_schema(form)
     receipts = form.get("receipts")
     if not isinstance(receipts, Sequence) or len(receipts) != count:
         raise InvalidMessage("the answer does not have one receipt per event")
@@ -257,16 +242,17 @@ def read_receipts(form: Any, count: int) -> list[Receipt]:
 
 
 def _receipt(entry: Any) -> Receipt:
-    words = entry if isinstance(entry, Sequence) and not isinstance(entry, str) else ()
-    if not words or words[0] not in (STORED, DUPLICATE, REFUSED):
+    parts = entry if isinstance(entry, Sequence) and not isinstance(entry, str) else ()
+    if not parts or parts[0] not in EVENT_STATUSES:
         raise InvalidMessage("not a receipt", receipt=entry)
-    return Receipt(word=words[0], reason=str(words[1]) if len(words) > 1 else "")
+    reason = str(parts[1]) if len(parts) > 1 else ""
+    return Receipt(status=ReceiptStatus(parts[0]), reason=reason)
 
 
 # -- reports -----------------------------------------------------------------------------------
 def write_report(report: AgentReport) -> dict[str, Any]:
     """Return the form of an agent's report of itself."""
-    return {"schema": SCHEMA} | dataclasses.asdict(report)
+    return {"schema": fields.SCHEMA} | dataclasses.asdict(report)
 
 
 def read_report(form: Any) -> AgentReport:
@@ -274,7 +260,7 @@ def read_report(form: Any) -> AgentReport:
 
     :raises vmmonitor.model.errors.InvalidMessage: it is not a report's form.
     """
-    check_schema(form)
+    fields.check_schema(form)
     figures = form.get("figures", {})
     if not isinstance(figures, Mapping):
         raise InvalidMessage("figures must be an object")
@@ -282,18 +268,18 @@ def read_report(form: Any) -> AgentReport:
     if not isinstance(interval, int | float) or not 0 < interval <= 86400:
         raise InvalidMessage("interval must be a number of seconds up to a day")
     return AgentReport(
-        host=_text(form, "host", NAME_LENGTH, required=True),
-        state=_text(form, "state", WORD_LENGTH, required=True),
-        reason=_text(form, "reason", None)[:NAME_LENGTH],
-        version=_text(form, "version", NAME_LENGTH),
-        sent_at=_time(form, "sent_at"),
-        started_at=_time(form, "started_at"),
+        host=fields.text(form, "host", NAME_LENGTH, required=True),
+        state=fields.text(form, "state", WORD_LENGTH, required=True),
+        reason=fields.text(form, "reason", None)[:NAME_LENGTH],
+        version=fields.text(form, "version", NAME_LENGTH),
+        sent_at=fields.time(form, "sent_at"),
+        started_at=fields.time(form, "started_at"),
         interval=float(interval),
-        spool_depth=_number(form, "spool_depth", 0),
-        spool_refused=_number(form, "spool_refused", 0),
-        last_event_at=_number(form, "last_event_at", 0),
-        filter_checksum=_text(form, "filter_checksum", WORD_LENGTH),
-        inventory_digest=_text(form, "inventory_digest", WORD_LENGTH),
-        instances=_number(form, "instances", 0),
+        spool_depth=fields.number(form, "spool_depth", 0),
+        spool_refused=fields.number(form, "spool_refused", 0),
+        last_event_at=fields.number(form, "last_event_at", 0),
+        filter_checksum=fields.text(form, "filter_checksum", WORD_LENGTH),
+        inventory_digest=fields.text(form, "inventory_digest", WORD_LENGTH),
+        instances=fields.number(form, "instances", 0),
         figures=figures,
     )

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Store and read the timelines of incidents. They are deleted with their incidents."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from vmmonitor.db import rows
+from vmmonitor.db.session import Transaction
+from vmmonitor.db.tables import TIMELINE_ENTRIES
+from vmmonitor.model.timeline import TimelineEntry, TimelineKind
+
+
+def insert(tx: Transaction, entries: Sequence[TimelineEntry]) -> None:
+    """Add entries to the timelines of their incidents."""
+    if entries:
+        tx.execute(sa.insert(TIMELINE_ENTRIES), [rows.shallow(entry) for entry in entries])
+
+
+def of_incident(tx: Transaction, incident_id: str) -> list[TimelineEntry]:
+    """Return an incident's timeline, in the order in which it was written."""
+    query = (
+        sa.select(TIMELINE_ENTRIES)
+        .where(TIMELINE_ENTRIES.c.incident_id == incident_id)
+        .order_by(TIMELINE_ENTRIES.c.at, TIMELINE_ENTRIES.c.id)
+    )
+    return [from_row(row) for row in tx.execute(query)]
+
+
+def from_row(row: sa.Row[Any]) -> TimelineEntry:
+    """Return the timeline entry of a row."""
+    fields = rows.fields(TimelineEntry, row._mapping)
+    return TimelineEntry(**fields | {"kind": TimelineKind(row.kind)})
