@@ -123,7 +123,7 @@ class BadInputTest(LiveTest):
         os.kill(pids[0], signal.SIGKILL)
         return eventually(lambda: self.stored(guest).get(DIED), PATIENCE_S)
 
-    def test_names(self):
+    def test_hostile_names_are_stored(self):
         agent = self.agent()
         for name in NAMES:
             guest = self.guest(name=name)
@@ -136,14 +136,14 @@ class BadInputTest(LiveTest):
         )
         self.assertEqual(0, agent.spool.refused_count)
 
-    def test_names_that_are_listed(self):
+    def test_hostile_names_are_listed_in_inventory(self):
         guests = [self.guest(name=name) for name in NAMES[:3]]
         self.agent()
         for guest in guests:
             found = eventually(lambda guest=guest: self.inventory(guest), PATIENCE_S)
             self.assertEqual(guest.name, found.name)
 
-    def test_metadata_of_a_mebibyte(self):
+    def test_metadata_of_a_mebibyte_is_accepted(self):
         self.agent()
         big = "é" + "x" * MIB
         long_name = self.guest(nova=NovaMetadata(name=big, flavor=big))
@@ -153,7 +153,7 @@ class BadInputTest(LiveTest):
         crowded = self.guest(nova=Metadata(NovaMetadata().xml() + other))
         self.assertEqual("server-1", self.die(crowded).instance.name)
 
-    def test_metadata_that_libvirt_takes_and_cannot_give_back(self):
+    def test_metadata_that_libvirt_cannot_return_is_accepted(self):
         """It writes six characters for each of these letters, and answers with 4 MiB at most."""
         big = "é" * (MIB // 2)
         guest = self.guest(nova=NovaMetadata(name=big, flavor=big))
@@ -162,7 +162,7 @@ class BadInputTest(LiveTest):
         self.assertEqual(("running", "booted"), (seen.state, seen.reason))
         self.assertEqual(guest.name, self.die(guest, looked_at="").instance.name)
 
-    def test_entities_are_not_expanded(self):
+    def test_metadata_entities_are_not_expanded(self):
         agent = self.agent()
         for reference in ("&b;", "&file;"):
             nova = NovaMetadata().xml().replace("server-1", f"[{reference}]")

@@ -73,7 +73,7 @@ class OnPostgreSQL(OnServer):
 class ServerContract:
     """What happens when the server goes away; it is not the shared one."""
 
-    def test_a_server_that_was_killed_comes_back(self: Any) -> None:
+    def test_killed_server_is_reconnected(self: Any) -> None:
         server = self.useFixture(self.server())
         found = self._database(server.url)
         schema.sync(found)
@@ -92,7 +92,7 @@ class ServerContract:
         with found.reader() as tx:
             self.assertEqual(2, len(events.page(tx, Page(limit=9))))
 
-    def test_a_connection_lost_while_idle_costs_nothing(self: Any) -> None:
+    def test_connection_lost_while_idle_is_replaced(self: Any) -> None:
         server = self.useFixture(self.server())
         found = self._database(server.url)
         schema.sync(found)
@@ -102,7 +102,7 @@ class ServerContract:
         with found.reader() as tx:
             self.assertEqual([], events.page(tx, Page(limit=9)))
 
-    def test_a_lock_that_is_not_had_is_given_up(self: Any) -> None:
+    def test_lock_timeout_raises_retriable(self: Any) -> None:
         event = samples.stored()
         with self.database.writer() as tx:
             events.insert(tx, [event])

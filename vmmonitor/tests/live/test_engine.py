@@ -56,7 +56,7 @@ class OnServer(EngineCase):
 class ServerContract(EngineRaces, Crowd):
     many = 300
 
-    def test_a_server_that_dies_under_a_storm_of_batches_loses_and_doubles_nothing(self) -> None:
+    def test_database_killed_during_batches_loses_and_duplicates_nothing(self) -> None:
         server = self.useFixture(self.server())
         self.conf = database.conf(server.url)
         self.database = self.another()
@@ -92,7 +92,7 @@ class MariaDBTest(ServerContract, OnServer):
 class PostgreSQLTest(ServerContract, OnServer):
     server = PostgreSQL
 
-    def test_a_database_that_is_read_only_since_a_failover_refuses_nothing(self) -> None:
+    def test_read_only_database_refuses_no_event(self) -> None:
         sent = batch(*(delivery(uuid=samples.new_id()) for _ in range(3)))
 
         def begin(connection: sa.Connection) -> None:

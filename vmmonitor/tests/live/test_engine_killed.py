@@ -104,7 +104,7 @@ class KilledContract:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def test_at_every_change(self):
+    def test_engine_killed_at_each_change_recovers_once(self):
         wanted = collections.deque(DEATHS * self.times)
         rounds = 0
         while wanted and rounds < MOST:

@@ -96,7 +96,7 @@ class EvidenceTest(WholeTest):
 
 
 class PanicContract:
-    def test_panic(self):
+    def test_panic_captures_requested_evidence(self):
         self.run_all(store="engine")
         guest, event = self.panicked()
         self.assertEqual(
@@ -127,7 +127,7 @@ class PanicContract:
 
 
 class TestOnMariaDB(PanicContract, EvidenceTest):
-    def test_a_dead_guest_leaves_its_logs_and_its_last_statistics(self):
+    def test_dead_guest_keeps_logs_and_last_statistics(self):
         agent = self.run_all(store="engine")
         guest = self.guest(video=True)
         for _ in range(2):
@@ -143,7 +143,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         self.assertGreaterEqual(stats["before"], 1)
         self.assertEqual(1, stats["samples"][stats["before"] - 1]["state.state"])
 
-    def test_a_full_disk_is_named(self):
+    def test_full_disk_is_named_in_evidence(self):
         self.run_all(store="engine")
         disk = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[disk.disk()])
@@ -153,7 +153,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         self.stored(event)
         self.assertEqual({"vdb": "no_space"}, json.loads(self.content(event, "disk_errors")))
 
-    def test_a_hung_qemu_costs_its_own_evidence_only(self):
+    def test_hung_qemu_loses_only_its_own_evidence(self):
         agent = self.run_all(store="engine", timeout=5)
         hung = self.guest(video=True, defined=True)
         hung.kill(signal.SIGSTOP)
@@ -177,7 +177,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         self.wait(lambda: self.deployment.events(guest.uuid, "metadata_change"), "no event")
         return self.deployment.events(guest.uuid, "metadata_change")[0].event
 
-    def test_a_full_disk_of_the_agent_costs_the_evidence_and_no_event(self):
+    def test_full_disk_of_agent_loses_evidence_and_no_event(self):
         place = os.path.join(self.deployment.path, "full")
         os.mkdir(place)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", place], check=True)
@@ -191,7 +191,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
             lambda: self.deployment.agent_figures()["evidence_lost"] == lost, "it is not counted"
         )
 
-    def test_what_no_engine_took_is_sent_by_the_next_life(self):
+    def test_unsent_evidence_is_sent_after_restart(self):
         agent = self.agent(store="engine")
         guest = self.guest(on_crash="preserve", video=True)
         guest.order("P")
@@ -204,7 +204,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         outgoing = os.path.join(self.deployment.path, "node-1", "evidence", "outgoing")
         self.wait(lambda: os.listdir(outgoing) == [], "it is not removed")
 
-    def test_on_the_host_and_through_the_client(self):
+    def test_evidence_on_host_is_listed_by_client(self):
         agent = self.run_all()
         guest, event = self.panicked()
         place = event.attributes["evidence"]["path"]
@@ -223,7 +223,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
             line = next(line for line in file if "-name guest=" in line)
         self.assertNotIn(line.strip(), agent.log())
 
-    def test_saved_by_the_client(self):
+    def test_evidence_is_saved_by_client(self):
         self.run_all(store="engine")
         _, event = self.panicked()
         self.stored(event)

@@ -44,7 +44,7 @@ class TestExplain(WholeTest):
         self.assertEqual((0, ""), (done.returncode, done.stderr))
         return done.stdout
 
-    def test_a_crash_and_its_recovery(self):
+    def test_explain_crash_shows_recovery(self):
         url = re.search(r"http://\S+", self.standalone.log()).group()
         text = self.deployment.command(url, "incident", "explain", self.incident.incident_id)
         self.addDetail("explained", content.text_content(text))
@@ -76,7 +76,7 @@ class TestExplain(WholeTest):
         self.assertRegex(flat, r"down [\d.]+ (ms|s) ")
         self.assertIn("answer it was started and runs", flat)
 
-    def test_what_another_policy_would_have_done(self):
+    def test_replay_of_other_policy_shows_difference(self):
         path = self.deployment.file("leave.yaml", LEAVE)
         told = self.manage("policy", "replay", "--since", "1h", path)
         self.assertIn("was: recover, by crashed (hold 0 s; libvirt 3 x)", told)

@@ -10,7 +10,7 @@ from vmmonitor.tests.catalogue.planned import ROWS
 
 
 class FaultCatalogueTest(testtools.TestCase):
-    def test_every_row(self):
+    def test_every_scenario_matches_its_row(self):
         lab = self.useFixture(Lab())
         self.addOnException(lambda _: lab.deployment.attach(self))
         results = lab.run(ROWS)

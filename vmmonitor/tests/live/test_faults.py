@@ -75,7 +75,7 @@ class Deaths(WholeTest):
 
 
 class TestAgent(Deaths):
-    def test_killed(self):
+    def test_agent_killed_during_failures_loses_none(self):
         self.deploy()
         self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
         agent = self.watched()
@@ -89,7 +89,7 @@ class TestAgent(Deaths):
         for guest in guests:
             self.assertIn(self.stops(guest)[0], DIED)
 
-    def test_killed_guest_is_recovered_after_the_start(self):
+    def test_guest_killed_without_agent_is_recovered_after_start(self):
         self.deploy()
         self.start(self.deployment.engine(options=self.policies(RESTART)))
         agent = self.watched()
@@ -103,7 +103,7 @@ class TestAgent(Deaths):
 
 
 class TestEngine(Deaths):
-    def test_killed(self):
+    def test_engine_killed_during_failures_recovers_all(self):
         self.deploy()
         engine = self.start(self.deployment.engine(options=self.policies(RESTART)))
         self.watched()
@@ -111,7 +111,7 @@ class TestEngine(Deaths):
         self.kill_all(guests, engine.kill, lambda: self.start(engine))
         self.check_recovered(guests)
 
-    def test_worker_killed(self):
+    def test_engine_worker_killed_during_failures_recovers_all(self):
         """Whoever started it starts another one."""
         self.deploy()
         engine = self.start(self.deployment.engine(options=self.policies(RESTART)))
@@ -127,7 +127,7 @@ class TestEngine(Deaths):
 
 
 class TestRabbitMQ(Deaths):
-    def test_killed(self):
+    def test_rabbitmq_killed_during_failures_recovers_all(self):
         rabbitmq = self.useFixture(RabbitMQ())
         self.deploy(bus=rabbitmq.url)
         self.start(self.deployment.engine(options=self.policies(RESTART)))
@@ -136,7 +136,7 @@ class TestRabbitMQ(Deaths):
         self.kill_all(guests, rabbitmq.kill, rabbitmq.restart)
         self.check_recovered(guests)
 
-    def test_away_at_the_start(self):
+    def test_rabbitmq_absent_at_start_recovers_later(self):
         """What a host does first after an outage of everything."""
         rabbitmq = self.useFixture(RabbitMQ())
         self.deploy(bus=rabbitmq.url)
@@ -157,7 +157,7 @@ class TestRabbitMQ(Deaths):
 
 
 class TestMariaDB(Deaths):
-    def test_killed(self):
+    def test_mariadb_killed_during_failures_recovers_all(self):
         mariadb = self.useFixture(MariaDB())
         self.deploy(connection=mariadb.create())
         self.start(self.deployment.engine(options=self.policies(RESTART)))
@@ -166,7 +166,7 @@ class TestMariaDB(Deaths):
         self.kill_all(guests, mariadb.kill, mariadb.restart)
         self.check_recovered(guests)
 
-    def test_away_at_the_start(self):
+    def test_mariadb_absent_at_start_ends_engine(self):
         mariadb = self.useFixture(MariaDB())
         self.deploy(connection=mariadb.create())
         mariadb.kill()
@@ -181,7 +181,7 @@ class TestLibvirtd(Deaths):
     def hypervisor(self):
         return self.own
 
-    def test_killed(self):
+    def test_libvirtd_killed_during_failures_recovers_all(self):
         self.own = self.useFixture(Hypervisor())
         self.deploy()
         self.start(self.deployment.engine(options=self.policies(RESTART)))
@@ -190,7 +190,7 @@ class TestLibvirtd(Deaths):
         self.kill_all(guests, self.own.kill, self.own.start)
         self.check_recovered(guests)
 
-    def test_killed_with_transient_guests(self):
+    def test_libvirtd_killed_with_transient_guests_loses_none(self):
         self.own = self.useFixture(Hypervisor())
         self.deploy()
         self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
@@ -241,7 +241,7 @@ class TestTwoEngines(WholeTest):
         answer = client.call({}, "report_events", batch=batch)
         return [receipt.status for receipt in event_wire.read_receipts(answer, len(deliveries))]
 
-    def test_one_batch_to_both(self):
+    def test_batch_sent_to_two_engines_is_stored_once(self):
         for engine in self.engines:
             self.start(engine)
         for _ in range(5):
@@ -264,7 +264,7 @@ class TestTwoEngines(WholeTest):
         done = self.deployment.recoveries(incident.incident_id)
         return [recovery.state for recovery in done] == [RecoveryState.SUCCEEDED]
 
-    def test_one_takes_over_from_the_other(self):
+    def test_killed_engine_is_replaced_by_second(self):
         self.receiver.answer = lambda _: self.receiver.over.wait(PATIENCE_S)
         first, second = self.engines
         self.start(first)
@@ -286,7 +286,7 @@ class TestTwoEngines(WholeTest):
         told = [step.message for step in self.deployment.steps(incident.incident_id)]
         self.assertEqual(1, sum("taken over" in message for message in told), told)
 
-    def test_what_runs_again_is_not_called_for_again(self):
+    def test_running_instance_is_not_recovered_by_second_engine(self):
         self.receiver.answer = lambda _: self.receiver.over.wait(PATIENCE_S)
         first, second = self.engines
         self.start(first)
@@ -312,7 +312,7 @@ class TestTwoEngines(WholeTest):
 
 
 class TestTakeOver(Deaths):
-    def test_guest_is_started_once(self):
+    def test_takeover_starts_guest_once(self):
         """The engine dies while the agent has its request; another one asks again."""
         self.deploy()
         options = self.policies(HELD)

@@ -53,26 +53,26 @@ class TestFiles(WholeTest):
         for words in said:
             self.assertIn(words, line)
 
-    def test_broken_filter_file_at_the_start(self):
+    def test_agent_start_with_broken_filter_file_fails(self):
         path = self.deployment.file("rules.yaml", BROKEN_RULES)
         agent = self.deployment.agent(self.hypervisor(), options={"agent": {"filter_file": path}})
         self.check_refused(agent, "vmmonitor-agent: ", f"{path}:6", "severety")
 
-    def test_missing_filter_file_at_the_start(self):
+    def test_agent_start_without_filter_file_fails(self):
         agent = self.deployment.agent(
             self.hypervisor(), options={"agent": {"filter_file": "/nonexistent/rules.yaml"}}
         )
         self.check_refused(agent, "vmmonitor-agent: ", "/nonexistent/rules.yaml")
 
-    def test_broken_policy_file_at_the_start(self):
+    def test_engine_start_with_broken_policy_file_fails(self):
         engine = self.deployment.engine(options=self.policies("version: 1\npolicies: 7\n"))
         self.check_refused(engine, "vmmonitor-engine: ", "policies.yaml:2")
 
-    def test_policy_file_with_an_unknown_driver_at_the_start(self):
+    def test_engine_start_with_unknown_driver_fails(self):
         engine = self.deployment.engine(options=self.policies(BROKEN_POLICIES))
         self.check_refused(engine, "vmmonitor-engine: ", "policies.yaml", "hope")
 
-    def test_filter_file_at_a_reload(self):
+    def test_agent_reload_of_filter_file_applies_or_keeps_rules(self):
         self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
         path = self.deployment.file("rules.yaml", RECOVER)
         agent = self.watched(agent={"filter_file": path})
@@ -95,7 +95,7 @@ class TestFiles(WholeTest):
         self.assertEqual(0, agent.stop())
         self.assertEqual("", agent.output())
 
-    def test_policy_file_at_a_reload(self):
+    def test_engine_reload_of_policy_file_applies_or_keeps_policies(self):
         engine = self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
         self.watched()
         first, second = self.guests(2, defined=True)
@@ -122,7 +122,7 @@ class TestFiles(WholeTest):
 
 
 class TestAgentStates(WholeTest):
-    def test_states(self):
+    def test_agent_state_follows_faults(self):
         hypervisor = self.useFixture(Hypervisor())
         hypervisor.kill()
         self.deploy()

@@ -49,7 +49,7 @@ class TestFullDisk(WholeTest):
             self.assertIn(cause, DIED)
             self.assertEqual(1, len(self.states(guest)))
 
-    def test_reserve_lasts(self):
+    def test_spool_on_full_disk_uses_reserve(self):
         """Also in an agent that was started again."""
         self.agent.stop()
         self.watched(self.agent)
@@ -60,7 +60,7 @@ class TestFullDisk(WholeTest):
         self.check_told(guests)
         self.assertNotIn(FULL, self.agent.log())
 
-    def test_reserve_is_used_up(self):
+    def test_spool_on_full_disk_without_reserve_recovers(self):
         guests = self.guests(6, defined=True)
         self.fill()
         self.engine.kill()
@@ -119,7 +119,7 @@ class TestSpoiltSpool(WholeTest):
         figures = self.deployment.agent_figures()
         self.assertEqual([aside], figures["spools_set_aside"])
 
-    def test_garbage_in_the_middle(self):
+    def test_spool_with_garbage_is_quarantined(self):
         self.agent.stop()
         size = os.path.getsize(self.spool)
         with open(self.spool, "r+b") as file:
@@ -128,20 +128,20 @@ class TestSpoiltSpool(WholeTest):
         self.restart()
         self.check_set_aside()
 
-    def test_cut_off(self):
+    def test_truncated_spool_is_quarantined(self):
         self.agent.stop()
         os.truncate(self.spool, os.path.getsize(self.spool) // 2 + 100)
         self.restart()
         self.check_set_aside()
 
-    def test_another_file(self):
+    def test_foreign_spool_file_is_quarantined(self):
         self.agent.kill()
         with open(self.spool, "w") as file:
             file.write("Dear diary,\n" * 1000)
         self.restart()
         self.check_set_aside()
 
-    def test_whole_file(self):
+    def test_intact_spool_file_is_sent(self):
         """Nothing was spoilt: what waited is told."""
         self.agent.kill()
         self.restart()

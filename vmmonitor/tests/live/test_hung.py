@@ -116,13 +116,13 @@ class HungTest(LiveTest):
         )
         self.assertEqual(pid, guest.pid())
 
-    def test_one_that_is_defined(self):
+    def test_hung_defined_instance_is_restarted(self):
         guest = self.guest(defined=True)
         last = self.domain(guest, domain.look)
         self.is_replaced(guest, self.stop(guest), "started", last)
         self.assertTrue(self.domain(guest, lambda d: d.isPersistent()))
 
-    def test_one_that_is_transient_while_another_client_waits_for_it(self):
+    def test_hung_transient_instance_with_waiting_client_is_restarted(self):
         guest = self.guest(nova=NovaMetadata())
         last = self.domain(guest, domain.look)
         pid = self.stop(guest)
@@ -134,7 +134,7 @@ class HungTest(LiveTest):
         thread.join(TIMEOUT_S)
         self.assertEqual(1, len(raised))
 
-    def test_one_that_goes_on_by_itself(self):
+    def test_hung_instance_that_continues_is_not_changed(self):
         guest = self.guest()
         pid = self.stop(guest)
         self.go_on(pid)
@@ -151,7 +151,7 @@ class HungTest(LiveTest):
         self.assertEqual([], self.ending)
         self.assertTrue(guest.ping(base.TIMEOUT_S))
 
-    def test_nothing_is_done_for_another_reason(self):
+    def test_hung_instance_with_other_cause_is_not_changed(self):
         guest = self.guest()
         self.stop(guest)
         for cause in ("", "lifecycle.stopped/failed", "liveness.stalled/suspect"):
@@ -161,7 +161,7 @@ class HungTest(LiveTest):
         self.assertIn("its process is stopped", result.message)
         self.assertEqual([], self.ending)
 
-    def test_one_that_was_paused_by_somebody(self):
+    def test_hung_instance_paused_on_purpose_is_refused(self):
         guest = self.guest()
         self.domain(guest, lambda d: d.suspend())
         self.stop(guest)
@@ -169,7 +169,7 @@ class HungTest(LiveTest):
         self.assertEqual((False, "refused"), (result.ok, result.action))
         self.assertEqual([], self.ending)
 
-    def test_one_that_is_to_be_forgotten_when_it_stops(self):
+    def test_hung_undefined_instance_is_refused(self):
         guest = self.guest(defined=True)
         last = self.domain(guest, domain.look)
         self.domain(guest, lambda d: d.undefine())
@@ -179,7 +179,7 @@ class HungTest(LiveTest):
         self.assertIn("told to forget it", result.message)
         self.assertEqual((pid, []), (guest.pid(), self.ending))
 
-    def test_one_that_somebody_destroys_meanwhile(self):
+    def test_hung_instance_destroyed_by_another_client_is_not_started(self):
         guest = self.guest(defined=True)
         self.stop(guest)
         real = responsiveness.ResponsivenessProbe.ask
@@ -197,7 +197,7 @@ class HungTest(LiveTest):
         self.assertEqual((False, "refused"), (result.ok, result.action))
         self.assertEqual("shutoff", guest.state())
 
-    def test_what_was_ended_is_started_later(self):
+    def test_destroyed_instance_is_started_by_next_request(self):
         guest = self.guest(defined=True)
         self.stop(guest)
         with mock.patch.object(
@@ -212,7 +212,7 @@ class HungTest(LiveTest):
         self.assertEqual((True, "started"), (result.ok, result.action))
         self.assertTrue(guest.ping(base.TIMEOUT_S))
 
-    def test_one_that_stands_still_is_reset_once(self):
+    def test_stalled_instance_is_reset_once(self):
         guest = self.guest()
         guest.order("J")
         pid = guest.pid()
@@ -289,7 +289,7 @@ class WholeHungTest(WholeTest):
         with contextlib.suppress(libvirt.libvirtError):
             connection.lookupByUUIDString(guest.uuid).reset()
 
-    def test_one_that_goes_on_in_time_is_left_alone(self):
+    def test_hung_guest_that_continues_in_time_is_not_changed(self):
         self.run_all(hold=2)
         told, quiet = self.guest(), self.guest()
         pids = {guest: guest.kill(signal.SIGSTOP) for guest in (told, quiet)}
@@ -305,7 +305,7 @@ class WholeHungTest(WholeTest):
         self.assertEqual([], self.recoveries(told))
         self.assertEqual([RecoveryState.SUCCEEDED], self.recoveries(quiet))
 
-    def test_an_agent_that_dies_before_it_starts_it_goes_on_with_it(self):
+    def test_killed_agent_continues_restart_of_hung_guest(self):
         agent = self.run_all(timeout=12)
         for guest in (self.guest(defined=True), self.guest()):
             guest.kill(signal.SIGSTOP)

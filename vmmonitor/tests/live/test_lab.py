@@ -82,14 +82,14 @@ class GuestTest(LabTest):
     def guest(self, *args, **kwargs) -> Guest:
         return self.useFixture(Guest(shared(Hypervisor), *args, **kwargs))
 
-    def test_answers(self):
+    def test_guest_answers(self):
         guest = self.guest()
         self.assertEqual("k", guest.order("?"))
         self.assertEqual("running", guest.state())
         with open(f"/proc/{guest.pid()}/cmdline") as command:
             self.assertIn(guest.name, command.read())
 
-    def test_answers_again_after_somebody_else_started_it(self):
+    def test_guest_started_by_another_client_answers(self):
         guest = self.guest()
         guest.kill()
         self.becomes("absent", guest.state)
@@ -98,44 +98,44 @@ class GuestTest(LabTest):
             connection.createXML(guest.xml)
         self.assertTrue(guest.ping(10))
 
-    def test_defined_one_stays_when_it_ends(self):
+    def test_defined_guest_stays_after_its_end(self):
         guest = self.guest(defined=True)
         guest.order("S")
         self.becomes("shutoff", guest.state)
         guest.start()
         self.assertTrue(guest.ping(0.5))
 
-    def test_panic(self):
+    def test_guest_panic_ends_qemu(self):
         for on_crash, state in (("destroy", "absent"), ("preserve", "crashed")):
             guest = self.guest(on_crash=on_crash)
             guest.order("P")
             self.becomes(state, guest.state)
 
-    def test_crash_kernel_loaded_is_survived(self):
+    def test_guest_survives_crash_kernel(self):
         guest = self.guest()
         self.assertEqual("L", guest.order("L"))
         self.assertTrue(guest.ping(1))
 
-    def test_watchdog(self):
+    def test_guest_watchdog_fires(self):
         guest = self.guest(watchdog="pause")
         guest.order("W")
         self.becomes("paused", guest.state)
 
-    def test_reboot(self):
+    def test_guest_reboots(self):
         guest = self.guest()
         pid = guest.pid()
         guest.order("B")
         self.assertTrue(guest.ping(10))
         self.assertEqual(pid, guest.pid())
 
-    def test_hang_and_spin(self):
+    def test_guest_hangs_and_spins(self):
         for letter in "HJ":
             guest = self.guest()
             guest.order(letter)
             self.assertFalse(guest.ping(0.5))
             self.assertEqual("running", guest.state())
 
-    def test_nova_metadata(self):
+    def test_guest_has_nova_metadata(self):
         guest = self.guest(nova=NovaMetadata(name="<web & db>"), started=False, defined=True)
         with guest.hypervisor.connection() as connection:
             metadata = connection.lookupByName(guest.name).metadata(
@@ -144,7 +144,7 @@ class GuestTest(LabTest):
             )
         self.assertIn("&lt;web &amp; db&gt;", metadata)
 
-    def test_faulty_disk(self):
+    def test_faulty_disk_fails_and_heals(self):
         disk = self.useFixture(FaultyDisk(shared(Hypervisor)))
         guest = self.guest(disks=[disk.disk(error_policy="report")])
         self.assertEqual(["o", "o"], [guest.order("D"), guest.order("R")])
@@ -153,7 +153,7 @@ class GuestTest(LabTest):
         disk.heal()
         self.assertEqual("o", guest.order("D"))
 
-    def test_full_disk(self):
+    def test_full_disk_fails_and_grows(self):
         disk = self.useFixture(FullDisk(shared(Hypervisor)))
         guest = self.guest(disks=[disk.disk()])
         while guest.order("D", timeout=1) == "o":
@@ -167,7 +167,7 @@ class GuestTest(LabTest):
 
 
 class HypervisorTest(LabTest):
-    def test_kill_is_told_at_once(self):
+    def test_killed_guest_is_reported_at_once(self):
         hypervisor = shared(Hypervisor)
         guest = self.useFixture(Guest(hypervisor))
         watch = python(WATCH, hypervisor.uri)
@@ -182,7 +182,7 @@ class HypervisorTest(LabTest):
         self.assertEqual(libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED, int(detail))
         self.assertLess(float(told_at) - killed_at, 1)
 
-    def test_two_are_two_hosts(self):
+    def test_two_hypervisors_are_separate_hosts(self):
         first, second = shared(Hypervisor), self.useFixture(Hypervisor())
         guest = self.useFixture(Guest(second))
         with first.connection() as one, second.connection() as other:
@@ -191,7 +191,7 @@ class HypervisorTest(LabTest):
             self.assertIn(first.host_uuid, one.getCapabilities())
             self.assertIn(second.host_uuid, other.getCapabilities())
 
-    def test_guests_outlive_libvirtd(self):
+    def test_guests_survive_libvirtd(self):
         hypervisor = self.useFixture(Hypervisor())
         guest = self.useFixture(Guest(hypervisor))
         pid = guest.pid()
@@ -203,7 +203,7 @@ class HypervisorTest(LabTest):
         hypervisor.start()
         self.assertEqual(("running", pid), (guest.state(), guest.pid()))
 
-    def test_leaves_nothing(self):
+    def test_hypervisor_cleanup_leaves_nothing(self):
         hypervisor = Hypervisor()
         with hypervisor:
             guest = Guest(hypervisor)
@@ -214,7 +214,7 @@ class HypervisorTest(LabTest):
         self.assertTrue(gone(path, pids))
         guest.cleanUp()
 
-    def test_leaves_nothing_when_its_owner_is_killed(self):
+    def test_hypervisor_of_killed_owner_leaves_nothing(self):
         owner = python(HOST)
         path, *pids = owner.stdout.readline().split()
         self.assertGreater(len(pids), 2)
@@ -224,7 +224,7 @@ class HypervisorTest(LabTest):
 
 
 class ServiceTest(LabTest):
-    def test_rabbitmq_keeps_messages(self):
+    def test_rabbitmq_restart_keeps_messages(self):
         rabbit = self.useFixture(RabbitMQ())
         address = rabbit.url.replace("rabbit:", "amqp:")
         options = {"confirm_publish": True}
@@ -238,7 +238,7 @@ class ServiceTest(LabTest):
             self.assertEqual({"kept": True}, message.payload)
             message.ack()
 
-    def test_rabbitmqs_side_by_side(self):
+    def test_two_rabbitmqs_run_together(self):
         first = shared(RabbitMQ)
         with RabbitMQ() as second:
             path, pids = second.processes.path, second.processes.pids()
@@ -249,25 +249,25 @@ class ServiceTest(LabTest):
                     self.assertEqual(rabbit.url, queue.get(timeout=10).payload)
         self.assertTrue(gone(path, pids))
 
-    def test_mariadb_keeps_rows(self):
+    def test_mariadb_restart_keeps_rows(self):
         self._keeps_rows(self.useFixture(MariaDB()))
 
-    def test_mariadb_commits_are_durable(self):
+    def test_mariadb_commit_is_durable(self):
         engine = self._engine(shared(MariaDB).url)
         with engine.connect() as connection:
             setting = sqlalchemy.text("SELECT @@innodb_flush_log_at_trx_commit")
             self.assertEqual(1, connection.scalar(setting))
 
-    def test_postgresql_keeps_rows(self):
+    def test_postgresql_restart_keeps_rows(self):
         self._keeps_rows(self.useFixture(PostgreSQL()))
 
-    def test_postgresql_commits_are_durable(self):
+    def test_postgresql_commit_is_durable(self):
         engine = self._engine(shared(PostgreSQL).url)
         with engine.connect() as connection:
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):
                 self.assertEqual("on", connection.scalar(sqlalchemy.text(f"SHOW {setting}")))
 
-    def test_shared_one_ends_with_its_process_only(self):
+    def test_shared_service_ends_only_with_its_process(self):
         output = python(SERVER).communicate()[0]
         path, *pids = output.split()
         self.assertGreater(len(pids), 2)
@@ -292,7 +292,7 @@ class ServiceTest(LabTest):
 
 
 class MissingProgramTest(testtools.TestCase):
-    def test_names_the_package(self):
+    def test_missing_program_error_names_package(self):
         self.useFixture(fixtures.EnvironmentVariable("PATH", "/nonexistent"))
         self.useFixture(fixtures.MonkeyPatch(f"{processes.__name__}.SBIN", "/nonexistent"))
         error = self.assertRaises(processes.MissingProgram, processes.program, "virtlogd")

@@ -39,13 +39,13 @@ class ActionsTest(LiveTest):
             )
         self.assertTrue(guest.ping(10))
 
-    def test_killed_and_defined(self):
+    def test_killed_defined_instance_is_started(self):
         guest = self.guest(defined=True)
         guest.kill()
         self.down(guest, "shutoff")
         self.brings_back("started", guest)
 
-    def test_killed_and_transient(self):
+    def test_killed_transient_instance_is_created(self):
         guest = self.guest(nova=NovaMetadata())
         last = self.domain(guest, domain.look)
         guest.kill()
@@ -55,19 +55,19 @@ class ActionsTest(LiveTest):
         self.assertEqual((last.instance, False), (again.instance, again.persistent))
         self.assertNotEqual(last.run_id, again.run_id)
 
-    def test_panicked(self):
+    def test_panicked_instance_is_reset(self):
         guest = self.guest(on_crash="preserve")
         guest.order("P")
         self.down(guest, "crashed")
         self.brings_back("reset", guest)
 
-    def test_paused_by_its_watchdog(self):
+    def test_instance_paused_by_watchdog_is_reset(self):
         guest = self.guest(watchdog="pause")
         guest.order("W")
         self.down(guest, "paused")
         self.brings_back("reset", guest)
 
-    def test_disk_is_full_and_then_is_not(self):
+    def test_instance_on_full_disk_is_resumed_after_repair(self):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
         fill(guest)
@@ -82,14 +82,14 @@ class ActionsTest(LiveTest):
         self.brings_back("resumed", guest)
         self.assertEqual("o", guest.order("D"))
 
-    def test_paused_on_purpose(self):
+    def test_instance_paused_on_purpose_is_refused(self):
         guest = self.guest()
         self.domain(guest, lambda d: d.suspend())
         result = self.actions.recover(guest.uuid, None, base.TIMEOUT_S)
         self.assertEqual((False, "refused", False), (result.ok, result.action, result.retry))
         self.assertEqual("paused", guest.state())
 
-    def test_deleted_on_purpose(self):
+    def test_instance_deleted_on_purpose_is_refused(self):
         guest = self.guest(defined=True)
         last = self.domain(guest, domain.look)
         self.domain(guest, lambda d: (d.destroy(), d.undefine()))
@@ -97,7 +97,7 @@ class ActionsTest(LiveTest):
         self.assertEqual((False, "refused", "absent"), (result.ok, result.action, result.state))
         self.assertEqual("absent", guest.state())
 
-    def test_libvirtd_is_away_or_hangs(self):
+    def test_recovery_without_libvirtd_fails_in_time(self):
         own = self.useFixture(Hypervisor())
         made = self.new_actions(own)
         guest = self.useFixture(Guest(own))

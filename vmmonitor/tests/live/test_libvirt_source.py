@@ -54,7 +54,7 @@ class EventsTest(LiveTest):
         self.assertEqual(state, guest.state())
         return [e for e in self.observed.of(RawEvent) if e.instance.uuid == guest.uuid][before:]
 
-    def test_start(self):
+    def test_start_is_reported(self):
         nova = NovaMetadata(name="web-1")
         guest = self.guest(nova=nova)
         self.wait(lambda: STARTED in self.observed.causes(guest.uuid), "started")
@@ -69,7 +69,7 @@ class EventsTest(LiveTest):
     def names(self, instance):
         return instance.name, instance.hypervisor_name
 
-    def test_killed(self):
+    def test_kill_is_reported(self):
         for number in (signal.SIGKILL, signal.SIGSEGV):
             for defined, state in ((False, "absent"), (True, "shutoff")):
                 self.tells(
@@ -79,30 +79,30 @@ class EventsTest(LiveTest):
                     defined=defined,
                 )
 
-    def test_terminated(self):
+    def test_sigterm_is_reported(self):
         expected = ["lifecycle.shutdown/host", "lifecycle.stopped/shutdown"]
         self.tells(expected, lambda guest: guest.kill(signal.SIGTERM), "absent")
 
-    def test_power_off(self):
+    def test_power_off_is_reported(self):
         expected = ["lifecycle.shutdown/guest", "lifecycle.stopped/shutdown"]
         self.tells(expected, lambda guest: guest.order("S"), "absent")
 
-    def test_destroyed(self):
+    def test_destroy_is_reported(self):
         expected = ["lifecycle.shutdown/host", "lifecycle.stopped/destroyed"]
         self.tells(expected, lambda guest: self.domain(guest, lambda d: d.destroy()), "absent")
 
-    def test_reset(self):
+    def test_reset_is_reported(self):
         self.tells(["reboot"], lambda guest: guest.order("B"), "running")
         self.tells(["reboot"], lambda guest: self.domain(guest, lambda d: d.reset()), "running")
 
-    def test_suspended_and_resumed(self):
+    def test_suspend_and_resume_are_reported(self):
         self.tells(
             ["lifecycle.suspended/paused", "lifecycle.resumed/unpaused"],
             lambda guest: self.domain(guest, lambda d: (d.suspend(), d.resume())),
             "running",
         )
 
-    def test_saved(self):
+    def test_save_is_reported(self):
         events = self.tells(
             [
                 "lifecycle.suspended/paused",
@@ -116,7 +116,7 @@ class EventsTest(LiveTest):
         self.assertEqual({"iteration": 1}, events[1].attributes)
         self.assertIn("time_elapsed", events[-2].attributes)
 
-    def test_panicked(self):
+    def test_panic_is_reported(self):
         for on_crash, more, state in (
             ("preserve", [], "crashed"),
             ("destroy", ["lifecycle.stopped/crashed"], "absent"),
@@ -130,10 +130,10 @@ class EventsTest(LiveTest):
                 on_crash=on_crash,
             )
 
-    def test_crash_kernel_loaded(self):
+    def test_crash_kernel_is_reported(self):
         self.tells(["lifecycle.crashed/crashloaded"], lambda guest: guest.order("L"), "running")
 
-    def test_watchdog(self):
+    def test_watchdog_is_reported(self):
         for action, more, state in (
             ("reset", ["reboot"], "running"),
             ("poweroff", ["lifecycle.stopped/failed"], "absent"),
@@ -149,7 +149,7 @@ class EventsTest(LiveTest):
                 watchdog=action,
             )
 
-    def test_disk_is_full(self):
+    def test_full_disk_is_reported(self):
         for policy in (None, "stop"):
             full = self.useFixture(FullDisk(self.hypervisor()))
             events = self.tells(IO_PAUSE, fill, "paused", disks=[full.disk(policy)])
@@ -157,14 +157,14 @@ class EventsTest(LiveTest):
             self.assertEqual(disk, events[0].attributes)
             self.assertEqual({**disk, "reason": "enospc"}, events[1].attributes)
 
-    def test_disk_error_that_stops_the_guest(self):
+    def test_disk_error_with_stop_policy_is_reported(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
         events = self.tells(
             IO_PAUSE, lambda guest: write(guest, faulty), "paused", disks=[faulty.disk("stop")]
         )
         self.assertEqual({"path": "disk", "device": "virtio-disk1"}, events[0].attributes)
 
-    def test_disk_error_that_the_guest_gets(self):
+    def test_disk_error_with_report_policy_is_reported(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
         events = self.tells(
             ["io_error/report", "io_error_reason/report"],
@@ -174,7 +174,7 @@ class EventsTest(LiveTest):
         )
         self.assertEqual("virtio-disk1", events[0].attributes["device"])
 
-    def test_disk_error_of_a_disk_without_a_name(self):
+    def test_disk_error_without_source_name_is_reported(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
         self.tells(
             ["lifecycle.suspended/ioerror"],
@@ -183,7 +183,7 @@ class EventsTest(LiveTest):
             disks=[faulty.disk("stop", name=None)],
         )
 
-    def test_silence(self):
+    def test_running_guest_without_event_reports_nothing(self):
         self.tells([], lambda guest: guest.order("H"), "running")
         self.tells([], lambda guest: guest.order("J"), "running")
 
@@ -195,7 +195,7 @@ def write(guest, faulty):
 
 
 class MigrationTest(LiveTest):
-    def test_both_hosts_tell(self):
+    def test_migration_is_reported_by_both_hosts(self):
         target = self.useFixture(Hypervisor())
         _, here = self.watch(self.hypervisor())
         _, there = self.watch(target)
@@ -224,7 +224,7 @@ class ReachabilityTest(LiveTest):
     def hypervisor(self):
         return self.own
 
-    def test_libvirtd_is_killed_and_comes_back(self):
+    def test_libvirtd_kill_is_reported_and_reconnected(self):
         guests = [self.guest(), self.guest(), self.guest(defined=True)]
         _, observed = self.watch(self.own)
         self.own.kill()
@@ -249,7 +249,7 @@ class ReachabilityTest(LiveTest):
             dataclasses.replace(before, definition=""), dataclasses.replace(after, definition="")
         )
 
-    def test_nothing_is_lost_while_libvirtd_finds_its_domains_again(self):
+    def test_events_during_libvirtd_start_are_not_lost(self):
         # A guest that dies just then may end with a control_error only, or with no event at all.
         self.useFixture(
             fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.LIST_AGAIN", (0.5, 3.0))
@@ -270,7 +270,7 @@ class ReachabilityTest(LiveTest):
 
         self.wait(lambda: all(told(guest) for guest in guests), "told of all")
 
-    def test_nothing_is_left_of_an_old_connection(self):
+    def test_old_connection_is_closed(self):
         _, observed = self.watch(self.own)
         before = len(os.listdir("/proc/self/fd"))
         for count in range(1, 5):
@@ -282,7 +282,7 @@ class ReachabilityTest(LiveTest):
         self.assertEqual(1, observed.causes(guest.uuid).count(STARTED))
         self.wait(lambda: len(os.listdir("/proc/self/fd")) <= before, "closed")
 
-    def test_libvirtd_hangs(self):
+    def test_hung_libvirtd_is_reported(self):
         guest = self.guest()
         _, observed = self.watch(self.own, keepalive_interval=1, keepalive_count=1)
         os.kill(self.own.pid, signal.SIGSTOP)
@@ -293,7 +293,7 @@ class ReachabilityTest(LiveTest):
         os.kill(self.own.pid, signal.SIGCONT)
         self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
 
-    def test_libvirtd_hangs_from_the_start(self):
+    def test_hung_libvirtd_at_start_is_reported(self):
         self.useFixture(
             fixtures.MonkeyPatch("vmmonitor.sources.libvirt.reconnecting.JOIN_TIMEOUT", 0.5)
         )
@@ -306,7 +306,7 @@ class ReachabilityTest(LiveTest):
         os.kill(self.own.pid, signal.SIGCONT)
         self.wait(lambda: "libvirt-source" not in base.threads(), "ended")
 
-    def test_read_only_is_enough(self):
+    def test_read_only_connection_is_sufficient(self):
         _, observed = self.watch(self.own, read_only=True)
         guest = self.guest(nova=NovaMetadata())
         self.wait(lambda: STARTED in observed.causes(guest.uuid), "started")

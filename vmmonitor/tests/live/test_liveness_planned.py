@@ -20,7 +20,7 @@ class NothingToTellTest(LivenessTest):
         self.rounds(source, 2)
         self.assertEqual([], told.causes(guest.uuid))
 
-    def test_idle_and_busy(self):
+    def test_idle_and_busy_guests_are_not_reported(self):
         source, told = self.liveness(self.hypervisor())
         idle, busy = self.guest(), self.guest()
         self.assert_silent(source, told, idle)
@@ -28,7 +28,7 @@ class NothingToTellTest(LivenessTest):
         self.assert_silent(source, told, busy)
         self.assert_silent(source, told, idle)
 
-    def test_a_host_without_a_cpu_to_spare(self):
+    def test_guests_on_a_busy_host_are_not_reported(self):
         source, told = self.liveness(self.hypervisor())
         idle, busy = self.guest(), self.guest()
         busy.order("C")
@@ -39,7 +39,7 @@ class NothingToTellTest(LivenessTest):
         self.assert_silent(source, told, idle)
         self.assert_silent(source, told, busy)
 
-    def test_boot_and_resets(self):
+    def test_boot_and_reset_are_not_reported(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.guest()
         until = time.monotonic() + 1.5 * WINDOW
@@ -50,7 +50,7 @@ class NothingToTellTest(LivenessTest):
             self.assertTrue(guest.ping(20), "it does not answer after the reset")
         self.assert_silent(source, told, guest)
 
-    def test_paused_by_its_owner(self):
+    def test_paused_guest_is_not_reported(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.guest()
         self.domain(guest, lambda found: found.suspend())
@@ -58,7 +58,7 @@ class NothingToTellTest(LivenessTest):
         self.domain(guest, lambda found: found.resume())
         self.assert_silent(source, told, guest)
 
-    def test_saved_and_restored(self):
+    def test_save_and_restore_are_not_reported(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.guest()
         file = os.path.join(self.hypervisor().path, f"{guest.name}.save")
@@ -69,7 +69,7 @@ class NothingToTellTest(LivenessTest):
             connection.restore(file)
         self.assert_silent(source, told, guest)
 
-    def test_snapshot_taken_and_reverted(self):
+    def test_snapshot_and_revert_are_not_reported(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.guest(defined=True, boot_format="qcow2")
         self.measured(source, guest, WINDOW / 2)
@@ -81,7 +81,7 @@ class NothingToTellTest(LivenessTest):
         self.assert_silent(source, told, guest)
         self.domain(guest, lambda found: found.snapshotLookupByName("before").delete())
 
-    def test_migrated(self):
+    def test_migration_is_not_reported(self):
         target = self.useFixture(Hypervisor())
         here, told_here = self.liveness(self.hypervisor())
         there, told_there = self.liveness(target)

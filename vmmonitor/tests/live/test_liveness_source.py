@@ -56,7 +56,7 @@ class HungTest(LivenessTest):
         except ProcessLookupError:
             return
 
-    def test_stopped_and_going_on(self):
+    def test_hung_qemu_that_continues_is_reported_and_cleared(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.guest()
         self.measured(source, guest, INTERVAL)
@@ -76,7 +76,7 @@ class HungTest(LivenessTest):
         self.measured(source, guest, WINDOW)
         self.assertEqual([STOPPED, ALIVE_AGAIN], told.causes(guest.uuid))
 
-    def test_stopped_and_killed(self):
+    def test_hung_qemu_that_is_killed_is_reported_once(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.guest()
         self.measured(source, guest, INTERVAL)
@@ -86,7 +86,7 @@ class HungTest(LivenessTest):
         deadline.eventually(lambda: guest.uuid not in source._watched, LATE, "forgotten")
         self.assertEqual([STOPPED], told.causes(guest.uuid))
 
-    def test_a_monitor_that_does_not_answer(self):
+    def test_unresponsive_monitor_is_reported(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.guest()
         self.measured(source, guest, INTERVAL)
@@ -102,7 +102,7 @@ class HungTest(LivenessTest):
             debugger.stdin.close()
         self.eventually_told(told, guest, MONITOR, ALIVE_AGAIN)
 
-    def test_others_are_asked_meanwhile(self):
+    def test_other_instances_during_a_hang_are_checked(self):
         source, told = self.liveness(self.hypervisor())
         stuck, other = [self.guest(), self.guest()], self.guest()
         self.measured(source, other, INTERVAL)
@@ -114,7 +114,7 @@ class HungTest(LivenessTest):
         other.order("H")
         self.eventually_told(told, other, SUSPECT)
 
-    def test_libvirtd_is_restarted_meanwhile(self):
+    def test_libvirtd_restart_during_a_hang_repeats_no_report(self):
         own = self.useFixture(Hypervisor())
         self.hypervisor = lambda: own
         source, told = self.liveness(own)
@@ -132,7 +132,7 @@ class HungTest(LivenessTest):
         self.eventually_told(told, guest, STOPPED, ALIVE_AGAIN)
         self.assertEqual([], told.causes(other.uuid))
 
-    def test_the_agent_is_restarted_meanwhile(self):
+    def test_agent_restart_during_a_hang_repeats_no_report(self):
         source, told = self.liveness(self.hypervisor())
         guest, other = self.guest(), self.guest()
         self.measured(source, guest, INTERVAL)
@@ -160,7 +160,7 @@ class StalledTest(LivenessTest):
             self.rounds(source, 2)
         return guest
 
-    def test_halted(self):
+    def test_halted_guest_is_suspect(self):
         source, told = self.liveness(self.hypervisor())
         guest, idle = self.guest(), self.guest()
         self.measured(source, guest, WINDOW)
@@ -172,7 +172,7 @@ class StalledTest(LivenessTest):
         self.domain(guest, lambda found: found.reset())
         self.eventually_told(told, guest, SUSPECT, "liveness.cleared/stalled")
 
-    def test_halted_that_used_its_disk_before(self):
+    def test_halted_guest_with_earlier_disk_use_is_failed(self):
         source, told = self.liveness(self.hypervisor())
         guest = self.with_habit(source, told)
         guest.order("H")
@@ -184,7 +184,7 @@ class StalledTest(LivenessTest):
         self.domain(guest, lambda found: found.reset())
         self.eventually_told(told, guest, *before, "liveness.recovered/stalled")
 
-    def test_spinning_is_no_more_than_suspect_without_exit_counters(self):
+    def test_spinning_guest_without_exit_counters_is_at_most_suspect(self):
         source, told = self.liveness(self.hypervisor(), interval=1.0)
         guest = self.with_habit(source, told)
         guest.order("J")
@@ -197,7 +197,7 @@ class StalledTest(LivenessTest):
 
 
 class StorageTest(LivenessTest):
-    def test_a_full_disk_of_which_nobody_told(self):
+    def test_full_disk_without_libvirt_event_is_reported(self):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
         source, told = self.liveness(self.hypervisor(), follows=False)
@@ -216,7 +216,7 @@ class StorageTest(LivenessTest):
             set(told.causes(guest.uuid)[2:]),
         )
 
-    def test_a_full_disk_of_which_libvirt_told(self):
+    def test_full_disk_reported_by_libvirt_reports_no_pause(self):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
         source, told = self.liveness(self.hypervisor())

@@ -47,7 +47,7 @@ class MainPath:
         self.start(self.deployment.engine(options=options))
         self.watched()
 
-    def test_killed_guest_is_brought_back(self):
+    def test_killed_guest_is_recovered(self):
         self.run_all()
         nova = NovaMetadata(name="web-1")
         guest = self.guest(nova=nova, defined=True)
@@ -83,7 +83,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         stops = self.deployment.events(guest.uuid, "lifecycle.stopped")
         self.assertEqual(["web-2"] * 2, [stop.event.instance.name for stop in stops])
 
-    def test_planned_stops_are_left_alone(self):
+    def test_planned_stops_are_ignored(self):
         self.run_all()
         destroyed, powered_off, suspended = self.guests(3, defined=True)
         with self.hypervisor().connection() as connection:
@@ -114,7 +114,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         self.recovered(guest)
         self.assertIn("lifecycle.crashed/panicked", self.deployment.causes(guest.uuid))
 
-    def test_guest_on_a_full_disk_is_resumed_when_there_is_room(self):
+    def test_guest_on_full_disk_is_resumed_after_repair(self):
         self.run_all(**self.policies(RESUME))
         disk = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[disk.disk()], defined=True)
@@ -132,7 +132,7 @@ class TestOnMariaDB(MainPath, WholeTest):
             for incident in self.deployment.incidents(guest.uuid)
         )
 
-    def test_time_line_is_told_by_the_client(self):
+    def test_timeline_is_shown_by_client(self):
         self.run_all()
         guest = self.guest(defined=True, nova=NovaMetadata(name="web-3"))
         guest.kill(signal.SIGKILL)
@@ -168,7 +168,7 @@ class TestOnPostgreSQL(MainPath, WholeTest):
 class TestStandalone(WholeTest):
     """Everything in one process, with SQLite."""
 
-    def test_killed_guest_is_brought_back(self):
+    def test_standalone_recovers_killed_guest(self):
         directory = self.useFixture(fixtures.TempDir()).path
         deployment = self.deploy("fake://", f"sqlite:///{directory}/vmmonitor.db")
         standalone = self.watched(deployment.standalone(self.hypervisor()))

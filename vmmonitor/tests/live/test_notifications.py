@@ -29,7 +29,7 @@ class NotifierTest(NotifierCase):
         self.rabbit = self.useFixture(RabbitMQ())
         self.url = self.rabbit.url
 
-    def test_a_broker_that_is_away_is_told_at_once_and_found_again(self):
+    def test_notifier_without_broker_reports_and_reconnects(self):
         heard = self.listen()
         sender = self.sender()
         sender.send(notification())
@@ -50,7 +50,7 @@ class NotifierTest(NotifierCase):
             return False
         return True
 
-    def test_a_queue_that_takes_no_more_is_told(self):
+    def test_notifier_with_full_queue_reports_error(self):
         """The broker says so only to who asks it to acknowledge."""
         policy = ["set_policy", "full", ".*", '{"max-length":1,"overflow":"reject-publish"}']
         driver = self.rabbit.driver
@@ -133,10 +133,10 @@ class WholeWayTest(WholeTest):
         began, last = left - entered, entered - left
         return "".join(last) if list(began) == [None] and last.total() == 1 else ""
 
-    def test_a_failure_and_its_recovery_are_told(self):
+    def test_failure_and_recovery_are_notified(self):
         self.check_told(self.crash())
 
-    def test_while_nobody_takes_them_instances_are_recovered_and_all_is_told_later(self):
+    def test_notifications_during_broker_outage_arrive_later(self):
         self.rabbit.kill()
         guest = self.crash()
         self.assertEqual([IncidentState.RESOLVED], self.states(guest))

@@ -25,7 +25,7 @@ class RabbitTest(NovaCase):
         self.send(*({**MESSAGE, "message_id": one} for one in sorted(ids)), transport=sender)
         return ids
 
-    def test_what_waits_is_left_to_the_broker_and_to_the_next_engine(self):
+    def test_unread_notifications_stay_in_broker(self):
         """A source that cannot store takes few, and gives those back when it stops."""
         self.full.clear()
         first = self.source()
@@ -42,7 +42,7 @@ class RabbitTest(NovaCase):
             "everything came, to the first or to the next",
         )
 
-    def test_it_comes_back_with_its_broker(self):
+    def test_source_reconnects_after_broker_restart(self):
         self.source()
         self.rabbit.restart()
         sender = self.sender()

@@ -98,7 +98,7 @@ class ProcessTest(LiveTest):
 
 
 class KillTest(ProcessTest):
-    def test_it_is_known_at_once_and_before_libvirt_tells(self):
+    def test_killed_process_is_reported_before_libvirt(self):
         processes, observed = self.watch_processes(self.hypervisor())
         took, ahead = [], []
         for _ in range(3):
@@ -114,7 +114,7 @@ class KillTest(ProcessTest):
         self.assertLess(statistics.median(took), 50_000)
         self.assertGreater(statistics.median(ahead), 0)
 
-    def test_what_ran_before_the_source_started(self):
+    def test_process_started_before_source_is_reported(self):
         guest = self.guest()
         processes, observed = self.watch_processes(self.hypervisor())
         pid = self.watched(processes, guest)
@@ -124,7 +124,7 @@ class KillTest(ProcessTest):
         event = next(one for one in observed.of(RawEvent) if one.type == EXITED)
         self.assertTrue(1 <= event.attributes["ran_for_s"] < 60, event.attributes)
 
-    def test_it_needs_no_privilege(self):
+    def test_unprivileged_source_reports_exit(self):
         guest = self.guest()
         pid = guest.pid()
         with subprocess.Popen(
@@ -140,7 +140,7 @@ class KillTest(ProcessTest):
 
 
 class PlannedTest(ProcessTest):
-    def test_destroyed_and_started_again(self):
+    def test_destroyed_and_restarted_process_is_reported(self):
         processes, observed = self.watch_processes(self.hypervisor())
         guest = self.guest(defined=True)
         first = self.watched(processes, guest)
@@ -156,7 +156,7 @@ class PlannedTest(ProcessTest):
         time.sleep(QUIET_S)
         self.assertEqual([first, second], self.exits(observed, guest))
 
-    def test_migration(self):
+    def test_migrated_process_is_reported(self):
         target = self.useFixture(Hypervisor())
         here, told_here = self.watch_processes(self.hypervisor())
         there, told_there = self.watch_processes(target)
@@ -174,7 +174,7 @@ class PlannedTest(ProcessTest):
 
 
 class WithoutLibvirtTest(ProcessTest):
-    def test_libvirtd_is_away(self):
+    def test_killed_process_without_libvirtd_is_reported(self):
         own = self.useFixture(Hypervisor())
         self.hypervisor = lambda: own
         guests = [self.guest(), self.guest()]

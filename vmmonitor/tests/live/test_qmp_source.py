@@ -47,7 +47,7 @@ class QmpTest(LiveTest):
         self.wait(events, event_type)
         return events()[0]
 
-    def test_disk_error_of_a_disk_without_a_name_that_libvirt_does_not_tell(self):
+    def test_disk_error_without_source_name_is_reported(self):
         _, by_libvirt = self.watch(self.hypervisor())
         by_qemu = self.listen(self.hypervisor())
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
@@ -66,7 +66,7 @@ class QmpTest(LiveTest):
         time.sleep(QUIET_S)
         self.assertEqual(before, by_libvirt.causes(guest.uuid))
 
-    def test_both_name_the_same_disk(self):
+    def test_disk_names_match_libvirt(self):
         _, by_libvirt = self.watch(self.hypervisor())
         by_qemu = self.listen(self.hypervisor())
         full = self.useFixture(FullDisk(self.hypervisor()))
@@ -79,14 +79,14 @@ class QmpTest(LiveTest):
         for name in ("path", "device"):
             self.assertEqual(same.attributes[name], event.attributes[name])
 
-    def test_panic(self):
+    def test_panic_is_reported(self):
         by_qemu = self.listen(self.hypervisor())
         guest = self.guest(on_crash="preserve")
         guest.order("P")
         event = self.told(by_qemu, guest, "guest_panicked")
         self.assertEqual(("pause", {}), (event.detail, event.attributes))
 
-    def test_it_listens_again_when_libvirtd_is_back(self):
+    def test_source_reconnects_after_libvirtd_restart(self):
         own = self.useFixture(Hypervisor())
         self.hypervisor = lambda: own
         faulty = self.useFixture(FaultyDisk(own))
@@ -158,7 +158,7 @@ class BothTest(LiveTest):
         faulty.fail()
         return guest
 
-    def test_errors_that_the_guest_gets_are_one_event_each(self):
+    def test_report_errors_with_both_sources_are_one_event_each(self):
         guest = self.failing("report")
         for _ in range(3):
             self.assertEqual("e", guest.order("D", timeout=5))
@@ -170,23 +170,23 @@ class BothTest(LiveTest):
             self.assertEqual(("disk", "virtio-disk1"), (said["path"], said["device"]))
             self.assertIn((said.get("operation"), said.get("reason")), known)
 
-    def test_errors_of_a_disk_without_a_name_are_told_by_qemu_alone(self):
+    def test_report_errors_without_source_name_come_from_qemu(self):
         guest = self.failing("report", name=None)
         for _ in range(3):
             self.assertEqual("e", guest.order("D", timeout=5))
         self.assert_told(guest, *["block_io_error/report"] * 3)
 
-    def test_an_error_that_pauses(self):
+    def test_stop_error_is_reported_by_libvirt(self):
         guest = self.failing("stop")
         guest.order("D", timeout=1)
         self.assert_told(guest, "io_error/pause", "lifecycle.suspended/ioerror")
 
-    def test_an_error_that_pauses_of_a_disk_without_a_name(self):
+    def test_stop_error_without_source_name_is_reported_by_qemu(self):
         guest = self.failing("stop", name=None)
         guest.order("D", timeout=1)
         self.assert_told(guest, "block_io_error/stop", "lifecycle.suspended/ioerror")
 
-    def test_a_full_disk_is_told_with_its_reason(self):
+    def test_full_disk_is_reported_with_reason(self):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
         fill(guest)
@@ -194,14 +194,14 @@ class BothTest(LiveTest):
             guest, "io_error/pause", "io_error_reason/pause", "lifecycle.suspended/ioerror"
         )
 
-    def test_a_panic(self):
+    def test_panic_with_both_sources_is_one_event(self):
         guest = self.guest(on_crash="preserve")
         guest.order("P")
         self.wait(lambda: "lifecycle.crashed/panicked" in self.causes(guest), "panicked")
         time.sleep(WAITED_S)
         self.assertNotIn("guest_panicked/pause", self.causes(guest))
 
-    def test_a_disk_that_goes_on_failing_is_an_outage(self):
+    def test_repeated_disk_errors_open_incident(self):
         for name in ("disk", None):
             guest = self.failing("report", name=name)
             for _ in range(11):

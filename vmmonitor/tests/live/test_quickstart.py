@@ -36,7 +36,7 @@ class QuickstartTest(testtools.TestCase):
         )
         return done.returncode, done.stdout, done.stderr
 
-    def test_json_is_one_object_with_the_times_in_order(self):
+    def test_json_output_is_one_object_with_ordered_times(self):
         began = datetime.datetime.now(datetime.UTC)
         code, output, progress = self.quickstart("--json")
         self.assertEqual(0, code, progress)
@@ -51,7 +51,7 @@ class QuickstartTest(testtools.TestCase):
         self.assertIs(True, told["guest_answers"])
         self.assertIn("answers on its serial port again", progress)
 
-    def test_what_is_kept_can_be_used_and_stopped(self):
+    def test_kept_deployment_can_be_used_and_stopped(self):
         self.addCleanup(self.quickstart, "--stop")
         code, output, progress = self.quickstart("--keep")
         self.assertEqual(0, code, progress)
@@ -78,7 +78,7 @@ class QuickstartTest(testtools.TestCase):
         self.assertFalse(os.path.exists(directory))
         self.assertIn("nothing is left running", self.quickstart("--stop")[2])
 
-    def test_an_interrupt_leaves_nothing_behind(self):
+    def test_interrupt_stops_every_process(self):
         running = subprocess.Popen([*self.command, "--json"], stderr=subprocess.PIPE, text=True)
         for line in running.stderr:
             if "starting vmmonitor-standalone" in line:

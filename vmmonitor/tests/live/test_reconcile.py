@@ -46,7 +46,7 @@ class TestReconcile(WholeTest):
                 if name.startswith("spool.db"):
                     os.unlink(os.path.join(directory, name))
 
-    def test_an_instance_that_disappears_without_any_event(self):
+    def test_instance_that_disappears_without_event_is_reported(self):
         lost, other = self.guests(2)
         self.known(lost)
         self.known(other)
@@ -64,7 +64,7 @@ class TestReconcile(WholeTest):
         self.assertEqual([], self.told(other))
         self.assertEqual([], self.deployment.recoveries(incident.incident_id))
 
-    def test_what_an_event_told_of_is_not_told_again(self):
+    def test_failure_with_event_is_not_reported_again(self):
         killed, destroyed, undefined = self.guests(3, defined=True)
         for guest in (killed, destroyed, undefined):
             self.known(guest)
@@ -88,7 +88,7 @@ class TestReconcile(WholeTest):
             self.quiet()
         self.assertEqual([], [one for guest in self.told_of for one in self.told(guest)])
 
-    def test_a_migration_is_no_mismatch(self):
+    def test_migration_is_not_reported_as_drift(self):
         target = self.useFixture(Hypervisor())
         self.watched(self.deployment.agent(target, "node-2"))
         guest = self.guest(defined=True)
@@ -102,7 +102,7 @@ class TestReconcile(WholeTest):
         self.assertEqual([], self.told(guest))
         self.assertEqual([], self.deployment.incidents(guest.uuid))
 
-    def test_a_lost_difference_is_healed(self):
+    def test_lost_inventory_delta_is_repaired(self):
         guest = self.guest(defined=True)
         self.known(guest)
         with self.hypervisor().connection() as connection:

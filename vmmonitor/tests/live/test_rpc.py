@@ -54,7 +54,7 @@ class RpcTest(testtools.TestCase):
         except Retriable:
             return []
 
-    def test_there_and_back(self):
+    def test_call_to_engine_and_agent_returns_answer(self):
         endpoint = Engine()
         self.serve(endpoint)
         self.serve(Agent(), transports.AGENT_TOPIC, "compute-1")
@@ -64,7 +64,7 @@ class RpcTest(testtools.TestCase):
         answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE)
         self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
 
-    def test_an_agent_of_yesterday_is_asked_in_its_own_words(self):
+    def test_call_to_older_agent_uses_older_version(self):
         endpoint = OldAgent()
         self.serve(endpoint, transports.AGENT_TOPIC, "compute-1")
         answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE, "liveness.hung/x")
@@ -72,7 +72,7 @@ class RpcTest(testtools.TestCase):
         (request,) = endpoint.requests
         self.assertNotIn("cause", request)
 
-    def test_what_the_other_side_raises_may_work_later(self):
+    def test_call_with_remote_error_raises_retriable(self):
         endpoint = Engine()
         self.serve(endpoint)
         endpoint.failing = ZeroDivisionError("a bug")
@@ -80,7 +80,7 @@ class RpcTest(testtools.TestCase):
         self.assertIn("a bug", str(error))
         self.assertNotIn("\n", str(error))
 
-    def test_an_engine_that_is_older_than_a_call_is_told_apart(self):
+    def test_call_to_older_engine_raises_unsupported(self):
         self.serve(Silent())
         changes = inventory_wire.Changes(
             host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
@@ -89,12 +89,12 @@ class RpcTest(testtools.TestCase):
             transports.Unsupported, self.engine.report_inventory_changes, changes, PATIENCE
         )
 
-    def test_a_host_without_an_agent_costs_no_more_than_its_time(self):
+    def test_call_to_host_without_agent_ends_at_timeout(self):
         begun = time.monotonic()
         self.assertRaises(Retriable, self.agent.recover_instance, "nowhere", UUID, "r1", 0.5)
         self.assertLess(time.monotonic() - begun, 10)
 
-    def test_more_than_a_mebibyte(self):
+    def test_call_with_more_than_a_mebibyte_succeeds(self):
         endpoint = Engine()
         self.serve(endpoint)
         big = [
@@ -105,7 +105,7 @@ class RpcTest(testtools.TestCase):
         self.assertEqual([ReceiptStatus.STORED] * 100, [one.status for one in receipts])
         self.assertEqual(3, len(endpoint.batches[0].deliveries[99].event.attributes))
 
-    def test_calls_go_on_when_the_broker_comes_back(self):
+    def test_calls_after_broker_restart_succeed(self):
         endpoint = Engine()
         self.serve(endpoint)
         self.assertTrue(self.report(timeout=PATIENCE))
@@ -137,7 +137,7 @@ class RpcTest(testtools.TestCase):
         self.assertEqual([], errors)
         eventually(self.reported, PATIENCE)
 
-    def test_who_starts_before_the_broker_answers_when_it_is_there(self):
+    def test_server_started_before_broker_answers_later(self):
         self.rabbit.kill()
         begun = time.monotonic()
         server = self.serve(Engine())
@@ -149,7 +149,7 @@ class RpcTest(testtools.TestCase):
         self.rabbit.restart()
         eventually(self.reported, PATIENCE)
 
-    def test_a_stop_is_bounded_when_the_broker_has_gone(self):
+    def test_stop_without_broker_is_bounded(self):
         endpoint = Engine()
         server = self.serve(endpoint)
         self.assertTrue(self.report(timeout=PATIENCE))

@@ -23,7 +23,7 @@ class SilenceTest(WholeTest):
         """Run a command about silences; returns what it tells."""
         return json.loads(self.deployment.command(self.url, "silence", *words, "-f", "json"))
 
-    def test_left_alone_until_somebody_ends_it(self):
+    def test_silenced_instance_is_recovered_after_expiry(self):
         muted, other = self.guests(2, defined=True)
         silence = self.silence(
             *("create", "--match", f"instance.name={muted.name}", "--for", "1h"),

@@ -48,7 +48,7 @@ class TestSharedDisk(WholeTest):
             incidents.page, Page(limit=99, filters={"part_of": storm.incident_id})
         )
 
-    def test_one_cause_then_all_come_back(self):
+    def test_shared_storage_failure_recovers_one_then_all(self):
         self.disk.fail()
         for guest in self.broken:
             guest.order("D", timeout=1)

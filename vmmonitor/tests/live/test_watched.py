@@ -51,7 +51,7 @@ class Unwatched:
         super().explain()
         self.addDetail("hosts", content.text_content("\n".join(map(str, self.of_hosts()))))
 
-    def test_an_agent_that_hangs_and_one_that_dies(self):
+    def test_hung_and_killed_agents_become_late(self):
         agent = self.watched()
         agent.send(signal.SIGSTOP)
         self.are(("agent.late", IncidentState.UNHANDLED))
@@ -73,7 +73,7 @@ class Unwatched:
 
 
 class TestOnMariaDB(Unwatched, WholeTest):
-    def test_a_host_that_its_agent_cannot_see(self):
+    def test_agent_without_libvirt_becomes_blind(self):
         hypervisor = self.useFixture(Hypervisor())
         agent = self.watched(self.deployment.agent(hypervisor))
         hypervisor.kill()
@@ -107,7 +107,7 @@ class TestOnMariaDB(Unwatched, WholeTest):
         self.assertLess(abs(agent["clock_offset_ms"]), 5000)
         self.assertIn("blind", self.deployment.command(url, "agent", "list"))
 
-    def test_an_agent_that_is_stopped_on_purpose(self):
+    def test_agent_stopped_on_purpose_opens_no_incident(self):
         agent = self.watched()
         other = self.watched(self.deployment.agent(self.hypervisor(), "node-2"))
         self.assertEqual(0, agent.stop())
@@ -116,7 +116,7 @@ class TestOnMariaDB(Unwatched, WholeTest):
         self.assertEqual(["node-2"], [one.host for one in self.of_hosts()])
         self.assertEqual(("stopped", "stopped on purpose"), self.deployment.agent_state())
 
-    def test_engines_that_were_away_blame_nobody(self):
+    def test_engine_outage_marks_no_agent_late(self):
         self.watched()
         for engine in self.engines:
             engine.kill()

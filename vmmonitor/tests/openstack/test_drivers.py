@@ -19,7 +19,7 @@ class TestNova(OpenStackTest):
         compute = self.lab.cloud.compute
         return [one.action for one in compute.server_actions(server.uuid)][::-1]
 
-    def test_killed(self):
+    def test_killed_server_is_rebooted(self):
         server = self.server()
         before = server.kill()
         (recovery,) = self.recovered(server, host="node1")
@@ -27,20 +27,20 @@ class TestNova(OpenStackTest):
         self.assertNotEqual(before, server.pid())
         self.assertEqual(["create", "reboot"], self.actions(server))
 
-    def test_killed_again_at_once(self):
+    def test_server_killed_twice_at_once_is_rebooted(self):
         server = self.server("node2")
         for times in (1, 2):
             server.kill()
             self.assertEqual(times, len(self.recovered(server, times=times)))
         self.assertEqual(["create", "reboot", "reboot"], self.actions(server))
 
-    def test_sent_sigterm(self):
+    def test_server_after_sigterm_is_rebooted(self):
         server = self.server()
         server.kill(signal.SIGTERM)
         self.recovered(server)
         self.assertEqual(["create", "reboot"], self.actions(server))
 
-    def test_killed_while_nova_is_away(self):
+    def test_server_killed_without_nova_is_rebooted_later(self):
         server = self.server("node2")
         with self.lab.without("nova-api"):
             server.kill()
@@ -52,7 +52,7 @@ class TestNova(OpenStackTest):
         self.assertEqual(["reboot"], self.actions(server)[-1:])
         self.assertEqual(1, self.actions(server).count("reboot"))
 
-    def test_killed_while_it_is_being_recovered(self):
+    def test_server_killed_during_recovery_is_rebooted(self):
         server = self.server()
         before = server.kill()
         self.wait(lambda: server.pid() not in (None, before), "it is not started")
@@ -67,7 +67,7 @@ class TestStopAndStart(OpenStackTest):
 
     steps = (step("nova", method="stop_start"),)
 
-    def test_killed(self):
+    def test_killed_server_is_stopped_and_started(self):
         server = self.server()
         server.kill()
         self.recovered(server)
@@ -87,7 +87,7 @@ class TestMasakari(OpenStackTest):
             if one.payload.get("instance_uuid") == server.uuid
         ]
 
-    def test_killed(self):
+    def test_killed_server_is_recovered_by_masakari(self):
         server = self.server()
         server.kill()
         (recovery,) = self.recovered(server)
@@ -98,7 +98,7 @@ class TestMasakari(OpenStackTest):
         told = [step.message for step in self.deployment.steps(incident.incident_id)]
         self.assertTrue([message for message in told if "is finished" in message], told)
 
-    def test_killed_again_at_once(self):
+    def test_server_killed_twice_is_recovered_by_masakari(self):
         """masakari alone takes it for a repeat and leaves the server down."""
         server = self.server("node2")
         for times in (1, 2):
@@ -112,7 +112,7 @@ class TestMistral(OpenStackTest):
 
     steps = (step("mistral", workflow=WORKFLOW),)
 
-    def test_killed(self):
+    def test_killed_server_is_recovered_by_mistral(self):
         server = self.server()
         server.kill()
         (recovery,) = self.recovered(server)
@@ -135,7 +135,7 @@ class TestFallback(OpenStackTest):
         """Return driver and end of every attempt."""
         return [(recovery.driver, recovery.state) for recovery in self.recoveries(server)]
 
-    def test_masakari_is_away(self):
+    def test_absent_masakari_falls_back_to_nova(self):
         server = self.server()
         with self.lab.without("masakari-api"):
             server.kill()
@@ -146,7 +146,7 @@ class TestFallback(OpenStackTest):
         )
         self.lab.wait_for_api("instance_ha")
 
-    def test_evacuated(self):
+    def test_server_of_down_host_is_evacuated(self):
         server = self.server("node2")
         with self.lab.host_down("node2"), self.lab.without("masakari-api"):
             server.kill()

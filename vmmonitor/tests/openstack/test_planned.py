@@ -15,7 +15,7 @@ class TestPlanned(OpenStackTest):
         super().setUp()
         self.compute = self.lab.cloud.compute
 
-    def test_stop_and_start(self):
+    def test_stop_and_start_are_ignored(self):
         server = self.server()
         self.compute.stop_server(server.uuid)
         server.becomes("SHUTOFF")
@@ -26,7 +26,7 @@ class TestPlanned(OpenStackTest):
         server.becomes("ACTIVE")
         self.left_alone(server)
 
-    def test_delete(self):
+    def test_delete_is_ignored(self):
         server = self.server("node2")
         self.compute.delete_server(server.uuid)
         self.told(server, DESTROYED)
@@ -41,7 +41,7 @@ class TestPlanned(OpenStackTest):
         wait_until(is_gone, NOVA_S, "it is not deleted")
         self.left_alone(server)
 
-    def test_reboot(self):
+    def test_reboot_is_ignored(self):
         server = self.server()
         # The guest does not listen to the power button: the soft one becomes a hard one.
         for number, kind in enumerate(("SOFT", "HARD"), 1):
@@ -54,7 +54,7 @@ class TestPlanned(OpenStackTest):
             self.assertNotEqual(before, server.pid())
             self.left_alone(server)
 
-    def test_pause_and_unpause(self):
+    def test_pause_and_unpause_are_ignored(self):
         server = self.server("node2")
         self.compute.pause_server(server.uuid)
         server.becomes("PAUSED")
@@ -65,7 +65,7 @@ class TestPlanned(OpenStackTest):
         server.becomes("ACTIVE")
         self.left_alone(server)
 
-    def test_suspend_and_resume(self):
+    def test_suspend_and_resume_are_ignored(self):
         server = self.server()
         self.compute.suspend_server(server.uuid)
         server.becomes("SUSPENDED")
@@ -76,7 +76,7 @@ class TestPlanned(OpenStackTest):
         server.becomes("ACTIVE")
         self.left_alone(server)
 
-    def test_rescue_and_unrescue(self):
+    def test_rescue_and_unrescue_are_ignored(self):
         server = self.server("node2")
         self.compute.rescue_server(server.uuid)
         server.becomes("RESCUE")
@@ -86,7 +86,7 @@ class TestPlanned(OpenStackTest):
         server.becomes("ACTIVE")
         self.left_alone(server)
 
-    def test_resize(self):
+    def test_resize_is_ignored(self):
         server = self.server()
         flavor = self.compute.find_flavor("m1.micro")
         self.compute.resize_server(server.uuid, flavor.id)
@@ -97,7 +97,7 @@ class TestPlanned(OpenStackTest):
         server.becomes("ACTIVE")
         self.left_alone(server)
 
-    def test_live_migration(self):
+    def test_live_migration_is_ignored(self):
         server = self.server("node1")
         self.compute.live_migrate_server(server.uuid, host="node2", block_migration="auto")
         self.told(server, "lifecycle.stopped/migrated")
@@ -105,7 +105,7 @@ class TestPlanned(OpenStackTest):
         self.assertTrue(server.ping(NOVA_S))
         self.left_alone(server)
 
-    def test_shelve_and_unshelve(self):
+    def test_shelve_and_unshelve_are_ignored(self):
         server = self.server("node2")
         self.compute.shelve_server(server.uuid)
         server.becomes("SHELVED_OFFLOADED")

@@ -8,7 +8,7 @@ from vmmonitor.tests.openstack.base import DIED, OpenStackTest
 class TestRecovered(OpenStackTest):
     """By libvirt: nova does not even notice."""
 
-    def test_killed(self):
+    def test_killed_server_is_recovered(self):
         server = self.server()
         before = server.kill()
         (recovery,) = self.recovered(server)
@@ -19,14 +19,14 @@ class TestRecovered(OpenStackTest):
         self.assertNotEqual(before, server.pid())
         self.assertEqual(1, len(self.deployment.events(server.uuid, DIED)))
 
-    def test_killed_again(self):
+    def test_server_killed_twice_is_recovered(self):
         server = self.server("node2")
         server.kill()
         self.recovered(server)
         server.kill()
         self.assertEqual(2, len(self.recovered(server, times=2)))
 
-    def test_killed_after_a_planned_stop(self):
+    def test_server_killed_after_planned_stop_is_recovered(self):
         server = self.server()
         self.lab.cloud.compute.stop_server(server.uuid)
         server.becomes("SHUTOFF")
@@ -38,7 +38,7 @@ class TestRecovered(OpenStackTest):
         self.assertEqual(1, len(self.recoveries(server)))
         self.assertTrue(server.ping(60))
 
-    def test_killed_while_nova_is_away(self):
+    def test_server_killed_without_nova_is_recovered_later(self):
         server = self.server()
         with self.lab.without("nova-api"):
             server.kill()
@@ -48,7 +48,7 @@ class TestRecovered(OpenStackTest):
         self.lab.wait_for_api()
         self.recovered(server)
 
-    def test_opted_out(self):
+    def test_opted_out_server_is_not_recovered(self):
         server = self.server(metadata={"HA_Enabled": "false"})
         server.kill()
         self.wait(lambda: self.states(server) == [IncidentState.IGNORED], "it is not ignored")

@@ -42,7 +42,7 @@ class TakenOver(OpenStackTest):
 class TestWithMasakari(TakenOver):
     steps = (step("masakari"),)
 
-    def test_is_told_once(self):
+    def test_takeover_notifies_masakari_once(self):
         server = self.server()
         self.kill_the_caller(server)
         self.finished_once(server)
@@ -57,7 +57,7 @@ class TestWithMasakari(TakenOver):
 class TestWithMistral(TakenOver):
     steps = (step("mistral", workflow="vmmonitor_recover"),)
 
-    def test_runs_one_workflow(self):
+    def test_takeover_runs_one_workflow(self):
         server = self.server("node2")
         self.kill_the_caller(server)
         self.finished_once(server)
