@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""oslo.service on native threads. Whoever needs oslo.service takes ``service`` from here.
+"""Select the threading backend of oslo.service. Import ``service`` from this module.
 
-The backend must be chosen before anything else of oslo.service is imported, which oslo.messaging
-does too; otherwise that picks eventlet.
+The backend must be selected before any other import of oslo.service, including the import in
+oslo.messaging. Otherwise oslo.service selects eventlet.
 """
 
 import sys
 
-# NOTE: futurist imports eventlet wherever that is installed (oslo.service still requires it),
-# for executors that nobody has here: 17 MiB, a quarter of the agent.
+# NOTE: futurist imports eventlet if it is installed (oslo.service still requires it), for
+# executors that vmmonitor does not use. This saves 17 MiB, a quarter of the agent.
 sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type]
 
 from oslo_service import backend  # noqa: E402  only now

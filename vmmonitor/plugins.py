@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds what somebody's package offers under one of our entry points."""
+"""Load plug-ins by the names of their entry points."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from vmmonitor.model.errors import VmmonitorError
 
 
 class NotInstalled(VmmonitorError):
-    """No such plug-in is installed"""
+    """The plug-in is not installed"""
 
 
 def load(namespace: str, name: str) -> Any:
     """Return the class of a plug-in.
 
     :param namespace: ``vmmonitor.sources``, ``vmmonitor.expectation`` or ``vmmonitor.drivers``.
-    :param name: the entry point's name.
-    :raises NotInstalled: there is none, or it cannot be loaded.
+    :param name: name of the entry point.
+    :raises NotInstalled: no such entry point exists, or it cannot be loaded.
     """
     try:
         return stevedore.DriverManager(

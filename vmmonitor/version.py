@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The version of the installed vmmonitor, as pbr derives it from git."""
+"""Version of the installed vmmonitor, as pbr derives it from git."""
 
 import pbr.version
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of the whole service have in common."""
+"""Common parts of the tests of the whole service."""
 
 import contextlib
 import time
@@ -16,26 +16,26 @@ from vmmonitor.tests.fixtures.deployment import Deployment, Program
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 from vmmonitor.tests.fixtures.shared import shared
 
-#: Seconds in which what must come has come, on a busy machine too.
+#: Time limit for expected results, in seconds, also on a busy machine.
 PATIENCE_S = 60.0
-#: Seconds in which what must not come would have come.
+#: Time for unexpected results to appear, in seconds.
 QUIET_S = 1.0
 AGENT_WATCHES = r"The agent of host \S+ watches with"
 ENGINE_WORKS = "An engine works on host"
-#: What libvirt says of a killed guest: in its event, or to the agent that looks at that moment.
+#: Causes of a killed guest: in libvirt's event, or in a listing at the same moment.
 DIED = ("lifecycle.stopped/failed", "lifecycle.stopped/crashed")
 DIED_LOGGED = r"lifecycle.stopped/(failed|crashed) of instance"
-#: Everything that fails is told, and nobody acts.
+#: Each failure is logged; no instance is recovered.
 LOG_ONLY = """
 version: 1
 policies:
-- name: told
+- name: log-only
   match: {}
   hold: 0
   steps:
   - {driver: log, wait_for: nothing}
 """
-#: A guest that is down is started, at once and as often as it takes.
+#: A guest that is down is started at once, with many attempts.
 RESTART = """
 version: 1
 policies:
@@ -53,17 +53,17 @@ policies:
 
 
 class WholeTest(testtools.TestCase):
-    """Runs vmmonitor on a real hypervisor; a failure shows every program's log."""
+    """Run vmmonitor on a real hypervisor; a failure shows every program's log."""
 
     deployment: Deployment
 
     def setUp(self) -> None:
         super().setUp()
-        #: The guests whose time lines a failure shows.
-        self.told_of: list[Guest] = []
+        #: The guests whose timelines a failure shows.
+        self.created: list[Guest] = []
 
     def hypervisor(self) -> Hypervisor:
-        """The hypervisor whose guests are watched."""
+        """Return the monitored hypervisor."""
         return shared(Hypervisor)
 
     def deploy(
@@ -82,28 +82,28 @@ class WholeTest(testtools.TestCase):
         return self.deployment
 
     def explain(self) -> None:
-        """Attach what may tell why the test failed."""
+        """Attach the logs and timelines to a failed test."""
         self.deployment.attach(self)
         with contextlib.suppress(errors.Retriable):
             lines = [
                 f"{step.at} {step.incident_id[:8]} {step.kind}: {step.message}"
-                for guest in self.told_of
+                for guest in self.created
                 for incident in self.deployment.incidents(guest.uuid)
                 for step in self.deployment.steps(incident.incident_id)
             ]
-            self.addDetail("time lines", content.text_content("\n".join(lines)))
+            self.addDetail("timelines", content.text_content("\n".join(lines)))
 
     def policies(self, text: str) -> dict:
-        """Options of an engine that acts by this policy file."""
+        """Return the options of an engine with this policy file."""
         return {"recovery": {"policy_file": self.deployment.file("policies.yaml", text)}}
 
     def start(self, program: Program) -> Program:
-        """Start an agent or engine; returns it when it works."""
+        """Start an agent or engine; return it when it is ready."""
         program.start(ENGINE_WORKS if "engine" in program.name else AGENT_WATCHES)
         return program
 
     def watched(self, program: Program | None = None, **options) -> Program:
-        """Start an agent; returns it when it sees its host."""
+        """Start an agent; return it when it is connected to its host."""
         program = program or self.deployment.agent(self.hypervisor(), options=options)
         before = len(program.log())
         program.start("Source libvirt sees its host")
@@ -112,14 +112,14 @@ class WholeTest(testtools.TestCase):
 
     def guest(self, **kwargs) -> Guest:
         guest = self.useFixture(Guest(self.hypervisor(), **kwargs))
-        self.told_of.append(guest)
+        self.created.append(guest)
         return guest
 
     def guests(self, number: int, **kwargs) -> list[Guest]:
         return [self.guest(**kwargs) for _ in range(number)]
 
     def wait(self, true, what, timeout: float = PATIENCE_S) -> None:
-        """Wait until ``true()`` is; a database that is away says nothing."""
+        """Wait until ``true()`` returns a true value; ignore database errors."""
 
         def look():
             try:
@@ -130,20 +130,19 @@ class WholeTest(testtools.TestCase):
         wait_until(look, timeout, what)
 
     def stops(self, guest: Guest) -> list[str]:
-        """The causes of all stored stops of a guest."""
-        told = self.deployment.events(guest.uuid, "lifecycle.stopped")
-        return [stored.event.cause for stored in told]
+        """Return the causes of all stored stops of a guest."""
+        stops = self.deployment.events(guest.uuid, "lifecycle.stopped")
+        return [stored.event.cause for stored in stops]
 
     def states(self, guest: Guest) -> list[str]:
-        """The states of a guest's incidents, oldest first."""
+        """Return the states of a guest's incidents, oldest first."""
         return [incident.state for incident in self.deployment.incidents(guest.uuid)]
 
     def recovered(self, guest: Guest) -> None:
-        """Wait until the guest answers and its one incident is over; check that it was brought
-        back once.
+        """Wait until the guest answers and its only incident is resolved by one recovery.
 
         An attempt whose answer was lost with libvirtd counts as failed; the next one is cancelled
-        when the instance is seen to run.
+        when the instance is seen running.
         """
         self.wait(
             lambda: self.states(guest) == [IncidentState.RESOLVED], f"{guest.name}: not resolved"
@@ -154,8 +153,8 @@ class WholeTest(testtools.TestCase):
         *earlier, last = words
         self.assertIn(last, (RecoveryState.SUCCEEDED, RecoveryState.CANCELLED))
         self.assertEqual({RecoveryState.FAILED}, {RecoveryState.FAILED, *earlier})
-        self.assertTrue(last == RecoveryState.SUCCEEDED or earlier, "nobody tried")
+        self.assertTrue(last == RecoveryState.SUCCEEDED or earlier, "no driver was called")
 
     def quiet(self) -> None:
-        """Let pass the time in which what must not come would come."""
+        """Wait until unexpected results would have appeared."""
         time.sleep(QUIET_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the live tests of the libvirt source share."""
+"""Common parts of the live tests of the libvirt source."""
 
 import socket
 
@@ -16,7 +16,7 @@ class LiveTest(base.LibvirtTest):
         return shared(Hypervisor)
 
     def watch(self, hypervisor, **options):
-        """Watch a hypervisor; returns the source and what it tells."""
+        """Start a source for a hypervisor; return the source and its observations."""
         source, observed = self.source(uri=hypervisor.uri, **options)
         self.wait(lambda: observed.reachable() == [True], "reachable")
         return source, observed
@@ -25,7 +25,7 @@ class LiveTest(base.LibvirtTest):
         return self.useFixture(Guest(self.hypervisor(), **kwargs))
 
     def domain(self, guest, do):
-        """Do something with a guest's domain, on a connection of its own."""
+        """Call ``do`` with a guest's domain, on a separate connection."""
         with guest.hypervisor.connection() as opened:
             return do(opened.lookupByUUIDString(guest.uuid))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the live tests of the liveness source share."""
+"""Common parts of the live tests of the liveness source."""
 
 import os
 
@@ -14,19 +14,19 @@ from vmmonitor.tests.live.libvirt_base import LiveTest
 INTERVAL = 0.5
 DEADLINE = 2.0
 WINDOW = 3.0
-#: Seconds that a loaded machine may add.
+#: Additional time on a loaded machine, in seconds.
 LATE = 25.0
 
 
 class LivenessTest(LiveTest):
-    """Has a liveness source that follows a libvirt source, as in an agent."""
+    """Run a liveness source that follows a libvirt source, as in an agent."""
 
     def setUp(self):
         super().setUp()
         self.directory = self.useFixture(fixtures.TempDir()).path
 
     def liveness(self, hypervisor, follows=True, **options):
-        """Watch a hypervisor; returns the source and what it tells.
+        """Start a source for a hypervisor; return the source and its observations.
 
         The three times are short: ``interval``, ``deadline``, ``window``.
         """
@@ -35,23 +35,23 @@ class LivenessTest(LiveTest):
         file = os.path.join(self.directory, "liveness.json")
         for name, value in (times | {"facts_file": file} | options).items():
             conf.set_override(name, value, "liveness")
-        told = base.Observed()
-        source = LivenessSource(conf, told.append)
+        observed = base.Observed()
+        source = LivenessSource(conf, observed.append)
         self.addCleanup(source.stop)
         if follows:
             self.source(source.follow, uri=hypervisor.uri)
         source.start()
-        self.wait(lambda: told.reachable() == [True], "reachable")
-        return source, told
+        self.wait(lambda: observed.reachable() == [True], "reachable")
+        return source, observed
 
     def rounds(self, source, number):
-        """Wait until so many more rounds have begun."""
+        """Wait until ``number`` more rounds have begun."""
         for _ in range(number):
             at = source._round_at
             deadline.eventually(lambda at=at: source._round_at > at, LATE, "a round")
 
     def measured(self, source, guest, seconds):
-        """Wait until the measures of a guest cover so many seconds without a gap."""
+        """Wait until the measurements of a guest cover ``seconds`` without a gap."""
 
         def covers():
             watched = source._watched.get(guest.uuid)
@@ -60,19 +60,19 @@ class LivenessTest(LiveTest):
 
         deadline.eventually(covers, LATE + 4 * seconds, "measured long enough")
 
-    def told(self, observed, guest):
-        """What was told of a guest."""
+    def events_of(self, observed, guest):
+        """Return the events of a guest."""
         return [one for one in observed.of(RawEvent) if one.instance.uuid == guest.uuid]
 
-    def eventually_told(self, observed, guest, *causes, timeout=LATE):
-        """Wait until exactly these causes were told of a guest; returns the last event."""
+    def wait_for_causes(self, observed, guest, *causes, timeout=LATE):
+        """Wait until a guest has exactly these causes; return the last event."""
         deadline.eventually(
             lambda: (
                 observed.causes(guest.uuid)[: len(causes)] == list(causes)
                 or len(observed.causes(guest.uuid)) > len(causes)
             ),
             timeout,
-            f"{causes}, told was {observed.causes(guest.uuid)}",
+            f"{causes}, reported: {observed.causes(guest.uuid)}",
         )
         self.assertEqual(list(causes), observed.causes(guest.uuid))
-        return self.told(observed, guest)[-1]
+        return self.events_of(observed, guest)[-1]

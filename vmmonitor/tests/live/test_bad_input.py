@@ -40,7 +40,7 @@ MIB = 2**20
 
 
 class Metadata:
-    """Any metadata, as of NovaMetadata."""
+    """Arbitrary metadata with the interface of NovaMetadata."""
 
     def __init__(self, text):
         self._text = text
@@ -50,7 +50,7 @@ class Metadata:
 
 
 class Bomb(Guest):
-    """A guest in whose XML entities are defined."""
+    """A guest whose XML defines entities."""
 
     DOCTYPE = (
         '<!DOCTYPE domain [<!ENTITY a "expanded"><!ENTITY b "&a;&a;&a;&a;">'
@@ -106,13 +106,13 @@ class BadInputTest(LiveTest):
         return found
 
     def inventory(self, guest):
-        """Return what the engine holds of a guest; None if nothing."""
+        """Return the engine's inventory entry of a guest, or None."""
         with self.sqlite.database.reader() as tx:
             held = agents.inventory(tx, "compute-1")
         return next((one.instance for one in held if one.instance.uuid == guest.uuid), None)
 
     def die(self, guest, looked_at=STARTED):
-        """Kill a guest; returns its event of that.
+        """Kill a guest; return the event of its end.
 
         :param looked_at: the cause of an event that comes when the agent has looked at it.
         """
@@ -147,14 +147,14 @@ class BadInputTest(LiveTest):
         self.agent()
         big = "é" + "x" * MIB
         long_name = self.guest(nova=NovaMetadata(name=big, flavor=big))
-        told = self.die(long_name).instance
-        self.assertEqual((big[:255], big[:255]), (told.name, told.flavor))
+        instance = self.die(long_name).instance
+        self.assertEqual((big[:255], big[:255]), (instance.name, instance.flavor))
         other = f"<x:much xmlns:x='http://example.com/'>{big}</x:much>"
         crowded = self.guest(nova=Metadata(NovaMetadata().xml() + other))
         self.assertEqual("server-1", self.die(crowded).instance.name)
 
     def test_metadata_that_libvirt_cannot_return_is_accepted(self):
-        """It writes six characters for each of these letters, and answers with 4 MiB at most."""
+        """libvirt writes six characters for each of these letters, and returns at most 4 MiB."""
         big = "é" * (MIB // 2)
         guest = self.guest(nova=NovaMetadata(name=big, flavor=big))
         agent = self.agent()
@@ -168,7 +168,7 @@ class BadInputTest(LiveTest):
             nova = NovaMetadata().xml().replace("server-1", f"[{reference}]")
             guest = self.useFixture(Bomb(self.hypervisor(), nova=Metadata(nova)))
             died = self.die(guest)
-            # What libvirt makes of it is no XML any more: its own name is all that is known.
+            # libvirt's result is not valid XML, so only its own name is available.
             self.assertEqual(guest.name, died.instance.name)
             seen = agent.inventory.get(guest.uuid)
             self.assertNotIn("expanded", seen.definition)

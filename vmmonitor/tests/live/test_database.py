@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The db room on MariaDB and PostgreSQL: the same contract as on SQLite, and what only a server
-can do: vanish."""
+"""Run the database contracts of SQLite on MariaDB and PostgreSQL, and test lost servers."""
 
 import functools
 import time
@@ -33,7 +32,7 @@ from vmmonitor.tests.functional.db.contract.silences import SilencesContract
 
 @functools.cache
 def current(server: type[Database]) -> session.Database:
-    """The one database with current tables on the shared server of a kind."""
+    """Use the database with current tables on the shared server."""
     made = session.Database(database.conf(shared(server).create()))
     schema.sync(made)
     return made
@@ -71,7 +70,7 @@ class OnPostgreSQL(OnServer):
 
 
 class ServerContract:
-    """What happens when the server goes away; it is not the shared one."""
+    """Test a lost server, on a server that is not shared."""
 
     def test_killed_server_is_reconnected(self: Any) -> None:
         server = self.useFixture(self.server())

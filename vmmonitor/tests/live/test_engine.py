@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several engines on MariaDB and on PostgreSQL, whose locks and isolation decide who acts."""
+"""Test several engines on MariaDB and PostgreSQL, which differ in locks and isolation."""
 
 import functools
 import threading
@@ -25,7 +25,7 @@ from vmmonitor.tests.functional.engine.storms_base import StormCase
 
 @functools.cache
 def address(server: type[Database]) -> str:
-    """The one database of these tests on the shared server of a kind, with current tables."""
+    """Use the database with current tables on the shared server."""
     url = shared(server).create()
     made = session.Database(database.conf(url))
     schema.sync(made)
@@ -34,7 +34,7 @@ def address(server: type[Database]) -> str:
 
 
 class OnServer(EngineCase):
-    """The clock is the database's own here: engines agree on it."""
+    """Use the clock of the database, which all engines share."""
 
     server: ClassVar[type[Database]]
     crowd = 300
@@ -119,25 +119,25 @@ class PostgreSQLStormsTest(StormsOnServer, OnServer, StormCase):
     server = PostgreSQL
 
 
-class ByHand(OnServer):
-    """The clock is the test's own."""
+class ManualClock(OnServer):
+    """Use the clock of the test."""
 
     def make_database(self) -> None:
         super().make_database()
         self.database.now = lambda: self.clock
 
 
-class MariaDBFuseTest(ByHand, test_storm_breaker.ScopeTest):
+class MariaDBFuseTest(ManualClock, test_storm_breaker.ScopeTest):
     server = MariaDB
 
 
-class MariaDBStorageTest(ByHand, test_storm_storage.ProbeTest):
+class MariaDBStorageTest(ManualClock, test_storm_storage.ProbeTest):
     server = MariaDB
 
 
-class PostgreSQLFuseTest(ByHand, test_storm_breaker.ScopeTest):
+class PostgreSQLFuseTest(ManualClock, test_storm_breaker.ScopeTest):
     server = PostgreSQL
 
 
-class PostgreSQLStorageTest(ByHand, test_storm_storage.ProbeTest):
+class PostgreSQLStorageTest(ManualClock, test_storm_storage.ProbeTest):
     server = PostgreSQL

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines that are killed at every change of an incident and of a recovery, before and after its
-commit, with clocks a minute apart: no incident is lost, and no instance is recovered by two at
-once."""
+"""Kill engines before and after the commit of each change of an incident and of a recovery.
+
+The clocks of the engines differ by a minute. No incident may be lost, and no instance may be
+recovered by two engines at the same time.
+"""
 
 import collections
 import contextlib
@@ -27,7 +29,7 @@ from vmmonitor.tests.fixtures import doomed_engine as doomed
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 
-#: Rounds after which those deaths that were not met will not be: another engine was faster.
+#: Maximum number of rounds; a death that was not reached by then is prevented by other engines.
 MOST = 400
 AT_ONCE = 4
 CHANGES = (
@@ -43,12 +45,12 @@ CHANGES = (
     "incident run",
 )
 DEATHS = list(itertools.product(CHANGES, ("before", "after")))
-#: Seconds for one engine to begin, live and die on a machine that does much else.
+#: Time limit for the life of one engine on a busy machine, in seconds.
 PATIENCE = 120
 
 
 class Host(threading.Thread):
-    """Makes true what drivers say: an instance that was started is told to run, once for each."""
+    """Report each instance that a driver started as running, once."""
 
     def __init__(self, path, ingest):
         super().__init__(name="host", daemon=True)
@@ -56,14 +58,14 @@ class Host(threading.Thread):
         self._over = threading.Event()
 
     def run(self):
-        """Follow the file of what drivers do."""
+        """Follow the file of the driver calls."""
         with open(self._path) as file:
             while not self._over.wait(0.02):
                 for line in iter(file.readline, ""):
                     self._act(json.loads(line))
 
     def stop(self):
-        """End."""
+        """Stop the thread."""
         self._over.set()
         self.join()
 
@@ -122,13 +124,13 @@ class KilledContract:
         self.check_acts()
 
     def begin(self, number, change, moment):
-        """Begin the life of an engine; returns its process id."""
+        """Start an engine; return its process id."""
         self.parent.stdin.write(f"{number} {moment} {change}\n")
         self.parent.stdin.flush()
         return int(self.parent.stdout.readline())
 
     def dies(self, number, pid):
-        """Wait until an engine is dead, or has nothing left to do; returns which."""
+        """Wait until an engine has died or is idle; return whether it died."""
         eventually(
             lambda: self.has_died(number) or self.is_over(number),
             timeout=PATIENCE,
@@ -137,7 +139,7 @@ class KilledContract:
         self.killed[pid] = time.time()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        # Nobody has a receipt of a dead engine: the host sends again.
+        # A dead engine sent no receipt, so the host sends the events again.
         self.ingest.store(doomed.failures(number), PATIENCE)
         return self.has_died(number)
 
@@ -156,7 +158,7 @@ class KilledContract:
             return incidents.page(tx, Page(limit=99, filters={"instance_uuid": uuids}))
 
     def check_incidents(self, rounds):
-        """Every instance has one incident, and that comes to its end."""
+        """Check that every instance has one incident, which is closed."""
         for number in rounds:
             eventually(
                 lambda number=number: self.is_over(number),
@@ -170,7 +172,7 @@ class KilledContract:
             self.assertEqual([], recoveries.page(tx, Page(limit=9, filters={"state": active})))
 
     def check_acts(self):
-        """No two drivers were at work on one instance at the same time."""
+        """Check that no two drivers acted on one instance at the same time."""
         ends = {}
         spans = collections.defaultdict(list)
         with open(self.path("acts")) as file:

@@ -53,7 +53,7 @@ class EvidenceTest(WholeTest):
         }
 
     def run_all(self, **more):
-        """Start an engine that only looks on, and an agent that captures."""
+        """Start an engine that recovers nothing, and an agent that captures evidence."""
         self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
         return self.agent(**more)
 
@@ -74,7 +74,7 @@ class EvidenceTest(WholeTest):
         return found()[0]
 
     def stored(self, event):
-        """Wait until there is an item of each kind of an event's evidence; return them."""
+        """Wait for an item of each kind of an event's evidence; return the items."""
 
         def found():
             with self.deployment.database.reader() as tx:
@@ -118,7 +118,7 @@ class PanicContract:
             self.assert_not_logged(self.content(event, kind))
 
     def assert_not_logged(self, content):
-        """Check that no program wrote down what was captured, though all of them debug."""
+        """Check that no program logged captured contents, even at debug level."""
         sent = base64.b64encode(content).decode()[:40]
         lines = [line for line in content.decode(errors="replace").splitlines() if len(line) > 30]
         for program in self.deployment.programs:
@@ -168,7 +168,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         self.assertEqual(0, agent.stop())
 
     def described(self, guest):
-        """Change a guest's description, which QEMU is not asked for; return the event."""
+        """Change a guest's description, which needs no response of QEMU; return the event."""
         with self.hypervisor().connection() as connection:
             connection.lookupByUUIDString(guest.uuid).setMetadata(
                 libvirt.VIR_DOMAIN_METADATA_DESCRIPTION,
@@ -215,10 +215,10 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
             manifest = json.load(file)
         self.assertEqual(list(KINDS), [item["kind"] for item in manifest["items"]])
         url = self.deployment.serve_api()
-        told = json.loads(
+        items = json.loads(
             self.deployment.command(url, "event", "evidence", event.event_id, "-f", "json")
         )
-        self.assertEqual({place}, {item["path"] for item in told})
+        self.assertEqual({place}, {item["path"] for item in items})
         with open(f"{place}/qemu_log.txt") as file:
             line = next(line for line in file if "-name guest=" in line)
         self.assertNotIn(line.strip(), agent.log())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``incident explain`` says of a real crash and its recovery, and how a replay sees it."""
+"""Test ``incident explain`` and ``policy replay`` with a real crash and its recovery."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ class TestExplain(WholeTest):
         (self.incident,) = self.deployment.incidents(self.guest_.uuid)
 
     def manage(self, *words: str) -> str:
-        """Return what ``vmmonitor-manage`` prints with this deployment's configuration."""
+        """Return the output of ``vmmonitor-manage`` with this deployment's configuration."""
         done = subprocess.run(
             [sys.executable, "-c", MANAGE, "--config-file", self.standalone.config, *words],
             capture_output=True,
@@ -78,9 +78,9 @@ class TestExplain(WholeTest):
 
     def test_replay_of_other_policy_shows_difference(self):
         path = self.deployment.file("leave.yaml", LEAVE)
-        told = self.manage("policy", "replay", "--since", "1h", path)
-        self.assertIn("was: recover, by crashed (hold 0 s; libvirt 3 x)", told)
-        self.assertIn("now: leave, by for a person (hold 0 s)", told)
-        self.assertIn("1 incidents looked at, 1 would be decided differently", told)
-        told = self.manage("policy", "explain", self.incident.incident_id)
-        self.assertIn("it got the same: crashed", told)
+        output = self.manage("policy", "replay", "--since", "1h", path)
+        self.assertIn("was: recover, by crashed (hold 0 s; libvirt 3 x)", output)
+        self.assertIn("now: leave, by for a person (hold 0 s)", output)
+        self.assertIn("1 incidents looked at, 1 would be decided differently", output)
+        output = self.manage("policy", "explain", self.incident.incident_id)
+        self.assertIn("it got the same: crashed", output)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every row of the fault catalogue on real guests, with the real programs."""
+"""Run every scenario of the fault catalogue on real guests, with the real programs."""
 
 import testtools
 from testtools import content
@@ -19,7 +19,7 @@ class FaultCatalogueTest(testtools.TestCase):
         print(table)
         wrong = score.find_wrong_rows(ROWS, results)
         for name in wrong:
-            self.addDetail(f"time line of {name}", content.text_content(lab.explain(name)))
+            self.addDetail(f"timeline of {name}", content.text_content(lab.explain(name)))
         self.assertEqual({}, wrong)
         figures = score.figures(ROWS, results)
         self.assertEqual(

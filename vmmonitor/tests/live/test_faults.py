@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any part may die while guests die: each death is stored once, and recovered once."""
+"""Test that each failure is stored and recovered once when a part of vmmonitor is killed."""
 
 import concurrent.futures
 import os
@@ -21,11 +21,11 @@ from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, PATIENCE_S, RESTART, WholeTest
 
 GUESTS = 6
-#: Seconds between two deaths of guests, and for which a part is away at least.
+#: Interval of the kills of guests, and minimum time without a part, in seconds.
 PACE_S = 0.3
 AWAY_S = 1.0
 LEASE_S = 2
-#: One call, whose outcome is all that is waited for.
+#: One driver call, without a wait for the instance.
 CALL = """
 version: 1
 policies:
@@ -40,7 +40,7 @@ HELD = RESTART.replace("hold: 0", "hold: 1").replace("timeout: 5", "timeout: 20"
 
 class Deaths(WholeTest):
     def kill_all(self, guests, die, revive):
-        """Kill guests one by one; something dies after the second and is back before the last."""
+        """Kill guests one by one; call ``die`` after the second and ``revive`` before the last."""
         for number, guest in enumerate(guests):
             if number == 2:
                 die()
@@ -50,8 +50,8 @@ class Deaths(WholeTest):
             guest.kill()
             time.sleep(PACE_S)
 
-    def check_told(self, guests):
-        """Every death was stored once, and opened one incident, on which one recovery acted."""
+    def check_stored(self, guests):
+        """Check that each failure was stored once and opened one incident."""
         for guest in guests:
             self.wait(lambda g=guest: self.stops(g), f"the end of {guest.name} is not stored")
         self.quiet()
@@ -60,9 +60,9 @@ class Deaths(WholeTest):
             self.assertEqual(1, len(self.states(guest)), self.states(guest))
 
     def check_recovered(self, guests, boots=2):
-        """Every death was stored once and recovered once.
+        """Check that each failure was stored once and recovered once.
 
-        :param boots: how often a guest was seen to start.
+        :param boots: number of starts of each guest.
         """
         for guest in guests:
             self.recovered(guest)
@@ -84,7 +84,7 @@ class TestAgent(Deaths):
         self.kill_all(
             [*guests[:3], transient, *guests[3:]], agent.kill, lambda: self.watched(agent)
         )
-        self.check_told([*guests, transient])
+        self.check_stored([*guests, transient])
         self.assertEqual(["lifecycle.stopped/vanished"], self.stops(transient))
         for guest in guests:
             self.assertIn(self.stops(guest)[0], DIED)
@@ -112,7 +112,7 @@ class TestEngine(Deaths):
         self.check_recovered(guests)
 
     def test_engine_worker_killed_during_failures_recovers_all(self):
-        """Whoever started it starts another one."""
+        """The parent process starts a new worker."""
         self.deploy()
         engine = self.start(self.deployment.engine(options=self.policies(RESTART)))
         self.watched()
@@ -137,7 +137,7 @@ class TestRabbitMQ(Deaths):
         self.check_recovered(guests)
 
     def test_rabbitmq_absent_at_start_recovers_later(self):
-        """What a host does first after an outage of everything."""
+        """A host starts before the broker after a complete outage."""
         rabbitmq = self.useFixture(RabbitMQ())
         self.deploy(bus=rabbitmq.url)
         rabbitmq.kill()
@@ -197,7 +197,7 @@ class TestLibvirtd(Deaths):
         self.watched()
         guests = self.guests(4)
         self.kill_all(guests, self.own.kill, self.own.start)
-        self.check_told(guests)
+        self.check_stored(guests)
 
 
 class TestTwoEngines(WholeTest):
@@ -212,7 +212,7 @@ class TestTwoEngines(WholeTest):
         ]
 
     def events(self, number):
-        """Deliveries of the ends of so many instances."""
+        """Return the deliveries of the stops of ``number`` instances."""
         decision = Decision(action=INCIDENT, severity=CRITICAL, rule="died")
         now = time.time_ns() // 1000
         return [
@@ -230,7 +230,7 @@ class TestTwoEngines(WholeTest):
         ]
 
     def send(self, engine, deliveries):
-        """Have one engine store a batch; returns its words."""
+        """Send a batch to one engine; return its receipts."""
         bus = transport.new(self.deployment.conf, self.deployment.bus)
         self.addCleanup(bus.cleanup)
         target = oslo_messaging.Target(
@@ -283,8 +283,8 @@ class TestTwoEngines(WholeTest):
         self.assertEqual(2, len(calls))
         self.assertEqual(calls[0], calls[1])
         self.assertTrue(self.is_done(incident))
-        told = [step.message for step in self.deployment.steps(incident.incident_id)]
-        self.assertEqual(1, sum("taken over" in message for message in told), told)
+        messages = [step.message for step in self.deployment.steps(incident.incident_id)]
+        self.assertEqual(1, sum("taken over" in message for message in messages), messages)
 
     def test_running_instance_is_not_recovered_by_second_engine(self):
         self.receiver.answer = lambda _: self.receiver.over.wait(PATIENCE_S)
@@ -313,7 +313,7 @@ class TestTwoEngines(WholeTest):
 
 class TestTakeOver(Deaths):
     def test_takeover_starts_guest_once(self):
-        """The engine dies while the agent has its request; another one asks again."""
+        """The engine is killed while the agent has its request; another engine repeats it."""
         self.deploy()
         options = self.policies(HELD)
         options["recovery"]["lease"] = LEASE_S
@@ -321,7 +321,7 @@ class TestTakeOver(Deaths):
         agent = self.watched()
         (guest,) = self.guests(1, defined=True)
         guest.kill()
-        self.wait(lambda: self.stops(guest), "not told")
+        self.wait(lambda: self.stops(guest), "not stored")
         agent.send(signal.SIGSTOP)
         self.wait(
             lambda: self.states(guest) == [IncidentState.RECOVERING], "the agent is not asked"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Broken files at the start and at a reload, and what becomes of an agent's state."""
+"""Test invalid files at the start and at a reload, and the states of an agent."""
 
 import signal
 
@@ -46,7 +46,7 @@ class TestFiles(WholeTest):
         self.deploy()
 
     def check_refused(self, program, *said):
-        """It ends at once with one plain line on stderr, and exit code 1."""
+        """Check that the program ends at once with one line on stderr and exit code 1."""
         program.start()
         self.assertEqual(1, program.ended(30))
         (line,) = program.output().splitlines()
@@ -104,7 +104,7 @@ class TestFiles(WholeTest):
         engine.wait_for("ERROR .* the old ones stay in force: .*policies.yaml")
         first.kill()
         self.wait(lambda: self.states(first) == ["unhandled"], "the old policies are not in force")
-        self.policies(LOG_ONLY.replace("told", "new"))
+        self.policies(LOG_ONLY.replace("log-only", "new"))
         engine.send(signal.SIGHUP)
         engine.wait_for("The policies of .*policies.yaml are in force")
         second.kill()
@@ -116,7 +116,7 @@ class TestFiles(WholeTest):
             for guest in (first, second)
             for incident in self.deployment.incidents(guest.uuid)
         ]
-        self.assertEqual(["told", "new"], policies)
+        self.assertEqual(["log-only", "new"], policies)
         self.assertEqual(0, engine.stop())
         self.assertEqual("", engine.output())
 
@@ -144,7 +144,7 @@ class TestAgentStates(WholeTest):
 
     def becomes(self, state, reason):
         def became():
-            told = self.deployment.agent_state()
-            return told[0] == state and reason in told[1]
+            reported = self.deployment.agent_state()
+            return reported[0] == state and reason in reported[1]
 
         self.wait(became, f"the agent does not become {state}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent does when its disk is full, or its spool was spoilt."""
+"""Test an agent with a full disk or a damaged spool."""
 
 import glob
 import os
@@ -11,7 +11,7 @@ from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, WholeTest
 
 #: Enough for an agent's spool with its reserve; bytes.
 DISK_BYTES = 12 * 1024 * 1024
-#: Bytes of a definition, several of which are more than the reserve has.
+#: Size of a definition; several of these exceed the reserve.
 LARGE = 1_500_000
 FULL = "database or disk is full"
 
@@ -29,7 +29,7 @@ class TestFullDisk(WholeTest):
         self.agent = self.watched()
 
     def fill(self):
-        """Leave not a byte."""
+        """Fill the disk completely."""
         with open(os.path.join(self.disk, "filling"), "wb", buffering=0) as file:
             try:
                 while file.write(bytes(4096)):
@@ -40,7 +40,7 @@ class TestFullDisk(WholeTest):
     def make_room(self):
         os.unlink(os.path.join(self.disk, "filling"))
 
-    def check_told(self, guests):
+    def check_stored(self, guests):
         for guest in guests:
             self.wait(lambda g=guest: self.stops(g), f"the end of {guest.name} is not stored")
         self.quiet()
@@ -50,14 +50,14 @@ class TestFullDisk(WholeTest):
             self.assertEqual(1, len(self.states(guest)))
 
     def test_spool_on_full_disk_uses_reserve(self):
-        """Also in an agent that was started again."""
+        """The reserve also works after a restart of the agent."""
         self.agent.stop()
         self.watched(self.agent)
         guests = self.guests(4, defined=True)
         self.fill()
         for guest in guests:
             guest.kill()
-        self.check_told(guests)
+        self.check_stored(guests)
         self.assertNotIn(FULL, self.agent.log())
 
     def test_spool_on_full_disk_without_reserve_recovers(self):
@@ -72,11 +72,11 @@ class TestFullDisk(WholeTest):
         self.wait(lambda: self.deployment.agent_state()[0] == "behind", "the agent is not behind")
         self.assertIn(FULL, self.deployment.agent_state()[1])
         self.make_room()
-        self.check_told(guests)
+        self.check_stored(guests)
         self.wait(lambda: self.deployment.agent_state() == ("up", ""), "the agent is not up")
 
     def use_up(self, guests):
-        """Give guests definitions that the agent has to remember."""
+        """Give guests large definitions, which the agent stores."""
         with self.hypervisor().connection() as connection:
             for guest in guests:
                 connection.lookupByUUIDString(guest.uuid).setMetadata(
@@ -88,12 +88,12 @@ class TestFullDisk(WholeTest):
                 )
 
 
-class TestSpoiltSpool(WholeTest):
-    """The file is spoilt while the agent is down, with an event in it that nobody has."""
+class TestDamagedSpool(WholeTest):
+    """The spool is damaged while the agent is stopped and holds an event that was not sent."""
 
     def setUp(self):
         super().setUp()
-        # Nobody answers, and a stop waits for the call that is under way.
+        # No engine runs, and a stop waits for the current call.
         self.deploy(options={"forwarder": {"reply_timeout": 2}})
         self.agent = self.watched()
         self.waiting, self.next = self.guests(2, defined=True)
@@ -102,14 +102,14 @@ class TestSpoiltSpool(WholeTest):
         self.spool = os.path.join(self.deployment.path, "node-1", "spool.db")
 
     def restart(self):
-        """Start the agent and an engine; a guest's end is told as ever."""
+        """Start the agent and an engine; check that a further failure is stored."""
         self.watched(self.agent)
         self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
         self.next.kill()
         self.wait(lambda: self.stops(self.next), "not stored")
         self.wait(lambda: self.deployment.agent_state() == ("up", ""), "the agent is not up")
 
-    def check_set_aside(self):
+    def check_quarantined(self):
         (aside,) = [
             path
             for path in glob.glob(f"{self.spool}.broken-*")
@@ -126,23 +126,23 @@ class TestSpoiltSpool(WholeTest):
             file.seek(4096)
             file.write(os.urandom(size - 8192))
         self.restart()
-        self.check_set_aside()
+        self.check_quarantined()
 
     def test_truncated_spool_is_quarantined(self):
         self.agent.stop()
         os.truncate(self.spool, os.path.getsize(self.spool) // 2 + 100)
         self.restart()
-        self.check_set_aside()
+        self.check_quarantined()
 
     def test_foreign_spool_file_is_quarantined(self):
         self.agent.kill()
         with open(self.spool, "w") as file:
             file.write("Dear diary,\n" * 1000)
         self.restart()
-        self.check_set_aside()
+        self.check_quarantined()
 
     def test_intact_spool_file_is_sent(self):
-        """Nothing was spoilt: what waited is told."""
+        """The waiting event is sent if the spool is intact."""
         self.agent.kill()
         self.restart()
         self.wait(lambda: self.stops(self.waiting), "not stored")

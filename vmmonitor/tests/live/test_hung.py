@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done about real guests whose QEMU hangs, or that stand still."""
+"""Test the recovery of real guests that are stalled or whose QEMU hangs."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ class HungTest(LiveTest):
         return self.actions.recover(guest.uuid, last, timeout, cause=cause, **more)
 
     def stop(self, guest):
-        """Have its QEMU hang; it goes on at the latest when the test is over."""
+        """Stop QEMU until the end of the test at the latest."""
         pid = guest.kill(signal.SIGSTOP)
         self.addCleanup(self.go_on, pid)
         return pid
@@ -74,7 +74,7 @@ class HungTest(LiveTest):
             os.kill(pid, signal.SIGCONT)
 
     def in_another_client(self, guest, do):
-        """Call libvirt in a thread of its own; returns that thread and what it raised."""
+        """Call libvirt in a separate thread; return the thread and the raised errors."""
         raised: list[Exception] = []
 
         def call():
@@ -92,7 +92,7 @@ class HungTest(LiveTest):
         return self.domain(guest, lambda d: d.controlInfo())[0] == 2
 
     def is_replaced(self, guest, pid, action, last=None):
-        """Recover: it is another QEMU that answers; a second time nothing is done."""
+        """Check that a new QEMU answers after the recovery, and that a repetition does nothing."""
         result = self.recover(guest, last=last)
         self.assertEqual(
             (True, action, "running", False),
@@ -206,7 +206,7 @@ class HungTest(LiveTest):
             result = self.recover(guest)
         self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
         self.assertEqual([True], self.ending)
-        # Somebody who does not know who ended it leaves it as it is.
+        # Without the information that the agent destroyed it, the instance is not started.
         self.assertEqual("refused", self.recover(guest).action)
         result = self.recover(guest, ended=True)
         self.assertEqual((True, "started"), (result.ok, result.action))
@@ -226,7 +226,7 @@ class HungTest(LiveTest):
 
 
 class WholeHungTest(WholeTest):
-    """From what the liveness source says to a guest that answers."""
+    """Test the way from the liveness event to a guest that answers."""
 
     def setUp(self):
         super().setUp()
@@ -240,7 +240,7 @@ class WholeHungTest(WholeTest):
         return self.watched(libvirt={"answer_timeout": 2})
 
     def say(self, guest, cause, action=events.INCIDENT):
-        """Be the liveness source."""
+        """Send an event as the liveness source."""
         kind, _, detail = cause.partition("/")
         now = time.time_ns() // 1000
         event = events.Event(
@@ -265,7 +265,7 @@ class WholeHungTest(WholeTest):
         self.recovered(guest)
         self.assertNotEqual(pid, guest.pid())
         self.assertEqual([RecoveryState.SUCCEEDED], self.recoveries(guest))
-        # By libvirt's event, or by an agent that looks at that moment.
+        # From libvirt's event, or from a listing at the same moment.
         stops = {"lifecycle.stopped/destroyed", "lifecycle.stopped/vanished"}
         self.assertLessEqual(set(self.stops(guest)), stops)
         causes = self.deployment.causes(guest.uuid)
@@ -285,24 +285,24 @@ class WholeHungTest(WholeTest):
             hangs.join(TIMEOUT_S)
 
     def reset(self, connection, guest):
-        """Wait for a QEMU that does not answer."""
+        """Call libvirt and wait for a QEMU that does not answer."""
         with contextlib.suppress(libvirt.libvirtError):
             connection.lookupByUUIDString(guest.uuid).reset()
 
     def test_hung_guest_that_continues_in_time_is_not_changed(self):
         self.run_all(hold=2)
-        told, quiet = self.guest(), self.guest()
-        pids = {guest: guest.kill(signal.SIGSTOP) for guest in (told, quiet)}
+        cleared, quiet = self.guest(), self.guest()
+        pids = {guest: guest.kill(signal.SIGSTOP) for guest in (cleared, quiet)}
         for guest in pids:
             self.say(guest, "liveness.hung/stopped")
             guest.kill(signal.SIGCONT)
-        self.say(told, "liveness.recovered", events.RECORD)
+        self.say(cleared, "liveness.recovered", events.RECORD)
         for guest, pid in pids.items():
             self.wait(lambda g=guest: self.states(g) == [IncidentState.RESOLVED], "not resolved")
             self.assertTrue(guest.ping(base.TIMEOUT_S))
             self.assertEqual(pid, guest.pid())
             self.assertNotIn(BEGUN, self.deployment.causes(guest.uuid))
-        self.assertEqual([], self.recoveries(told))
+        self.assertEqual([], self.recoveries(cleared))
         self.assertEqual([RecoveryState.SUCCEEDED], self.recoveries(quiet))
 
     def test_killed_agent_continues_restart_of_hung_guest(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live tests' own parts do what they promise, and leave nothing behind."""
+"""Test the fixtures of the live tests, and that they leave no process or file."""
 
 import os
 import subprocess
@@ -27,9 +27,9 @@ WATCH = """
 import libvirt, sys, time
 libvirt.virEventRegisterDefaultImpl()
 connection = libvirt.openReadOnly(sys.argv[1])
-def told(connection, domain, event, detail, opaque):
+def on_event(connection, domain, event, detail, opaque):
     print(domain.name(), event, detail, time.time(), flush=True)
-connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, told, None)
+connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, on_event, None)
 print("ready", flush=True)
 while True:
     libvirt.virEventRunDefaultImpl()
@@ -60,21 +60,21 @@ print(server.processes.path, *server.processes.pids(), flush=True)
 
 
 def python(script: str, *arguments: str) -> subprocess.Popen[str]:
-    """A Python process that runs ``script``, its output to be read line by line."""
+    """Return a Python process that runs ``script``, with line-buffered output."""
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def gone(path: str, pids: list[int]) -> bool:
-    """Whether a directory and processes are all gone."""
+    """Return whether a directory and all processes are gone."""
     return not any(os.path.exists(name) for name in [path, *(f"/proc/{pid}" for pid in pids)])
 
 
 class LabTest(testtools.TestCase):
-    """Helps to wait and to see what is left."""
+    """Base class with waits and checks for leftovers."""
 
     def becomes(self, expected, read, timeout=ENDED_S):
-        """Wait until ``read()`` returns what is expected."""
+        """Wait until ``read()`` returns the expected value."""
         processes.wait_until(lambda: read() == expected, timeout, f"never {expected!r}")
 
 
@@ -176,11 +176,11 @@ class HypervisorTest(LabTest):
         self.assertEqual("ready\n", watch.stdout.readline())
         killed_at = time.time()
         guest.kill()
-        name, event, detail, told_at = watch.stdout.readline().split()
+        name, event, detail, reported_at = watch.stdout.readline().split()
         self.assertEqual(guest.name, name)
         self.assertEqual(libvirt.VIR_DOMAIN_EVENT_STOPPED, int(event))
         self.assertEqual(libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED, int(detail))
-        self.assertLess(float(told_at) - killed_at, 1)
+        self.assertLess(float(reported_at) - killed_at, 1)
 
     def test_two_hypervisors_are_separate_hosts(self):
         first, second = shared(Hypervisor), self.useFixture(Hypervisor())

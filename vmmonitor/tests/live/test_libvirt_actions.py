@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What brings real guests back."""
+"""Test the recovery of real guests by the agent."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from vmmonitor.tests.live.libvirt_base import LiveTest, fill
 
 
 class ActionsTest(LiveTest):
-    """Each way to bring an instance back, on a guest that must answer afterwards."""
+    """Test each way to recover an instance; the guest must answer afterwards."""
 
     def setUp(self):
         super().setUp()
@@ -29,7 +29,7 @@ class ActionsTest(LiveTest):
         self.wait(lambda: guest.state() == state, state)
 
     def brings_back(self, action, guest, last=None):
-        """Recover twice: the guest answers, and the second time nothing is done."""
+        """Recover twice; check that the guest answers and that the repetition does nothing."""
         for expected in (action, "none"):
             result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
             self.assertEqual(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libvirt tells of real faults of real guests, and of its own."""
+"""Test the libvirt source with real faults of real guests and of libvirtd."""
 
 import dataclasses
 import itertools
@@ -16,36 +16,36 @@ from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, fill, migrate
 
-#: Seconds in which nothing more must come.
+#: Time for unexpected events to appear, in seconds.
 QUIET_S = 0.3
 STARTED = "lifecycle.started/booted"
 IO_PAUSE = ["io_error/pause", "io_error_reason/pause", "lifecycle.suspended/ioerror"]
 
 
 def without_repeats(causes):
-    """The same, where several of the same in a row count as one: libvirt may say it twice."""
+    """Return the causes without repetitions, because libvirt may report an event twice."""
     return [cause for cause, _ in itertools.groupby(causes)]
 
 
 class EventsTest(LiveTest):
-    """One test per row of the table of faults; the events are exactly these, in this order."""
+    """Test the exact events of each fault, in order."""
 
     def setUp(self):
         super().setUp()
         _, self.observed = self.watch(self.hypervisor())
 
-    def tells(self, expected, do, state, besides=(), **kwargs):
-        """Check what is told of a new guest after ``do(guest)``; returns these events.
+    def check_events(self, expected, do, state, besides=(), **kwargs):
+        """Check the events of a new guest after ``do(guest)``; return them.
 
-        :param besides: what may come too, or not.
+        :param besides: causes that may be reported too.
         """
         guest = self.guest(**kwargs)
         self.wait(lambda: STARTED in self.observed.causes(guest.uuid), "started")
         before = len(self.observed.causes(guest.uuid))
 
         def causes():
-            told = self.observed.causes(guest.uuid)[before:]
-            return without_repeats(cause for cause in told if cause not in besides)
+            causes = self.observed.causes(guest.uuid)[before:]
+            return without_repeats(cause for cause in causes if cause not in besides)
 
         do(guest)
         self.wait(lambda: len(causes()) >= len(expected), expected)
@@ -72,7 +72,7 @@ class EventsTest(LiveTest):
     def test_kill_is_reported(self):
         for number in (signal.SIGKILL, signal.SIGSEGV):
             for defined, state in ((False, "absent"), (True, "shutoff")):
-                self.tells(
+                self.check_events(
                     ["lifecycle.stopped/failed"],
                     lambda guest, number=number: guest.kill(number),
                     state,
@@ -81,29 +81,33 @@ class EventsTest(LiveTest):
 
     def test_sigterm_is_reported(self):
         expected = ["lifecycle.shutdown/host", "lifecycle.stopped/shutdown"]
-        self.tells(expected, lambda guest: guest.kill(signal.SIGTERM), "absent")
+        self.check_events(expected, lambda guest: guest.kill(signal.SIGTERM), "absent")
 
     def test_power_off_is_reported(self):
         expected = ["lifecycle.shutdown/guest", "lifecycle.stopped/shutdown"]
-        self.tells(expected, lambda guest: guest.order("S"), "absent")
+        self.check_events(expected, lambda guest: guest.order("S"), "absent")
 
     def test_destroy_is_reported(self):
         expected = ["lifecycle.shutdown/host", "lifecycle.stopped/destroyed"]
-        self.tells(expected, lambda guest: self.domain(guest, lambda d: d.destroy()), "absent")
+        self.check_events(
+            expected, lambda guest: self.domain(guest, lambda d: d.destroy()), "absent"
+        )
 
     def test_reset_is_reported(self):
-        self.tells(["reboot"], lambda guest: guest.order("B"), "running")
-        self.tells(["reboot"], lambda guest: self.domain(guest, lambda d: d.reset()), "running")
+        self.check_events(["reboot"], lambda guest: guest.order("B"), "running")
+        self.check_events(
+            ["reboot"], lambda guest: self.domain(guest, lambda d: d.reset()), "running"
+        )
 
     def test_suspend_and_resume_are_reported(self):
-        self.tells(
+        self.check_events(
             ["lifecycle.suspended/paused", "lifecycle.resumed/unpaused"],
             lambda guest: self.domain(guest, lambda d: (d.suspend(), d.resume())),
             "running",
         )
 
     def test_save_is_reported(self):
-        events = self.tells(
+        events = self.check_events(
             [
                 "lifecycle.suspended/paused",
                 "migration_iteration",
@@ -122,7 +126,7 @@ class EventsTest(LiveTest):
             ("destroy", ["lifecycle.stopped/crashed"], "absent"),
             ("restart", ["reboot", "lifecycle.resumed/unpaused", "reboot"], "running"),
         ):
-            self.tells(
+            self.check_events(
                 ["lifecycle.crashed/panicked", *more],
                 lambda guest: guest.order("P"),
                 state,
@@ -131,7 +135,9 @@ class EventsTest(LiveTest):
             )
 
     def test_crash_kernel_is_reported(self):
-        self.tells(["lifecycle.crashed/crashloaded"], lambda guest: guest.order("L"), "running")
+        self.check_events(
+            ["lifecycle.crashed/crashloaded"], lambda guest: guest.order("L"), "running"
+        )
 
     def test_watchdog_is_reported(self):
         for action, more, state in (
@@ -142,7 +148,7 @@ class EventsTest(LiveTest):
             ("inject-nmi", [], "running"),
             ("pause", ["lifecycle.suspended/watchdog"], "paused"),
         ):
-            self.tells(
+            self.check_events(
                 [f"watchdog/{action}", *more],
                 lambda guest: guest.order("W"),
                 state,
@@ -152,21 +158,21 @@ class EventsTest(LiveTest):
     def test_full_disk_is_reported(self):
         for policy in (None, "stop"):
             full = self.useFixture(FullDisk(self.hypervisor()))
-            events = self.tells(IO_PAUSE, fill, "paused", disks=[full.disk(policy)])
+            events = self.check_events(IO_PAUSE, fill, "paused", disks=[full.disk(policy)])
             disk = {"path": full.disk().path, "device": "virtio-disk1"}
             self.assertEqual(disk, events[0].attributes)
             self.assertEqual({**disk, "reason": "enospc"}, events[1].attributes)
 
     def test_disk_error_with_stop_policy_is_reported(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
-        events = self.tells(
+        events = self.check_events(
             IO_PAUSE, lambda guest: write(guest, faulty), "paused", disks=[faulty.disk("stop")]
         )
         self.assertEqual({"path": "disk", "device": "virtio-disk1"}, events[0].attributes)
 
     def test_disk_error_with_report_policy_is_reported(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
-        events = self.tells(
+        events = self.check_events(
             ["io_error/report", "io_error_reason/report"],
             lambda guest: write(guest, faulty),
             "running",
@@ -176,7 +182,7 @@ class EventsTest(LiveTest):
 
     def test_disk_error_without_source_name_is_reported(self):
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
-        self.tells(
+        self.check_events(
             ["lifecycle.suspended/ioerror"],
             lambda guest: write(guest, faulty),
             "paused",
@@ -184,12 +190,12 @@ class EventsTest(LiveTest):
         )
 
     def test_running_guest_without_event_reports_nothing(self):
-        self.tells([], lambda guest: guest.order("H"), "running")
-        self.tells([], lambda guest: guest.order("J"), "running")
+        self.check_events([], lambda guest: guest.order("H"), "running")
+        self.check_events([], lambda guest: guest.order("J"), "running")
 
 
 def write(guest, faulty):
-    """Write to a disk that fails."""
+    """Write to a failing disk."""
     faulty.fail()
     guest.order("D", timeout=1)
 
@@ -215,7 +221,7 @@ class MigrationTest(LiveTest):
 
 
 class ReachabilityTest(LiveTest):
-    """libvirtd dies, restarts and hangs; the guests live on."""
+    """Test libvirtd that is killed, restarts and hangs; the guests continue to run."""
 
     def setUp(self):
         super().setUp()
@@ -261,14 +267,14 @@ class ReachabilityTest(LiveTest):
         for guest in guests:
             guest.kill()
 
-        def told(guest):
+        def is_reported(guest):
             listed = {one.instance.uuid for one in observed.of(Listing)[-1].seen}
             return (
                 observed.causes(guest.uuid)[-1:] == ["lifecycle.stopped/failed"]
                 or guest.uuid not in listed
             )
 
-        self.wait(lambda: all(told(guest) for guest in guests), "told of all")
+        self.wait(lambda: all(is_reported(guest) for guest in guests), "all events reported")
 
     def test_old_connection_is_closed(self):
         _, observed = self.watch(self.own)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The liveness source on real QEMUs and real guests that hang."""
+"""Test the liveness source on real QEMU processes and guests that hang."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ for task in tasks:
 
 class HungTest(LivenessTest):
     def stop(self, guest):
-        """Stop a guest's QEMU until the test ends, or ``go_on``; returns its pid."""
+        """Stop a guest's QEMU until ``go_on`` or the end of the test; return its pid."""
         pid = guest.kill(signal.SIGSTOP)
         self.addCleanup(self.go_on, pid)
         return pid
@@ -57,12 +57,12 @@ class HungTest(LivenessTest):
             return
 
     def test_hung_qemu_that_continues_is_reported_and_cleared(self):
-        source, told = self.liveness(self.hypervisor())
+        source, observed = self.liveness(self.hypervisor())
         guest = self.guest()
         self.measured(source, guest, INTERVAL)
         began = time.monotonic()
         pid = self.stop(guest)
-        event = self.eventually_told(told, guest, STOPPED)
+        event = self.wait_for_causes(observed, guest, STOPPED)
         took = time.monotonic() - began
         self.assertGreater(took, DEADLINE - INTERVAL)
         self.assertLess(took, INTERVAL + DEADLINE + LATE)
@@ -71,23 +71,23 @@ class HungTest(LivenessTest):
         self.assertGreater(event.attributes["lasted_s"], DEADLINE - INTERVAL)
         self.rounds(source, 4)
         self.go_on(pid)
-        event = self.eventually_told(told, guest, STOPPED, ALIVE_AGAIN)
+        event = self.wait_for_causes(observed, guest, STOPPED, ALIVE_AGAIN)
         self.assertEqual("stopped", event.attributes["was"])
         self.measured(source, guest, WINDOW)
-        self.assertEqual([STOPPED, ALIVE_AGAIN], told.causes(guest.uuid))
+        self.assertEqual([STOPPED, ALIVE_AGAIN], observed.causes(guest.uuid))
 
     def test_hung_qemu_that_is_killed_is_reported_once(self):
-        source, told = self.liveness(self.hypervisor())
+        source, observed = self.liveness(self.hypervisor())
         guest = self.guest()
         self.measured(source, guest, INTERVAL)
         self.stop(guest)
-        self.eventually_told(told, guest, STOPPED)
+        self.wait_for_causes(observed, guest, STOPPED)
         guest.kill()
         deadline.eventually(lambda: guest.uuid not in source._watched, LATE, "forgotten")
-        self.assertEqual([STOPPED], told.causes(guest.uuid))
+        self.assertEqual([STOPPED], observed.causes(guest.uuid))
 
     def test_unresponsive_monitor_is_reported(self):
-        source, told = self.liveness(self.hypervisor())
+        source, observed = self.liveness(self.hypervisor())
         guest = self.guest()
         self.measured(source, guest, INTERVAL)
         with subprocess.Popen(
@@ -97,61 +97,61 @@ class HungTest(LivenessTest):
             text=True,
         ) as debugger:
             self.assertEqual("held\n", debugger.stdout.readline())
-            event = self.eventually_told(told, guest, MONITOR)
+            event = self.wait_for_causes(observed, guest, MONITOR)
             self.assertEqual(["monitor"], event.attributes["signals"])
             debugger.stdin.close()
-        self.eventually_told(told, guest, MONITOR, ALIVE_AGAIN)
+        self.wait_for_causes(observed, guest, MONITOR, ALIVE_AGAIN)
 
     def test_other_instances_during_a_hang_are_checked(self):
-        source, told = self.liveness(self.hypervisor())
+        source, observed = self.liveness(self.hypervisor())
         stuck, other = [self.guest(), self.guest()], self.guest()
         self.measured(source, other, INTERVAL)
         for guest in stuck:
             self.stop(guest)
         for guest in stuck:
-            self.eventually_told(told, guest, STOPPED)
+            self.wait_for_causes(observed, guest, STOPPED)
         self.measured(source, other, WINDOW)
         other.order("H")
-        self.eventually_told(told, other, SUSPECT)
+        self.wait_for_causes(observed, other, SUSPECT)
 
     def test_libvirtd_restart_during_a_hang_repeats_no_report(self):
         own = self.useFixture(Hypervisor())
         self.hypervisor = lambda: own
-        source, told = self.liveness(own)
+        source, observed = self.liveness(own)
         guest, other = self.guest(), self.guest()
         self.measured(source, guest, INTERVAL)
         pid = self.stop(guest)
-        self.eventually_told(told, guest, STOPPED)
+        self.wait_for_causes(observed, guest, STOPPED)
         own.kill()
-        self.wait(lambda: told.reachable()[-1] is False, "unreachable")
+        self.wait(lambda: observed.reachable()[-1] is False, "unreachable")
         own.start()
-        self.wait(lambda: told.reachable()[-1] is True, "reachable again")
+        self.wait(lambda: observed.reachable()[-1] is True, "reachable again")
         self.measured(source, other, WINDOW)
-        self.assertEqual([STOPPED], told.causes(guest.uuid))
+        self.assertEqual([STOPPED], observed.causes(guest.uuid))
         self.go_on(pid)
-        self.eventually_told(told, guest, STOPPED, ALIVE_AGAIN)
-        self.assertEqual([], told.causes(other.uuid))
+        self.wait_for_causes(observed, guest, STOPPED, ALIVE_AGAIN)
+        self.assertEqual([], observed.causes(other.uuid))
 
     def test_agent_restart_during_a_hang_repeats_no_report(self):
-        source, told = self.liveness(self.hypervisor())
+        source, observed = self.liveness(self.hypervisor())
         guest, other = self.guest(), self.guest()
         self.measured(source, guest, INTERVAL)
         pids = [self.stop(guest), self.stop(other)]
-        self.eventually_told(told, guest, STOPPED)
-        self.eventually_told(told, other, STOPPED)
+        self.wait_for_causes(observed, guest, STOPPED)
+        self.wait_for_causes(observed, other, STOPPED)
         source.stop()
         self.go_on(pids[1])
-        source, told = self.liveness(self.hypervisor())
-        self.eventually_told(told, other, ALIVE_AGAIN)
+        source, observed = self.liveness(self.hypervisor())
+        self.wait_for_causes(observed, other, ALIVE_AGAIN)
         self.measured(source, other, WINDOW)
-        self.assertEqual([], told.causes(guest.uuid))
+        self.assertEqual([], observed.causes(guest.uuid))
         self.go_on(pids[0])
-        self.eventually_told(told, guest, ALIVE_AGAIN)
+        self.wait_for_causes(observed, guest, ALIVE_AGAIN)
 
 
 class StalledTest(LivenessTest):
-    def with_habit(self, source, told):
-        """A guest that has read its disk in several rounds; returns it."""
+    def with_habit(self, source, observed):
+        """Return a guest that has read its disk in several rounds."""
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
         guest = self.guest(disks=[faulty.disk("report")])
         self.measured(source, guest, INTERVAL)
@@ -161,67 +161,69 @@ class StalledTest(LivenessTest):
         return guest
 
     def test_halted_guest_is_suspect(self):
-        source, told = self.liveness(self.hypervisor())
+        source, observed = self.liveness(self.hypervisor())
         guest, idle = self.guest(), self.guest()
         self.measured(source, guest, WINDOW)
         guest.order("H")
-        event = self.eventually_told(told, guest, SUSPECT)
+        event = self.wait_for_causes(observed, guest, SUSPECT)
         self.assertEqual(["cpu"], event.attributes["signals"])
         self.assertLess(event.attributes["cpu_time_s"], 0.1)
-        self.assertEqual([], told.causes(idle.uuid))
+        self.assertEqual([], observed.causes(idle.uuid))
         self.domain(guest, lambda found: found.reset())
-        self.eventually_told(told, guest, SUSPECT, "liveness.cleared/stalled")
+        self.wait_for_causes(observed, guest, SUSPECT, "liveness.cleared/stalled")
 
     def test_halted_guest_with_earlier_disk_use_is_failed(self):
-        source, told = self.liveness(self.hypervisor())
-        guest = self.with_habit(source, told)
+        source, observed = self.liveness(self.hypervisor())
+        guest = self.with_habit(source, observed)
         guest.order("H")
-        deadline.eventually(lambda: FAILED in told.causes(guest.uuid), LATE, "failed")
-        event = self.told(told, guest)[-1]
+        deadline.eventually(lambda: FAILED in observed.causes(guest.uuid), LATE, "failed")
+        event = self.events_of(observed, guest)[-1]
         self.assertEqual(["cpu", "io"], event.attributes["signals"])
-        before = told.causes(guest.uuid)
+        before = observed.causes(guest.uuid)
         self.rounds(source, 4)
         self.domain(guest, lambda found: found.reset())
-        self.eventually_told(told, guest, *before, "liveness.recovered/stalled")
+        self.wait_for_causes(observed, guest, *before, "liveness.recovered/stalled")
 
     def test_spinning_guest_without_exit_counters_is_at_most_suspect(self):
-        source, told = self.liveness(self.hypervisor(), interval=1.0)
-        guest = self.with_habit(source, told)
+        source, observed = self.liveness(self.hypervisor(), interval=1.0)
+        guest = self.with_habit(source, observed)
         guest.order("J")
-        event = self.eventually_told(told, guest, SUSPECT)
+        event = self.wait_for_causes(observed, guest, SUSPECT)
         self.assertEqual(["io"], event.attributes["signals"])
         self.assertGreater(event.attributes["cpu_time_s"], 0)
         guest.kill()
         deadline.eventually(lambda: guest.uuid not in source._watched, LATE, "forgotten")
-        self.assertEqual([SUSPECT], told.causes(guest.uuid))
+        self.assertEqual([SUSPECT], observed.causes(guest.uuid))
 
 
 class StorageTest(LivenessTest):
     def test_full_disk_without_libvirt_event_is_reported(self):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
-        source, told = self.liveness(self.hypervisor(), follows=False)
+        source, observed = self.liveness(self.hypervisor(), follows=False)
         fill(guest)
-        deadline.eventually(lambda: len(told.causes(guest.uuid)) > 1, LATE, "told")
-        self.assertEqual({PAUSED, FULL}, set(told.causes(guest.uuid)))
-        [error] = [one for one in self.told(told, guest) if one.type == "liveness.disk_error"]
+        deadline.eventually(lambda: len(observed.causes(guest.uuid)) > 1, LATE, "events reported")
+        self.assertEqual({PAUSED, FULL}, set(observed.causes(guest.uuid)))
+        [error] = [
+            one for one in self.events_of(observed, guest) if one.type == "liveness.disk_error"
+        ]
         self.assertEqual("vdb", error.attributes["device"])
         self.rounds(source, 4)
-        self.assertEqual(2, len(told.causes(guest.uuid)))
+        self.assertEqual(2, len(observed.causes(guest.uuid)))
         full.grow()
         self.domain(guest, lambda found: found.resume())
-        deadline.eventually(lambda: len(told.causes(guest.uuid)) > 3, LATE, f"over {told}")
+        deadline.eventually(lambda: len(observed.causes(guest.uuid)) > 3, LATE, f"over {observed}")
         self.assertEqual(
             {"liveness.cleared/paused", "liveness.cleared/disk_error"},
-            set(told.causes(guest.uuid)[2:]),
+            set(observed.causes(guest.uuid)[2:]),
         )
 
     def test_full_disk_reported_by_libvirt_reports_no_pause(self):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
-        source, told = self.liveness(self.hypervisor())
+        source, observed = self.liveness(self.hypervisor())
         self.measured(source, guest, INTERVAL)
         fill(guest)
-        self.eventually_told(told, guest, FULL)
+        self.wait_for_causes(observed, guest, FULL)
         self.rounds(source, 4)
-        self.assertEqual([FULL], told.causes(guest.uuid))
+        self.assertEqual([FULL], observed.causes(guest.uuid))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way of a failure from a real guest to its recovery, through every part and process."""
+"""Test the way of a failure from a real guest to its recovery, through every process."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.live.base import DIED, WholeTest
 
-#: As shipped, but with less patience.
+#: As shipped, with shorter times.
 RESUME = """
 version: 1
 policies:
@@ -34,7 +34,7 @@ policies:
 
 
 class MainPath:
-    """What holds on every database."""
+    """Tests that run on every database."""
 
     server = MariaDB
 
@@ -77,7 +77,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         guest = self.guest(nova=NovaMetadata(name="web-2"))
         guest.kill(signal.SIGKILL)
         self.recovered(guest)
-        # What it was created from still says whose it is.
+        # The definition of the created domain still contains its owner.
         guest.kill(signal.SIGKILL)
         self.wait(lambda: self.states(guest) == [IncidentState.RESOLVED] * 2, "not resolved twice")
         stops = self.deployment.events(guest.uuid, "lifecycle.stopped")
@@ -99,10 +99,10 @@ class TestOnMariaDB(MainPath, WholeTest):
             self.wait(lambda g=guest, c=cause: c in self.deployment.causes(g.uuid), cause)
         self.quiet()
         for guest, cause in expected.items():
-            # One may have been pending between the end of the process and libvirt's word.
+            # An incident may have been pending from the end of the process until libvirt's event.
             self.assertLessEqual(set(self.states(guest)), {IncidentState.IGNORED}, cause)
-            told = [one.event.cause for one in self.deployment.events(guest.uuid)]
-            self.assertEqual(1, told.count("lifecycle.started/booted"))
+            causes = [one.event.cause for one in self.deployment.events(guest.uuid)]
+            self.assertEqual(1, causes.count("lifecycle.started/booted"))
         self.assertEqual("shutoff", destroyed.state())
         self.assertEqual("shutoff", powered_off.state())
         self.assertEqual("paused", suspended.state())
@@ -139,11 +139,11 @@ class TestOnMariaDB(MainPath, WholeTest):
         self.recovered(guest)
         (incident,) = self.deployment.incidents(guest.uuid)
         url = self.deployment.serve_api()
-        self.check_time_line(url, incident)
+        self.check_timeline(url, incident)
         listed = json.loads(self.deployment.command(url, "incident", "list", "-f", "json"))
         self.assertIn(incident.incident_id, json.dumps(listed))
 
-    def check_time_line(self, url, incident):
+    def check_timeline(self, url, incident):
         shown = self.deployment.command(url, "incident", "show", incident.incident_id)
         lines = [
             "since the callback on the host",
@@ -166,7 +166,7 @@ class TestOnPostgreSQL(MainPath, WholeTest):
 
 
 class TestStandalone(WholeTest):
-    """Everything in one process, with SQLite."""
+    """Test all services in one process, with SQLite."""
 
     def test_standalone_recovers_killed_guest(self):
         directory = self.useFixture(fixtures.TempDir()).path

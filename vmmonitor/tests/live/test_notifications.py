@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notifications over a real RabbitMQ: of real failures, to a real listener, and while it is
-away."""
+"""Test notifications of real failures over RabbitMQ, also during its outage."""
 
 import collections
 import signal
@@ -14,7 +13,7 @@ from vmmonitor.tests.fixtures.services import RabbitMQ
 from vmmonitor.tests.functional.test_notifier import GROUP, NotifierCase, notification
 from vmmonitor.tests.live.base import PATIENCE_S, WholeTest
 
-#: What an incident whose instance is brought back is told of with the priority INFO.
+#: Notifications with the priority INFO for an incident whose instance is recovered.
 CALM = {
     "incident.pending",
     "recovery.requested",
@@ -51,7 +50,7 @@ class NotifierTest(NotifierCase):
         return True
 
     def test_notifier_with_full_queue_reports_error(self):
-        """The broker says so only to who asks it to acknowledge."""
+        """The broker reports the error only with publisher confirms."""
         policy = ["set_policy", "full", ".*", '{"max-length":1,"overflow":"reject-publish"}']
         driver = self.rabbit.driver
         driver.rabbitmqctl(f"{driver.nodename}@localhost", [*policy, "--apply-to", "queues"])
@@ -74,55 +73,55 @@ class WholeWayTest(WholeTest):
             }
         )
         self.heard = []
-        told = []
+        connected = []
         listener = Listener(
             *(self.deployment.conf, self.rabbit.url, "vmmonitor", ["notifications"], ""),
-            *(self.heard.append, told.append),
+            *(self.heard.append, connected.append),
         )
         listener.start()
         self.addCleanup(listener.stop, 10)
-        eventually(lambda: told == [""], PATIENCE_S, "it listens")
+        eventually(lambda: connected == [""], PATIENCE_S, "it listens")
         self.engine = self.start(self.deployment.engine())
         self.watched()
 
     def crash(self):
-        """Have a guest die; returns it when it is back."""
+        """Kill a guest; return it after its recovery."""
         guest = self.guest(defined=True)
         guest.kill(signal.SIGKILL)
         self.recovered(guest)
         return guest
 
     def words(self, guest):
-        """What was told of a guest: the data, and the last words of the event type."""
+        """Return (data, event type) of each notification about a guest."""
         found = [
             (one["payload"]["vmmonitor_object.data"], one["event_type"].partition(".")[2])
             for one in list(self.heard)
         ]
         return [(data, word) for data, word in found if data["instance_uuid"] == guest.uuid]
 
-    def check_told(self, guest):
-        """Check that every state was told, once: what one ended, the next began with."""
+    def check_notified(self, guest):
+        """Check that every state was notified once, in an unbroken sequence."""
         (incident,) = self.deployment.incidents(guest.uuid)
         attempts = self.deployment.recoveries(incident.incident_id)
         ends = {one.recovery_id: one.state for one in attempts}
         ends[incident.incident_id] = incident.state
 
-        def is_all_told():
+        def is_complete():
             return {subject: self.end(guest, subject) for subject in ends} == ends
 
-        self.wait(is_all_told, "all is told")
-        told = self.words(guest)
-        self.assertEqual(len(told), len({data["notification_id"] for data, _ in told}))
+        self.wait(is_complete, "all states notified")
+        notified = self.words(guest)
+        self.assertEqual(len(notified), len({data["notification_id"] for data, _ in notified}))
         self.assertEqual(
             {("node-1", incident.incident_id)},
-            {(data["host"], data["incident_id"]) for data, _ in told},
+            {(data["host"], data["incident_id"]) for data, _ in notified},
         )
-        # Those of the other priority come by another queue.
-        calm = [word for _, word in told if word in CALM]
+        # Notifications of the other priority arrive in a different queue.
+        calm = [word for _, word in notified if word in CALM]
         self.assertEqual(("incident.pending", "incident.resolved"), (calm[0], calm[-1]))
 
     def end(self, guest, subject):
-        """Return the last state of an incident or a recovery, if every one before it was told."""
+        """Return the last state of an incident or recovery, if all earlier ones were notified."""
         of_it = [
             data
             for data, _ in self.words(guest)
@@ -134,15 +133,15 @@ class WholeWayTest(WholeTest):
         return "".join(last) if list(began) == [None] and last.total() == 1 else ""
 
     def test_failure_and_recovery_are_notified(self):
-        self.check_told(self.crash())
+        self.check_notified(self.crash())
 
     def test_notifications_during_broker_outage_arrive_later(self):
         self.rabbit.kill()
         guest = self.crash()
         self.assertEqual([IncidentState.RESOLVED], self.states(guest))
         self.assertEqual([], self.heard)
-        # The engine that wrote them need not live to see them sent.
+        # Another engine sends the notifications of a killed engine.
         self.engine.kill()
         self.rabbit.restart()
         self.start(self.deployment.engine("engine-2"))
-        self.check_told(guest)
+        self.check_notified(guest)

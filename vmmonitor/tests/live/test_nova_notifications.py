@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's notifications over a RabbitMQ: nothing is taken that cannot be kept."""
+"""Test nova's notifications over RabbitMQ: unstored messages stay in the broker."""
 
 from vmmonitor.rpc import notifications
 from vmmonitor.testing.deadline import eventually
@@ -18,7 +18,7 @@ class RabbitTest(NovaCase):
         self.url = self.rabbit.url
 
     def flood(self) -> set[str]:
-        """Send many messages; returns their ids."""
+        """Send many messages; return their ids."""
         sender = self.sender()
         self.addCleanup(sender.cleanup)
         ids = {f"message-{number}" for number in range(COUNT)}
@@ -26,7 +26,7 @@ class RabbitTest(NovaCase):
         return ids
 
     def test_unread_notifications_stay_in_broker(self):
-        """A source that cannot store takes few, and gives those back when it stops."""
+        """A source that cannot store reads few messages, and returns them when it stops."""
         self.full.clear()
         first = self.source()
         self.flood()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process source on real guests: what the kernel tells, beside what libvirt tells."""
+"""Test the process source on real guests, together with the libvirt source."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from vmmonitor.tests.live.libvirt_base import LiveTest, migrate
 
 EXITED = "process.exited"
 FAILED = "lifecycle.stopped/failed"
-#: Seconds in which nothing more must come.
+#: Time for unexpected events to appear, in seconds.
 QUIET_S = 0.3
 
 #: Watches one instance without any privilege; prints when it does, and the event's attributes.
@@ -54,8 +54,7 @@ source.stop()
 
 class ProcessTest(LiveTest):
     def watch_processes(self, hypervisor):
-        """Watch a hypervisor's processes, and libvirt to follow; returns source and what is
-        told by both."""
+        """Start a process source that follows libvirt; return the source and the observations."""
         observed = base.Observed()
         processes = ProcessSource(base.new_conf(), observed.append)
 
@@ -70,7 +69,7 @@ class ProcessTest(LiveTest):
         return processes, observed
 
     def watched(self, processes, guest):
-        """Wait until the guest's QEMU of now is watched; returns its pid."""
+        """Wait until the guest's current QEMU is monitored; return its pid."""
         pid = guest.pid()
 
         def is_watched():
@@ -81,7 +80,7 @@ class ProcessTest(LiveTest):
         return pid
 
     def exits(self, observed, guest):
-        """The pids of the guest whose end was told."""
+        """Return the pids of the guest's reported exits."""
         return [
             event.attributes["pid"]
             for event in observed.of(RawEvent)
@@ -89,7 +88,7 @@ class ProcessTest(LiveTest):
         ]
 
     def times(self, observed, guest):
-        """When each cause of the guest was told; microseconds."""
+        """Return cause -> time of the guest's events, in microseconds."""
         return {
             f"{event.type}/{event.detail}".rstrip("/"): event.occurred_at
             for event in observed.of(RawEvent)
@@ -158,19 +157,19 @@ class PlannedTest(ProcessTest):
 
     def test_migrated_process_is_reported(self):
         target = self.useFixture(Hypervisor())
-        here, told_here = self.watch_processes(self.hypervisor())
-        there, told_there = self.watch_processes(target)
+        here, observed_here = self.watch_processes(self.hypervisor())
+        there, observed_there = self.watch_processes(target)
         guest = self.guest()
         first = self.watched(here, guest)
         self.domain(guest, lambda found: migrate(found, target))
         second = target.qemu_pid(guest.name)
-        self.wait(lambda: self.exits(told_here, guest) == [first], "left")
+        self.wait(lambda: self.exits(observed_here, guest) == [first], "left")
         self.wait(lambda: guest.uuid in there._watched, "arrived")
         time.sleep(QUIET_S)
-        self.assertEqual([], self.exits(told_there, guest))
+        self.assertEqual([], self.exits(observed_there, guest))
         os.kill(second, signal.SIGKILL)
-        self.wait(lambda: self.exits(told_there, guest) == [second], "exited there")
-        self.assertEqual([first], self.exits(told_here, guest))
+        self.wait(lambda: self.exits(observed_there, guest) == [second], "exited there")
+        self.assertEqual([first], self.exits(observed_here, guest))
 
 
 class WithoutLibvirtTest(ProcessTest):

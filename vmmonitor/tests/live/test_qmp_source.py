@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The qmp source on real guests, beside what libvirt tells of the same faults."""
+"""Test the qmp source on real guests, together with the libvirt source."""
 
 import time
 
@@ -16,9 +16,9 @@ from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, fill
 
-#: Seconds in which nothing more must come.
+#: Time for unexpected events to appear, in seconds.
 QUIET_S = 0.3
-#: The same, where a word may wait for another one.
+#: The same if a report may wait for a duplicate.
 WAITED_S = 3.0
 ROOM = 2**24
 STARTED = "lifecycle.started/booted"
@@ -26,7 +26,7 @@ STARTED = "lifecycle.started/booted"
 
 class QmpTest(LiveTest):
     def listen(self, hypervisor):
-        """Listen to the monitors of a hypervisor; returns what they tell."""
+        """Start a qmp source for a hypervisor; return its observations."""
         observed = base.Observed()
         made = QmpSource(base.new_conf(uri=hypervisor.uri, read_only=True), observed.append)
         self.addCleanup(made.stop)
@@ -34,7 +34,7 @@ class QmpTest(LiveTest):
         self.wait(lambda: observed.reachable() == [True], "reachable")
         return observed
 
-    def told(self, observed, guest, event_type):
+    def wait_for_event(self, observed, guest, event_type):
         """Wait for an event of a guest and return it."""
 
         def events():
@@ -56,7 +56,7 @@ class QmpTest(LiveTest):
         before = by_libvirt.causes(guest.uuid)
         faulty.fail()
         self.assertEqual("e", guest.order("D", timeout=5))
-        event = self.told(by_qemu, guest, "block_io_error")
+        event = self.wait_for_event(by_qemu, guest, "block_io_error")
         self.assertEqual(("qmp", "report"), (event.source, event.detail))
         self.assertEqual(
             ("write", "Input/output error", "vdb"),
@@ -72,10 +72,10 @@ class QmpTest(LiveTest):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
         fill(guest)
-        event = self.told(by_qemu, guest, "block_io_error")
+        event = self.wait_for_event(by_qemu, guest, "block_io_error")
         self.assertEqual("stop", event.detail)
         self.assertIs(True, event.attributes["nospace"])
-        same = self.told(by_libvirt, guest, "io_error")
+        same = self.wait_for_event(by_libvirt, guest, "io_error")
         for name in ("path", "device"):
             self.assertEqual(same.attributes[name], event.attributes[name])
 
@@ -83,7 +83,7 @@ class QmpTest(LiveTest):
         by_qemu = self.listen(self.hypervisor())
         guest = self.guest(on_crash="preserve")
         guest.order("P")
-        event = self.told(by_qemu, guest, "guest_panicked")
+        event = self.wait_for_event(by_qemu, guest, "guest_panicked")
         self.assertEqual(("pause", {}), (event.detail, event.attributes))
 
     def test_source_reconnects_after_libvirtd_restart(self):
@@ -98,13 +98,13 @@ class QmpTest(LiveTest):
         self.wait(lambda: by_qemu.reachable() == [True, False, True], "reachable again")
         faulty.fail()
         guest.order("R", timeout=5)
-        event = self.told(by_qemu, guest, "block_io_error")
+        event = self.wait_for_event(by_qemu, guest, "block_io_error")
         self.assertEqual("read", event.attributes["operation"])
         self.assertEqual("disk", event.attributes["path"])
 
 
 class BothTest(LiveTest):
-    """Both sources, and the agent's way to the spool."""
+    """Test both sources with the agent's pipeline and spool."""
 
     def setUp(self):
         super().setUp()
@@ -134,25 +134,25 @@ class BothTest(LiveTest):
         return len(words) == 2 and all(word.reachable for word in words)
 
     def spooled(self, guest):
-        """Return what is spooled of a guest, besides its start."""
-        told = [entry.body for entry in self.spool.read(10_000)]
+        """Return the spooled events of a guest, without its start."""
+        entries = [entry.body for entry in self.spool.read(10_000)]
         return [
             one
-            for one in told
+            for one in entries
             if one["instance"]["uuid"] == guest.uuid and one["type"] not in RUNNING_AGAIN
         ]
 
     def causes(self, guest):
         return [f"{one['type']}/{one['detail']}" for one in self.spooled(guest)]
 
-    def assert_told(self, guest, *expected):
-        """Wait for these events, and then for more, which must not come."""
+    def assert_events(self, guest, *expected):
+        """Wait for these events, and check that no others follow."""
         self.wait(lambda: len(self.causes(guest)) >= len(expected), f"{expected}")
         time.sleep(WAITED_S)
         self.assertEqual(sorted(expected), sorted(self.causes(guest)))
 
     def failing(self, policy, **kwargs):
-        """Return a guest whose disk fails."""
+        """Return a guest with a failing disk."""
         faulty = self.useFixture(FaultyDisk(self.hypervisor()))
         guest = self.guest(disks=[faulty.disk(policy, **kwargs)])
         faulty.fail()
@@ -162,8 +162,8 @@ class BothTest(LiveTest):
         guest = self.failing("report")
         for _ in range(3):
             self.assertEqual("e", guest.order("D", timeout=5))
-        self.assert_told(guest, *["io_error/report"] * 3)
-        # Where QEMU's word came first, libvirt's has what that knew besides.
+        self.assert_events(guest, *["io_error/report"] * 3)
+        # If QEMU's report came first, libvirt's event has its additional attributes.
         known = {(None, None), ("write", "Input/output error")}
         for event in self.spooled(guest):
             said = event["attributes"]
@@ -174,23 +174,23 @@ class BothTest(LiveTest):
         guest = self.failing("report", name=None)
         for _ in range(3):
             self.assertEqual("e", guest.order("D", timeout=5))
-        self.assert_told(guest, *["block_io_error/report"] * 3)
+        self.assert_events(guest, *["block_io_error/report"] * 3)
 
     def test_stop_error_is_reported_by_libvirt(self):
         guest = self.failing("stop")
         guest.order("D", timeout=1)
-        self.assert_told(guest, "io_error/pause", "lifecycle.suspended/ioerror")
+        self.assert_events(guest, "io_error/pause", "lifecycle.suspended/ioerror")
 
     def test_stop_error_without_source_name_is_reported_by_qemu(self):
         guest = self.failing("stop", name=None)
         guest.order("D", timeout=1)
-        self.assert_told(guest, "block_io_error/stop", "lifecycle.suspended/ioerror")
+        self.assert_events(guest, "block_io_error/stop", "lifecycle.suspended/ioerror")
 
     def test_full_disk_is_reported_with_reason(self):
         full = self.useFixture(FullDisk(self.hypervisor()))
         guest = self.guest(disks=[full.disk()])
         fill(guest)
-        self.assert_told(
+        self.assert_events(
             guest, "io_error/pause", "io_error_reason/pause", "lifecycle.suspended/ioerror"
         )
 
@@ -206,6 +206,6 @@ class BothTest(LiveTest):
             guest = self.failing("report", name=name)
             for _ in range(11):
                 self.assertEqual("e", guest.order("D", timeout=5))
-            self.wait(lambda guest=guest: len(self.spooled(guest)) == 11, "told")
+            self.wait(lambda guest=guest: len(self.spooled(guest)) == 11, "spooled")
             actions = [one["decision"]["action"] for one in self.spooled(guest)]
             self.assertEqual(["record"] * 9 + ["incident"] * 2, actions, name)

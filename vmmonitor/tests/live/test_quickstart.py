@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``tools/quickstart`` does once everything is installed."""
+"""Test ``tools/quickstart`` with everything installed."""
 
 import datetime
 import json
@@ -40,15 +40,15 @@ class QuickstartTest(testtools.TestCase):
         began = datetime.datetime.now(datetime.UTC)
         code, output, progress = self.quickstart("--json")
         self.assertEqual(0, code, progress)
-        told = json.loads(output)
-        self.assertEqual(["killed_at", *TIMES, "guest_answers"], list(told))
-        killed_at = datetime.datetime.fromisoformat(told["killed_at"])
+        result = json.loads(output)
+        self.assertEqual(["killed_at", *TIMES, "guest_answers"], list(result))
+        killed_at = datetime.datetime.fromisoformat(result["killed_at"])
         self.assertLess(began, killed_at)
         self.assertLess(killed_at, datetime.datetime.now(datetime.UTC))
-        times = [told[name] for name in TIMES]
+        times = [result[name] for name in TIMES]
         self.assertEqual(sorted(times), times)
         self.assertGreater(times[0], 0)
-        self.assertIs(True, told["guest_answers"])
+        self.assertIs(True, result["guest_answers"])
         self.assertIn("answers on its serial port again", progress)
 
     def test_kept_deployment_can_be_used_and_stopped(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What no event told of is found all the same, with real agents and several engines."""
+"""Test that failures without an event are found, with real agents and several engines."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
 from vmmonitor.tests.live.libvirt_base import migrate
 
-#: Short rounds; and a hold that is longer than a loaded machine takes for a report.
+#: Short rounds, and a hold that exceeds the time of a report on a loaded machine.
 EAGER = {"reconcile": {"interval": 0.5, "hold": 2}}
 
 
@@ -24,7 +24,7 @@ class TestReconcile(WholeTest):
         self.agent = self.watched()
 
     def seen(self, guest, host="node-1"):
-        """How the engines know a guest; None if they do not."""
+        """Return the engines' inventory entry of a guest, or None."""
         with self.deployment.database.reader() as tx:
             found = agents.inventory(tx, host)
         return next((one for one in found if one.instance.uuid == guest.uuid), None)
@@ -36,7 +36,7 @@ class TestReconcile(WholeTest):
     def known(self, guest, state="running"):
         self.wait(lambda: (one := self.seen(guest)) and one.state == state, f"not {state}")
 
-    def told(self, guest):
+    def drift_causes(self, guest):
         return [one for one in self.deployment.causes(guest.uuid) if one.startswith("reconcile.")]
 
     def forget(self):
@@ -54,14 +54,14 @@ class TestReconcile(WholeTest):
         self.forget()
         lost.kill(signal.SIGKILL)
         self.watched(self.agent)
-        self.wait(lambda: self.told(lost) == ["reconcile.missing"], "not told")
+        self.wait(lambda: self.drift_causes(lost) == ["reconcile.missing"], "not reported")
         (incident,) = self.deployment.incidents(lost.uuid)
         self.assertEqual("reconcile.missing", incident.cause)
-        # Somebody may have wanted it: nothing acts on it.
+        # The stop may have been intended, so no recovery follows.
         self.wait(lambda: self.states(lost) == [IncidentState.HELD], "not held")
         self.quiet()
-        self.assertEqual(["reconcile.missing"], self.told(lost))
-        self.assertEqual([], self.told(other))
+        self.assertEqual(["reconcile.missing"], self.drift_causes(lost))
+        self.assertEqual([], self.drift_causes(other))
         self.assertEqual([], self.deployment.recoveries(incident.incident_id))
 
     def test_failure_with_event_is_not_reported_again(self):
@@ -86,7 +86,7 @@ class TestReconcile(WholeTest):
         self.wait(lambda: self.deployment.agent_state() == (AgentState.UP, ""), "not up")
         for _ in range(4):
             self.quiet()
-        self.assertEqual([], [one for guest in self.told_of for one in self.told(guest)])
+        self.assertEqual([], [one for guest in self.created for one in self.drift_causes(guest)])
 
     def test_migration_is_not_reported_as_drift(self):
         target = self.useFixture(Hypervisor())
@@ -99,7 +99,7 @@ class TestReconcile(WholeTest):
         self.wait(lambda: self.state_on("node-1", guest) == "shutoff", "not away")
         for _ in range(4):
             self.quiet()
-        self.assertEqual([], self.told(guest))
+        self.assertEqual([], self.drift_causes(guest))
         self.assertEqual([], self.deployment.incidents(guest.uuid))
 
     def test_lost_inventory_delta_is_repaired(self):

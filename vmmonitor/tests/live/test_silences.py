@@ -20,7 +20,7 @@ class SilenceTest(WholeTest):
         self.url = self.deployment.serve_api()
 
     def silence(self, *words):
-        """Run a command about silences; returns what it tells."""
+        """Run a silence command; return its output."""
         return json.loads(self.deployment.command(self.url, "silence", *words, "-f", "json"))
 
     def test_silenced_instance_is_recovered_after_expiry(self):
@@ -34,7 +34,7 @@ class SilenceTest(WholeTest):
         (incident,) = self.deployment.incidents(muted.uuid)
         self.assertEqual(HoldReason.SILENCE, incident.held_by)
         self.assertRegex(incident.reason, "^silenced by ada until .*: on purpose$")
-        # Somebody else's failure is no business of this silence's.
+        # The silence does not affect other instances.
         other.kill(signal.SIGKILL)
         self.recovered(other)
         self.assertEqual([IncidentState.SILENCED], self.states(muted))
@@ -42,7 +42,7 @@ class SilenceTest(WholeTest):
         self.assertEqual({"silenced": 1}, self.silence("show", silence["silence_id"])["incidents"])
         self.silence("expire", silence["silence_id"], "--author", "bob")
         self.recovered(muted)
-        told = {step.message: step for step in self.deployment.steps(incident.incident_id)}
-        ended = told["the silence of ada (on purpose) was ended by bob"]
+        entries = {step.message: step for step in self.deployment.steps(incident.incident_id)}
+        ended = entries["the silence of ada (on purpose) was ended by bob"]
         first = self.deployment.recoveries(incident.incident_id)[0]
         self.assertLess(first.called_at - ended.at, 10 * SECOND)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real guests on one disk that fails are one cause, and come back after it heals."""
+"""Test a storm of real guests on one failing disk, and their recovery after its repair."""
 
 from vmmonitor.db import incidents
 from vmmonitor.db.page import Page
@@ -21,7 +21,7 @@ policies:
     wait: 5
     backoff: {initial: 0.5, factor: 1, max: 1, jitter: 0.1}
 """
-#: A restored disk is believed soon; no second one is tried meanwhile.
+#: A short success delay, and no second probe.
 SOON = {"probe_success_delay": 1, "probe_interval": 300}
 GUESTS = 4
 
@@ -56,7 +56,7 @@ class TestSharedDisk(WholeTest):
         (storm,) = self.storms()
         self.assertEqual("storm.storage", storm.cause)
         self.assertRegex(storm.shared_cause, "^storage:node-1:nbd:unix:/.*sock$")
-        self.wait(self.one_is_tried, "not one is tried")
+        self.wait(self.one_is_probed, "no probe")
         self.assertEqual([IncidentState.RECOVERING], self.beside_held())
         self.disk.heal()
         for guest in self.broken:
@@ -65,7 +65,7 @@ class TestSharedDisk(WholeTest):
         (storm,) = self.storms()
         self.assertEqual(IncidentState.RESOLVED, storm.state)
         self.assertEqual("an instance on this storage runs again", storm.reason)
-        # Nobody else was called while it failed.
+        # No other driver call was made while the disk failed.
         late = [one for one in self.members(storm) if self.first_call(one) >= storm.closed_at]
         self.assertEqual(GUESTS - 1, len(late))
 
@@ -73,7 +73,7 @@ class TestSharedDisk(WholeTest):
         (storm,) = self.storms()
         return [one.state for one in self.members(storm) if one.state != IncidentState.HELD]
 
-    def one_is_tried(self):
+    def one_is_probed(self):
         (storm,) = self.storms()
         words = [one.state for one in self.members(storm)]
         return sorted(words) == sorted(

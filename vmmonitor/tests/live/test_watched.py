@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host that nobody watches any more is an incident, with real agents and two engines."""
+"""Test that hosts without monitoring are reported, with real agents and engines."""
 
 import json
 import signal
@@ -23,7 +23,7 @@ SOON = {
 
 
 class Unwatched:
-    """What holds on every database."""
+    """Tests that run on every database."""
 
     server = MariaDB
 
@@ -35,13 +35,13 @@ class Unwatched:
         ]
 
     def of_hosts(self) -> list[Incident]:
-        """The incidents of hosts, oldest first."""
+        """Return the host incidents, oldest first."""
         wanted = Page(limit=99, filters={"kind": IncidentKind.HOST}, sort=[("opened_at", "asc")])
         with self.deployment.database.reader() as tx:
             return incidents.page(tx, wanted)
 
     def are(self, *expected: tuple[str, str]) -> None:
-        """Wait until the hosts' incidents have these causes and states, oldest first."""
+        """Wait until the host incidents have these causes and states, oldest first."""
         self.wait(
             lambda: [(one.cause, one.state) for one in self.of_hosts()] == list(expected),
             f"the incidents of hosts are not {expected}",
@@ -67,7 +67,7 @@ class Unwatched:
             self.assertRegex(lines[0], r"^unwatched for \d+ s: the agent is late: does not report")
             self.assertEqual(f"pending -> open: {lines[0].partition(' s: ')[2]}", lines[1])
             self.assertRegex(lines[-1], "^open -> resolved: the host is watched again, after")
-            # One that starts may say first that it sees nothing yet.
+            # A starting agent may first report that it is not connected.
             self.assertLessEqual(len(lines), 4)
             self.assertEqual([], self.deployment.recoveries(one.incident_id))
 
@@ -79,7 +79,7 @@ class TestOnMariaDB(Unwatched, WholeTest):
         hypervisor.kill()
         self.are(("agent.blind", IncidentState.UNHANDLED))
         url = self.deployment.serve_api()
-        self.told_by_the_client(url)
+        self.check_client_output(url)
         agent.kill()
         self.wait(lambda: "is late" in self.of_hosts()[0].reason, "not late")
         hypervisor.start()
@@ -95,15 +95,15 @@ class TestOnMariaDB(Unwatched, WholeTest):
         ):
             self.assertIn(line, " ".join(shown.split()))
 
-    def told_by_the_client(self, url):
+    def check_client_output(self, url):
         words = ("incident", "list", "--open", "--kind", "host", "-f", "json")
-        (told,) = json.loads(self.deployment.command(url, *words))
-        self.assertEqual(("node-1", "agent.blind"), (told["host"], told["cause"]))
-        self.assertEqual(("", "critical"), (told["instance_uuid"], told["severity"]))
+        (incident,) = json.loads(self.deployment.command(url, *words))
+        self.assertEqual(("node-1", "agent.blind"), (incident["host"], incident["cause"]))
+        self.assertEqual(("", "critical"), (incident["instance_uuid"], incident["severity"]))
         (agent,) = json.loads(self.deployment.command(url, "agent", "list", "-f", "json"))
         self.assertEqual("blind", agent["state"])
         self.assertIsNotNone(agent["unwatched_since"])
-        # Both clocks are this machine's.
+        # Both clocks are the clock of this machine.
         self.assertLess(abs(agent["clock_offset_ms"]), 5000)
         self.assertIn("blind", self.deployment.command(url, "agent", "list"))
 

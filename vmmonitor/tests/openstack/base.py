@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests on the lab have in common."""
+"""Common parts of the tests on the lab."""
 
 import contextlib
 import json
@@ -19,15 +19,15 @@ from vmmonitor.tests.fixtures.openstack_lab import OpenStackLab, Server
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 from vmmonitor.tests.fixtures.shared import shared
 
-#: Seconds in which what must come has come, on a busy machine too.
+#: Time limit for expected results, in seconds, also on a busy machine.
 PATIENCE_S = 180.0
-#: Seconds in which what must not come would have come.
+#: Time for unexpected results to appear, in seconds.
 QUIET_S = 2.0
 AGENT_SEES = "Source libvirt sees its host"
 ENGINE_WORKS = "An engine works on host"
 DIED = "lifecycle.stopped"
 
-#: As shipped, in what matters here: a crash is acted on at once, all else after a moment.
+#: Like the shipped policies: a crash is recovered at once, other failures after a short hold.
 POLICIES = """
 version: 1
 policies:
@@ -57,16 +57,16 @@ STEP = """
 
 def step(driver: str, wait_for: str = "active", attempts: int = 3, **options: str) -> str:
     """Return a step of a policy."""
-    told = json.dumps(options)
-    return STEP.format(driver=driver, wait_for=wait_for, attempts=attempts, options=told)
+    text = json.dumps(options)
+    return STEP.format(driver=driver, wait_for=wait_for, attempts=attempts, options=text)
 
 
 class OpenStackTest(testtools.TestCase):
-    """Runs an engine, and an agent for each host of the lab, for all tests of a class."""
+    """Run an engine, and an agent for each host of the lab, for all tests of a class."""
 
     #: The steps of the recovery policies.
     steps: tuple[str, ...] = (step("libvirt", wait_for="running"),)
-    #: Of all programs.
+    #: Options of all programs.
     options: Options = {}
 
     lab: OpenStackLab
@@ -81,7 +81,7 @@ class OpenStackTest(testtools.TestCase):
             {
                 "engine": {"expectation": "nova"},
                 "nova": cls.lab.options(),
-                # They take the account from there.
+                # The account of [nova].
                 "masakari": {"auth_section": "nova", "poll_interval": 0.5},
                 "mistral": {"auth_section": "nova", "poll_interval": 0.5},
                 "recovery": {"lease": 5, "verdict_retry_interval": 1},
@@ -104,7 +104,7 @@ class OpenStackTest(testtools.TestCase):
 
     @classmethod
     def new_engine(cls, host: str) -> Program:
-        """Start an engine; returns it when it works."""
+        """Start an engine; return it when it is ready."""
         policies = cls.deployment.file("policies.yaml", POLICIES.format(steps="".join(cls.steps)))
         engine = cls.deployment.engine(host, {"recovery": {"policy_file": policies}})
         engine.start(ENGINE_WORKS)
@@ -112,18 +112,18 @@ class OpenStackTest(testtools.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self._told_of: list[Server] = []
+        self._servers: list[Server] = []
         self.addOnException(lambda _: self.explain())
 
     def server(self, host: str = "node1", metadata: Mapping[str, str] | None = None) -> Server:
-        """Boot a server; it goes with the test."""
+        """Boot a server, which is deleted after the test."""
         server = self.useFixture(Server(self.lab, host, dict(metadata or {})))
-        self._told_of.append(server)
-        self.wait(lambda: self.deployment.events(server.uuid), "its start is not told")
+        self._servers.append(server)
+        self.wait(lambda: self.deployment.events(server.uuid), "its start is not stored")
         return server
 
     def wait(self, true: Any, what: str, timeout: float = PATIENCE_S) -> None:
-        """Wait until ``true()`` is."""
+        """Wait until ``true()`` returns a true value."""
 
         def look() -> Any:
             with contextlib.suppress(errors.Retriable):
@@ -131,7 +131,7 @@ class OpenStackTest(testtools.TestCase):
 
         wait_until(look, timeout, what)
 
-    # -- what is stored ------------------------------------------------------------------------
+    # -- stored objects ------------------------------------------------------------------------
     def recoveries(self, server: Server) -> list[Recovery]:
         """Return all recoveries of a server, oldest first."""
         return [
@@ -144,49 +144,49 @@ class OpenStackTest(testtools.TestCase):
         """Return the states of a server's incidents, oldest first."""
         return [incident.state for incident in self.deployment.incidents(server.uuid)]
 
-    def told(self, server: Server, cause: str) -> None:
+    def wait_for_cause(self, server: Server, cause: str) -> None:
         """Wait until an event of a server is stored."""
         causes = self.deployment.causes
         self.wait(lambda: cause in causes(server.uuid), f"{cause} is not stored")
 
     def questions(self, server: Server) -> int:
-        """Return how often nova was asked about a server in vain."""
+        """Return the number of failed queries to nova about a server."""
         return sum(
             "nova cannot be asked" in step.message
             for incident in self.deployment.incidents(server.uuid)
             for step in self.deployment.steps(incident.incident_id)
         )
 
-    # -- what is expected ----------------------------------------------------------------------
+    # -- expected results ----------------------------------------------------------------------
     def left_alone(self, server: Server) -> None:
-        """Check that nothing was done about a server, and nothing is about to be."""
+        """Check that no recovery of a server was made or is due."""
         time.sleep(QUIET_S)
         closed = {IncidentState.RESOLVED, IncidentState.IGNORED}
         self.wait(lambda: set(self.states(server)) <= closed, "an incident stays open")
         self.assertEqual([], self.recoveries(server))
 
     def recovered(self, server: Server, times: int = 1, host: str = "") -> list[Recovery]:
-        """Wait until a server runs again; returns its recoveries.
+        """Wait until a server runs again; return its recoveries.
 
-        :param times: how many incidents it has had.
-        :param host: where it runs then, if it matters.
+        :param times: number of its incidents.
+        :param host: expected host; empty for any.
         """
         over = [IncidentState.RESOLVED] * times
         self.wait(lambda: self.states(server) == over, f"{server.name} is not recovered")
-        told = server.becomes("ACTIVE")
+        active = server.becomes("ACTIVE")
         self.assertTrue(server.ping(PATIENCE_S), "its guest does not answer")
         if host:
-            self.assertEqual(host, told.compute_host)
+            self.assertEqual(host, active.compute_host)
         return self.recoveries(server)
 
     def explain(self) -> None:
-        """Attach what may tell why the test failed."""
+        """Attach the logs and timelines to a failed test."""
         self.deployment.attach(self)
         lines = []
-        for server in self._told_of:
+        for server in self._servers:
             with contextlib.suppress(errors.Retriable):
                 lines += self._story(server)
-        self.addDetail("time lines", content.text_content("\n".join(sorted(lines))))
+        self.addDetail("timelines", content.text_content("\n".join(sorted(lines))))
 
     def _story(self, server: Server) -> list[str]:
         lines = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server whose QEMU dies is brought back by nova, by masakari, by mistral."""
+"""Test the recovery of a killed server by nova, masakari and mistral."""
 
 import signal
 
@@ -10,12 +10,12 @@ WORKFLOW = "vmmonitor_recover"
 
 
 class TestNova(OpenStackTest):
-    """The nova driver, by a hard reboot."""
+    """Test the nova driver with a hard reboot."""
 
     steps = (step("nova"),)
 
     def actions(self, server) -> list[str]:
-        """Return what nova was told to do to a server, the oldest first."""
+        """Return the actions of a server in nova, oldest first."""
         compute = self.lab.cloud.compute
         return [one.action for one in compute.server_actions(server.uuid)][::-1]
 
@@ -63,7 +63,7 @@ class TestNova(OpenStackTest):
 
 
 class TestStopAndStart(OpenStackTest):
-    """The nova driver, told so."""
+    """Test the nova driver with the method stop_start."""
 
     steps = (step("nova", method="stop_start"),)
 
@@ -74,7 +74,7 @@ class TestStopAndStart(OpenStackTest):
 
 
 class TestMasakari(OpenStackTest):
-    """The masakari driver."""
+    """Test the masakari driver."""
 
     steps = (step("masakari"),)
 
@@ -95,11 +95,11 @@ class TestMasakari(OpenStackTest):
         # It was followed to its end.
         self.assertEqual(["finished"], self.notifications(server))
         (incident,) = self.deployment.incidents(server.uuid)
-        told = [step.message for step in self.deployment.steps(incident.incident_id)]
-        self.assertTrue([message for message in told if "is finished" in message], told)
+        messages = [step.message for step in self.deployment.steps(incident.incident_id)]
+        self.assertTrue([message for message in messages if "is finished" in message], messages)
 
     def test_server_killed_twice_is_recovered_by_masakari(self):
-        """masakari alone takes it for a repeat and leaves the server down."""
+        """masakari alone treats the second failure as a duplicate."""
         server = self.server("node2")
         for times in (1, 2):
             server.kill()
@@ -108,7 +108,7 @@ class TestMasakari(OpenStackTest):
 
 
 class TestMistral(OpenStackTest):
-    """The mistral driver, with the lab's workflow."""
+    """Test the mistral driver with the lab's workflow."""
 
     steps = (step("mistral", workflow=WORKFLOW),)
 
@@ -123,7 +123,7 @@ class TestMistral(OpenStackTest):
 
 
 class TestFallback(OpenStackTest):
-    """From masakari, which is away, to nova; from a host whose nova-compute is down to another."""
+    """Test the next step without masakari, and evacuation of a host without nova-compute."""
 
     steps = (
         step("masakari", attempts=1),
@@ -132,7 +132,7 @@ class TestFallback(OpenStackTest):
     )
 
     def drivers(self, server) -> list[tuple[str, str]]:
-        """Return driver and end of every attempt."""
+        """Return (driver, state) of every attempt."""
         return [(recovery.driver, recovery.state) for recovery in self.recoveries(server)]
 
     def test_absent_masakari_falls_back_to_nova(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody has nova do to a server never makes vmmonitor recover it."""
+"""Test that planned operations in nova cause no recovery."""
 
 from openstack import exceptions
 
@@ -19,7 +19,7 @@ class TestPlanned(OpenStackTest):
         server = self.server()
         self.compute.stop_server(server.uuid)
         server.becomes("SHUTOFF")
-        self.told(server, DESTROYED)
+        self.wait_for_cause(server, DESTROYED)
         self.left_alone(server)
         self.assertIsNone(server.pid())
         self.compute.start_server(server.uuid)
@@ -29,7 +29,7 @@ class TestPlanned(OpenStackTest):
     def test_delete_is_ignored(self):
         server = self.server("node2")
         self.compute.delete_server(server.uuid)
-        self.told(server, DESTROYED)
+        self.wait_for_cause(server, DESTROYED)
 
         def is_gone() -> bool:
             try:
@@ -58,7 +58,7 @@ class TestPlanned(OpenStackTest):
         server = self.server("node2")
         self.compute.pause_server(server.uuid)
         server.becomes("PAUSED")
-        self.told(server, "lifecycle.suspended/paused")
+        self.wait_for_cause(server, "lifecycle.suspended/paused")
         self.left_alone(server)
         self.assertFalse(server.ping(1))
         self.compute.unpause_server(server.uuid)
@@ -69,7 +69,7 @@ class TestPlanned(OpenStackTest):
         server = self.server()
         self.compute.suspend_server(server.uuid)
         server.becomes("SUSPENDED")
-        self.told(server, "lifecycle.stopped/saved")
+        self.wait_for_cause(server, "lifecycle.stopped/saved")
         self.left_alone(server)
         self.assertIsNone(server.pid())
         self.compute.resume_server(server.uuid)
@@ -80,7 +80,7 @@ class TestPlanned(OpenStackTest):
         server = self.server("node2")
         self.compute.rescue_server(server.uuid)
         server.becomes("RESCUE")
-        self.told(server, DESTROYED)
+        self.wait_for_cause(server, DESTROYED)
         self.left_alone(server)
         self.compute.unrescue_server(server.uuid)
         server.becomes("ACTIVE")
@@ -91,7 +91,7 @@ class TestPlanned(OpenStackTest):
         flavor = self.compute.find_flavor("m1.micro")
         self.compute.resize_server(server.uuid, flavor.id)
         server.becomes("VERIFY_RESIZE")
-        self.told(server, DESTROYED)
+        self.wait_for_cause(server, DESTROYED)
         self.left_alone(server)
         self.compute.confirm_server_resize(server.uuid)
         server.becomes("ACTIVE")
@@ -100,7 +100,7 @@ class TestPlanned(OpenStackTest):
     def test_live_migration_is_ignored(self):
         server = self.server("node1")
         self.compute.live_migrate_server(server.uuid, host="node2", block_migration="auto")
-        self.told(server, "lifecycle.stopped/migrated")
+        self.wait_for_cause(server, "lifecycle.stopped/migrated")
         self.assertEqual("node2", server.becomes("ACTIVE").compute_host)
         self.assertTrue(server.ping(NOVA_S))
         self.left_alone(server)
@@ -109,7 +109,7 @@ class TestPlanned(OpenStackTest):
         server = self.server("node2")
         self.compute.shelve_server(server.uuid)
         server.becomes("SHELVED_OFFLOADED")
-        self.told(server, DESTROYED)
+        self.wait_for_cause(server, DESTROYED)
         self.left_alone(server)
         self.compute.unshelve_server(server.uuid)
         server.becomes("ACTIVE")

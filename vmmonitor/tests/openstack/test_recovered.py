@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server whose QEMU dies is brought back, as nova says that it should run."""
+"""Test the recovery of a killed server that should run according to nova."""
 
 from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.tests.openstack.base import DIED, OpenStackTest
 
 
 class TestRecovered(OpenStackTest):
-    """By libvirt: nova does not even notice."""
+    """Test the libvirt driver, whose recovery nova does not observe."""
 
     def test_killed_server_is_recovered(self):
         server = self.server()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine dies while a driver is at work; another one finishes, and nothing is done twice."""
+"""Test the takeover of a driver call from a killed engine, without a repetition."""
 
 import itertools
 
@@ -10,12 +10,12 @@ from vmmonitor.tests.openstack.base import OpenStackTest, step
 
 
 class TakenOver(OpenStackTest):
-    """Two engines, of which that one dies which called the driver."""
+    """Kill the one of two engines that called the driver."""
 
     numbers = itertools.count(2)
 
     def kill_the_caller(self, server: Server) -> Program:
-        """Kill a server, and the engine that has the driver at work on it; returns the other."""
+        """Kill a server, and the engine that called the driver; return the other engine."""
         other = self.new_engine(f"engine-{next(self.numbers)}")
         engines = [self.engine, other]
         called = f"of instance {server.uuid}: driver"
@@ -34,7 +34,7 @@ class TakenOver(OpenStackTest):
         return left
 
     def finished_once(self, server: Server) -> None:
-        """Wait until the server runs; check that the one recovery did it."""
+        """Wait until the server runs; check that one recovery succeeded."""
         (recovery,) = self.recovered(server)
         self.assertEqual(RecoveryState.SUCCEEDED, recovery.state)
 
@@ -46,12 +46,12 @@ class TestWithMasakari(TakenOver):
         server = self.server()
         self.kill_the_caller(server)
         self.finished_once(server)
-        told = [
+        states_of_notifications = [
             one.status
             for one in self.lab.cloud.instance_ha.notifications()
             if one.payload.get("instance_uuid") == server.uuid
         ]
-        self.assertEqual(["finished"], told)
+        self.assertEqual(["finished"], states_of_notifications)
 
 
 class TestWithMistral(TakenOver):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation says what is so: its code runs, its files exist."""
+"""Test the code, the files and the figures that the documentation shows."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ def blocks(page: pathlib.Path) -> Iterator[tuple[str, str, str]]:
 
 
 def run(page: pathlib.Path) -> unittest.TestResult:
-    """Run the tests that a page shows, with its own code, beside its own files."""
+    """Run the tests that a page shows, with its code and its files."""
     module = types.ModuleType(page.stem.replace("-", "_"))
     result = unittest.TestResult()
     with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
@@ -57,16 +57,16 @@ class TestCode(unittest.TestCase):
         self.assertEqual([], [text for _, text in result.errors + result.failures])
         self.assertGreaterEqual(result.testsRun, least)
 
-    def test_adding_a_source(self):
+    def test_source_page_example_passes(self):
         self.assert_runs("adding-a-source.rst", 2)
 
-    def test_adding_a_filter(self):
+    def test_filter_page_example_passes(self):
         self.assert_runs("adding-a-filter.rst", 3)
 
-    def test_adding_a_driver(self):
+    def test_driver_page_example_passes(self):
         self.assert_runs("adding-a-driver.rst", 3)
 
-    def test_the_policy_that_uses_the_driver(self):
+    def test_policy_of_example_driver_loads(self):
         page = DOCS / "contributor" / "adding-a-driver.rst"
         [text] = [text for language, _, text in blocks(page) if language == "yaml"]
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -78,7 +78,7 @@ class TestCode(unittest.TestCase):
 
 
 class TestDrivers(unittest.TestCase):
-    """What the pages of masakari and mistral show is what the drivers take."""
+    """Compare the pages of masakari and mistral with the drivers."""
 
     def shown(self, driver: str) -> list[str]:
         page = DOCS / "admin" / f"driver-{driver}.rst"
@@ -88,7 +88,7 @@ class TestDrivers(unittest.TestCase):
         if step.driver == "mistral":
             MistralDriver.check_options(step.options)
 
-    def test_the_policies(self):
+    def test_policies_of_driver_pages_load(self):
         for driver in ("masakari", "mistral"):
             with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
                 file.write(self.shown(driver)[0])
@@ -97,12 +97,12 @@ class TestDrivers(unittest.TestCase):
             steps = [step.driver for row in loaded.rows for step in row.value.steps]
             self.assertEqual([driver, "nova"], steps)
 
-    def test_the_workflow_declares_what_it_is_given(self):
+    def test_workflow_declares_known_inputs(self):
         workflow = yaml.safe_load(self.shown("mistral")[1])["vmmonitor_reboot"]
         names = [next(iter(one)) if isinstance(one, dict) else one for one in workflow["input"]]
         self.assertEqual(set(), set(names) - set(told(builders.request())))
 
-    def test_every_name_that_a_workflow_is_given_is_told(self):
+    def test_page_describes_every_workflow_input(self):
         page = (DOCS / "admin" / "driver-mistral.rst").read_text()
         given = told(builders.request())
         names = {*given, *given["vmmonitor"], *given["vmmonitor"]["incident"]}
@@ -112,7 +112,7 @@ class TestDrivers(unittest.TestCase):
 
 
 class TestPages(unittest.TestCase):
-    def test_every_file_that_is_named_exists(self):
+    def test_pages_name_existing_files(self):
         pages = [*DOCS.rglob("*.rst"), *CHECKOUT.glob("*.rst")]
         wrong = [
             f"{page.relative_to(CHECKOUT)}: {name}"
@@ -124,9 +124,9 @@ class TestPages(unittest.TestCase):
 
 
 class TestPerformance(unittest.TestCase):
-    """What the page names and shows is what the bench prints."""
+    """Compare the page with the output of the bench."""
 
-    def test_the_figures_are_of_this_bench(self):
+    def test_recorded_figures_match_bench(self):
         shown = json.loads((DOCS / "admin" / "bench.json").read_text())
         self.assertEqual(
             {part: set(keys) for part, keys in figures.KEYS.items()},
@@ -136,7 +136,7 @@ class TestPerformance(unittest.TestCase):
             if name != "kills":
                 self.assertEqual(set(figures.SPREAD), set(value))
 
-    def test_the_page_names_no_other_figures(self):
+    def test_page_describes_exactly_the_bench_figures(self):
         page = (DOCS / "admin" / "performance.rst").read_text()
         named = set(re.findall(r"``([a-z]+(?:_[a-z]+)*_(?:ms|s|mib|percent))``", page))
         printed = {key for keys in figures.KEYS.values() for key in keys}
@@ -145,9 +145,9 @@ class TestPerformance(unittest.TestCase):
 
 
 class TestFigures(unittest.TestCase):
-    def test_a_percentile_is_a_value_that_was_measured(self):
+    def test_percentile_is_a_measured_value(self):
         values = [float(number) for number in range(100, 0, -1)]
         self.assertEqual({"p50": 50.0, "p95": 95.0, "p99": 99.0}, figures.spread(values))
 
-    def test_of_few_values_the_highest_percentile_is_the_highest(self):
+    def test_highest_percentile_of_few_values_is_maximum(self):
         self.assertEqual({"p50": 1.0, "p95": 7.0, "p99": 7.0}, figures.spread([7.0, 1.0]))

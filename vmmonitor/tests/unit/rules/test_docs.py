@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples of the administrator's guide are real."""
+"""Test the examples of the administrator's guide."""
 
 import argparse
 import contextlib
@@ -29,7 +29,7 @@ def page(name):
 
 
 class DocsTest(base.RulesTest):
-    def assert_console_is_real(self, blocks, path):
+    def assert_console_matches(self, blocks, path):
         """Run the command of the last example on the page and compare what it prints."""
         kind, session = blocks[-1]
         self.assertEqual("console", kind)
@@ -55,7 +55,7 @@ class DocsTest(base.RulesTest):
         self.assertEqual(2, len(filters.load(path).rows))
         for rules in examples[1:]:
             filters.load(self.file("version: 1\nrules:\n" + rules))
-        self.assert_console_is_real(blocks, path)
+        self.assert_console_matches(blocks, path)
         for word in (*matchers.FIELDS, *matchers.OPERATORS):
             self.assertTrue(f"``{word}``" in text or f'``"{word}"``' in text, word)
 
@@ -85,7 +85,7 @@ class DocsTest(base.RulesTest):
             policies.PolicyStep(driver="webhook", attempts=5, wait_for="nothing"),
             loaded.get("crashed").steps[1],
         )
-        self.assert_console_is_real(blocks, path)
+        self.assert_console_matches(blocks, path)
 
     def test_nova_driver_page_example_is_valid(self):
         text, blocks = page("driver-nova.rst")
