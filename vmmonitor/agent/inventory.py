@@ -12,7 +12,7 @@ from typing import Any
 
 from vmmonitor.agent.snapshot import InventorySnapshot, compute_checksum
 from vmmonitor.model import instance as states
-from vmmonitor.model.event import ENDING, RUNNING_AGAIN, WITHOUT_A_CAUSE, Listing, RawEvent
+from vmmonitor.model.event import ENDING, RUNNING_AGAIN, WITHOUT_A_CAUSE, RawEvent, SourceSnapshot
 from vmmonitor.model.instance import Instance, Seen
 
 #: (state, reason) now -> (type, detail) of the event that must have been missed. A state that
@@ -183,7 +183,7 @@ class Inventory:
         self._put(uuid, Known(seen=seen, changed_at=at, arriving=arriving, ending=ending))
 
     # -- listings ------------------------------------------------------------------------------
-    def compare(self, listing: Listing, now: int) -> list[RawEvent]:
+    def compare(self, listing: SourceSnapshot, now: int) -> list[RawEvent]:
         """Take in a listing; return one event per difference from what was known.
 
         An instance of which an event came after the listing began is left as the event says.
@@ -205,11 +205,11 @@ class Inventory:
                 events.append(self._vanished(known, listing))
         return events
 
-    def _newer(self, uuid: str, listing: Listing, now: int) -> bool:
+    def _newer(self, uuid: str, listing: SourceSnapshot, now: int) -> bool:
         known = self._known.get(uuid)
         return known is not None and listing.started_at <= known.changed_at <= now
 
-    def _difference(self, seen: Seen, listing: Listing) -> list[RawEvent]:
+    def _difference(self, seen: Seen, listing: SourceSnapshot) -> list[RawEvent]:
         uuid = seen.instance.uuid
         known = self._known.get(uuid)
         if seen.state not in LEGIBLE:
@@ -236,7 +236,9 @@ class Inventory:
         self._put(uuid, now)
         return [self._missed(now, listing, known)]
 
-    def _missed(self, now: Known, listing: Listing, before: Known | None = None) -> RawEvent:
+    def _missed(
+        self, now: Known, listing: SourceSnapshot, before: Known | None = None
+    ) -> RawEvent:
         seen = now.seen
         event_type, detail = MISSED.get(
             (seen.state, seen.reason),
@@ -256,7 +258,7 @@ class Inventory:
             attributes=attributes,
         )
 
-    def _vanished(self, known: Known, listing: Listing) -> RawEvent:
+    def _vanished(self, known: Known, listing: SourceSnapshot) -> RawEvent:
         seen = dataclasses.replace(known.seen, state=states.SHUTOFF, reason=VANISHED, run_id=-1)
         at = listing.started_at
         now = Known(seen=seen, changed_at=at, noticed=True, ending=known.ending)

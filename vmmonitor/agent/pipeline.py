@@ -35,10 +35,10 @@ from vmmonitor.model import evidence, storage
 from vmmonitor.model.event import (
     Decision,
     Event,
-    Listing,
     Observation,
     RawEvent,
     Reachability,
+    SourceSnapshot,
 )
 from vmmonitor.rpc import event_wire
 from vmmonitor.rules.filters import UNDECIDED, Filters
@@ -220,7 +220,7 @@ class Pipeline:
                 waits = libvirt is not None and libvirt.reachable
                 told = self._correlator.add(observation, time.monotonic(), waits)
                 return [raw for one in told for raw in self._learnt(one)]
-            case Listing():
+            case SourceSnapshot():
                 return self._inventory.compare(observation, self._now())
             case Reachability():
                 self._reached(observation)

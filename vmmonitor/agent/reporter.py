@@ -19,8 +19,8 @@ from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import VmmonitorError
 from vmmonitor.model.event import Reachability
 from vmmonitor.model.states import AgentState
-from vmmonitor.rpc import inventory_wire
 from vmmonitor.rpc.engine_api import EngineAPI
+from vmmonitor.rpc.inventory_wire import InventoryChanges
 from vmmonitor.rpc.transport import Unsupported
 
 LOG = log.getLogger(__name__)
@@ -146,7 +146,7 @@ class Reporter:
     def _change(self, now: InventorySnapshot) -> bool:
         """Tell what changed; returns whether the engine holds the inventory then."""
         changes = now.delta_since(self._told)
-        form = inventory_wire.Changes(
+        form = InventoryChanges(
             host=self._conf.host,
             base_digest=self._told.digest,
             digest=now.digest,

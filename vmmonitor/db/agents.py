@@ -14,8 +14,8 @@ from vmmonitor.db.tables import AGENTS, INSTANCES
 from vmmonitor.model import errors
 from vmmonitor.model.agent import UNWATCHED, Agent, AgentReport
 from vmmonitor.model.clock import HostClock
-from vmmonitor.model.expected import Sight, Watch, lost_at
 from vmmonitor.model.instance import Seen
+from vmmonitor.model.observed import InventoryTrust, ObservedInstance, lost_since
 from vmmonitor.model.states import AgentState
 
 #: Microseconds by which two engines' readings of the database's clock may differ.
@@ -152,12 +152,12 @@ def page(tx: Transaction, page: Page) -> list[Agent]:
     return [_agent(row) for row in LISTING.rows(tx, page)]
 
 
-def watches(tx: Transaction) -> list[Watch]:
+def inventory_trusts(tx: Transaction) -> list[InventoryTrust]:
     """Return how far each host's inventory can be trusted, by host."""
     of = AGENTS.c
     columns = (of.host, of.state, of.seen_at, of.interval, of.held_digest, of.inventory_digest)
     return [
-        Watch(
+        InventoryTrust(
             host=host,
             state=state,
             seen_at=seen_at,
@@ -186,11 +186,11 @@ def replace_inventory(
     """
     # First, because it makes two engines that have the same host's inventory wait.
     tx.execute(sa.update(AGENTS).where(AGENTS.c.host == host).values(_held(digest, now)))
-    before = {sight.seen.instance.uuid: sight for sight in sights(tx, host)}
+    before = {sight.seen.instance.uuid: sight for sight in observed_instances(tx, host)}
     tx.execute(sa.delete(INSTANCES).where(INSTANCES.c.host == host))
     after = {one.instance.uuid: _sight(host, one, before, now) for one in seen}
     for uuid in before.keys() - after.keys():
-        if since := lost_at(before[uuid], None, now):
+        if since := lost_since(before[uuid], None, now):
             after[uuid] = dataclasses.replace(before[uuid], present=False, lost_at=since)
     _insert(tx, after)
 
@@ -217,7 +217,7 @@ def change_inventory(
     if not tx.execute(change.values(_held(digest, now))).rowcount:
         return tx.execute(sa.select(AGENTS.c.held_digest).where(this)).scalar() or ""
     touched = {*gone, *(one.instance.uuid for one in changed)}
-    before: dict[str, Sight] = {}
+    before: dict[str, ObservedInstance] = {}
     for chunk in rows.chunks(sorted(touched)):
         these = (INSTANCES.c.host == host, INSTANCES.c.instance_uuid.in_(chunk))
         found = tx.execute(sa.select(INSTANCES).where(*these))
@@ -234,7 +234,7 @@ def inventory(tx: Transaction, host: str) -> list[Seen]:
     return [_read_sight(row).seen for row in tx.execute(by_name)]
 
 
-def sights(tx: Transaction, host: str) -> list[Sight]:
+def observed_instances(tx: Transaction, host: str) -> list[ObservedInstance]:
     """Return what is known of every instance on a host, those that are lost among them."""
     query = sa.select(INSTANCES).where(INSTANCES.c.host == host).order_by(INSTANCES.c.id)
     return [_read_sight(row) for row in tx.execute(query)]
@@ -260,27 +260,29 @@ def _held(digest: str, now: int) -> dict[str, Any]:
     return {"held_digest": digest, "inventory_digest": digest, "seen_at": now}
 
 
-def _sight(host: str, seen: Seen, before: Mapping[str, Sight], now: int) -> Sight:
-    since = lost_at(before.get(seen.instance.uuid), seen, now)
-    return Sight(host=host, seen=seen, lost_at=since)
+def _sight(
+    host: str, seen: Seen, before: Mapping[str, ObservedInstance], now: int
+) -> ObservedInstance:
+    since = lost_since(before.get(seen.instance.uuid), seen, now)
+    return ObservedInstance(host=host, seen=seen, lost_at=since)
 
 
-def _insert(tx: Transaction, sights: Mapping[str, Sight]) -> None:
+def _insert(tx: Transaction, sights: Mapping[str, ObservedInstance]) -> None:
     if sights:
         with unique("Another engine stores the inventory"):
             tx.execute(sa.insert(INSTANCES), [_columns(sights[uuid]) for uuid in sorted(sights)])
 
 
-def _columns(sight: Sight) -> dict[str, Any]:
+def _columns(sight: ObservedInstance) -> dict[str, Any]:
     columns = rows.shallow(sight) | rows.shallow(sight.seen)
     del columns["seen"], columns["definition"]
     return {**columns, **rows.of_instance(columns.pop("instance"))}
 
 
-def _read_sight(row: sa.Row[Any]) -> Sight:
+def _read_sight(row: sa.Row[Any]) -> ObservedInstance:
     columns = row._mapping
     seen = Seen(instance=rows.instance(columns), **rows.fields(Seen, columns))
-    return Sight(seen=seen, **rows.fields(Sight, columns))
+    return ObservedInstance(seen=seen, **rows.fields(ObservedInstance, columns))
 
 
 class Beside(NamedTuple):

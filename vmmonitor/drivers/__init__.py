@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from oslo_config import cfg
 
 from vmmonitor.model.errors import InvalidRules
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 
 
 class AskAgent(Protocol):
@@ -63,7 +63,7 @@ class Driver(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         """Do it, once, within ``request.timeout`` seconds, and tell what came of it.
 
         The recovery is already claimed and committed. The same request may come again, with

@@ -7,7 +7,7 @@ from typing import Any
 from vmmonitor.drivers import Driver
 from vmmonitor.model import errors
 from vmmonitor.model.event import HUNG, STALLED, Event, taken_back
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 
 #: What the agent may have done; the instance must then be seen running.
 DONE = frozenset({"started", "created", "reset", "resumed", "none"})
@@ -37,7 +37,7 @@ NO_MORE = frozenset({"lifecycle.started", "lifecycle.stopped"})
 class LibvirtDriver(Driver):
     """Asks the agent, which sees what state the instance is in and chooses what to do."""
 
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         """Ask once. The agent knows the recovery by its id, so asking again does no harm."""
         host, recovery = request.incident.host, request.recovery
         try:

@@ -4,7 +4,7 @@
 from oslo_log import log
 
 from vmmonitor.drivers import Driver
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 
 LOG = log.getLogger(__name__)
 
@@ -12,7 +12,7 @@ LOG = log.getLogger(__name__)
 class LogDriver(Driver):
     """Writes one line to the engine's log."""
 
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         """Write the line; this always succeeds."""
         incident, recovery = request.incident, request.recovery
         LOG.info(

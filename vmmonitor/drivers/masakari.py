@@ -6,9 +6,9 @@ from oslo_config import cfg
 from vmmonitor.drivers import AskAgent, Driver
 from vmmonitor.drivers.following import Deadline, complaint, excerpt, failed, follow, refused, said
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.openstack import masakari
-from vmmonitor.openstack.masakari import MasakariAPI, Notification
+from vmmonitor.openstack.masakari import MasakariAPI, MasakariNotification
 from vmmonitor.openstack.service import Answer
 
 #: What masakari's engine acts on (its ``instance_events``), and does the same about: the server is
@@ -49,7 +49,7 @@ class MasakariDriver(Driver):
             return "it has no segment, so it knows no host to act on"
         return ""
 
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         """Have masakari act once, and follow it to its end.
 
         Masakari knows no ids of ours. What tells a recovery's notification from others is the
@@ -57,7 +57,7 @@ class MasakariDriver(Driver):
         """
         deadline = Deadline(request.timeout)
         try:
-            known: Notification | Outcome | None = None
+            known: MasakariNotification | Outcome | None = None
             if request.taken_over or request.recovery.attempt > 1:
                 known = self._known(request, deadline)
             told = known or self._tell(request, deadline)
@@ -65,7 +65,9 @@ class MasakariDriver(Driver):
         except Retriable as error:
             return failed(f"masakari cannot be asked: {error}", retry=True)
 
-    def _tell(self, request: Request, deadline: Deadline) -> Notification | Outcome:
+    def _tell(
+        self, request: RecoveryRequest, deadline: Deadline
+    ) -> MasakariNotification | Outcome:
         """Post it, in other words if masakari takes these for a repeat.
 
         For ``duplicate_notification_detection_interval`` (180 s) masakari refuses a second
@@ -88,7 +90,7 @@ class MasakariDriver(Driver):
             "for a repeat (its duplicate_notification_detection_interval)"
         )
 
-    def _known(self, request: Request, deadline: Deadline) -> Notification | None:
+    def _known(self, request: RecoveryRequest, deadline: Deadline) -> MasakariNotification | None:
         """Return the notification that tells of this very failure; None if there is none.
 
         It is the one of this recovery, whatever came of it, or one that masakari has not finished,
@@ -103,7 +105,7 @@ class MasakariDriver(Driver):
                 return one
         return None
 
-    def _follow(self, told: Notification, deadline: Deadline) -> Outcome:
+    def _follow(self, told: MasakariNotification, deadline: Deadline) -> Outcome:
         def look() -> Outcome | None:
             now = self._api.notification(told.uuid, deadline.left())
             if now is None:
@@ -118,7 +120,7 @@ class MasakariDriver(Driver):
         return failed(f"masakari has not finished notification {told.uuid} yet", retry=True)
 
 
-def _outcome(now: Notification) -> Outcome:
+def _outcome(now: MasakariNotification) -> Outcome:
     message = f"masakari's notification {now.uuid} is {now.status}"
     if why := excerpt(now.message) or MEANINGS.get(now.status):
         message += f": {why}"
@@ -127,7 +129,7 @@ def _outcome(now: Notification) -> Outcome:
     return failed(message, retry=now.status != masakari.IGNORED)
 
 
-def _asked_at(request: Request) -> int:
+def _asked_at(request: RecoveryRequest) -> int:
     """Return when the recovery was asked for; the same after a takeover."""
     return max(request.recovery.created_at, request.recovery.not_before)
 

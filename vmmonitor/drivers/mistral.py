@@ -10,7 +10,7 @@ from oslo_config import cfg
 from vmmonitor.drivers import AskAgent, Driver
 from vmmonitor.drivers.following import Deadline, complaint, excerpt, failed, follow, refused
 from vmmonitor.model.errors import InvalidRules, Retriable
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.openstack import mistral
 from vmmonitor.openstack.mistral import Execution, MistralAPI, Workflow
 from vmmonitor.openstack.service import Answer
@@ -59,7 +59,7 @@ class MistralDriver(Driver):
             return ""
         return f"{_about(name)}it {complaint(mistral.GROUP, answer)}"
 
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         """Have the workflow run once, and follow it to its end.
 
         The execution has the id of the recovery, so that asking again starts nothing; all those of
@@ -85,7 +85,7 @@ class MistralDriver(Driver):
             return failed(f"mistral cannot be asked: {error}", retry=True)
 
     def _unfinished(
-        self, request: Request, workflow: Workflow, deadline: Deadline
+        self, request: RecoveryRequest, workflow: Workflow, deadline: Deadline
     ) -> Execution | None:
         for one in self._api.executions(_description(request), deadline.left()):
             if one.workflow_id == workflow.id and one.state not in mistral.ENDS:
@@ -93,7 +93,7 @@ class MistralDriver(Driver):
         return None
 
     def _start(
-        self, request: Request, workflow: Workflow, deadline: Deadline
+        self, request: RecoveryRequest, workflow: Workflow, deadline: Deadline
     ) -> Execution | Answer:
         known = told(request)
         given = {name: known[name] for name in known if name in _declared(workflow)}
@@ -119,7 +119,7 @@ class MistralDriver(Driver):
         return failed(f"{about} is still {state}", retry=True)
 
 
-def told(request: Request) -> dict[str, Any]:
+def told(request: RecoveryRequest) -> dict[str, Any]:
     """Return every input that a workflow may declare; the same for the same recovery.
 
     Times are microseconds since the epoch, as everywhere in the model.
@@ -179,7 +179,7 @@ def _missing(workflow: Workflow) -> str:
     )
 
 
-def _description(request: Request) -> str:
+def _description(request: RecoveryRequest) -> str:
     return f"vmmonitor incident {request.incident.incident_id}"
 
 

@@ -16,7 +16,7 @@ from oslo_config import cfg
 from vmmonitor.drivers import AskAgent, Driver
 from vmmonitor.drivers.libvirt import LibvirtDriver, newest_failure
 from vmmonitor.model.errors import InvalidRules, NotFound, Retriable
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.nova import AT_REST, HOST, STATE, TASK, NovaAPI, Refused
 
@@ -81,7 +81,7 @@ class NovaDriver(Driver):
             return f"nova cannot be asked: {error}"
         return ""
 
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         """Look at the server, then give nova one order; or leave it alone and say why."""
         try:
             return Attempt(self._nova, request, self._agent.recover).make()
@@ -100,8 +100,8 @@ class Attempt:
     def __init__(
         self,
         api: NovaAPI,
-        request: Request,
-        resume: Callable[[Request], Outcome],
+        request: RecoveryRequest,
+        resume: Callable[[RecoveryRequest], Outcome],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ):
@@ -281,7 +281,7 @@ CALLS: Mapping[str, Callable[[Attempt, Mapping[str, Any]], Outcome]] = {
 }
 
 
-def chosen_method(request: Request) -> str:
+def chosen_method(request: RecoveryRequest) -> str:
     """Return the method by the step's options and, with AUTO, the newest failure."""
     method = str(request.options.get("method", AUTO))
     if method != AUTO:

@@ -20,7 +20,7 @@ from typing import Any
 import requests
 
 from vmmonitor.drivers import Driver, connecting
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 
 TYPE = "org.openstack.vmmonitor.incident.recover"
 SIGNATURE = "X-Vmmonitor-Signature"
@@ -41,7 +41,7 @@ class WebhookDriver(Driver):
         conf = self.conf.webhook
         return connecting.trouble(conf.url, conf.ca_file, conf.timeout) if conf.url else NO_URL
 
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         """Post once, and judge by the status code of the answer.
 
         A takeover posts the same id again, by which the receiver knows it.
@@ -90,7 +90,7 @@ class WebhookDriver(Driver):
             told.put(error)
 
 
-def cloud_event(request: Request) -> dict[str, Any]:
+def cloud_event(request: RecoveryRequest) -> dict[str, Any]:
     """Return a request as a CloudEvents 1.0 event, the same at every call.
 
     Times within ``data`` are microseconds since the epoch, as everywhere in the model.

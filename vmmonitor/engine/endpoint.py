@@ -10,8 +10,9 @@ from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import Conflict, NotFound
 from vmmonitor.model.instance import Seen
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
-from vmmonitor.rpc import event_wire, evidence_wire, inventory_wire
+from vmmonitor.rpc import event_wire, evidence_wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
+from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 
 class Endpoint(EngineEndpoint):
@@ -47,7 +48,7 @@ class Endpoint(EngineEndpoint):
         """
         self._database.run(agents.replace_inventory, host, digest, seen, self._database.now())
 
-    def store_inventory_changes(self, changes: inventory_wire.Changes) -> str:
+    def store_inventory_changes(self, changes: InventoryChanges) -> str:
         """Change a host's inventory, if it is the one that the changes are about.
 
         :returns: digest of the inventory that is stored then.

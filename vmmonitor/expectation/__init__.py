@@ -12,9 +12,10 @@ from typing import ClassVar
 
 from oslo_config import cfg
 
+from vmmonitor.model.desired import DesiredSnapshot
 from vmmonitor.model.event import Event
-from vmmonitor.model.expected import Sight, Survey
 from vmmonitor.model.incident import Incident, Verdict
+from vmmonitor.model.observed import ObservedInstance
 from vmmonitor.model.recovery import Recovery
 
 
@@ -68,7 +69,7 @@ class Expectation(abc.ABC):
         """
         return {}
 
-    def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
+    def survey(self, since: int | None, sights: Sequence[ObservedInstance]) -> DesiredSnapshot:
         """Say what instances should be doing, for all of them in one go.
 
         Called by the reconciliation of each engine, once per round, outside any database
@@ -89,4 +90,4 @@ class Expectation(abc.ABC):
         :raises vmmonitor.model.errors.Retriable: it cannot be told now. Nothing is held against
             anything then, this round.
         """
-        return Survey(expected=(), whole=True)
+        return DesiredSnapshot(states=(), whole=True)

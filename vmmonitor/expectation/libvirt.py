@@ -4,7 +4,8 @@
 from collections.abc import Sequence
 
 from vmmonitor.expectation import Expectation, operations
-from vmmonitor.model import expected, instance
+from vmmonitor.model import instance
+from vmmonitor.model.desired import DesiredSnapshot, DesiredState, DesiredStatus
 from vmmonitor.model.event import (
     HUNG,
     RECOVERED,
@@ -14,8 +15,8 @@ from vmmonitor.model.event import (
     Event,
     taken_back,
 )
-from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
+from vmmonitor.model.observed import ObservedInstance
 
 MOVE = "migrated"
 ARRIVED = f"lifecycle.resumed/{MOVE}"
@@ -168,7 +169,7 @@ class LibvirtExpectation(Expectation):
             return _verdict(last, VerdictKind.GONE, "and it was removed from its host then")
         return _verdict(last, *_meaning(last))
 
-    def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
+    def survey(self, since: int | None, sights: Sequence[ObservedInstance]) -> DesiredSnapshot:
         """Expect to run on its host what ran there and is lost: it ended, or was gone when an
         agent without memory looked, and no event says why; or its host should have started it,
         and could not. Of anything else nothing is expected.
@@ -181,12 +182,12 @@ class LibvirtExpectation(Expectation):
             for sight in sights
             if sight.present and sight.seen.state == instance.RUNNING
         }
-        return Survey(
-            expected=[
-                Expected(
+        return DesiredSnapshot(
+            states=[
+                DesiredState(
                     instance=sight.seen.instance,
                     host=sight.host,
-                    state=expected.RUNNING,
+                    state=DesiredStatus.RUNNING,
                     updated_at=sight.lost_at,
                 )
                 for sight in sights

@@ -10,13 +10,13 @@ from oslo_config import cfg
 from vmmonitor.expectation import Expectation, operations
 from vmmonitor.expectation.libvirt import STATES, LibvirtExpectation
 from vmmonitor.expectation.nova_choice import Choice
-from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
+from vmmonitor.model.desired import DesiredSnapshot, DesiredState, DesiredStatus
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
-from vmmonitor.model.expected import Expected, Sight, Survey
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.observed import ObservedInstance
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.glance import GlanceAPI, Silent
@@ -33,14 +33,14 @@ MAINTENANCE_SECONDS = 5
 
 #: vm_state -> what a survey says; BUSY where it is not here.
 DOING = {
-    "active": should.RUNNING,
-    "stopped": should.STOPPED,
-    "paused": should.PAUSED,
-    "suspended": should.STOPPED,
-    "shelved": should.STOPPED,
-    "shelved_offloaded": should.STOPPED,
-    "soft-delete": should.STOPPED,
-    "deleted": should.GONE,
+    "active": DesiredStatus.RUNNING,
+    "stopped": DesiredStatus.STOPPED,
+    "paused": DesiredStatus.PAUSED,
+    "suspended": DesiredStatus.STOPPED,
+    "shelved": DesiredStatus.STOPPED,
+    "shelved_offloaded": DesiredStatus.STOPPED,
+    "soft-delete": DesiredStatus.STOPPED,
+    "deleted": DesiredStatus.GONE,
 }
 #: ``host_status`` of a host that is not disabled. DOWN may be, which is by force.
 ENABLED = ("UP", "UNKNOWN")
@@ -233,7 +233,7 @@ class NovaExpectation(Expectation):
             if isinstance(hosts, list)
         }
 
-    def survey(self, since: int | None, sights: Sequence[Sight]) -> Survey:
+    def survey(self, since: int | None, sights: Sequence[ObservedInstance]) -> DesiredSnapshot:
         """Ask nova for all instances, or for those that changed.
 
         :param since: microseconds since the epoch.
@@ -244,7 +244,9 @@ class NovaExpectation(Expectation):
         after = since - OVERLAP * 1_000_000 if since is not None else None
         servers = self._nova.servers(after, self.conf.nova.page_size)
         told = [_expected(server) for server in servers]
-        return Survey(expected=tuple(one for one in told if one), whole=since is None, until=until)
+        return DesiredSnapshot(
+            states=tuple(one for one in told if one), whole=since is None, until=until
+        )
 
 
 def _stopped(incident: Incident, events: Sequence[Event]) -> bool:
@@ -258,17 +260,17 @@ def _on_state(event: Event) -> bool:
     return told and not event.attributes.get("replaced")
 
 
-def _expected(server: Mapping[str, Any]) -> Expected | None:
+def _expected(server: Mapping[str, Any]) -> DesiredState | None:
     """Return what one server of a listing should be doing; None if that is not told."""
     uuid, state = server.get("id"), server.get(STATE)
     if not isinstance(uuid, str) or not isinstance(state, str):
         return None
-    doing = DOING.get(state, should.BUSY)
+    doing = DOING.get(state, DesiredStatus.BUSY)
     if server.get("status") == "DELETED":
-        doing = should.GONE
-    elif server.get(TASK) or (doing == should.RUNNING and not server.get(HOST)):
-        doing = should.BUSY
-    return Expected(
+        doing = DesiredStatus.GONE
+    elif server.get(TASK) or (doing == DesiredStatus.RUNNING and not server.get(HOST)):
+        doing = DesiredStatus.BUSY
+    return DesiredState(
         instance=_instance(uuid, server),
         host=str(server.get(HOST) or ""),
         state=doing,

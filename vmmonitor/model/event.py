@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened (RawEvent, Event), what a source saw (Listing, Reachability), and what a rule
-made of it (Decision)."""
+"""Define what sources report (RawEvent, SourceSnapshot, Reachability), the events made of it
+(Event), and the decision of the filter on each event (Decision)."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -72,7 +72,7 @@ class RawEvent:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Listing:
+class SourceSnapshot:
     """Everything one source sees on its host at one moment, on start and on each reconnect.
 
     :param started_at: when the look began, so that an event that came during it is newer.
@@ -98,7 +98,7 @@ class Reachability:
     reason: str = ""
 
 
-Observation = RawEvent | Listing | Reachability
+Observation = RawEvent | SourceSnapshot | Reachability
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

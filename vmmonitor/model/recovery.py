@@ -51,7 +51,7 @@ class Recovery:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class RecoveryRequest:
     """What a driver is asked to do.
 
     :param incident: as it is now; ``incident.host`` is where to act.

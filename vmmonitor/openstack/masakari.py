@@ -31,7 +31,7 @@ ENDS = frozenset({FAILED, FINISHED, IGNORED})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Notification:
+class MasakariNotification:
     """What masakari was told of one server.
 
     :param status: ``new``, ``running``, ERROR (it will be tried once more), or one of ENDS.
@@ -76,7 +76,7 @@ class MasakariAPI:
         body = {"notification": notification}
         return self._service.ask("POST", "/notifications", body=body, timeout=timeout)
 
-    def notification(self, uuid: str, timeout: float) -> Notification | None:
+    def notification(self, uuid: str, timeout: float) -> MasakariNotification | None:
         """Return a notification; None if there is none, or no more."""
         answer = self._service.ask("GET", f"/notifications/{uuid}", timeout=timeout)
         if answer.status == 404 and isinstance(answer.body.get("itemNotFound"), Mapping):
@@ -85,7 +85,7 @@ class MasakariAPI:
 
     def notifications(
         self, instance_uuid: str, since: int, timeout: float
-    ) -> Iterator[Notification]:
+    ) -> Iterator[MasakariNotification]:
         """Yield the notifications of a server that were generated since then, the newest first.
 
         :param since: microseconds since the epoch.
@@ -114,7 +114,7 @@ class MasakariAPI:
         return self._service.ask("GET", "/notifications", query={"limit": "1"}, timeout=timeout)
 
 
-def told(answer: Answer) -> Notification:
+def told(answer: Answer) -> MasakariNotification:
     """Return the notification in an answer.
 
     :raises vmmonitor.model.errors.Retriable: there is none.
@@ -125,7 +125,7 @@ def told(answer: Answer) -> Notification:
     return notification
 
 
-def _read(found: Any) -> Notification | None:
+def _read(found: Any) -> MasakariNotification | None:
     """Return a notification as masakari's API shows it; None if it cannot be read."""
     if not isinstance(found, Mapping) or not isinstance(found.get("payload"), Mapping):
         return None
@@ -137,7 +137,7 @@ def _read(found: Any) -> Notification | None:
         generated_at = int(moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp())
     except (ValueError, OverflowError):
         return None
-    return Notification(
+    return MasakariNotification(
         uuid=uuid,
         status=status,
         instance_uuid=str(found["payload"].get("instance_uuid")),

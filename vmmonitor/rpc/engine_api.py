@@ -14,6 +14,7 @@ from vmmonitor.model.instance import Seen
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, evidence_wire, fields, inventory_wire
 from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 #: What an engine answers. A call asks for the version that first had it, so that an agent that is
 #: newer than the engine can make the others.
@@ -72,7 +73,7 @@ class EngineAPI:
         with transports.retriable():
             self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
 
-    def report_inventory_changes(self, changes: inventory_wire.Changes, timeout: float) -> str:
+    def report_inventory_changes(self, changes: InventoryChanges, timeout: float) -> str:
         """Tell what changed on the host.
 
         :returns: digest of the inventory that the engine holds then: ``changes.digest``, or
@@ -118,7 +119,7 @@ class EngineEndpoint(abc.ABC):
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory."""
 
-    def store_inventory_changes(self, changes: inventory_wire.Changes) -> str:
+    def store_inventory_changes(self, changes: InventoryChanges) -> str:
         """Change a host's inventory, if it is the one that the changes are about.
 
         :returns: digest of the inventory that is stored then; empty asks for the whole.

@@ -38,7 +38,7 @@ def read(form: Any) -> tuple[str, str, list[Seen]]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Changes:
+class InventoryChanges:
     """What turns the inventory with one digest into the one with another.
 
     :param base_digest: of the inventory that is changed.
@@ -54,7 +54,7 @@ class Changes:
     gone: Sequence[str]
 
 
-def write_changes(changes: Changes) -> dict[str, Any]:
+def write_changes(changes: InventoryChanges) -> dict[str, Any]:
     """Return the form of what changed in an inventory."""
     return {
         "schema": fields.SCHEMA,
@@ -66,7 +66,7 @@ def write_changes(changes: Changes) -> dict[str, Any]:
     }
 
 
-def read_changes(form: Any) -> Changes:
+def read_changes(form: Any) -> InventoryChanges:
     """Return what changed in an inventory.
 
     :raises vmmonitor.model.errors.InvalidMessage: it is not the form of that.
@@ -77,7 +77,7 @@ def read_changes(form: Any) -> Changes:
         raise InvalidMessage("gone must be a list")
     if not all(isinstance(uuid, str) and len(uuid) <= event_wire.ID_LENGTH for uuid in gone):
         raise InvalidMessage("gone must be a list of uuids")
-    return Changes(
+    return InventoryChanges(
         host=fields.text(form, "host", event_wire.NAME_LENGTH, required=True),
         base_digest=fields.text(form, "base_digest", event_wire.WORD_LENGTH),
         digest=fields.text(form, "digest", event_wire.WORD_LENGTH),

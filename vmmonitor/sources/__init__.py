@@ -29,7 +29,7 @@ class Source(abc.ABC):
         """Keep what is needed; start nothing.
 
         :param conf: the service's configuration.
-        :param observe: takes a RawEvent, a Listing or a Reachability.
+        :param observe: takes a RawEvent, a SourceSnapshot or a Reachability.
         """
         self.conf = conf
         self.observe = observe

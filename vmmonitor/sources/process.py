@@ -17,7 +17,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor import sources
-from vmmonitor.model.event import Listing, Observation, RawEvent, Reachability
+from vmmonitor.model.event import Observation, RawEvent, Reachability, SourceSnapshot
 from vmmonitor.model.instance import ALIVE, Instance
 from vmmonitor.sources import procfs
 from vmmonitor.sources.procfs import QemuProcess
@@ -74,7 +74,7 @@ class ProcessSource(sources.Source):
     def __init__(self, conf: cfg.ConfigOpts, observe: sources.Observe):
         """Keep what is needed; start nothing."""
         super().__init__(conf, observe)
-        self._queue: queue.SimpleQueue[Listing | RawEvent] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[SourceSnapshot | RawEvent] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="process-watch", daemon=True)
         self._stopping = threading.Event()
         self._bell = ThreadWaker()
@@ -100,7 +100,7 @@ class ProcessSource(sources.Source):
 
     def follow(self, observation: Observation) -> None:
         """Look for the processes of the instances that run, or that have just started."""
-        if isinstance(observation, Listing) or (
+        if isinstance(observation, SourceSnapshot) or (
             isinstance(observation, RawEvent) and observation.type in (STARTED, RESUMED)
         ):
             self._queue.put(observation)

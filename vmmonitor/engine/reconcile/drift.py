@@ -9,12 +9,13 @@ may be there still.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
+from vmmonitor.model.desired import DesiredState, DesiredStatus
+from vmmonitor.model.drift import Drift
 from vmmonitor.model.event import RECONCILE_SOURCE, Event
-from vmmonitor.model.expected import Expected, Mismatch, Sight
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
+from vmmonitor.model.observed import ObservedInstance
 
 MISSING = "reconcile.missing"
 NOT_RUNNING = "reconcile.not_running"
@@ -40,15 +41,15 @@ PASSING = frozenset(
 
 
 def compare(
-    expected: Expected | None, sights: Sequence[Sight], trusted: Collection[str]
-) -> Mismatch | str:
+    expected: DesiredState | None, sights: Sequence[ObservedInstance], trusted: Collection[str]
+) -> Drift | str:
     """Return how one instance differs from what it should be doing; AGREES or UNKNOWN if not.
 
     :param expected: None if nothing is expected of it.
     :param sights: of this instance, on whatever host.
     :param trusted: the hosts whose inventories can be trusted now.
     """
-    if expected and expected.state == should.BUSY:
+    if expected and expected.state == DesiredStatus.BUSY:
         return UNKNOWN
     there = [one for one in sights if one.present and one.host in trusted]
     running = sorted(
@@ -58,7 +59,7 @@ def compare(
         return _two_hosts(expected, running)
     if expected is None:
         return AGREES
-    if expected.state == should.RUNNING:
+    if expected.state == DesiredStatus.RUNNING:
         return _should_run(expected, sights, running, trusted)
     return _found(UNEXPECTED, expected, running[0]) if running else AGREES
 
@@ -80,26 +81,26 @@ def verdict(incident: Incident, told: Sequence[Event]) -> Verdict | None:
     return None
 
 
-def _two_hosts(expected: Expected | None, running: Sequence[Sight]) -> Mismatch:
+def _two_hosts(expected: DesiredState | None, running: Sequence[ObservedInstance]) -> Drift:
     homes = [one for one in running if expected and one.host == expected.host]
     first = (homes or running)[0]
-    return Mismatch(
+    return Drift(
         instance=first.seen.instance,
         host=first.host,
         hosts=tuple(one.host for one in running),
         type=TWO_HOSTS,
         detail="",
-        expected=expected.state if expected else "",
+        desired=expected.state if expected else "",
         facts=_facts(expected, running),
     )
 
 
 def _should_run(
-    expected: Expected,
-    sights: Sequence[Sight],
-    running: Sequence[Sight],
+    expected: DesiredState,
+    sights: Sequence[ObservedInstance],
+    running: Sequence[ObservedInstance],
     trusted: Collection[str],
-) -> Mismatch | str:
+) -> Drift | str:
     if running:
         at_home = expected.host in ("", running[0].host)
         return AGREES if at_home else _found(WRONG_HOST, expected, running[0])
@@ -112,26 +113,26 @@ def _should_run(
     return _not_running(expected, home)
 
 
-def _may_live(sight: Sight) -> bool:
+def _may_live(sight: ObservedInstance) -> bool:
     """Tell whether it may run there, or be about to: on a host that is not trusted it was there
     the last time, on another one it is paused or illegible."""
     return sight.seen.state != states.SHUTOFF
 
 
-def _missing(expected: Expected, sights: Sequence[Sight]) -> Mismatch:
+def _missing(expected: DesiredState, sights: Sequence[ObservedInstance]) -> Drift:
     before = [one for one in sights if one.host == expected.host]
-    return Mismatch(
+    return Drift(
         instance=_known(expected, before),
         host=expected.host,
         hosts=(expected.host,),
         type=MISSING,
         detail="",
-        expected=expected.state,
+        desired=expected.state,
         facts=_facts(expected, before),
     )
 
 
-def _not_running(expected: Expected, home: Sight) -> Mismatch | str:
+def _not_running(expected: DesiredState, home: ObservedInstance) -> Drift | str:
     seen = home.seen
     if seen.state == states.PMSUSPENDED:
         return AGREES
@@ -145,24 +146,24 @@ def _not_running(expected: Expected, home: Sight) -> Mismatch | str:
     return _found(NOT_RUNNING if seen.persistent else MISSING, expected, home)
 
 
-def _found(kind: str, expected: Expected, sight: Sight) -> Mismatch:
-    return Mismatch(
+def _found(kind: str, expected: DesiredState, sight: ObservedInstance) -> Drift:
+    return Drift(
         instance=_known(expected, [sight]),
         host=sight.host,
         hosts=(sight.host,),
         type=kind,
         detail=sight.seen.reason or sight.seen.state,
-        expected=expected.state,
+        desired=expected.state,
         facts=_facts(expected, [sight]),
     )
 
 
-def _known(expected: Expected, sights: Sequence[Sight]) -> Instance:
+def _known(expected: DesiredState, sights: Sequence[ObservedInstance]) -> Instance:
     """Who it is: as its host says, which knows more, or as the expectation does."""
     return sights[0].seen.instance if sights else expected.instance
 
 
-def _facts(expected: Expected | None, sights: Sequence[Sight]) -> Mapping[str, Any]:
+def _facts(expected: DesiredState | None, sights: Sequence[ObservedInstance]) -> Mapping[str, Any]:
     """What a person wants to read in the event."""
     facts: dict[str, Any] = {
         "seen": {one.host: f"{one.seen.state}/{one.seen.reason}" for one in sights if one.present}

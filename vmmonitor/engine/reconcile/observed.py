@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vmmonitor.db import agents, events
 from vmmonitor.db.session import Database
 from vmmonitor.model.event import RUNNING_AGAIN
-from vmmonitor.model.expected import Sight, Watch
+from vmmonitor.model.observed import InventoryTrust, ObservedInstance
 from vmmonitor.model.states import AgentState
 
 #: Events that say that an instance ended, whatever else they say.
@@ -27,9 +27,9 @@ class ObservedState:
         self.trusted: set[str] = set()
         self.unconfirmed: set[str] = set()
         self._database = database
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, InventoryTrust] = {}
         #: host -> (digest, what is there)
-        self._read: dict[str, tuple[str, list[Sight]]] = {}
+        self._read: dict[str, tuple[str, list[ObservedInstance]]] = {}
         self._explained: set[tuple[str, str, int]] = set()
 
     def look(self, late_after: float) -> None:
@@ -40,26 +40,26 @@ class ObservedState:
         """
         now = self._database.now()
         with self._database.reader() as tx:
-            self._watches = {watch.host: watch for watch in agents.watches(tx)}
+            self._watches = {watch.host: watch for watch in agents.inventory_trusts(tx)}
             for host in self._read.keys() - self._watches.keys():
                 del self._read[host]
             for host, watch in self._watches.items():
                 if self._read.get(host, ("", []))[0] != watch.digest:
-                    self._read[host] = (watch.digest, agents.sights(tx, host))
+                    self._read[host] = (watch.digest, agents.observed_instances(tx, host))
         self.trusted = {
             host for host, watch in self._watches.items() if _is_trusted(watch, now, late_after)
         }
         self._explain()
 
-    def sights(self) -> dict[str, list[Sight]]:
+    def sights(self) -> dict[str, list[ObservedInstance]]:
         """Return every sight, trusted or not, by the instance's uuid."""
-        by_uuid: dict[str, list[Sight]] = collections.defaultdict(list)
+        by_uuid: dict[str, list[ObservedInstance]] = collections.defaultdict(list)
         for _, sights in self._read.values():
             for one in sights:
                 by_uuid[one.seen.instance.uuid].append(one)
         return by_uuid
 
-    def trusted_instances(self) -> list[Sight]:
+    def trusted_instances(self) -> list[ObservedInstance]:
         """Return the sights on trusted hosts; one is lost only where no event told why."""
         return [
             dataclasses.replace(one, lost_at=0) if _key(one) in self._explained else one
@@ -83,15 +83,15 @@ class ObservedState:
             if not self._watches[host].settled
         }
 
-    def _lost(self) -> Iterator[Sight]:
+    def _lost(self) -> Iterator[ObservedInstance]:
         for host in self.trusted:
             yield from (one for one in self._read[host][1] if one.lost_at)
 
 
-def _key(sight: Sight) -> tuple[str, str, int]:
+def _key(sight: ObservedInstance) -> tuple[str, str, int]:
     return sight.host, sight.seen.instance.uuid, sight.lost_at
 
 
-def _is_trusted(watch: Watch, now: int, late_after: float) -> bool:
+def _is_trusted(watch: InventoryTrust, now: int, late_after: float) -> bool:
     in_time = now - watch.seen_at <= late_after * watch.interval * 1_000_000
     return watch.state in (AgentState.UP, AgentState.BEHIND) and watch.current and in_time

@@ -26,10 +26,11 @@ from vmmonitor.db.session import Database
 from vmmonitor.engine.reconcile import drift
 from vmmonitor.engine.reconcile.observed import ObservedState
 from vmmonitor.expectation import Expectation
-from vmmonitor.model import expected as should
+from vmmonitor.model.desired import DesiredState, DesiredStatus
+from vmmonitor.model.drift import Drift, DriftRecord
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import AGREES_AGAIN, RECONCILE_SOURCE, RawEvent
-from vmmonitor.model.expected import Expected, Mismatch, Noted, Sight
+from vmmonitor.model.observed import ObservedInstance
 
 LOG = log.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Reconciler:
         self._expectation = expectation
         self._store = store
         self._observed = ObservedState(database)
-        self._expected: dict[str, Expected] = {}
+        self._expected: dict[str, DesiredState] = {}
         self._since: int | None = None
         self._whole_at = 0
         self._stopping = threading.Event()
@@ -121,27 +122,27 @@ class Reconciler:
             self._whole_at = now
         if survey.whole:
             self._expected = {}
-        self._expected |= {one.instance.uuid: one for one in survey.expected}
+        self._expected |= {one.instance.uuid: one for one in survey.states}
         self._since = survey.until
 
-    def _forget_gone(self, sights: dict[str, list[Sight]]) -> None:
+    def _forget_gone(self, sights: dict[str, list[ObservedInstance]]) -> None:
         gone = [
             key
             for key, one in self._expected.items()
-            if one.state == should.GONE and key not in sights
+            if one.state == DesiredStatus.GONE and key not in sights
         ]
         for key in gone:
             del self._expected[key]
 
-    def _word(self, instance_uuid: str, sights: Sequence[Sight]) -> Mismatch | str:
+    def _word(self, instance_uuid: str, sights: Sequence[ObservedInstance]) -> Drift | str:
         if instance_uuid in self._observed.unconfirmed:
             return drift.UNKNOWN
         expected = self._expected.get(instance_uuid)
         return drift.compare(expected, sights, self._observed.trusted)
 
     # -- one instance --------------------------------------------------------------------------
-    def _settle(self, word: Mismatch | str, noted: Noted | None, now: int) -> None:
-        if isinstance(word, Mismatch):
+    def _settle(self, word: Drift | str, noted: DriftRecord | None, now: int) -> None:
+        if isinstance(word, Drift):
             self._differs(word, noted, now)
         elif noted is None:
             return
@@ -150,7 +151,7 @@ class Reconciler:
         elif noted.reported_key != noted.key:
             self._forget_untold(noted)
 
-    def _differs(self, word: Mismatch, noted: Noted | None, now: int) -> None:
+    def _differs(self, word: Drift, noted: DriftRecord | None, now: int) -> None:
         if noted is None:
             with contextlib.suppress(Conflict):
                 self._database.run(drift_records.insert, _new(word, now))
@@ -165,7 +166,7 @@ class Reconciler:
         else:
             self._tell(word, noted)
 
-    def _begin(self, word: Mismatch, noted: Noted, now: int) -> None:
+    def _begin(self, word: Drift, noted: DriftRecord, now: int) -> None:
         """The instance differs in another way than before, or was not looked at for long."""
         changes = dataclasses.asdict(_new(word, now))
         changes |= {"instance": word.instance}
@@ -177,7 +178,7 @@ class Reconciler:
         options = self._conf.reconcile
         return max(options.hold, 3 * options.interval) * SECOND
 
-    def _tell(self, word: Mismatch, noted: Noted) -> None:
+    def _tell(self, word: Drift, noted: DriftRecord) -> None:
         event_id = _id(f"{noted.instance.uuid} {noted.key} {noted.first_seen_at}")
         LOG.warning(
             "Instance %s (%s) is not as it should be: %s %s on host %s",
@@ -195,13 +196,13 @@ class Reconciler:
             # Meanwhile another engine saw that it is over, and did not know that it was told.
             self._store([_over(told, self._database.now())])
 
-    def _is_over(self, noted: Noted) -> None:
+    def _is_over(self, noted: DriftRecord) -> None:
         if noted.reported_key:
             LOG.info("Instance %s is as it should be again", noted.instance.uuid)
             self._store([_over(noted, self._database.now())])
         self._database.run(drift_records.delete, noted)
 
-    def _forget_untold(self, noted: Noted) -> None:
+    def _forget_untold(self, noted: DriftRecord) -> None:
         """What was seen once and cannot be seen now begins anew."""
         if noted.reported_key:
             self._database.run(drift_records.change, noted, key=noted.reported_key)
@@ -209,8 +210,8 @@ class Reconciler:
             self._database.run(drift_records.delete, noted)
 
 
-def _new(word: Mismatch, now: int) -> Noted:
-    return Noted(
+def _new(word: Drift, now: int) -> DriftRecord:
+    return DriftRecord(
         instance=word.instance,
         host=word.host,
         hosts=word.hosts,
@@ -220,7 +221,7 @@ def _new(word: Mismatch, now: int) -> Noted:
     )
 
 
-def _event(word: Mismatch, noted: Noted, event_id: str) -> RawEvent:
+def _event(word: Drift, noted: DriftRecord, event_id: str) -> RawEvent:
     return RawEvent(
         source=RECONCILE_SOURCE,
         type=word.type,
@@ -233,7 +234,7 @@ def _event(word: Mismatch, noted: Noted, event_id: str) -> RawEvent:
     )
 
 
-def _over(told: Noted, now: int) -> RawEvent:
+def _over(told: DriftRecord, now: int) -> RawEvent:
     return RawEvent(
         source=RECONCILE_SOURCE,
         type=AGREES_AGAIN,

@@ -35,7 +35,7 @@ from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import HoldReason, Incident, Verdict
-from vmmonitor.model.recovery import Outcome, Recovery, Request
+from vmmonitor.model.recovery import Outcome, Recovery, RecoveryRequest
 from vmmonitor.model.states import RecoveryState
 from vmmonitor.rules.policies import Policies
 
@@ -265,7 +265,7 @@ class Recoveries:
             self._calls.pop(recovery.lease_owner, None)
 
     def _outcome(self, claim: Claim, told: Sequence[Event]) -> Outcome:
-        request = Request(
+        request = RecoveryRequest(
             recovery=claim.recovery,
             incident=claim.incident,
             events=told,

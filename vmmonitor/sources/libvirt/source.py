@@ -10,7 +10,7 @@ import libvirt
 from oslo_config import cfg
 
 from vmmonitor import sources
-from vmmonitor.model.event import Listing, RawEvent
+from vmmonitor.model.event import RawEvent, SourceSnapshot
 from vmmonitor.model.instance import Seen
 from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainCallback, DomainEvents
@@ -119,7 +119,7 @@ class LibvirtSource(ReconnectingSource):
 
     def _tell(self, looked: DomainListing) -> None:
         self.observe(
-            Listing(
+            SourceSnapshot(
                 source=decode.SOURCE,
                 started_at=looked.started_at,
                 why=self._why,

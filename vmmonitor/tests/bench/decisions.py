@@ -26,7 +26,7 @@ from vmmonitor.engine.recovery.dispatcher import Recoveries
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.rules import policies
 from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.figures import say, spread
@@ -68,7 +68,7 @@ class Nothing(Driver):
     def __init__(self) -> None:
         pass
 
-    def recover(self, request: Request) -> Outcome:
+    def recover(self, request: RecoveryRequest) -> Outcome:
         return Outcome(move="succeed", message="nothing was done")
 
     def get(self, name: str) -> Driver:

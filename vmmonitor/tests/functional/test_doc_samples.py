@@ -30,7 +30,7 @@ from vmmonitor.cmd import manage_rules
 from vmmonitor.db import agents
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import Verdict
+from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.rpc import event_wire
@@ -60,7 +60,7 @@ STOPPED = "user ada stopped it"
 REBOOTS = Outcome(move="wait", message="nova reboots it")
 CREATED = Outcome(move="wait", message="it was created and runs")
 CAUSE = Verdict(
-    word="failed",
+    kind=VerdictKind.FAILED,
     reason="lifecycle.stopped/failed: its process was killed or ended by itself",
     asked="libvirt",
     question="whether it failed or was stopped on purpose",
@@ -73,7 +73,9 @@ UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 def nova_answers(verdict: str, reason: str) -> Verdict:
     """Return a verdict that nova gave."""
     question = "whether it should run here"
-    return Verdict(word=verdict, reason=reason, asked="nova", question=question, took=34 * MS)
+    return Verdict(
+        kind=VerdictKind(verdict), reason=reason, asked="nova", question=question, took=34 * MS
+    )
 
 
 class DocSamplesTest(base.EngineCase):

@@ -9,10 +9,11 @@ import testtools
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
-from vmmonitor.rpc import event_wire, fields, inventory_wire
+from vmmonitor.rpc import event_wire, fields
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
+from vmmonitor.rpc.inventory_wire import InventoryChanges
 from vmmonitor.testing.builders import HOST, UUID, event
 from vmmonitor.tests.fixtures.bus import Bus
 
@@ -179,18 +180,14 @@ class RpcTest(testtools.TestCase):
 
     def test_an_engine_that_is_older_than_a_call_is_told_apart(self):
         self.serve(Silent())
-        changes = inventory_wire.Changes(
-            host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
-        )
+        changes = InventoryChanges(host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID])
         self.assertRaises(
             transports.Unsupported, self.engine.report_inventory_changes, changes, PATIENCE
         )
 
     def test_changes_arrive_as_they_were_and_the_whole_is_asked_for_by_default(self):
         endpoint = self.serve(Engine())
-        changes = inventory_wire.Changes(
-            host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
-        )
+        changes = InventoryChanges(host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID])
         self.assertEqual("", self.engine.report_inventory_changes(changes, PATIENCE))
         told = []
         endpoint.store_inventory_changes = lambda one: told.append(one) or one.digest

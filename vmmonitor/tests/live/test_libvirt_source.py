@@ -9,7 +9,7 @@ import time
 
 import fixtures
 
-from vmmonitor.model.event import Listing, RawEvent, Reachability
+from vmmonitor.model.event import RawEvent, Reachability, SourceSnapshot
 from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
@@ -242,13 +242,13 @@ class ReachabilityTest(LiveTest):
         self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
         self.assertEqual(["start", "reconnect"], observed.listings())
         listing, reachable = observed[-2:]
-        self.assertIsInstance(listing, Listing)
+        self.assertIsInstance(listing, SourceSnapshot)
         self.assertIsInstance(reachable, Reachability)
         seen = {one.instance.uuid: one for one in listing.seen}
         self.assertEqual({guests[0].uuid, guests[2].uuid}, set(seen))
         self.assertEqual("running", seen[guests[0].uuid].state)
         self.assertEqual("shutoff", seen[guests[2].uuid].state)
-        first = {one.instance.uuid: one for one in observed.of(Listing)[0].seen}
+        first = {one.instance.uuid: one for one in observed.of(SourceSnapshot)[0].seen}
         before, after = first[guests[0].uuid], seen[guests[0].uuid]
         # libvirtd writes a default of its XML differently after it has read it again.
         self.assertEqual(
@@ -268,7 +268,7 @@ class ReachabilityTest(LiveTest):
             guest.kill()
 
         def is_reported(guest):
-            listed = {one.instance.uuid for one in observed.of(Listing)[-1].seen}
+            listed = {one.instance.uuid for one in observed.of(SourceSnapshot)[-1].seen}
             return (
                 observed.causes(guest.uuid)[-1:] == ["lifecycle.stopped/failed"]
                 or guest.uuid not in listed

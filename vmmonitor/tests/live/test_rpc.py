@@ -9,10 +9,11 @@ import testtools
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
-from vmmonitor.rpc import fields, inventory_wire
+from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rpc.engine_api import EngineAPI
+from vmmonitor.rpc.inventory_wire import InventoryChanges
 from vmmonitor.testing.builders import HOST, UUID, event
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
@@ -82,9 +83,7 @@ class RpcTest(testtools.TestCase):
 
     def test_call_to_older_engine_raises_unsupported(self):
         self.serve(Silent())
-        changes = inventory_wire.Changes(
-            host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID]
-        )
+        changes = InventoryChanges(host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID])
         self.assertRaises(
             transports.Unsupported, self.engine.report_inventory_changes, changes, PATIENCE
         )

@@ -13,7 +13,7 @@ import libvirt
 from oslo_config import cfg
 
 from vmmonitor import sources
-from vmmonitor.model.event import Listing, Observation, RawEvent
+from vmmonitor.model.event import Observation, RawEvent, SourceSnapshot
 from vmmonitor.model.instance import Instance
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt import decode
@@ -124,7 +124,7 @@ class LivenessSource(ReconnectingSource):
 
     def follow(self, observation: Observation) -> None:
         """Learn of what disturbs the measures, and of pauses that are told already."""
-        if isinstance(observation, Listing) or (
+        if isinstance(observation, SourceSnapshot) or (
             isinstance(observation, RawEvent) and observation.type in DISTURBING | {BROUGHT_BACK}
         ):
             self._queue.put(observation)
@@ -155,7 +155,7 @@ class LivenessSource(ReconnectingSource):
             watched = self._watched.get(item.uuid)
             if watched and watched.run_id == item.run_id:
                 self._learn(item, watched)
-        elif isinstance(item, Listing):
+        elif isinstance(item, SourceSnapshot):
             for seen in item.seen:
                 self._take_pause(seen.instance.uuid, seen.state, seen.reason)
         else:

@@ -9,7 +9,7 @@ import testtools
 from vmmonitor import conf as configuration
 from vmmonitor import sources
 from vmmonitor.agent.service import AgentService
-from vmmonitor.model.event import Listing, RawEvent, Reachability
+from vmmonitor.model.event import RawEvent, Reachability, SourceSnapshot
 from vmmonitor.model.instance import Instance
 from vmmonitor.rules import defaults
 from vmmonitor.testing.deadline import eventually
@@ -76,7 +76,7 @@ class FollowTest(testtools.TestCase):
 
     def test_the_others_are_told_in_order(self):
         observed = [
-            Listing(source="first", started_at=1, why="start", seen=()),
+            SourceSnapshot(source="first", started_at=1, why="start", seen=()),
             Reachability(source="first", reachable=True, at=1),
             self.event("first"),
             self.event("first", "graphics"),

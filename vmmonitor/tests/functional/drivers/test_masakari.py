@@ -14,12 +14,14 @@ import trustme
 
 from vmmonitor import conf as configuration
 from vmmonitor.drivers.masakari import MasakariDriver
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
 from vmmonitor.tests.fixtures.masakari import SECOND, Masakari, payload
 
 
-def request(seconds: float = 0, attempt: int = 1, timeout: float = 5.0, **changes: Any) -> Request:
+def request(
+    seconds: float = 0, attempt: int = 1, timeout: float = 5.0, **changes: Any
+) -> RecoveryRequest:
     """A request of a recovery that was asked for so long after the first failure."""
     made = builders.request(timeout=timeout, **changes)
     at = builders.AT + round(seconds * SECOND)

@@ -16,7 +16,7 @@ import trustme
 from vmmonitor import conf as configuration
 from vmmonitor.drivers.mistral import EVENTS, MistralDriver
 from vmmonitor.model.errors import InvalidRules
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
 from vmmonitor.tests.fixtures.mistral import Mistral, fault, id_of
 
@@ -28,7 +28,7 @@ WRONG = (
 )
 
 
-def request(attempt: int = 1, timeout: float = 5.0, **changes: Any) -> Request:
+def request(attempt: int = 1, timeout: float = 5.0, **changes: Any) -> RecoveryRequest:
     """A request; each attempt is a recovery of its own."""
     made = builders.request(timeout=timeout, **changes)
     recovery_id = RECOVERY_ID if attempt == 1 else OTHER_ID

@@ -23,7 +23,7 @@ from vmmonitor import conf as configuration
 from vmmonitor.conf import webhook as options
 from vmmonitor.drivers.webhook import WebhookDriver
 from vmmonitor.model.instance import Instance
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
 from vmmonitor.tests.fixtures.receiver import Receiver
 
@@ -82,7 +82,7 @@ class WebhookTest(testtools.TestCase):
         self.option(url=receiver.url)
         return receiver
 
-    def recover(self, request: Request | None = None) -> Outcome:
+    def recover(self, request: RecoveryRequest | None = None) -> Outcome:
         return self.driver.recover(request or builders.request())
 
     def timed(self, timeout: float) -> tuple[Outcome, float]:
@@ -96,7 +96,7 @@ class WebhookTest(testtools.TestCase):
 
 
 class TestMessage(WebhookTest):
-    def posted(self, request: Request | None = None) -> dict[str, Any]:
+    def posted(self, request: RecoveryRequest | None = None) -> dict[str, Any]:
         receiver = self.receiver()
         self.assertEqual("wait", self.recover(request).move)
         (received,) = receiver.received

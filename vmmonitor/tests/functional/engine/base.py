@@ -22,7 +22,7 @@ from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision, Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
-from vmmonitor.model.recovery import Outcome, Recovery, Request
+from vmmonitor.model.recovery import Outcome, Recovery, RecoveryRequest
 from vmmonitor.rpc import event_wire
 from vmmonitor.rules import policies as rules
 from vmmonitor.rules.policies import Policies
@@ -81,14 +81,14 @@ def policy(name: str = "restart", match: Any = None, **fields: Any) -> dict[str,
 class FakeDriver:
     """Brings nothing back; answers what it is told to, and counts."""
 
-    def __init__(self, answer: Callable[[Request], Any] = lambda request: WAIT):
+    def __init__(self, answer: Callable[[RecoveryRequest], Any] = lambda request: WAIT):
         self.answer = answer
-        self.requests: list[Request] = []
+        self.requests: list[RecoveryRequest] = []
         self.at_once: dict[str, int] = {}
         self.most_at_once = 0
         self._guard = threading.Lock()
 
-    def recover(self, request: Request) -> Any:
+    def recover(self, request: RecoveryRequest) -> Any:
         incident_id = request.incident.incident_id
         with self._guard:
             self.requests.append(request)

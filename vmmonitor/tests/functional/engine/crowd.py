@@ -7,7 +7,7 @@ from typing import Any
 from vmmonitor.db import limits
 from vmmonitor.engine.admission.limits import Restarts
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
-from vmmonitor.model.recovery import Outcome, Request
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine.base import NOON, batch, delivery, policy, step
@@ -63,7 +63,7 @@ class Crowd:
         number, uuid = each
         return delivery(uuid=uuid, host=f"compute-{number % HOSTS}", occurred_at=NOON)
 
-    def watch(self: Any, request: Request) -> Outcome:
+    def watch(self: Any, request: RecoveryRequest) -> Outcome:
         """Note how many are under way while one is."""
         with self.database.reader() as tx:
             under_way = limits.picture(tx).under_way

@@ -11,7 +11,7 @@ import libvirt
 import testtools
 
 from vmmonitor import conf
-from vmmonitor.model.event import Listing, RawEvent, Reachability
+from vmmonitor.model.event import RawEvent, Reachability, SourceSnapshot
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
 from vmmonitor.sources.libvirt.source import LibvirtSource
 from vmmonitor.testing.guest import NovaMetadata
@@ -63,7 +63,7 @@ class Observed(list):
 
     def listings(self):
         """The reasons of the listings."""
-        return [one.why for one in self.of(Listing)]
+        return [one.why for one in self.of(SourceSnapshot)]
 
 
 class LibvirtTest(testtools.TestCase):

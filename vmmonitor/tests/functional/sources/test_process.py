@@ -11,7 +11,7 @@ from unittest import mock
 import fixtures
 import testtools
 
-from vmmonitor.model.event import Listing, RawEvent, Reachability
+from vmmonitor.model.event import RawEvent, Reachability, SourceSnapshot
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.sources import process, procfs
 from vmmonitor.sources.process import ProcessSource
@@ -23,7 +23,7 @@ from vmmonitor.tests.functional.sources.base import Observed, new_conf, threads
 def listing(*uuids, state="running"):
     """What the libvirt source says of all instances."""
     seen = tuple(Seen(instance=Instance(uuid=one), state=state) for one in uuids)
-    return Listing(source="libvirt", started_at=1, why="start", seen=seen)
+    return SourceSnapshot(source="libvirt", started_at=1, why="start", seen=seen)
 
 
 def lifecycle(event, instance_uuid):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.model import instance as states
-from vmmonitor.model.event import Listing
+from vmmonitor.model.event import SourceSnapshot
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.tests.unit.agent.base import UUID, raw
 
@@ -45,7 +45,9 @@ class ClockTest(testtools.TestCase):
                 inventory.learn(raw(cause, clock))
                 believed = truth.state
             clock += jump + SECOND
-            listing = Listing(source="libvirt", started_at=clock, why="reconnect", seen=(truth,))
+            listing = SourceSnapshot(
+                source="libvirt", started_at=clock, why="reconnect", seen=(truth,)
+            )
             clock += SECOND
             missed = inventory.compare(listing, clock)
             self.assertEqual(truth.state, inventory.get(UUID).state)

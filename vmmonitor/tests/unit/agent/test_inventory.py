@@ -5,7 +5,7 @@ import json
 import unittest
 
 from vmmonitor.agent.inventory import Inventory, read_known, write_known
-from vmmonitor.model.event import Listing, RawEvent
+from vmmonitor.model.event import RawEvent, SourceSnapshot
 from vmmonitor.model.instance import Instance, Seen
 
 UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
@@ -25,8 +25,8 @@ def raw(cause: str, at: int = 20, **changes) -> RawEvent:
     return RawEvent(type=kind, detail=detail, occurred_at=at, **facts)
 
 
-def listing(*instances: Seen, at: int = 100, why: str = "reconnect") -> Listing:
-    return Listing(source="libvirt", started_at=at, why=why, seen=instances)
+def listing(*instances: Seen, at: int = 100, why: str = "reconnect") -> SourceSnapshot:
+    return SourceSnapshot(source="libvirt", started_at=at, why=why, seen=instances)
 
 
 def knowing(*instances: Seen, at: int = 10) -> Inventory:

@@ -7,7 +7,7 @@ from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.pipeline import CHUNK, Pipeline
 from vmmonitor.agent.spool import SpoolUnavailable
 from vmmonitor.model import event as events
-from vmmonitor.model.event import Listing, Reachability
+from vmmonitor.model.event import Reachability, SourceSnapshot
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.tests.unit.agent.base import PATIENCE, UUID, Clock, MemorySpool, Rules, raw
 
@@ -37,7 +37,7 @@ class PipelineTest(testtools.TestCase):
 
     def listing(self, *seen, at=None):
         at = self.clock.time if at is None else at
-        return Listing(source="libvirt", started_at=at, why="reconnect", seen=seen)
+        return SourceSnapshot(source="libvirt", started_at=at, why="reconnect", seen=seen)
 
     # -- what becomes of an observation --------------------------------------------------------
     def test_an_event_is_decided_and_spooled_with_what_it_changed(self):

@@ -11,7 +11,7 @@ import testtools
 
 from vmmonitor import conf as configuration
 from vmmonitor.expectation.nova import NovaExpectation
-from vmmonitor.model import expected
+from vmmonitor.model.desired import DesiredSnapshot, DesiredStatus
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.openstack.nova import microseconds
@@ -294,17 +294,17 @@ class SurveyTest(NovaCase):
         ]
         self.assertEqual({"ssd": {"node1", "node2"}}, self.expectation.aggregates())
 
-    def survey(self, *servers: Any, since: int | None = None) -> expected.Survey:
+    def survey(self, *servers: Any, since: int | None = None) -> DesiredSnapshot:
         self.nova.all = list(servers)
         return self.expectation.survey(since, ())
 
     def test_recorded(self):
         pages = ("changes, first page", "changes, last page")
         recorded = [one for page in pages for one in RECORDED[page]["servers"]]
-        told = {one.instance.name: one for one in self.survey(*recorded).expected}
-        self.assertEqual(expected.GONE, told["web-1"].state)
-        self.assertEqual(expected.RUNNING, told["web-2"].state)
-        self.assertEqual(expected.STOPPED, told["web-3"].state)
+        told = {one.instance.name: one for one in self.survey(*recorded).states}
+        self.assertEqual(DesiredStatus.GONE, told["web-1"].state)
+        self.assertEqual(DesiredStatus.RUNNING, told["web-2"].state)
+        self.assertEqual(DesiredStatus.STOPPED, told["web-3"].state)
         running = told["web-2"]
         self.assertEqual("compute-1", running.host)
         self.assertEqual("instance-00000002", running.instance.hypervisor_name)
@@ -314,21 +314,21 @@ class SurveyTest(NovaCase):
 
     def test_states(self):
         for changes, state in (
-            ({}, expected.RUNNING),
-            ({TASK: "powering-off"}, expected.BUSY),
-            ({HOST: None}, expected.BUSY),
-            ({STATE: "paused"}, expected.PAUSED),
-            ({STATE: "stopped", TASK: "powering-on"}, expected.BUSY),
-            ({STATE: "suspended"}, expected.STOPPED),
-            ({STATE: "shelved_offloaded", HOST: None}, expected.STOPPED),
-            ({STATE: "rescued"}, expected.BUSY),
-            ({STATE: "resized"}, expected.BUSY),
-            ({STATE: "building"}, expected.BUSY),
-            ({STATE: "error"}, expected.BUSY),
-            ({STATE: "of the future"}, expected.BUSY),
-            ({STATE: "deleted", "status": "DELETED", TASK: "deleting"}, expected.GONE),
+            ({}, DesiredStatus.RUNNING),
+            ({TASK: "powering-off"}, DesiredStatus.BUSY),
+            ({HOST: None}, DesiredStatus.BUSY),
+            ({STATE: "paused"}, DesiredStatus.PAUSED),
+            ({STATE: "stopped", TASK: "powering-on"}, DesiredStatus.BUSY),
+            ({STATE: "suspended"}, DesiredStatus.STOPPED),
+            ({STATE: "shelved_offloaded", HOST: None}, DesiredStatus.STOPPED),
+            ({STATE: "rescued"}, DesiredStatus.BUSY),
+            ({STATE: "resized"}, DesiredStatus.BUSY),
+            ({STATE: "building"}, DesiredStatus.BUSY),
+            ({STATE: "error"}, DesiredStatus.BUSY),
+            ({STATE: "of the future"}, DesiredStatus.BUSY),
+            ({STATE: "deleted", "status": "DELETED", TASK: "deleting"}, DesiredStatus.GONE),
         ):
-            (one,) = self.survey(server(**changes)).expected
+            (one,) = self.survey(server(**changes)).states
             self.assertEqual(state, one.state, changes)
 
     def test_what_is_not_told_is_left_out(self):
@@ -336,10 +336,10 @@ class SurveyTest(NovaCase):
         survey = self.survey(
             {"id": builders.UUID, "status": "UNKNOWN"}, {}, {"id": 7, STATE: "active"}
         )
-        self.assertEqual((), survey.expected)
+        self.assertEqual((), survey.states)
 
     def test_odd_values(self):
-        (one,) = self.survey(server(updated="yesterday", flavor=None, name=None)).expected
+        (one,) = self.survey(server(updated="yesterday", flavor=None, name=None)).states
         self.assertEqual((0, "", ""), (one.updated_at, one.instance.flavor, one.instance.name))
 
     def test_the_whole_and_what_changed(self):

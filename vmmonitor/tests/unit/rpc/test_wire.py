@@ -17,6 +17,7 @@ from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, fields, inventory_wire
+from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 RECORDED = json.loads(pathlib.Path(__file__).with_name("wire-1.json").read_text())
 
@@ -104,7 +105,7 @@ class RecordedTest(unittest.TestCase):
 
     def test_changes_of_an_inventory(self):
         autostarted = dataclasses.replace(SEEN, state="shutoff", reason="failed", autostart=True)
-        changes = inventory_wire.Changes(
+        changes = InventoryChanges(
             host="compute-1", base_digest="ab", digest="cd", changed=[autostarted], gone=["u2"]
         )
         form = inventory_wire.write_changes(changes)

@@ -236,12 +236,12 @@ class AgentsContract:
 
     def _sights(self: Any) -> list[tuple[str, bool, int]]:
         with self.database.reader() as tx:
-            found = agents.sights(tx, "compute-1")
+            found = agents.observed_instances(tx, "compute-1")
         return sorted((one.seen.instance.name, one.present, one.lost_at) for one in found)
 
     def _watch(self: Any) -> tuple[bool, bool]:
         with self.database.reader() as tx:
-            (watch,) = agents.watches(tx)
+            (watch,) = agents.inventory_trusts(tx)
         return watch.current, watch.settled
 
     def _get(self: Any, host: str = "compute-1") -> Agent:

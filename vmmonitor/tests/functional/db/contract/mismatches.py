@@ -7,13 +7,13 @@ from typing import Any
 from vmmonitor.db import drift_records
 from vmmonitor.db.session import Database
 from vmmonitor.model import errors
-from vmmonitor.model.expected import Noted
+from vmmonitor.model.drift import DriftRecord
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.db.samples import NOON
 
 
-def noted(**fields: Any) -> Noted:
+def noted(**fields: Any) -> DriftRecord:
     known = {
         "instance": samples.instance(),
         "host": "compute-1",
@@ -22,7 +22,7 @@ def noted(**fields: Any) -> Noted:
         "first_seen_at": NOON,
         "last_seen_at": NOON,
     }
-    return Noted(**{**known, **fields})
+    return DriftRecord(**{**known, **fields})
 
 
 class MismatchesContract:
@@ -63,6 +63,6 @@ class MismatchesContract:
 
         self.assertEqual([False] * 3 + [True], sorted(race(4, tell)))
 
-    def _all(self: Any) -> list[Noted]:
+    def _all(self: Any) -> list[DriftRecord]:
         with self.database.reader() as tx:
             return drift_records.all(tx)

@@ -8,9 +8,8 @@ from vmmonitor.db import agents, drift_records
 from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.expectation import Expectation
-from vmmonitor.model import expected as should
+from vmmonitor.model.desired import DesiredSnapshot, DesiredState, DesiredStatus
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.expected import Expected, Survey
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.model.states import AgentState
 from vmmonitor.rules import defaults, filters, policies
@@ -28,7 +27,7 @@ class Nova(Expectation):
     """Says what it is told to."""
 
     def __init__(self) -> None:
-        self.expected: list[Expected] = []
+        self.expected: list[DesiredState] = []
         self.whole = True
         self.until: int | None = 1
         self.asked: list[int | None] = []
@@ -37,14 +36,14 @@ class Nova(Expectation):
     def judge(self, incident: Any, events: Any) -> Any:
         raise AssertionError("is not asked here")
 
-    def survey(self, since: Any, sights: Any) -> Survey:
+    def survey(self, since: Any, sights: Any) -> DesiredSnapshot:
         self.asked.append(since)
         if self.error:
             raise self.error
-        return Survey(expected=tuple(self.expected), whole=self.whole, until=self.until)
+        return DesiredSnapshot(states=tuple(self.expected), whole=self.whole, until=self.until)
 
     def says(self, state: str, host: str = "a") -> None:
-        self.expected = [Expected(instance=WEB, host=host, state=state)]
+        self.expected = [DesiredState(instance=WEB, host=host, state=state)]
 
 
 class ReconcileCase(base.EngineCase):
@@ -88,13 +87,13 @@ class ReconcileCase(base.EngineCase):
 
 class RoundsTest(ReconcileCase):
     def test_what_is_as_it_should_be_is_no_event_and_no_row(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a", RUNNING)
         self.assertEqual([], self.round() + self.round())
         self.assertIsNone(self.noted())
 
     def test_a_mismatch_is_told_once_after_its_hold_and_once_when_it_is_over(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.assertEqual([], self.round(30))
         self.assertEqual([], self.round(29))
@@ -115,7 +114,7 @@ class RoundsTest(ReconcileCase):
         self.assertEqual(2, len(self.round()))
 
     def test_what_passes_within_the_hold_is_not_told(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         for _ in range(3):
             self.host("a")
             self.round(30)
@@ -124,7 +123,7 @@ class RoundsTest(ReconcileCase):
         self.assertEqual([], self.told())
 
     def test_a_mismatch_that_changes_is_told_again(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a", dataclasses.replace(RUNNING, state="paused", reason="user"))
         self.round()
         self.round()
@@ -138,7 +137,7 @@ class RoundsTest(ReconcileCase):
         self.assertEqual("reconcile.agrees/not_running", self.round()[-1])
 
     def test_a_host_that_is_not_trusted_says_nothing_and_ends_nothing(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         for state in (AgentState.BLIND, AgentState.STOPPED, AgentState.LATE):
             self.host("a", state=state)
             self.assertEqual([], self.round() + self.round())
@@ -158,7 +157,7 @@ class RoundsTest(ReconcileCase):
         self.assertIsNotNone(self.noted())
 
     def test_an_agent_that_fell_silent_is_not_trusted_before_anybody_calls_it_late(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a", interval=10.0)
         self.later(31)
         self.assertEqual([], self.round() + self.round())
@@ -177,25 +176,25 @@ class RoundsTest(ReconcileCase):
         self.assertEqual("resolved", self.incident().state)
 
     def test_a_migration_is_no_mismatch(self):
-        self.nova.says(should.BUSY)
+        self.nova.says(DesiredStatus.BUSY)
         self.host("a", RUNNING)
         self.host("b", RUNNING)
         self.assertEqual([], self.round() + self.round())
         self.host("a", dataclasses.replace(RUNNING, state="shutoff", reason="migrated"))
-        self.nova.says(should.RUNNING, "b")
+        self.nova.says(DesiredStatus.RUNNING, "b")
         self.assertEqual([], self.round() + self.round())
 
     def test_running_where_it_should_not(self):
-        self.nova.says(should.GONE)
+        self.nova.says(DesiredStatus.GONE)
         self.host("a", RUNNING)
         self.round()
         self.assertEqual(["reconcile.unexpected/booted"], self.round())
-        self.nova.says(should.RUNNING, "b")
+        self.nova.says(DesiredStatus.RUNNING, "b")
         self.round()
         self.assertEqual("reconcile.wrong_host/booted", self.round()[-1])
 
     def test_what_agrees_again_does_not_end_what_a_host_told(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         self.round()
@@ -206,7 +205,7 @@ class RoundsTest(ReconcileCase):
 
     def test_nor_an_incident_that_is_not_reconciliations(self):
         self.store(delivery(host="a"))
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         self.round()
@@ -241,7 +240,7 @@ class VerdictTest(ReconcileCase):
 
 class AskingTest(ReconcileCase):
     def test_only_what_changed_is_asked_for_and_the_rest_still_holds(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         self.nova.expected, self.nova.whole, self.nova.until = [], False, 2
@@ -253,7 +252,7 @@ class AskingTest(ReconcileCase):
         self.assertIsNone(self.nova.asked[-1])
 
     def test_what_the_expectation_cannot_tell_is_held_against_nobody(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         self.nova.error = Retriable("nova is away")
@@ -293,7 +292,7 @@ class EnginesTest(ReconcileCase):
         return self.reconciliation(made)
 
     def test_engines_that_see_the_same_tell_it_once(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         engines = [self.another() for _ in range(3)]
         for state in ((), (), (RUNNING,), (), (), (RUNNING,)):
             self.host("a", *state)
@@ -304,7 +303,7 @@ class EnginesTest(ReconcileCase):
         self.assertEqual(["resolved"] * 2, [one.state for one in self.incidents()])
 
     def test_a_new_engine_goes_on_where_the_old_one_ended(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         self.engine = self.another()
@@ -316,7 +315,7 @@ class EnginesTest(ReconcileCase):
         self.assertEqual("reconcile.agrees/missing", self.round()[-1])
 
     def test_an_event_that_was_stored_by_an_engine_that_died_then_is_not_told_again(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         before = self.noted()
@@ -329,7 +328,7 @@ class EnginesTest(ReconcileCase):
         self.assertNotEqual("", self.noted().reported_key)
 
     def test_a_mismatch_that_another_engine_saw_end_meanwhile_is_over(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         other = self.another()
@@ -347,7 +346,7 @@ class EnginesTest(ReconcileCase):
         self.assertIsNone(self.noted())
 
     def test_what_could_not_be_stored_is_told_in_the_next_round(self):
-        self.nova.says(should.RUNNING)
+        self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
         store = self.engine._store

@@ -11,7 +11,7 @@ from unittest import mock
 import fixtures
 import libvirt
 
-from vmmonitor.model.event import Listing, RawEvent, Reachability
+from vmmonitor.model.event import RawEvent, Reachability, SourceSnapshot
 from vmmonitor.sources.libvirt import connection, domain, reconnecting, source, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainEvents
 from vmmonitor.testing.guest import NovaMetadata
@@ -130,7 +130,7 @@ class SourceTest(base.LibvirtTest):
         )
         _, observed = self.watched()
         self.wait(lambda: observed.of(RawEvent), "started")
-        listing, event = observed.of(Listing)[0], observed.of(RawEvent)[0]
+        listing, event = observed.of(SourceSnapshot)[0], observed.of(RawEvent)[0]
         self.assertIn(made[0], {seen.instance.uuid for seen in listing.seen})
         self.assertEqual(made[0], event.instance.uuid)
         self.assertLessEqual(listing.started_at, event.occurred_at)
@@ -215,7 +215,9 @@ class ReachabilityTest(base.LibvirtTest):
         self.wait(lambda: observed.reachable() == [True, False, True], "reachable again")
         self.assertEqual(["start", "reconnect"], observed.listings())
         kinds = [type(one) for one in observed]
-        self.assertEqual([Listing, Reachability, Reachability, Listing, Reachability], kinds)
+        self.assertEqual(
+            [SourceSnapshot, Reachability, Reachability, SourceSnapshot, Reachability], kinds
+        )
         self.assertEqual("libvirt closed the connection", observed[2].reason)
 
     def test_events_that_this_libvirt_has_not_are_told_once(self):

@@ -9,7 +9,7 @@ from vmmonitor.engine.ingest import local_sources
 from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.model import event as events
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.event import Listing, Reachability
+from vmmonitor.model.event import Reachability, SourceSnapshot
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rules import filters
 from vmmonitor.testing.deadline import eventually
@@ -93,7 +93,7 @@ class ObserverTest(unittest.TestCase):
         self.start()
         self.observer.observe(Reachability(source="x", reachable=False, at=1, reason="no"))
         self.observer.observe(Reachability(source="x", reachable=True, at=2))
-        self.observer.observe(Listing(source="x", started_at=1, why="start", seen=()))
+        self.observer.observe(SourceSnapshot(source="x", started_at=1, why="start", seen=()))
         self.ingest.failing = ZeroDivisionError("a bug")
         self.observer.observe(raw(host="a"))
         self.assertTrue(self.ingest.tried.acquire(timeout=PATIENCE))

@@ -8,28 +8,30 @@ from hypothesis import strategies as st
 
 from vmmonitor.engine.reconcile import drift
 from vmmonitor.engine.reconcile.drift import AGREES, UNKNOWN, compare
-from vmmonitor.model import expected as should
 from vmmonitor.model import instance as states
-from vmmonitor.model.expected import Expected, Mismatch, Sight
+from vmmonitor.model import observed
+from vmmonitor.model.desired import DesiredState, DesiredStatus
+from vmmonitor.model.drift import Drift
 from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.observed import ObservedInstance
 
 UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
 TRUSTED = {"a", "b"}
 
 
-def expect(state=should.RUNNING, host="a"):
-    return Expected(instance=Instance(uuid=UUID), host=host, state=state)
+def expect(state=DesiredStatus.RUNNING, host="a"):
+    return DesiredState(instance=Instance(uuid=UUID), host=host, state=state)
 
 
 def sight(words, host="a", present=True, **changes):
     state, _, reason = words.partition("/")
     seen = Seen(instance=Instance(uuid=UUID, name="web"), state=state, reason=reason, **changes)
-    return Sight(host=host, seen=seen, present=present)
+    return ObservedInstance(host=host, seen=seen, present=present)
 
 
 def word(expected, *sights, trusted=TRUSTED):
     found = compare(expected, sights, trusted)
-    if not isinstance(found, Mismatch):
+    if not isinstance(found, Drift):
         return found
     return f"{found.type.removeprefix('reconcile.')}/{found.detail} {','.join(found.hosts)}"
 
@@ -68,23 +70,23 @@ ROWS = [
     # On two hosts.
     (expect(), [RUNS, RUNS_B], "two_hosts/ a,b"),
     (expect(host="b"), [RUNS_B, RUNS], "two_hosts/ a,b"),
-    (expect(should.STOPPED), [RUNS, RUNS_B], "two_hosts/ a,b"),
+    (expect(DesiredStatus.STOPPED), [RUNS, RUNS_B], "two_hosts/ a,b"),
     (None, [RUNS, RUNS_B], "two_hosts/ a,b"),
     (expect(), [RUNS, sight("running/booted", "late")], AGREES),
     (None, [RUNS, sight("running/booted", "late")], AGREES),
     (expect(), [RUNS, sight("paused/migration", "b")], AGREES),
     (expect(), [RUNS, sight("running/booted", "b", present=False)], AGREES),
-    (expect(should.BUSY), [RUNS, RUNS_B], UNKNOWN),
-    (expect(should.BUSY), [], UNKNOWN),
+    (expect(DesiredStatus.BUSY), [RUNS, RUNS_B], UNKNOWN),
+    (expect(DesiredStatus.BUSY), [], UNKNOWN),
     # It should not run.
-    (expect(should.STOPPED), [RUNS], "unexpected/booted a"),
-    (expect(should.GONE), [RUNS_B], "unexpected/booted b"),
-    (expect(should.PAUSED), [RUNS], "unexpected/booted a"),
-    (expect(should.PAUSED), [sight("paused/user")], AGREES),
-    (expect(should.STOPPED), [sight("shutoff/destroyed")], AGREES),
-    (expect(should.STOPPED), [], AGREES),
-    (expect(should.GONE), [], AGREES),
-    (expect(should.GONE), [sight("running/booted", "late")], AGREES),
+    (expect(DesiredStatus.STOPPED), [RUNS], "unexpected/booted a"),
+    (expect(DesiredStatus.GONE), [RUNS_B], "unexpected/booted b"),
+    (expect(DesiredStatus.PAUSED), [RUNS], "unexpected/booted a"),
+    (expect(DesiredStatus.PAUSED), [sight("paused/user")], AGREES),
+    (expect(DesiredStatus.STOPPED), [sight("shutoff/destroyed")], AGREES),
+    (expect(DesiredStatus.STOPPED), [], AGREES),
+    (expect(DesiredStatus.GONE), [], AGREES),
+    (expect(DesiredStatus.GONE), [sight("running/booted", "late")], AGREES),
     (None, [RUNS], AGREES),
     (None, [], AGREES),
 ]
@@ -106,7 +108,13 @@ SIGHTS = st.lists(
 EXPECTED = st.none() | st.builds(
     expect,
     st.sampled_from(
-        [should.RUNNING, should.STOPPED, should.PAUSED, should.BUSY, should.GONE],
+        [
+            DesiredStatus.RUNNING,
+            DesiredStatus.STOPPED,
+            DesiredStatus.PAUSED,
+            DesiredStatus.BUSY,
+            DesiredStatus.GONE,
+        ],
     ),
     st.sampled_from(["a", "b", "late", "never", ""]),
 )
@@ -120,20 +128,20 @@ class CompareTest(unittest.TestCase):
     @given(EXPECTED, SIGHTS)
     def test_only_hosts_that_are_trusted_are_spoken_of(self, expected, sights):
         found = compare(expected, sights, TRUSTED)
-        if isinstance(found, Mismatch):
+        if isinstance(found, Drift):
             self.assertLessEqual({found.host, *found.hosts}, TRUSTED)
             self.assertIn(found.host, found.hosts)
 
     @given(EXPECTED, SIGHTS)
     def test_nothing_is_missing_that_may_be_somewhere(self, expected, sights):
         found = compare(expected, sights, TRUSTED)
-        if isinstance(found, Mismatch) and found.type in (drift.MISSING, drift.NOT_RUNNING):
+        if isinstance(found, Drift) and found.type in (drift.MISSING, drift.NOT_RUNNING):
             elsewhere = [one for one in sights if one.present and one.host != found.host]
             self.assertEqual([], [one for one in elsewhere if one.seen.state != states.SHUTOFF])
 
     @given(SIGHTS)
     def test_nothing_differs_while_it_is_worked_on(self, sights):
-        self.assertEqual(UNKNOWN, compare(expect(should.BUSY), sights, TRUSTED))
+        self.assertEqual(UNKNOWN, compare(expect(DesiredStatus.BUSY), sights, TRUSTED))
 
     @given(EXPECTED, SIGHTS)
     def test_where_nobody_is_trusted_nothing_is_said(self, expected, sights):
@@ -141,7 +149,7 @@ class CompareTest(unittest.TestCase):
 
     def test_the_host_that_should_have_it_is_named_first(self):
         found = compare(expect(host="b"), [RUNS, RUNS_B], TRUSTED)
-        assert isinstance(found, Mismatch)
+        assert isinstance(found, Drift)
         self.assertEqual(("b", ("a", "b")), (found.host, found.hosts))
         self.assertEqual({"a": "running/booted", "b": "running/booted"}, found.facts["seen"])
 
@@ -149,13 +157,13 @@ class CompareTest(unittest.TestCase):
         keys = set()
         for hosts in (("a",), ("a", "b"), ("x" * 255, "y" * 255), ("x" * 255, "z" * 255)):
             for detail in ("", "failed"):
-                one = Mismatch(
+                one = Drift(
                     instance=Instance(uuid=UUID),
                     host="a",
                     hosts=hosts,
                     type=drift.MISSING,
                     detail=detail,
-                    expected="running",
+                    desired="running",
                 )
                 self.assertLessEqual(len(one.key), 255)
                 keys.add(one.key)
@@ -167,11 +175,11 @@ class LostTest(unittest.TestCase):
 
     def lost(self, before, now, at=7):
         seen = sight(now).seen if isinstance(now, str) else now
-        return should.lost_at(before, seen, at)
+        return observed.lost_since(before, seen, at)
 
     def test_each_row(self):
         before = sight("running/booted")
-        lost = Sight(host="a", seen=before.seen, present=False, lost_at=3)
+        lost = ObservedInstance(host="a", seen=before.seen, present=False, lost_at=3)
         stopped = sight("shutoff/destroyed")
         for was, now, at in [
             (before, None, 7),
