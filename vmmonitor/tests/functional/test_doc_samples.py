@@ -12,22 +12,29 @@ import contextlib
 import datetime
 import io
 import json
+import logging
 import os
 import pathlib
 import re
+import shlex
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
 import fixtures
-from cliff import commandmanager
+import testtools
 
 import vmmonitor
+from vmmonitor import plugins
+from vmmonitor.agent.spool import Spool
 from vmmonitor.api import deploy
 from vmmonitor.client import agent as client_agent
 from vmmonitor.client import explain, shell
-from vmmonitor.cmd import manage_rules
+from vmmonitor.cmd import manage_drivers, manage_rules, manage_spool
 from vmmonitor.db import agents
+from vmmonitor.drivers.log import LogDriver
+from vmmonitor.engine.incidents.requests import OperatorRequests
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Verdict, VerdictKind
@@ -90,6 +97,10 @@ class DocSamplesTest(base.EngineCase):
         self.policies = policies.load(defaults.path(self.policy_file))
         self.filters = filters.load(defaults.path(defaults.EVENT_FILTERS))
         self._seen: dict[str, str] = {}
+        # The service runs in this process; its log is not output of a command.
+        service = logging.getLogger("vmmonitor")
+        self.addCleanup(setattr, service, "propagate", service.propagate)
+        service.propagate = False
 
     # -- failures --------------------------------------------------------------------------------
     def occurs(self, cause: str, source: str = "libvirt", **fields: Any) -> None:
@@ -144,8 +155,12 @@ class DocSamplesTest(base.EngineCase):
         lines = UUID.sub(stable, text).splitlines()
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
-    def client(self, *words: str) -> str:
-        """Return what a command of ``vmmonitor`` prints, with the command itself."""
+    def client(self, *words: str, code: int = 0, hidden: int = 0) -> str:
+        """Return what a command of ``vmmonitor`` prints, with the command itself.
+
+        :param code: the exit code that it must have.
+        :param hidden: how many of the last words the documentation does not show.
+        """
         out, err = io.StringIO(), io.StringIO()
         with contextlib.ExitStack() as stack:
             application = deploy.build(self.conf, self.database)
@@ -153,13 +168,31 @@ class DocSamplesTest(base.EngineCase):
             command = shell.Shell(
                 description=None,
                 version=None,
-                command_manager=commandmanager.CommandManager("vmmonitor.cli"),
+                command_manager=shell.PluginCommands(shell.PluginCommands.NAMESPACE),
                 stdout=out,
                 stderr=err,
             )
-            code = command.run(["--endpoint", served.url, *words])
-        self.assertEqual((0, ""), (code, err.getvalue()))
-        return f"$ vmmonitor {' '.join(words)}\n{out.getvalue()}"
+            self.assertEqual(code, command.run(["--endpoint", served.url, *words]), err.getvalue())
+        shown = shlex.join(words[: len(words) - hidden]).replace("'", '"')
+        return f"$ vmmonitor {shown}\n{out.getvalue()}{err.getvalue()}"
+
+    @contextlib.contextmanager
+    def requests_executed(self) -> Iterator[None]:
+        """Execute operator requests during the block, as an engine does."""
+        over = threading.Event()
+        executor = OperatorRequests(self.database, self.attempts())
+
+        def execute() -> None:
+            while not over.wait(0.05):
+                executor.round()
+
+        thread = threading.Thread(target=execute, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(10)
 
     def explained(self) -> str:
         """Return the explanation of the newest incident, as of the engine's time."""
@@ -170,19 +203,21 @@ class DocSamplesTest(base.EngineCase):
         now = datetime.datetime.fromtimestamp(self.clock / 1_000_000, datetime.UTC)
         return "\n".join([command, *explain.explained(answer, 99, now)])
 
-    def manage(self, *words: str, files: Mapping[str, str] | None = None, show: str = "") -> str:
+    def manage(self, *words: str, files: Mapping[str, str] | None = None, code: int = 0) -> str:
         """Return what a command of ``vmmonitor-manage`` prints, with the command itself.
 
         :param files: name -> content of the files that the command reads.
-        :param show: the command as the documentation shows it, if it differs.
+        :param code: the exit code that it must have.
         """
         parser = argparse.ArgumentParser()
-        manage_rules.register(parser.add_subparsers(required=True))
+        nouns = parser.add_subparsers(required=True)
+        for module in (manage_rules, manage_drivers, manage_spool):
+            module.register(nouns)
         out = io.StringIO()
         with self.in_directory(files or {}), contextlib.redirect_stdout(out):
             args = parser.parse_args(words)
-            self.assertEqual(0, args.run(self.conf, args))
-        return f"$ vmmonitor-manage {show or ' '.join(words)}\n{out.getvalue()}"
+            self.assertEqual(code, args.run(self.conf, args))
+        return f"$ vmmonitor-manage {' '.join(words)}\n{out.getvalue()}"
 
     @contextlib.contextmanager
     def in_directory(self, files: Mapping[str, str]) -> Iterator[None]:
@@ -204,6 +239,13 @@ class DocSamplesTest(base.EngineCase):
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
         self.assertEqual(path.read_text(), text, f"{name}: record the samples again")
+
+
+class TestPages(testtools.TestCase):
+    def test_each_sample_is_shown_on_a_page(self):
+        text = "".join(path.read_text() for path in DOCS.rglob("*.rst"))
+        shown = set(re.findall(r"literalinclude:: /samples/([\w-]+)\.txt", text))
+        self.assertEqual(sorted(shown), sorted(path.stem for path in SAMPLES.glob("*.txt")))
 
 
 class TestRecovered(DocSamplesTest):
@@ -258,6 +300,84 @@ class TestPlanned(DocSamplesTest):
         self.decide(nova_answers("planned", STOPPED))
         self.assertEqual("ignored", self.incident().state)
         self.check("incident-explain-ignored", self.explained())
+
+
+class TestRequests(DocSamplesTest):
+    def test_requests_are_as_documented(self):
+        self.crashes()
+        ident = self.incident().incident_id
+        author = ("--author", "ada")
+        with self.requests_executed():
+            held = self.client(
+                *("incident", "hold", ident, "--for", "2h", "--comment", "asking the owner"),
+                *author,
+                hidden=2,
+            )
+            resolved = self.client(
+                *("incident", "resolve", ident, "--comment", "rebuilt by the owner"),
+                *author,
+                hidden=2,
+            )
+            refused = self.client("incident", "hold", ident, *author, code=1, hidden=2)
+        self.check("incident-hold", held)
+        self.check("incident-resolve", resolved)
+        self.check("incident-hold-refused", refused)
+        self.check("request-list", self.client("request", "list"))
+
+
+class TestSilences(DocSamplesTest):
+    def test_silence_is_as_documented(self):
+        self.crashes()
+        words = ("silence", "create", "--host", "compute1", "--for", "4h")
+        more = ("--comment", "kernel update", "--author", "ada")
+        self.check("silence-create", self.client(*words, *more, hidden=2))
+        self.check("silence-list", self.client("silence", "list"))
+
+
+class TestReplay(DocSamplesTest):
+    def test_replay_and_policy_of_incident_are_as_documented(self):
+        self.crashes()
+        self.is_recovered()
+        rules = pathlib.Path(defaults.path(defaults.OPENSTACK_POLICIES)).read_text()
+        leave = 'policies:\n- name: leave-web-alone\n  match: {instance.name: {"=~": "web-.*"}}\n'
+        files = {
+            "recovery_policies.yaml": rules,
+            "new.yaml": rules.replace("policies:\n", f"{leave}  steps: []\n", 1),
+        }
+        words = ("policy", "explain", self.incident().incident_id)
+        words += ("--file", "recovery_policies.yaml")
+        self.check("policy-explain-incident", self.manage(*words, files=files))
+        words = ("policy", "replay", "--since", "2026-11-22T00:00Z", "new.yaml")
+        self.check("policy-replay", self.manage(*words, files=files))
+
+
+class TestDriverCheck(DocSamplesTest):
+    def test_check_of_drivers_is_as_documented(self):
+        def found(_namespace: str, name: str) -> type[LogDriver]:
+            problem = "it cannot be asked: ConnectFailure" if name == "masakari" else ""
+            return type("Checked", (LogDriver,), {"check": lambda self: problem})
+
+        with mock.patch.object(plugins, "load", found):
+            output = self.manage("driver", "check", "nova", "masakari", code=1)
+        self.check("driver-check", output)
+
+
+class TestSpool(DocSamplesTest):
+    def test_contents_of_spool_are_as_documented(self):
+        directory = self.useFixture(fixtures.TempDir()).path
+        self.conf.set_override("path", f"{directory}/spool.db", "spool")
+        spool = Spool(f"{directory}/spool.db", 1000, 1_000_000)
+        self.addCleanup(spool.close)
+        form = {
+            "event_id": "85aa758c-c0cf-48ff-9579-9a4e391cee35",
+            "type": "lifecycle.stopped",
+            "decision": {"action": "incident"},
+        }
+        forms = [{**form, "occurred_at": BEGIN + number} for number in range(3)]
+        spool.append(forms, {WEB.uuid: {"name": WEB.name}})
+        spool.settle(spool.read(1), {1: "event.detail: longer than 255 characters"}, BEGIN)
+        output = self.manage("spool", "show").replace(directory, "/var/lib/vmmonitor")
+        self.check("spool-show", output)
 
 
 class TestAgents(DocSamplesTest):
