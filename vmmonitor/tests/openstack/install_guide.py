@@ -114,7 +114,6 @@ class GuideHost(fixtures.Fixture):
     :param installed: directory that is /opt/vmmonitor there.
     :param mounts: further directories: path there -> path here.
     :param programs: scripts that stand for programs of the host: name -> text.
-    :param variables: environment variables of each command.
     """
 
     def __init__(
@@ -123,13 +122,12 @@ class GuideHost(fixtures.Fixture):
         installed: str,
         mounts: Mapping[str, str],
         programs: Mapping[str, str],
-        variables: Mapping[str, str],
     ):
         super().__init__()
         self.name = name
         self._mounts = {"/opt/vmmonitor": installed, **mounts}
         self._programs = programs
-        self._variables = dict(variables)
+        self._variables: dict[str, str] = {}
         self._number = 0
 
     def _setUp(self) -> None:

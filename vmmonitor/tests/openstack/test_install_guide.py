@@ -33,6 +33,9 @@ ON_COMPUTE = ("Set up a compute host", "Permit the agent to resume instances")
 #: Part of a command that runs on the compute host, whatever its section.
 NEEDS_COMPUTE = "/run/libvirt/qemu/"
 WAIT_S = 180.0
+MYSQL = """#!/bin/sh
+exec /usr/bin/mysql --no-defaults --socket={socket} "$@"
+"""
 RABBITMQCTL = """#!/bin/sh
 exec setpriv --reuid={uid} --regid={uid} --clear-groups env {variables} \\
     /usr/lib/rabbitmq/bin/rabbitmqctl -n {node} "$@"
@@ -77,14 +80,13 @@ class TestInstallGuide(testtools.TestCase):
         programs = {
             "systemctl": install_guide.SYSTEMCTL,
             "apt-get": install_guide.APT_GET.replace("@CHECKOUT@", self.sources),
+            "mysql": MYSQL.format(socket=self.database.driver.socket),
             "rabbitmqctl": self._rabbitmqctl(),
             "openstack": OPENSTACK.format(command=COMMAND),
         }
-        mysql = {"MYSQL_UNIX_PORT": self.database.driver.socket}
-        controller = GuideHost("controller", installed, {}, programs, mysql)
-        self.controller = self.useFixture(controller)
+        self.controller = self.useFixture(GuideHost("controller", installed, {}, programs))
         libvirt = {"/run/libvirt": str(pathlib.Path(self.lab.hosts["node1"].qemu_pids).parent)}
-        self.compute = self.useFixture(GuideHost("compute1", installed, libvirt, programs, {}))
+        self.compute = self.useFixture(GuideHost("compute1", installed, libvirt, programs))
         self.words = self._words()
         self.addOnException(lambda _: self._attach())
 
