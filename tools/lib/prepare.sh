@@ -145,5 +145,6 @@ prepare_venv() {
 # prepare_tests: all that the tests and the benchmarks need.
 prepare_tests() {
     prepare_machine compile test
-    prepare_venv agent,engine,api,mysql,postgresql,quickstart test-requirements.txt tools/requirements.txt
+    prepare_venv agent,engine,api,mysql,postgresql,testing test-requirements.txt \
+        doc/requirements.txt tools/requirements.txt
 }

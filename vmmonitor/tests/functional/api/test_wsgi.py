@@ -31,7 +31,8 @@ class TestServed(testtools.TestCase):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | environment,
+            # Older versions of oslo.utils import eventlet, which prints a warning.
+            env=os.environ | {"PYTHONWARNINGS": "ignore"} | environment,
         )
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
