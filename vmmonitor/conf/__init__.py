@@ -90,7 +90,7 @@ def new(args: list[str], files: list[str] | None = None) -> cfg.ConfigOpts:
     """Return the configuration of a process.
 
     :param args: the command line, without the program's name.
-    :param files: configuration files to read instead of the default ones.
+    :param files: configuration files to read instead of the default files and directories.
     :raises oslo_config.cfg.Error: an option or a file is invalid.
     """
     from vmmonitor import version
@@ -104,5 +104,6 @@ def new(args: list[str], files: list[str] | None = None) -> cfg.ConfigOpts:
         project="vmmonitor",
         version=version.version_info.version_string(),
         default_config_files=files,
+        default_config_dirs=None if files is None else [],
     )
     return conf

@@ -18,6 +18,8 @@ DATABASES = (
 )
 #: Erlang's schedulers would spin while idle, beside everything else on the machine.
 ERLANG_FLAGS = "+sbwt none +sbwtdcpu none +sbwtdio none"
+# Nodes of other hosts must not reach this one.
+ERLANG_FLAGS += " -kernel inet_dist_use_interface {127,0,0,1}"
 #: Debian's rabbitmq-server in the PATH would change to a user of its own.
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import stat
-import subprocess
 
 import libvirt
 
@@ -16,6 +15,7 @@ from vmmonitor.sources.libvirt.screenshot import PNG
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
+from vmmonitor.tests.fixtures.small_disk import SmallDisk
 from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
 
 RULES = """
@@ -179,9 +179,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
 
     def test_full_disk_of_agent_loses_evidence_and_no_event(self):
         place = os.path.join(self.deployment.path, "full")
-        os.mkdir(place)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", place], check=True)
-        self.addCleanup(subprocess.run, ["umount", "--lazy", place], check=True)
+        self.useFixture(SmallDisk(place, 4096))
         agent = self.run_all(directory=place)
         self.panicked()
         agent.wait_for("Evidence of event .* cannot be written: .*No space left")

@@ -3,10 +3,10 @@
 
 import glob
 import os
-import subprocess
 
 import libvirt
 
+from vmmonitor.tests.fixtures.small_disk import SmallDisk
 from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, WholeTest
 
 #: Enough for an agent's spool with its reserve; bytes.
@@ -22,10 +22,7 @@ class TestFullDisk(WholeTest):
         self.deploy()
         self.engine = self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
         self.disk = os.path.join(self.deployment.path, "node-1")
-        os.mkdir(self.disk)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", self.disk]
-        subprocess.run(command, check=True)
-        # Unmounted by the deployment's processes, when these are gone.
+        self.useFixture(SmallDisk(self.disk, DISK_BYTES))
         self.agent = self.watched()
 
     def fill(self):

@@ -15,6 +15,7 @@ import testtools
 from vmmonitor.testing import processes
 from vmmonitor.testing.guest import Guest, NovaMetadata
 from vmmonitor.testing.hypervisor import Hypervisor
+from vmmonitor.tests.fixtures import listeners
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL, RabbitMQ
 from vmmonitor.tests.fixtures.shared import shared
@@ -248,6 +249,17 @@ class ServiceTest(LabTest):
                     queue.put(rabbit.url)
                     self.assertEqual(rabbit.url, queue.get(timeout=10).payload)
         self.assertTrue(gone(path, pids))
+
+    def test_services_listen_on_the_loopback_interface_only(self):
+        ports = set()
+        for kind in (RabbitMQ, MariaDB, PostgreSQL, Hypervisor):
+            service = self.useFixture(kind())
+            pids = service.processes.pids()
+            with self.subTest(kind=kind.__name__):
+                self.assertEqual({}, listeners.list_public_addresses(pids))
+            ports |= set().union(*listeners.list_addresses(pids).values())
+        # The broker, its distribution and epmd: the sockets are found at all.
+        self.assertGreaterEqual(len(ports), 3)
 
     def test_mariadb_restart_keeps_rows(self):
         self._keeps_rows(self.useFixture(MariaDB()))

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each option follows the rules of HACKING.rst: what, unit, special values, when, related."""
 
+import os
+import pathlib
 import re
+import tempfile
 import unittest
 from collections.abc import Iterator
+from unittest import mock
 
 from oslo_config import cfg, types
 
@@ -128,6 +132,15 @@ class TestReferences(unittest.TestCase):
 
 
 class TestRegister(unittest.TestCase):
+    def test_new_with_files_does_not_read_the_directories_of_the_machine(self):
+        with tempfile.TemporaryDirectory() as home:
+            directory = pathlib.Path(home, ".vmmonitor", "vmmonitor.conf.d")
+            directory.mkdir(parents=True)
+            (directory / "host.conf").write_text("[DEFAULT]\nhost = of-the-machine\n")
+            with mock.patch.dict(os.environ, HOME=home):
+                self.assertEqual("of-the-machine", conf.new([]).host)
+                self.assertNotEqual("of-the-machine", conf.new([], files=[]).host)
+
     def test_new_registers_each_option(self):
         made = conf.new([], files=[])
         for name, opt in options():

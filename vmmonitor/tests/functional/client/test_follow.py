@@ -17,7 +17,10 @@ from vmmonitor.tests.functional.client import base
 
 class TestFollow(base.CommandTest):
     def start(self, *words: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "vmmonitor.client.shell", "event", "list", *words]
+        # A parent that ignores SIGINT, such as nohup or a background job of a script, would have
+        # the command ignore it as well.
+        command = ["env", "--default-signal=INT", sys.executable]
+        command += ["-m", "vmmonitor.client.shell", "event", "list", *words]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
