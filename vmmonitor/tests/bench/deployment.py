@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import fixtures
 
 from vmmonitor.testing.processes import wait_until
+from vmmonitor.tests.fixtures import own_configuration
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 
 START_S = 60.0
@@ -42,7 +43,7 @@ class Program(fixtures.Fixture):
     def _setUp(self) -> None:
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
-                [script(self._name), "--config-file", str(self._conf)],
+                [script(self._name), *own_configuration.arguments(str(self._conf))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -22,6 +22,7 @@ from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.rules import defaults
 from vmmonitor.sources import Source
 from vmmonitor.testing.deadline import eventually
+from vmmonitor.tests.fixtures import own_configuration
 from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.services import free_port
 from vmmonitor.tests.unit.agent.base import raw
@@ -235,7 +236,7 @@ class ProgramTest(testtools.TestCase):
 
     def start(self):
         process = subprocess.Popen(
-            [sys.executable, "-c", RUN, "--config-file", self.config],
+            [sys.executable, "-c", RUN, *own_configuration.arguments(self.config)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
