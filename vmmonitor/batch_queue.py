@@ -2,6 +2,7 @@
 """A queue whose consumer takes all waiting items at once, up to a limit."""
 
 import queue
+import threading
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -10,20 +11,33 @@ Item = TypeVar("Item")
 class BatchQueue(Generic[Item]):
     """First in, first out, for any number of producers and one consumer."""
 
-    def __init__(self) -> None:
-        """Create an empty queue."""
+    def __init__(self, max_items: int | None = None) -> None:
+        """Create an empty queue.
+
+        :param max_items: maximum number of waiting items; None for no limit.
+        """
         self._queue: queue.SimpleQueue[tuple[Item, int] | None] = queue.SimpleQueue()
+        self._free = None if max_items is None else threading.Semaphore(max_items)
         self.is_closed = False
 
-    def put(self, item: Item, weight: int = 1) -> None:
-        """Add an item. Never blocks.
+    def __len__(self) -> int:
+        """Return the approximate number of waiting items."""
+        return self._queue.qsize()
+
+    def put(self, item: Item, weight: int = 1, timeout: float | None = None) -> bool:
+        """Add an item; return False if the queue was full for the whole timeout.
 
         :param weight: share of the item in the limit of a batch.
+        :param timeout: maximum time to wait while the queue is full, in seconds; None waits
+            indefinitely. A queue without ``max_items`` never blocks.
         """
+        if self._free is not None and not self._free.acquire(timeout=timeout):
+            return False
         self._queue.put((item, weight))
+        return True
 
     def close(self) -> None:
-        """Let the consumer end after the items that are in the queue now."""
+        """Let the consumer end after the items that are in the queue now. Never blocks."""
         self._queue.put(None)
 
     def get_batch(self, limit: int, timeout: float | None = None) -> list[Item]:
@@ -41,6 +55,8 @@ class BatchQueue(Generic[Item]):
             entry = self._queue.get(timeout=timeout)
             while entry is not None:
                 batch.append(entry[0])
+                if self._free is not None:
+                    self._free.release()
                 weight += entry[1]
                 if weight >= limit:
                     return batch

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The central process: ingest -> events and incidents -> hold -> expectation -> recovery.
+"""The central process: ingest -> incidents -> admission -> recovery, with reconcile and upkeep.
 
-Read ``pipeline.py`` first. Any number of engines run at once, all alike; the database decides
-between them.
+Read ``ingest/writer.py`` first, then ``recovery/dispatcher.py``. Any number of equal engines
+run at the same time; guarded updates in the database decide which of them acts.
 """

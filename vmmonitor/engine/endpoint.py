@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes what agents send."""
+"""Answers the calls of agents."""
 
 from collections.abc import Sequence
 
@@ -15,44 +15,44 @@ from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 
-class Endpoint(EngineEndpoint):
-    """Answers EngineAPI."""
+class AgentCallEndpoint(EngineEndpoint):
+    """Stores the events, reports, inventories and evidence that agents send."""
 
-    def __init__(self, database: Database, ingest: EventWriter, store_timeout: float):
-        """Keep the parts.
+    def __init__(self, database: Database, writer: EventWriter, store_timeout: float):
+        """Create an endpoint.
 
-        :param store_timeout: seconds that storing a batch may take.
+        :param store_timeout: maximum time to store a batch, in seconds.
         """
         self._database = database
-        self._ingest = ingest
+        self._writer = writer
         self._store_timeout = store_timeout
 
     def store_events(self, batch: event_wire.Batch) -> list[Receipt]:
         """Store a batch; returns after the commit.
 
-        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
-        return self._ingest.store(batch, self._store_timeout)
+        return self._writer.store(batch, self._store_timeout)
 
     def store_report(self, report: AgentReport) -> str:
-        """Store an agent's report; returns the digest of the inventory that is stored.
+        """Store an agent's report; returns the digest of the stored inventory.
 
-        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
         return self._database.run(agents.report, report, self._database.now())
 
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory.
 
-        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
         self._database.run(agents.replace_inventory, host, digest, seen, self._database.now())
 
     def store_inventory_changes(self, changes: InventoryChanges) -> str:
-        """Change a host's inventory, if it is the one that the changes are about.
+        """Apply a delta to a host's inventory, if it applies to the stored one.
 
-        :returns: digest of the inventory that is stored then.
-        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        :returns: digest of the inventory that is stored now.
+        :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
         return self._database.run(
             agents.change_inventory,
@@ -65,9 +65,9 @@ class Endpoint(EngineEndpoint):
         )
 
     def store_evidence(self, exhibit: evidence_wire.Exhibit) -> Receipt:
-        """Store an item of evidence; one that is stored already, or whose event is not, is told.
+        """Store an item of evidence and return its receipt.
 
-        :raises vmmonitor.model.errors.Retriable: it is not stored.
+        :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
         try:
             self._database.run(evidence.insert, exhibit.host, exhibit.event_id, exhibit.item)

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds an engine from its parts, starts them in the right order, and stops them in reverse."""
+"""Builds an engine from its parts, starts them in order, and stops them in reverse."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor import plugins
 from vmmonitor.db.session import Database
 from vmmonitor.engine.admission import limits
 from vmmonitor.engine.admission.silences import Silences
 from vmmonitor.engine.admission.storm_monitor import StormWatch
 from vmmonitor.engine.admission.storms import Fuse, Storms
-from vmmonitor.engine.endpoint import Endpoint
+from vmmonitor.engine.endpoint import AgentCallEndpoint
+from vmmonitor.engine.ingest import local_sources
+from vmmonitor.engine.ingest.local_events import LocalEvents
 from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.engine.recovery import drivers
 from vmmonitor.engine.recovery.dispatcher import Recoveries
+from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.engine.upkeep.housekeeping import Housekeeping
 from vmmonitor.engine.upkeep.relay import OutboxRelay
 from vmmonitor.model.errors import InvalidRules
@@ -30,22 +32,31 @@ from vmmonitor.rules import defaults, filters
 
 LOG = log.getLogger(__name__)
 
-#: Seconds that each part has to end at a stop.
+#: Maximum time to stop one part, in seconds.
 STOP_TIMEOUT = 10
 
 
-def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
-    """Check what ``EngineService.start`` needs, where nobody would see its error.
+class Part(Protocol):
+    """A part of an engine that runs in the background."""
 
-    :raises vmmonitor.model.errors.VmmonitorError: policies or filters are broken, or something
-        is not installed.
+    def start(self) -> None:
+        """Start the part."""
+
+    def stop(self, timeout: float) -> None:
+        """Stop the part; wait at most ``timeout`` seconds."""
+
+
+def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
+    """Check what ``EngineService.start`` needs, while an error can still be shown on a terminal.
+
+    :raises vmmonitor.model.errors.VmmonitorError: the policies or filters are invalid, or a
+        plug-in is not installed.
     """
-    drivers.Drivers(conf, AgentAPI(transports.new(conf)).recover_instance).load_policies(
-        policy_file
-    )
+    ask_agent = AgentAPI(transports.new(conf)).recover_instance
+    drivers.Drivers(conf, ask_agent).load_policies(policy_file)
     drivers.expectation(conf)
     filters.load(filter_file)
-    _source_classes(conf)
+    local_sources.load_classes(conf)
     if conf.notifications.enabled:
         notifier.Notifier(conf)
 
@@ -53,10 +64,6 @@ def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
 def shipped_filters() -> str:
     """Return the path of the filter file that comes with vmmonitor."""
     return defaults.path(defaults.EVENT_FILTERS)
-
-
-def _source_classes(conf: cfg.ConfigOpts) -> dict[str, Any]:
-    return {name: plugins.load("vmmonitor.sources", name) for name in conf.engine.sources}
 
 
 class EngineService(service.Service):
@@ -69,12 +76,12 @@ class EngineService(service.Service):
         policy_file: Callable[[], str],
         filter_file: Callable[[], str] = shipped_filters,
     ):
-        """Keep what is needed. The parts are built in ``start``, which is after the fork.
+        """Create an engine without its parts: ``start`` builds them, after the process has forked.
 
         :param new_transport: returns the transport to use.
-        :param policy_file: tells the path of the file of policies; asked again at a reload.
-        :param filter_file: the same for the rules about what is noticed in an engine; by default
-            the shipped ones.
+        :param policy_file: returns the path of the policy file; called again at a reload.
+        :param filter_file: returns the path of the filter file for events that are made in the
+            engine; called again at a reload.
         """
         super().__init__()
         self._conf = conf
@@ -83,96 +90,81 @@ class EngineService(service.Service):
         self._filter_file = filter_file
 
     def start(self) -> None:
-        """Build the parts, and start what takes before what gives.
+        """Build and start the parts.
 
-        :raises vmmonitor.model.errors.VmmonitorError: policies or filters are broken, or name
-            what is not installed.
+        :raises vmmonitor.model.errors.VmmonitorError: the policies or filters are invalid, or name
+            a plug-in that is not installed.
         """
-        self._build()
-        self._start()
-
-    def _build(self) -> None:
-        conf = self._conf
-        transport = self._new_transport()
-        self._database = Database(conf)
-        self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
-        policies = self._drivers.load_policies(self._policy_file())
-        drivers.warn_if_nothing_recovers(conf, policies)
-        expectation = drivers.expectation(conf)
-        fuse = Fuse(conf)
-        # What a failure must pass on its way to a recovery, in the order in which it is asked. The
-        # last gate, the turns, is the recoveries' own.
-        gates = [Silences().gate, Storms(conf, fuse).gate, limits.Restarts(conf).gate]
-        self.recoveries = Recoveries(
-            *(conf, self._database, policies, expectation, self._drivers), gates
-        )
-        storm_watch = StormWatch(conf, self._database, fuse, expectation)
-        self._ingest = EventWriter(
-            database=self._database,
-            policies=policies,
-            commit_events=conf.engine.commit_events,
-            recovery_queue=self.recoveries,
-        )
-        self._observer = LocalSources(
-            filters.load(self._filter_file()),
-            self._ingest.store,
-            conf.engine.store_timeout,
-            self._database.now,
-        )
-        reconciliation = Reconciler(conf, self._database, expectation, self._observer.store)
-        self._sources = {
-            name: source_class(conf, self._observer.observe)
-            for name, source_class in _source_classes(conf).items()
-        }
-        housekeeping = Housekeeping(conf, self._database)
-        outbox = OutboxRelay(conf, self._database)
-        endpoint = Endpoint(self._database, self._ingest, conf.engine.store_timeout)
-        server = transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint)
-        # What takes before what gives.
-        self._parts = (
-            *(outbox, self.recoveries, self._ingest, housekeeping, storm_watch),
-            *(self._observer, reconciliation, server),
-        )
-
-    def _start(self) -> None:
+        self._parts = self._build()
         for part in self._parts:
             part.start()
-        for name, source in self._sources.items():
-            try:
-                source.start()
-            except Exception:
-                # Somebody's source must not keep everybody's events away.
-                LOG.exception("Source %s does not start", name)
-        LOG.info("An engine works on host %s", self._conf.host)
+        LOG.info("Engine started on host %s", self._conf.host)
 
     def stop(self, graceful: bool = False) -> None:
-        """Stop what gives before what takes."""
-        for name, source in self._sources.items():
-            try:
-                source.stop()
-            except Exception:
-                LOG.exception("Source %s does not stop", name)
+        """Stop the parts."""
         for part in reversed(self._parts):
             part.stop(STOP_TIMEOUT)
         self._database.dispose()
         super().stop(graceful)
 
+    def _build(self) -> list[Part]:
+        """Return the parts in the order in which they start."""
+        conf = self._conf
+        transport = self._new_transport()
+        self._database = database = Database(conf)
+        self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
+        policies = self._drivers.load_policies(self._policy_file())
+        drivers.warn_if_nothing_recovers(conf, policies)
+        expectation = drivers.expectation(conf)
+        fuse = Fuse(conf)
+        gates = [Silences().gate, Storms(conf, fuse).gate, limits.Restarts(conf).gate]
+        self.recoveries = Recoveries(conf, database, policies, expectation, self._drivers, gates)
+        self._writer = EventWriter(
+            database=database,
+            policies=policies,
+            commit_events=conf.engine.commit_events,
+            recovery_queue=self.recoveries,
+        )
+        self._local_events = LocalEvents(
+            filters=filters.load(self._filter_file()),
+            writer=self._writer,
+            store_timeout=conf.engine.store_timeout,
+            now=database.now,
+        )
+        endpoint = AgentCallEndpoint(database, self._writer, conf.engine.store_timeout)
+        # Start consumers before producers; stop in reverse.
+        return [
+            OutboxRelay(conf, database),
+            self.recoveries,
+            self._writer,
+            Housekeeping(conf, database),
+            AgentHealth(conf, database),
+            StormWatch(conf, database, fuse, expectation),
+            Reconciler(
+                conf=conf,
+                database=database,
+                expectation=expectation,
+                local_events=self._local_events,
+            ),
+            transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint),
+            LocalSources(conf, local_sources.load_classes(conf), self._local_events),
+        ]
+
     def reset(self) -> None:
-        """Read policies and filters again; if a file is broken, what it says is as it was."""
+        """Read policies and filters again; an invalid file leaves the rules in force unchanged."""
         try:
             policies = self._drivers.load_policies(self._policy_file())
         except InvalidRules as error:
-            LOG.error("The new policies are refused, the old ones stay in force: %s", error)
+            LOG.error("Policies not reloaded, the previous ones stay in force: %s", error)
         else:
-            self._ingest.policies = policies
+            self._writer.policies = policies
             self.recoveries.use(policies)
             drivers.warn_if_nothing_recovers(self._conf, policies)
-            LOG.info(
-                "The policies of %s are in force, checksum %s", policies.path, policies.checksum
-            )
+            LOG.info("Policies of %s in force, checksum %s", policies.path, policies.checksum)
         try:
-            self._observer.filters = rules = filters.load(self._filter_file())
+            loaded = filters.load(self._filter_file())
         except InvalidRules as error:
-            LOG.error("The new filter file is refused, the old rules stay in force: %s", error)
+            LOG.error("Filters not reloaded, the previous ones stay in force: %s", error)
         else:
-            LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)
+            self._local_events.filters = loaded
+            LOG.info("Filters of %s in force, checksum %s", loaded.path, loaded.checksum)

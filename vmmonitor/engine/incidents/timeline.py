@@ -60,6 +60,15 @@ def chosen(policy: Policy | None, event: Event) -> dict[str, Any]:
     return {"event_id": event.event_id, "policy": name, **policies.describe(policy)}
 
 
+def hold_message(policy: Policy | None) -> str:
+    """Return the message of a hold."""
+    if policy is None:
+        return "no policy matches: nothing will act"
+    if not policy.hold:
+        return f"policy {policy.name}: no hold"
+    return f"policy {policy.name}: held for {policy.hold:g} s"
+
+
 def next_attempt(step: PolicyStep, attempt: int, delay: float) -> str:
     """Return the line that says that the same is tried again.
 

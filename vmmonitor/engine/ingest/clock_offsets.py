@@ -13,49 +13,50 @@ from vmmonitor.model.errors import Retriable
 
 LOG = log.getLogger(__name__)
 
-#: Interval at which the offsets are read again, in microseconds.
+#: Interval at which the offsets are read from the database again, in microseconds.
 REFRESH_INTERVAL = 10_000_000
 
 
 class ClockOffsets:
-    """What to add to the times that hosts tell; read now and then, not for each batch."""
+    """Caches the clock offset of each host, as the agents' reports determine it."""
 
     def __init__(self, database: Database, ticks: Callable[[], int] = clock.monotonic):
-        """Read nothing yet.
+        """Create an empty cache, which the first call of ``get`` fills.
 
-        :param ticks: returns microseconds of a clock that nobody sets.
+        :param ticks: returns the time of a monotonic clock, in microseconds.
         """
         self._database = database
         self._ticks = ticks
-        self._known: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         self._read_at: int | None = None
-        self._one_reads = threading.Lock()
+        self._refreshing = threading.Lock()
 
-    def of(self, host: str, sent_at: int, received_at: int) -> int:
+    def get(self, host: str, sent_at: int, received_at: int) -> int:
         """Return the microseconds to add to the times in a message of a host.
 
-        :param sent_at: when it left, by the host's clock; microseconds since the epoch.
-        :param received_at: when it came, by the engines' clock.
+        :param sent_at: host's clock when the message was sent; microseconds since the epoch.
+        :param received_at: engines' clock when it was received; microseconds since the epoch.
         """
         if self._read_at is None or self._ticks() - self._read_at > REFRESH_INTERVAL:
-            self._read()
-        known = self._known.get(host, 0)
-        correction = at_arrival(known, received_at - sent_at)
-        if correction != known:
-            # The host's next report will say so too; until then its messages agree.
-            self._known[host] = correction
-        return correction
+            self._refresh()
+        known = self._offsets.get(host, 0)
+        offset = at_arrival(known, received_at - sent_at)
+        if offset != known:
+            # Messages up to the host's next report get the same offset.
+            self._offsets[host] = offset
+        return offset
 
-    def _read(self) -> None:
-        """Read what the reports told, unless another thread is at it; without a database what
-        was known goes on."""
-        if not self._one_reads.acquire(blocking=False):
+    def _refresh(self) -> None:
+        """Read the offsets unless another thread does; keep the known ones on an error."""
+        if not self._refreshing.acquire(blocking=False):
             return
         try:
             with self._database.reader() as tx:
-                self._known = agents.corrections(tx)
+                self._offsets = agents.corrections(tx)
         except Retriable as error:
-            LOG.debug("The hosts' clocks are not read: %s", error)
+            LOG.warning(
+                "Could not read the clock offsets of the hosts, using known ones: %s", error
+            )
         finally:
             self._read_at = self._ticks()
-            self._one_reads.release()
+            self._refreshing.release()

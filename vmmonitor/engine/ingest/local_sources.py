@@ -1,172 +1,139 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How what is noticed inside an engine becomes an event: as on a host, but without a spool.
+"""Runs the sources of events that an engine has itself, such as nova's notifications."""
 
-The same rules decide, and the same ingest stores. There is no disk between, so what gives
-(the bus, the next round of reconciliation) must keep what it gave until it is stored: ``store``
-returns after the commit, and ``observe`` makes its caller wait where too much waits already.
-"""
-
-import itertools
-import queue
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.model import event as events
-from vmmonitor.model.errors import InvalidMessage, Retriable
-from vmmonitor.model.event import Decision, Event, Observation, RawEvent, Reachability
-from vmmonitor.model.receipt import Receipt, ReceiptStatus
-from vmmonitor.rpc import event_wire
-from vmmonitor.rules.filters import UNDECIDED, Filters
+from vmmonitor import plugins
+from vmmonitor.batch_queue import BatchQueue
+from vmmonitor.engine.ingest.local_events import LocalEvents
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.event import Observation, RawEvent, Reachability
+from vmmonitor.rpc.event_wire import Delivery
 
 LOG = log.getLogger(__name__)
 
-#: Observations that may wait to be stored; one more makes its source wait.
-MOST = 10_000
-#: Observations that are stored together at most.
-CHUNK = 500
-#: Seconds between two tries to store what could not be stored.
-RETRY = 1.0
-#: The host of something of which nobody said where it happened.
-NOWHERE = "unknown"
-Store = Callable[[event_wire.Batch, float], Sequence[Receipt]]
+#: Maximum number of queued observations; a source waits while the queue is full.
+MAX_QUEUED = 10_000
+#: Maximum number of observations that are stored together.
+MAX_BATCH = 500
+#: Delay before events that could not be stored are stored again, in seconds.
+RETRY_INTERVAL = 1.0
+
+#: A source plug-in: takes the configuration and the function that receives its observations.
+SourceClass = Callable[[cfg.ConfigOpts, Callable[[Observation], None]], Any]
+
+
+def load_classes(conf: cfg.ConfigOpts) -> dict[str, SourceClass]:
+    """Return the source plug-ins that ``[engine] sources`` names.
+
+    :raises vmmonitor.plugins.NotInstalled: one of them is not installed.
+    """
+    return {name: plugins.load("vmmonitor.sources", name) for name in conf.engine.sources}
 
 
 class LocalSources:
-    """Takes what sources inside this engine observe to the database."""
+    """Starts the sources, and stores their events in a thread of its own."""
 
-    def __init__(self, filters: Filters, store: Store, timeout: float, now: Callable[[], int]):
-        """Keep the parts; start nothing.
+    def __init__(
+        self, conf: cfg.ConfigOpts, classes: Mapping[str, SourceClass], local_events: LocalEvents
+    ):
+        """Create the sources without starting them.
 
-        :param store: stores a batch (``EventWriter.store``).
-        :param timeout: seconds that storing may take.
-        :param now: the engines' common clock, in microseconds since the epoch.
+        :param classes: name -> source plug-in.
+        :param local_events: stores the events.
         """
-        self.filters = filters
-        self._store = store
-        self._timeout = timeout
-        self._now = now
-        self._waiting: queue.Queue[Observation | None] = queue.Queue(MOST)
+        self._local_events = local_events
+        self._queue: BatchQueue[Observation] = BatchQueue(max_items=MAX_QUEUED)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="observe", daemon=True)
-
-    # -- any thread ----------------------------------------------------------------------------
-    def observe(self, observation: Observation) -> None:
-        """Queue what a source saw, to be stored in its order, and again until it is.
-
-        Waits while MOST observations wait; after a stop it drops them, and says so.
-        """
-        while not self._stopping.is_set():
-            try:
-                self._waiting.put(observation, timeout=RETRY)
-                return
-            except queue.Full:
-                continue
-        LOG.error("Lost, because this engine stops: %.500r", observation)
-
-    def store(self, raws: Iterable[RawEvent]) -> None:
-        """Decide on events and store those that are kept; returns when they are committed.
-
-        :raises vmmonitor.model.errors.Retriable: not all of them are stored; give them again,
-            with the same ``event_id``.
-        """
-        self._send(self._decided(raws))
+        self._thread = threading.Thread(target=self._run, name="local-sources", daemon=True)
+        self._sources = {name: source(conf, self.observe) for name, source in classes.items()}
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, then the sources. A source that fails does not stop the others."""
         self._thread.start()
+        for name, source in self._sources.items():
+            try:
+                source.start()
+            except Exception:
+                LOG.exception("Source %s could not be started; its events are missing", name)
 
     def stop(self, timeout: float) -> None:
-        """Store what waits, then end the thread; at most ``timeout`` seconds.
+        """Stop the sources, then the thread after it has stored the queued events.
 
-        What cannot be stored by then is lost, and logged.
+        :param timeout: maximum time to store queued events, in seconds. The events that are not
+            stored by then are lost, and logged.
         """
+        for name, source in self._sources.items():
+            try:
+                source.stop()
+            except Exception:
+                LOG.exception("Source %s could not be stopped", name)
         self._stopping.set()
-        try:
-            self._waiting.put(None, timeout=timeout)
-        except queue.Full:
-            LOG.error("%d observations could not be stored in time", self._waiting.qsize())
-            return
+        self._queue.close()
         self._thread.join(timeout)
+        if self._thread.is_alive():
+            LOG.error("%d observations could not be stored before the stop", len(self._queue))
+
+    def observe(self, observation: Observation) -> None:
+        """Queue an observation of a source; wait while the queue is full.
+
+        After a stop, an observation is dropped and logged.
+        """
+        while not self._stopping.is_set():
+            if self._queue.put(observation, timeout=RETRY_INTERVAL):
+                return
+        LOG.error("Dropped observation: engine is stopping: %.500r", observation)
 
     # -- the thread ----------------------------------------------------------------------------
     def _run(self) -> None:
-        going = True
-        while going:
-            taken = self._take()
-            going = None not in taken
-            self._keep([one for one in taken if isinstance(one, RawEvent)])
+        while not self._queue.is_closed:
+            batch = self._queue.get_batch(MAX_BATCH)
+            for observation in batch:
+                if isinstance(observation, Reachability):
+                    _log_reachability(observation)
+            self._store([one for one in batch if isinstance(one, RawEvent)])
 
-    def _take(self) -> list[Observation | None]:
-        taken = [self._waiting.get()]
-        while len(taken) < CHUNK and not self._waiting.empty():
-            taken.append(self._waiting.get())
-        for one in taken:
-            if isinstance(one, Reachability):
-                _log(one)
-        return taken
-
-    def _keep(self, raws: Sequence[RawEvent]) -> None:
-        """Store events, again and again; a stop ends that after a last try."""
-        # Decided once, so that all tries speak of the same events.
-        deliveries = self._decided(raws)
+    def _store(self, raw_events: Sequence[RawEvent]) -> None:
+        """Store events, repeatedly until it succeeds; after a stop, only once more."""
+        # Filter once, so that each attempt stores the same events.
+        deliveries = self._local_events.filter(raw_events)
         while deliveries:
             try:
-                self._send(deliveries)
+                self._local_events.store_deliveries(deliveries)
                 return
             except Retriable as error:
-                LOG.warning("%d events wait to be stored: %s", len(deliveries), error)
                 if self._stopping.is_set():
-                    break
-            except Exception:
-                LOG.exception("%d events cannot be stored", len(deliveries))
-                break
-            self._stopping.wait(RETRY)
-        for delivery in deliveries:
-            event = delivery.event
-            LOG.error("Lost: %s of instance %s", event.cause, event.instance.uuid)
-
-    # -- the steps -----------------------------------------------------------------------------
-    def _send(self, deliveries: Sequence[event_wire.Delivery]) -> None:
-        for host, group in itertools.groupby(deliveries, key=lambda one: one.event.host):
-            of_host = list(group)
-            batch = event_wire.Batch(host=host, sent_at=self._now(), deliveries=of_host)
-            for delivery, receipt in zip(of_host, self._store(batch, self._timeout), strict=True):
-                if receipt.status == ReceiptStatus.REFUSED:
-                    LOG.error("%s is refused: %s", delivery.event.cause, receipt.reason)
-
-    def _decided(self, raws: Iterable[RawEvent]) -> list[event_wire.Delivery]:
-        return [delivery for raw in raws if (delivery := self._delivery(raw))]
-
-    def _delivery(self, raw: RawEvent) -> event_wire.Delivery | None:
-        """Return the event with what the rules make of it; None if they ignore it."""
-        event_id = raw.event_id or str(uuid.uuid4())
-        event = events.made_of(raw, raw.host or NOWHERE, raw.attributes, event_id)
-        decision = self._decide(event)
-        if decision.action == events.IGNORE:
-            LOG.debug("Rule %s ignores %s of %s", decision.rule, event.cause, raw.instance.uuid)
-            return None
-        try:
-            # There and back: what is too long is cut, what nobody could store is refused.
-            return event_wire.read_delivery(
-                event_wire.write_delivery(event, decision, self._now())
-            )
-        except InvalidMessage as error:
-            LOG.error("This cannot be stored and is dropped: %.500r: %s", raw, error)
-            return None
-
-    def _decide(self, event: Event) -> Decision:
-        try:
-            return self.filters.decide(event)
-        except Exception:
-            LOG.exception("The filter failed on %s; the event is recorded", event.cause)
-            return UNDECIDED
+                    _log_dropped(deliveries, f"engine is stopping, {error}")
+                    return
+                LOG.warning("Could not store %d events yet: %s", len(deliveries), error)
+            except Exception as error:
+                LOG.exception("Unexpected error while storing %d events", len(deliveries))
+                _log_dropped(deliveries, f"{type(error).__name__}: {error}")
+                return
+            self._stopping.wait(RETRY_INTERVAL)
 
 
-def _log(word: Reachability) -> None:
-    if word.reachable:
-        LOG.info("Source %s sees what it watches", word.source)
+def _log_dropped(deliveries: Sequence[Delivery], reason: str) -> None:
+    for delivery in deliveries:
+        event = delivery.event
+        LOG.error(
+            "Dropped event %s (%s) of instance %s: %s",
+            event.event_id,
+            event.cause,
+            event.instance.uuid,
+            reason,
+        )
+
+
+def _log_reachability(observation: Reachability) -> None:
+    if observation.reachable:
+        LOG.info("Source %s is connected", observation.source)
     else:
-        LOG.warning("Source %s is blind, and tries again for ever: %s", word.source, word.reason)
+        LOG.warning(
+            "Source %s lost its connection, retrying: %s", observation.source, observation.reason
+        )

@@ -24,7 +24,7 @@ from vmmonitor.engine.admission.limits import Turns
 from vmmonitor.engine.clock_steps import ClockStepDetector
 from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.incidents.requests import OperatorRequests
-from vmmonitor.engine.reconcile import drift
+from vmmonitor.engine.reconcile import verdict as reconcile_verdict
 from vmmonitor.engine.recovery.attempts import Attempts, Claim
 from vmmonitor.engine.recovery.drivers import Drivers
 from vmmonitor.engine.recovery.questions import Questions
@@ -221,7 +221,7 @@ class Recoveries:
         return [one.event for one in told], [one.event for one in planned]
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
-        if verdict := drift.verdict(incident, told):
+        if verdict := reconcile_verdict.from_drift(incident, told):
             return verdict
         asked_at = time.monotonic_ns()
         verdict = self._questions.verdict(incident, told)

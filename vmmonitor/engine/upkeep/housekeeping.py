@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tidies up: what is too old or too much goes. Another thread sees to it that hosts are watched.
+"""Deletes rows that exceed the configured age or number."""
 
-Leases that ran out are not its business: the recovery workers look for them all the time.
-"""
-
-import threading
-import time
 from collections.abc import Callable
 
 from oslo_config import cfg
@@ -13,80 +8,67 @@ from oslo_log import log
 
 from vmmonitor.db import agents, events, incidents, requests, silences
 from vmmonitor.db.session import Database
-from vmmonitor.engine.upkeep.agent_health import AgentHealth
-from vmmonitor.model.errors import Retriable
+from vmmonitor.model.clock import SECOND
+from vmmonitor.periodic import PeriodicThread
 
 LOG = log.getLogger(__name__)
 
-DAY = 86400 * 1_000_000
-#: Rows that one transaction deletes at most, so that none is long.
+DAY = 86400 * SECOND
+#: Maximum number of rows that one transaction deletes, which bounds its duration.
 CHUNK = 1000
+#: ``keep_events`` that keeps all events.
+UNLIMITED = 2**62
 
 
 class Housekeeping:
-    """One round now and then, in every engine; two at once do no harm."""
+    """Purges at an interval. Each engine does; simultaneous purges do not conflict."""
 
     def __init__(self, conf: cfg.ConfigOpts, database: Database):
-        """Keep the parts; start nothing."""
+        """Create the thread; ``start`` starts it."""
         self._conf = conf
         self._database = database
-        self._watch = AgentHealth(conf, database)
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._tidy_up, name="housekeeping", daemon=True),
-            threading.Thread(target=self._watch_agents, name="agent-watch", daemon=True),
-        ]
+        self._thread = PeriodicThread(
+            "housekeeping",
+            self.purge,
+            lambda: conf.housekeeping.interval,
+            failure="Housekeeping failed",
+        )
 
     def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        """Start the thread."""
+        self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """End after the transaction that is under way; at most ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        """Stop after the transaction in progress.
 
-    def _tidy_up(self) -> None:
-        while not self._stopping.wait(self._conf.housekeeping.interval):
-            try:
-                self.purge()
-            except Retriable as error:
-                LOG.warning("Housekeeping is put off: %s", error)
-            except Exception:
-                LOG.exception("Housekeeping failed")
-
-    def _watch_agents(self) -> None:
-        while not self._stopping.wait(min(1.0, self._conf.housekeeping.interval)):
-            try:
-                self._watch.round()
-            except Retriable as error:
-                LOG.debug("Nobody watches the agents: %s", error)
-            except Exception:
-                LOG.exception("Watching the agents failed")
+        :param timeout: maximum time to wait for it, in seconds.
+        """
+        self._thread.stop(timeout)
 
     def purge(self) -> None:
-        """Delete what is older than ``keep_days``, and events beyond ``keep_events``.
+        """Delete rows older than ``keep_days``, and events beyond ``keep_events``.
 
-        :raises vmmonitor.model.errors.Retriable: the database is away.
+        :raises vmmonitor.model.errors.Retriable: the database is not available.
         """
         options = self._conf.housekeeping
         before = self._database.now() - options.keep_days * DAY if options.keep_days else 0
-        keep = options.keep_events or 2**62
-        self._repeat("incidents", incidents.purge, before)
-        self._repeat("events", events.purge, before, keep)
-        self._repeat("requests", requests.purge, before)
-        self._repeat("lost instances", agents.purge_lost, before)
-        self._repeat("silences", silences.purge, before)
+        keep = options.keep_events or UNLIMITED
+        self._purge_in_chunks("incidents", incidents.purge, before)
+        self._purge_in_chunks("events", events.purge, before, keep)
+        self._purge_in_chunks("requests", requests.purge, before)
+        self._purge_in_chunks("lost instances", agents.purge_lost, before)
+        self._purge_in_chunks("silences", silences.purge, before)
 
-    def _repeat(self, what: str, purge: Callable[..., int], *args: int) -> None:
+    def _purge_in_chunks(self, name: str, purge: Callable[..., int], *args: int) -> None:
+        """Purge one table until it is done or the engine stops.
+
+        :param args: arguments of ``purge`` between the transaction and the number of rows.
+        """
         total = 0
-        while not self._stopping.is_set():
+        while not self._thread.stopping.is_set():
             deleted = self._database.run(purge, *args, CHUNK)
             total += deleted
             if deleted < CHUNK:
                 break
         if total:
-            LOG.info("%d %s were too old or too many, and are deleted", total, what)
+            LOG.info("Purged %d %s beyond the retention limit", total, name)

@@ -1,58 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells other services what becomes of incidents and recoveries, by notifications.
+"""Sends the notifications in the outbox to the message bus (the transactional outbox pattern).
 
-    a transaction that changes one --write()--> outbox (the same transaction)
-                                   --written()--> thread "notify": claim -> send -> delete
+    a transaction that changes an incident or recovery
+        --> rows in the outbox, in the same transaction (notification_writer.py)
+        --> after the commit: thread "outbox-relay": claim -> send -> delete
 
-Nothing that is told is undone, and nothing that is done stays untold, whoever dies: what was
-written waits for any engine. One that dies between sending and deleting has it sent twice, with
-the same ``notification_id``. A broker that is away costs the rest of the engine nothing.
+A notification is sent exactly if its change was committed. Rows of an engine that stopped are sent
+by another engine. An engine that dies between sending and deleting causes a second copy with the
+same ``notification_id``. An outage of the broker does not delay recoveries.
 """
 
-import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents, outbox
-from vmmonitor.db.session import Database, Transaction
+from vmmonitor.db import outbox
+from vmmonitor.db.session import Database
+from vmmonitor.engine.upkeep.notification_writer import NotificationWriter
+from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.incident import Incident
-from vmmonitor.model.instance import Instance
-from vmmonitor.model.notification import Change, Notification
-from vmmonitor.rpc import notifier, payloads
+from vmmonitor.model.notification import Notification
+from vmmonitor.periodic import PeriodicThread
+from vmmonitor.rpc import notifier
 
 LOG = log.getLogger(__name__)
 
-SECOND = 1_000_000
-#: Notifications that one engine claims at once.
+#: Maximum number of notifications that one engine claims at once.
 BATCH = 200
-#: Seconds for which they are its own; it stops sending when half of them have passed.
+#: Time for which a claim excludes other engines, in seconds; sending stops at half of it.
 LEASE = 30.0
-#: Seconds after which to look for what an engine that is gone has left.
+#: Interval of the search for rows that another engine left, in seconds.
 INTERVAL = 5.0
-#: Seconds to wait after a change for those that follow it at once.
+#: Delay after a change in which further changes are collected, in seconds.
 LINGER = 0.02
-#: Seconds to wait for a broker that is away: at first, and at most.
+#: Initial and maximum delay after an error, in seconds.
 BACKOFF = (0.5, 10.0)
-#: Seconds between two looks for what has waited for too long, and rows that one of them drops.
+#: Interval of the search for rows that exceed the limits, in seconds.
 DROP_INTERVAL = 10.0
+#: Maximum number of rows that one transaction drops.
 DROP_CHUNK = 1000
 
 
 class Sender(Protocol):
-    """What ``rpc.notifier.Notifier`` is here."""
+    """Sends notifications, as ``rpc.notifier.Notifier`` does."""
 
     def send(self, notification: Notification) -> None:
-        """Send it, or raise Retriable."""
+        """Send a notification, or raise Retriable."""
 
 
 class OutboxRelay:
-    """Writes notifications where they wait, and sends them; does neither if they are off."""
+    """Sends notifications in a thread of its own, if ``[notifications] enabled`` is set.
+
+    :ivar dropped: number of notifications that this engine has dropped since its start.
+    """
 
     def __init__(
         self,
@@ -60,82 +64,75 @@ class OutboxRelay:
         database: Database,
         new_sender: Callable[[cfg.ConfigOpts], Sender] = notifier.Notifier,
     ):
-        """Keep the parts; start nothing.
+        """Create the relay; ``start`` creates the sender and starts the thread.
 
-        :param new_sender: connects to nothing yet.
+        :param new_sender: returns a sender, which connects at its first use.
         """
         self._conf = conf
         self._database = database
         self._new_sender = new_sender
-        #: How many were dropped by this engine since it started.
         self.dropped = 0
         self._drop_at = 0.0
-        self._is_away = False
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="notify", daemon=True)
+        self._is_failing = False
+        self._pause = 0.0
+        self._retry_at = 0.0
+        self._backoff = 0.0
+        self._thread = PeriodicThread("outbox-relay", self._relay, self._interval)
+        self._writer = NotificationWriter(self._thread.wake)
 
     def start(self) -> None:
-        """Begin, if notifications are on: before anything changes incidents.
+        """Start to write and send notifications.
 
-        :raises vmmonitor.model.errors.VmmonitorError: the broker's address or a driver is none.
+        :raises vmmonitor.model.errors.VmmonitorError: the transport or a driver is not valid.
         """
         if self._conf.notifications.enabled:
             self._sender = self._new_sender(self._conf)
-            self._database.outbox = self
+            self._database.outbox = self._writer
             self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """End after the message that is under way; the rest waits for whoever comes next.
+        """Stop after the notification in progress; other engines send the rest.
 
-        :param timeout: seconds.
+        :param timeout: maximum time to wait for it, in seconds.
         """
-        self._stopping.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-
-    # -- any thread ----------------------------------------------------------------------------
-    def write(self, tx: Transaction, changes: Sequence[Change]) -> None:
-        """Write down what is to be told of a transaction's changes, as a part of it."""
-        told: list[Notification] = []
-        instances = _instances(tx, changes)
-        for change in changes:
-            try:
-                told += filter(None, [_notification(change, instances)])
-            except Exception:
-                # A mistake here must not keep anything from being recovered.
-                LOG.exception("A notification on %s is left out", change.after.incident_id)
-        outbox.insert(tx, told)
-
-    def written(self) -> None:
-        """Have it sent soon."""
-        self._wake.set()
+        self._thread.stop(timeout)
 
     # -- the thread ----------------------------------------------------------------------------
-    def _run(self) -> None:
-        pause, backoff = 0.0, 0.0
-        while not self._stopping.wait(LINGER):
-            self._wake.clear()
-            try:
-                self.drop()
-                pause = 0.0 if self.send() else INTERVAL
-                backoff = 0.0
-            except Retriable as error:
-                self._tell("Notifications wait: %s", error)
-                backoff = min(max(BACKOFF[0], 2 * backoff), BACKOFF[1])
-            except Exception:
-                LOG.exception("Sending notifications failed")
-                backoff = BACKOFF[1]
-            if backoff:
-                self._stopping.wait(backoff)
-            else:
-                self._wake.wait(pause)
+    def _interval(self) -> float:
+        remaining_backoff = self._retry_at - time.monotonic()
+        return max(0.0, remaining_backoff) if self._backoff else self._pause
+
+    def _relay(self) -> None:
+        """Drop and send notifications once, unless the last error is too recent."""
+        if self._backoff and time.monotonic() < self._retry_at:
+            return
+        if self._thread.stopping.wait(LINGER):
+            return
+        try:
+            self.drop()
+            self._pause = 0.0 if self.send() else INTERVAL
+            self._backoff = 0.0
+        except Retriable as error:
+            self._log_outage(error)
+            self._back_off(min(max(BACKOFF[0], 2 * self._backoff), BACKOFF[1]))
+        except Exception:
+            LOG.exception("Unexpected error while sending notifications; continuing")
+            self._back_off(BACKOFF[1])
+
+    def _back_off(self, delay: float) -> None:
+        self._backoff = delay
+        self._retry_at = time.monotonic() + delay
+
+    def _log_outage(self, error: Retriable) -> None:
+        """Log an outage of the broker or the database once."""
+        level = log.DEBUG if self._is_failing else log.WARNING
+        LOG.log(level, "Could not send notifications, retrying: %s", error)
+        self._is_failing = True
 
     def send(self) -> bool:
-        """Claim, send, delete; returns whether there may be more to send.
+        """Claim, send and delete notifications; return whether more may be waiting.
 
-        :raises vmmonitor.model.errors.Retriable: the broker or the database is away.
+        :raises vmmonitor.model.errors.Retriable: the broker or the database is not available.
         """
         owner, until = str(uuid.uuid4()), time.monotonic() + LEASE / 2
         now, lease = self._database.now(), round(LEASE * SECOND)
@@ -145,21 +142,21 @@ class OutboxRelay:
         sent = 0
         try:
             for notification in claimed:
-                if self._stopping.is_set() or time.monotonic() > until:
+                if self._thread.stopping.is_set() or time.monotonic() > until:
                     break
                 self._sender.send(notification)
                 sent += 1
         finally:
             self._database.run(outbox.settle, owner, claimed, sent)
-        if self._is_away:
-            self._is_away = False
+        if self._is_failing:
+            self._is_failing = False
             LOG.info("Notifications are sent again")
         return sent < len(claimed) or len(claimed) == BATCH
 
     def drop(self) -> None:
-        """Give up, now and then, what has waited for too long or is too much.
+        """Drop the notifications that are too old or too many, at most every DROP_INTERVAL.
 
-        :raises vmmonitor.model.errors.Retriable: the database is away.
+        :raises vmmonitor.model.errors.Retriable: the database is not available.
         """
         if time.monotonic() < self._drop_at:
             return
@@ -167,37 +164,13 @@ class OutboxRelay:
         options = self._conf.notifications
         before = self._database.now() - options.keep_seconds * SECOND
         total, dropped = 0, DROP_CHUNK
-        while dropped == DROP_CHUNK and not self._stopping.is_set():
+        while dropped == DROP_CHUNK and not self._thread.stopping.is_set():
             dropped = self._database.run(outbox.drop, before, options.keep, DROP_CHUNK)
             total += dropped
         if total:
             self.dropped += total
             LOG.warning(
-                "%d notifications waited for too long, or were too many, and are dropped; "
-                "%d since the start of this engine",
-                *(total, self.dropped),
+                "Dropped %d notifications that were too old or too many; %d since engine start",
+                total,
+                self.dropped,
             )
-
-    def _tell(self, message: str, error: Exception) -> None:
-        """Say once that the broker, or the database, is away."""
-        LOG.log(log.DEBUG if self._is_away else log.WARNING, message, error)
-        self._is_away = True
-
-
-def _notification(change: Change, instances: dict[str, Instance]) -> Notification | None:
-    after = change.after
-    if isinstance(after, Incident):
-        return payloads.notification(change, after.instance)
-    instance = instances.get(after.incident_id, Instance(uuid=after.instance_uuid))
-    return payloads.notification(change, instance)
-
-
-def _instances(tx: Transaction, changes: Sequence[Change]) -> dict[str, Instance]:
-    """Return the instances of the incidents that changed, or whose recoveries did."""
-    found = {
-        change.after.incident_id: change.after.instance
-        for change in changes
-        if isinstance(change.after, Incident)
-    }
-    others = {change.after.incident_id for change in changes} - set(found)
-    return found | incidents.instances(tx, others)

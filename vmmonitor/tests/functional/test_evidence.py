@@ -12,7 +12,7 @@ import testtools
 from vmmonitor.agent.service import AgentService
 from vmmonitor.db import agents, events, evidence
 from vmmonitor.db.page import Page
-from vmmonitor.engine.endpoint import Endpoint
+from vmmonitor.engine.endpoint import AgentCallEndpoint
 from vmmonitor.engine.service import EngineService
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import RawEvent
@@ -138,7 +138,7 @@ class EvidenceTest(testtools.TestCase):
     # -- what may go wrong ---------------------------------------------------------------------
     def test_an_engine_that_dies_after_the_commit_is_sent_it_again(self):
         self.engine()
-        store = Endpoint.store_evidence
+        store = AgentCallEndpoint.store_evidence
         words = []
 
         def dying(endpoint, exhibit):
@@ -148,7 +148,7 @@ class EvidenceTest(testtools.TestCase):
                 raise Retriable("killed before the answer")
             return receipt
 
-        with mock.patch.object(Endpoint, "store_evidence", dying):
+        with mock.patch.object(AgentCallEndpoint, "store_evidence", dying):
             self.happen(self.agent())
             self.evidence()
             eventually(lambda: self.outgoing() == [], PATIENCE)

@@ -64,9 +64,9 @@ class Unwatched:
         self.are(*[("agent.late", IncidentState.RESOLVED)] * 2)
         for one in self.of_hosts():
             lines = [step.message for step in self.deployment.steps(one.incident_id)]
-            self.assertRegex(lines[0], r"^unwatched for \d+ s: the agent is late: does not report")
-            self.assertEqual(f"pending -> open: {lines[0].partition(' s: ')[2]}", lines[1])
-            self.assertRegex(lines[-1], "^open -> resolved: the host is watched again, after")
+            self.assertRegex(lines[0], r"^not monitored for \d+ s: the agent is late: does not")
+            self.assertEqual(f"pending -> unhandled: {lines[0].partition(' s: ')[2]}", lines[1])
+            self.assertRegex(lines[-1], "^unhandled -> resolved: the host is monitored again")
             # A starting agent may first report that it is not connected.
             self.assertLessEqual(len(lines), 4)
             self.assertEqual([], self.deployment.recoveries(one.incident_id))
@@ -91,7 +91,7 @@ class TestOnMariaDB(Unwatched, WholeTest):
             "since the host was last watched",
             "the agent is blind: source libvirt",
             "the agent is late: does not report any more; was blind",
-            "open -> resolved: the host is watched again",
+            "unhandled -> resolved: the host is monitored again",
         ):
             self.assertIn(line, " ".join(shown.split()))
 

@@ -42,3 +42,17 @@ class BatchQueueTest(unittest.TestCase):
         self.assertFalse(queue.is_closed)
         self.assertEqual([], queue.get_batch(1))
         self.assertTrue(queue.is_closed)
+
+    def test_put_full_queue_returns_false_until_batch_is_taken(self):
+        queue: BatchQueue[str] = BatchQueue(max_items=2)
+        self.assertEqual([True, True, False], [queue.put(item, timeout=0) for item in "abc"])
+        self.assertEqual(2, len(queue))
+        queue.get_batch(10)
+        self.assertTrue(queue.put("d", timeout=0))
+
+    def test_close_full_queue_does_not_block(self):
+        queue: BatchQueue[str] = BatchQueue(max_items=1)
+        queue.put("a")
+        queue.close()
+        self.assertEqual(["a"], queue.get_batch(10))
+        self.assertTrue(queue.is_closed)

@@ -170,7 +170,7 @@ class EngineCase(testtools.TestCase):
 
     def ingest(self, database: Any = None, **changes: Any) -> EventWriter:
         given = {"commit_events": 2000, "recovery_queue": FakeRecoveryQueue(), **changes}
-        made = EventWriter(database or self.database, self.policies, **given)
+        made = EventWriter(database=database or self.database, policies=self.policies, **given)
         made.start()
         self.addCleanup(made.stop, 10)
         return made

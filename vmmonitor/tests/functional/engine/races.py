@@ -137,14 +137,14 @@ class EngineRaces:
         ]
         self.report_all(hosts, self.database.now() - 100 * samples.SECOND)
         for engine in engines:
-            engine.round()
+            engine.check()
             # As if it had worked for long.
-            engine._working_since = 0
-        self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
+            engine._running_since = 0
+        self.assertEqual([None] * 4, race(4, lambda number: engines[number].check()))
         self.assertEqual([(host, "unhandled", 2) for host in sorted(hosts)], self.of_hosts())
-        self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
+        self.assertEqual([None] * 4, race(4, lambda number: engines[number].check()))
         self.report_all(hosts, self.database.now())
-        self.assertEqual([None] * 4, race(4, lambda number: engines[number].round()))
+        self.assertEqual([None] * 4, race(4, lambda number: engines[number].check()))
         self.assertEqual([(host, "resolved", 3) for host in sorted(hosts)], self.of_hosts())
 
     def report_all(self: Any, hosts: list[str], now: int) -> None:

@@ -19,14 +19,14 @@ class ClockOffsetsTest(base.EngineCase):
     def setUp(self) -> None:
         super().setUp()
         self.ticks = 0
-        self.corrections = ClockOffsets(self.database, lambda: self.ticks)
+        self.clock_offsets = ClockOffsets(self.database, lambda: self.ticks)
 
     def report(self, offset: int, host: str = "a") -> None:
         said = samples.report(host=host, sent_at=NOON - offset)
         self.database.run(agents.report, said, NOON)
 
     def of(self, offset: int, host: str = "a") -> int:
-        return self.corrections.of(host, NOON - offset, NOON)
+        return self.clock_offsets.get(host, NOON - offset, NOON)
 
     def test_what_reports_told_is_read_now_and_then(self):
         self.report(-5 * SECOND)

@@ -5,7 +5,8 @@ import dataclasses
 from typing import Any
 
 from vmmonitor.db import agents, drift_records
-from vmmonitor.engine.ingest.local_sources import LocalSources
+from vmmonitor.engine.ingest.local_events import LocalEvents
+from vmmonitor.engine.reconcile import verdict
 from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.desired import DesiredSnapshot, DesiredState, DesiredStatus
@@ -54,11 +55,22 @@ class ReconcileCase(base.EngineCase):
         self.nova = Nova()
         self.reports = 0
         self.engine = self.reconciliation()
+        self.local_events = self.engine._tracker._local_events
 
     def reconciliation(self, database: Any = None, expectation: Any = None) -> Reconciler:
         database = database or self.database
-        store = LocalSources(self.filters, self.ingest(database).store, 10, database.now).store
-        return Reconciler(self.conf, database, expectation or self.nova, store)
+        local_events = LocalEvents(
+            filters=self.filters,
+            writer=self.ingest(database),
+            store_timeout=10,
+            now=database.now,
+        )
+        return Reconciler(
+            conf=self.conf,
+            database=database,
+            expectation=expectation or self.nova,
+            local_events=local_events,
+        )
 
     def host(
         self, name: str = "a", *seen: Seen, state: str = AgentState.UP, **changes: Any
@@ -73,7 +85,7 @@ class ReconcileCase(base.EngineCase):
 
     def round(self, seconds: float = 60.0) -> list[str]:
         """A round of one engine; returns all that was told until now."""
-        self.engine.compare()
+        self.engine.reconcile()
         self.later(seconds)
         return self.told()
 
@@ -223,7 +235,7 @@ class VerdictTest(ReconcileCase):
             dataclasses.replace(delivery(word).event, source=word.partition(".")[0])
             for word in words
         ]
-        found = drift_records.verdict(samples.incident(cause=cause), told)
+        found = verdict.from_drift(samples.incident(cause=cause), told)
         return found.kind if found else ""
 
     def test_what_is_in_the_wrong_place_failed_whatever_nova_says(self):
@@ -256,7 +268,7 @@ class AskingTest(ReconcileCase):
         self.host("a")
         self.round()
         self.nova.error = Retriable("nova is away")
-        self.assertRaises(Retriable, self.engine.compare)
+        self.assertRaises(Retriable, self.engine.reconcile)
         self.later(600)
         self.nova.error = None
         self.assertEqual([], self.round(), "seen too long ago to count")
@@ -279,7 +291,7 @@ class AskingTest(ReconcileCase):
         asked = len(self.nova.asked)
         eventually(lambda: len(self.nova.asked) > asked + 2)
         self.engine.stop(10)
-        self.assertFalse(self.engine._thread.is_alive())
+        self.assertFalse(self.engine._thread._thread.is_alive())
 
 
 class EnginesTest(ReconcileCase):
@@ -296,7 +308,7 @@ class EnginesTest(ReconcileCase):
         engines = [self.another() for _ in range(3)]
         for state in ((), (), (RUNNING,), (), (), (RUNNING,)):
             self.host("a", *state)
-            self.assertEqual([None] * 3, race(3, lambda number: engines[number].compare()))
+            self.assertEqual([None] * 3, race(3, lambda number: engines[number].reconcile()))
             self.later(60)
         words = ["reconcile.missing", "reconcile.agrees/missing"]
         self.assertEqual(words * 2, self.told())
@@ -332,15 +344,15 @@ class EnginesTest(ReconcileCase):
         self.host("a")
         self.round()
         other = self.another()
-        store = self.engine._store
+        store = self.local_events.store
 
         def late(raws: Any) -> None:
-            self.engine._store = store
+            self.local_events.store = store
             self.host("a", RUNNING)
-            other.compare()
+            other.reconcile()
             store(raws)
 
-        self.engine._store = late
+        self.local_events.store = late
         self.assertEqual(["reconcile.missing", "reconcile.agrees/missing"], self.round())
         self.assertEqual("resolved", self.incident().state)
         self.assertIsNone(self.noted())
@@ -349,12 +361,12 @@ class EnginesTest(ReconcileCase):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
-        store = self.engine._store
+        store = self.local_events.store
 
         def away(_: Any) -> None:
             raise Retriable("the database is away")
 
-        self.engine._store = away
-        self.assertRaises(Retriable, self.engine.compare)
-        self.engine._store = store
+        self.local_events.store = away
+        self.assertRaises(Retriable, self.engine.reconcile)
+        self.local_events.store = store
         self.assertEqual(["reconcile.missing"], self.round())

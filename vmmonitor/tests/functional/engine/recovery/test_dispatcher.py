@@ -43,7 +43,7 @@ class RecoveryCase(base.EngineCase):
         self.go_on.wait(20)
         return WAIT
 
-    def called(self, count: int = 1) -> list[base.Request]:
+    def called(self, count: int = 1) -> list[base.RecoveryRequest]:
         return eventually(
             lambda: len(self.driver.requests) >= count and self.driver.requests,
             what=f"the driver is called {count} times",

@@ -49,7 +49,7 @@ class WatchCase(base.EngineCase):
                 for host in hosts:
                     self.report(host, **report)
             for engine in self.engines:
-                engine.round()
+                engine.check()
 
     def leap(self, seconds: float) -> None:
         """Set the engines' clock."""
@@ -122,11 +122,13 @@ class IncidentTest(WatchCase):
         self.pass_time(20, "a", "b")
         self.assertEqual([("a", "agent.late", IncidentState.RESOLVED)], self.told())
         decision, opened, closed = self.line()
-        self.assertRegex(decision[1], "^unwatched for 6[0-9] s: the agent is late: does not rep")
-        self.assertEqual(("state", f"pending -> open: {expected.reason}"), opened)
+        self.assertRegex(
+            decision[1], "^not monitored for 6[0-9] s: the agent is late: does not rep"
+        )
+        self.assertEqual(("state", f"pending -> unhandled: {expected.reason}"), opened)
         self.assertRegex(
             closed[1],
-            r"^open -> resolved: the host is watched again, after \d\d s: its agent is up$",
+            r"^unhandled -> resolved: the host is monitored again, after \d\d s: its agent is up$",
         )
 
     def test_a_blind_host_is_one_too_and_another_why_is_a_line(self):
@@ -191,7 +193,7 @@ class IncidentTest(WatchCase):
                 self.ticks += SECOND
                 for host in report:
                     self.report(host)
-                race(3, lambda number: self.engines[number].round())
+                race(3, lambda number: self.engines[number].check())
         self.assertCountEqual(
             [
                 ("a", "agent.late", IncidentState.RESOLVED),
@@ -336,7 +338,9 @@ class ClocksTest(WatchCase):
                 self.pass_time(1)
                 self.report("a", sent_at=self.clock + HOUR * SECOND)
         (line,) = [one for one in logged.output if "clock" in one]
-        self.assertRegex(line, r"clock of host a is wrong: its clock is 3,\d+\.\d s ahead of")
+        self.assertRegex(
+            line, r"Clock offset of host a exceeds .*: its clock is 3,\d+\.\d s ahead of"
+        )
         self.assertEqual(AgentState.UP, self.state())
 
 

@@ -6,6 +6,7 @@ from unittest import mock
 
 from vmmonitor.db import agents, events
 from vmmonitor.engine.upkeep import housekeeping
+from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.engine.upkeep.housekeeping import DAY, Housekeeping
 from vmmonitor.model.errors import Retriable
 from vmmonitor.testing.deadline import eventually
@@ -94,6 +95,9 @@ class ThreadsTest(HousekeepingCase):
         self.events_of(1)
         self.database.run(agents.report, samples.report(interval=0.1), self.clock)
         self.started()
+        health = AgentHealth(self.conf, self.database)
+        health.start()
+        self.addCleanup(health.stop, 5)
         self.clock += 2 * DAY
         eventually(lambda: not self.events())
 

@@ -52,7 +52,7 @@ class OutboxCase(EngineCase):
         """An outbox that writes, and sends when a test says so."""
         made = OutboxRelay(self.conf, database or self.database, lambda conf: self.broker)
         made._sender = self.broker
-        (database or self.database).outbox = made
+        (database or self.database).outbox = made._writer
         return made
 
     def running(self) -> OutboxRelay:
@@ -83,7 +83,7 @@ class TestWriting(OutboxCase):
         self.store(delivery())
         self.decide()
         self.assertEqual([], self.waiting())
-        self.assertNotIn("notify", [thread.name for thread in threading.enumerate()])
+        self.assertNotIn("outbox-relay", [thread.name for thread in threading.enumerate()])
 
     def test_the_way_to_an_instance_that_runs(self):
         self.writing()
@@ -145,7 +145,7 @@ class TestWriting(OutboxCase):
             state=IncidentState.UNHANDLED,
         )
         self.database.run(incidents.insert, [host])
-        self.assertEqual(["incident.open"], self.waiting())
+        self.assertEqual(["incident.unhandled"], self.waiting())
 
     def test_what_was_rolled_back_is_told_to_nobody(self):
         self.writing()
@@ -304,12 +304,12 @@ class TestThread(OutboxCase):
         self.broker.send = send
         made = self.running()
         self.database.run(outbox.insert, [notification(one, self.clock) for one in "ab"])
-        made.written()
+        made._writer.written()
         self.assertTrue(taken.wait(30))
         made.stop(0.01)
         going.set()
         made.stop(30)
-        self.assertFalse(made._thread.is_alive())
+        self.assertFalse(made._thread._thread.is_alive())
         self.assertEqual(["a"], [one.incident_id for one in self.broker.taken])
         self.assertEqual(["incident.open"], self.waiting())
 

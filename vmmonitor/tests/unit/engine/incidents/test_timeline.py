@@ -6,7 +6,7 @@ import json
 import unittest
 
 from vmmonitor.engine.incidents import timeline
-from vmmonitor.engine.reconcile import drift
+from vmmonitor.engine.reconcile import verdict as reconcile_verdict
 from vmmonitor.expectation.libvirt import LibvirtExpectation
 from vmmonitor.expectation.nova import NovaExpectation
 from vmmonitor.model.incident import Verdict, VerdictKind
@@ -57,7 +57,7 @@ class TestVerdict(unittest.TestCase):
             self.assertTrue(one.ASKED and one.QUESTION.startswith("whether "))
 
     def test_what_reconciliation_found(self):
-        verdict = drift.verdict(samples.incident(cause="reconcile.two_hosts"), [])
+        verdict = reconcile_verdict.from_drift(samples.incident(cause="reconcile.two_hosts"), [])
         self.assertTrue(
             timeline.message(verdict).startswith("asked reconciliation what it found: ")
         )

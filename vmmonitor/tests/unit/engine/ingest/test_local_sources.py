@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is noticed inside an engine becomes events, once, and is kept while it cannot be stored."""
+"""Events that are made inside an engine are filtered, and stored exactly once."""
 
 import threading
 import unittest
 import unittest.mock
 
-from vmmonitor.engine.ingest import local_sources
+from oslo_config import cfg
+
+from vmmonitor.engine.ingest import local_events, local_sources
+from vmmonitor.engine.ingest.local_events import LocalEvents
 from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.model import event as events
 from vmmonitor.model.errors import Retriable
@@ -19,7 +22,7 @@ STORED = Receipt(status=ReceiptStatus.STORED)
 
 
 class FakeWriter:
-    """Stores in memory; raises ``failing`` as long as it is set."""
+    """Stores batches in memory; raises ``failing`` as long as it is set."""
 
     def __init__(self):
         self.batches = []
@@ -34,96 +37,120 @@ class FakeWriter:
         return [STORED for _ in batch.deliveries]
 
     def events(self):
-        return [one.event for batch in self.batches for one in batch.deliveries]
+        return [delivery.event for batch in self.batches for delivery in batch.deliveries]
 
 
-class ObserverTest(unittest.TestCase):
+class LocalCase(unittest.TestCase):
     def setUp(self):
         super().setUp()
-        self.ingest = FakeWriter()
+        self.writer = FakeWriter()
         self.rules = Rules()
-        self.observer = LocalSources(self.rules, self.ingest.store, 1.0, Clock())
+        self.local_events = LocalEvents(
+            filters=self.rules, writer=self.writer, store_timeout=1.0, now=Clock()
+        )
 
-    def start(self):
-        self.observer.start()
-        self.addCleanup(self.observer.stop, PATIENCE)
 
-    def test_each_host_has_a_batch_of_its_own_and_the_order_stays(self):
-        told = [raw(host=host, event_id=str(n)) for n, host in enumerate("aabac")]
-        self.observer.store(told)
-        self.assertEqual(["a", "b", "a", "c"], [batch.host for batch in self.ingest.batches])
-        self.assertEqual(list("01234"), [event.event_id for event in self.ingest.events()])
-        self.assertEqual({0}, {event.sequence for event in self.ingest.events()})
+class LocalEventsTest(LocalCase):
+    def test_store_events_of_several_hosts_keeps_their_order(self):
+        raws = [raw(host=host, event_id=str(n)) for n, host in enumerate("aabac")]
+        self.local_events.store(raws)
+        self.assertEqual(["a", "b", "a", "c"], [batch.host for batch in self.writer.batches])
+        self.assertEqual(list("01234"), [event.event_id for event in self.writer.events()])
+        self.assertEqual({0}, {event.sequence for event in self.writer.events()})
 
-    def test_what_has_no_id_and_no_host_gets_one(self):
-        self.observer.store([raw(), raw()])
-        first, second = self.ingest.events()
+    def test_store_event_without_id_and_host_sets_both(self):
+        self.local_events.store([raw(), raw()])
+        first, second = self.writer.events()
         self.assertNotEqual(first.event_id, second.event_id)
-        self.assertEqual((36, local_sources.NOWHERE), (len(first.event_id), first.host))
+        self.assertEqual((36, local_events.UNKNOWN_HOST), (len(first.event_id), first.host))
 
-    def test_the_rules_decide_and_a_rule_that_fails_loses_nothing(self):
+    def test_store_event_ignored_by_filter_stores_nothing(self):
         self.rules.action = events.IGNORE
-        self.observer.store([raw(host="a")])
-        self.assertEqual([], self.ingest.batches)
-        self.observer.store([raw("x/poison", host="a")])
-        (batch,) = self.ingest.batches
+        self.local_events.store([raw(host="a")])
+        self.assertEqual([], self.writer.batches)
+
+    def test_store_event_with_failing_filter_records_it(self):
+        self.local_events.store([raw("x/poison", host="a")])
+        (batch,) = self.writer.batches
         self.assertEqual(filters.UNDECIDED, batch.deliveries[0].decision)
 
-    def test_who_stores_is_told_that_it_failed(self):
-        self.ingest.failing = Retriable("away")
-        self.assertRaises(Retriable, self.observer.store, [raw(host="a")])
+    def test_store_without_database_raises_retriable(self):
+        self.writer.failing = Retriable("away")
+        self.assertRaises(Retriable, self.local_events.store, [raw(host="a")])
 
-    def test_what_nobody_could_store_spoils_no_other(self):
-        self.observer.store([raw(host="a", at=-5), raw(host="a", event_id="b")])
-        self.assertEqual(["b"], [event.event_id for event in self.ingest.events()])
+    def test_store_invalid_event_drops_only_that_one(self):
+        self.local_events.store([raw(host="a", at=-5), raw(host="a", event_id="b")])
+        self.assertEqual(["b"], [event.event_id for event in self.writer.events()])
 
-    def test_what_cannot_be_stored_now_is_stored_later_with_the_same_id(self):
-        self.ingest.failing = Retriable("away")
-        with unittest.mock.patch.object(local_sources, "RETRY", 0.01):
-            self.start()
-            self.observer.observe(raw(host="a"))
+
+class LocalSourcesTest(LocalCase):
+    def sources(self):
+        return LocalSources(cfg.ConfigOpts(), {}, self.local_events)
+
+    def started(self):
+        sources = self.sources()
+        sources.start()
+        self.addCleanup(sources.stop, PATIENCE)
+        return sources
+
+    def test_observe_without_database_stores_event_later_with_same_id(self):
+        self.writer.failing = Retriable("away")
+        with unittest.mock.patch.object(local_sources, "RETRY_INTERVAL", 0.01):
+            sources = self.started()
+            sources.observe(raw(host="a"))
             for _ in range(3):
-                self.assertTrue(self.ingest.tried.acquire(timeout=PATIENCE))
-            self.observer.observe(raw(host="b"))
-            self.ingest.failing = None
-            eventually(lambda: len(self.ingest.events()) == 2)
-        self.assertEqual(["a", "b"], [event.host for event in self.ingest.events()])
+                self.assertTrue(self.writer.tried.acquire(timeout=PATIENCE))
+            sources.observe(raw(host="b"))
+            self.writer.failing = None
+            eventually(lambda: len(self.writer.events()) == 2)
+        self.assertEqual(["a", "b"], [event.host for event in self.writer.events()])
 
-    def test_other_words_of_sources_are_no_events_and_a_bug_does_not_end_the_thread(self):
-        self.start()
-        self.observer.observe(Reachability(source="x", reachable=False, at=1, reason="no"))
-        self.observer.observe(Reachability(source="x", reachable=True, at=2))
-        self.observer.observe(SourceSnapshot(source="x", started_at=1, why="start", seen=()))
-        self.ingest.failing = ZeroDivisionError("a bug")
-        self.observer.observe(raw(host="a"))
-        self.assertTrue(self.ingest.tried.acquire(timeout=PATIENCE))
-        self.ingest.failing = None
-        self.observer.observe(raw(host="b"))
-        eventually(lambda: [event.host for event in self.ingest.events()] == ["b"])
+    def test_observe_other_observations_stores_no_event(self):
+        sources = self.started()
+        sources.observe(Reachability(source="x", reachable=False, at=1, reason="no"))
+        sources.observe(Reachability(source="x", reachable=True, at=2))
+        sources.observe(SourceSnapshot(source="x", started_at=1, why="start", seen=()))
+        sources.observe(raw(host="a"))
+        eventually(lambda: [event.host for event in self.writer.events()] == ["a"])
 
-    def test_a_stop_stores_what_waits(self):
+    def test_observe_after_unexpected_error_stores_later_events(self):
+        sources = self.started()
+        self.writer.failing = ZeroDivisionError("a bug")
+        sources.observe(raw(host="a"))
+        self.assertTrue(self.writer.tried.acquire(timeout=PATIENCE))
+        self.writer.failing = None
+        sources.observe(raw(host="b"))
+        eventually(lambda: [event.host for event in self.writer.events()] == ["b"])
+
+    def test_stop_with_queued_events_stores_them(self):
+        sources = self.sources()
         for host in "abc":
-            self.observer.observe(raw(host=host))
-        self.observer.start()
-        self.observer.stop(PATIENCE)
-        self.assertEqual(["a", "b", "c"], [event.host for event in self.ingest.events()])
+            sources.observe(raw(host=host))
+        sources.start()
+        sources.stop(PATIENCE)
+        self.assertEqual(["a", "b", "c"], [event.host for event in self.writer.events()])
 
-    def test_a_source_waits_while_too_much_waits_but_not_beyond_a_stop(self):
+    def test_observe_with_full_queue_waits_for_thread(self):
         with (
-            unittest.mock.patch.object(local_sources, "MOST", 2),
-            unittest.mock.patch.object(local_sources, "RETRY", 0.01),
+            unittest.mock.patch.object(local_sources, "MAX_QUEUED", 2),
+            unittest.mock.patch.object(local_sources, "RETRY_INTERVAL", 0.01),
         ):
-            observer = LocalSources(self.rules, self.ingest.store, 1.0, Clock())
+            sources = self.sources()
             source = threading.Thread(
-                target=lambda: [observer.observe(raw(host="a")) for _ in range(5)], daemon=True
+                target=lambda: [sources.observe(raw(host="a")) for _ in range(5)], daemon=True
             )
             source.start()
-            eventually(lambda: observer._waiting.full())
+            eventually(lambda: len(sources._queue) == 2)
             self.assertTrue(source.is_alive())
-            observer.start()
+            sources.start()
             source.join(PATIENCE)
             self.assertFalse(source.is_alive())
-            observer.stop(PATIENCE)
-        self.assertEqual(5, len(self.ingest.events()))
-        observer.observe(raw(host="late"))
-        self.assertEqual(5, len(self.ingest.events()))
+            sources.stop(PATIENCE)
+        self.assertEqual(5, len(self.writer.events()))
+
+    def test_observe_after_stop_drops_observation(self):
+        sources = self.sources()
+        sources.start()
+        sources.stop(PATIENCE)
+        sources.observe(raw(host="late"))
+        self.assertEqual([], self.writer.events())
