@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``vmmonitor`` shell and the openstackclient plugin; knows HTTP only."""
+"""The ``vmmonitor`` shell and the openstackclient plugin, which use only the REST API."""

@@ -8,16 +8,15 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vmmonitor.client import base, columns
+from vmmonitor import text
+from vmmonitor.client import base
 
-#: Columns of a terminal, where it cannot be asked.
-WIDTH = 100
-#: Least width of a reason.
+#: Minimum width of a reason.
 REASON = 16
 
 
 class ListAgent(base.List):
-    """List agents: which hosts are watched, and which are not."""
+    """List agents, which show whether each host is monitored."""
 
     NOUN = "agents"
     COLUMNS = (
@@ -42,27 +41,29 @@ class ListAgent(base.List):
         "inventory_digest",
         "figures",
     )
-    FILTERS = (("--state", {"help": "only in this state; may be repeated"}), base.HOST)
+    FILTERS = (base.STATE, base.HOST)
     TIMES = False
 
     def rows(
         self, parsed_args: argparse.Namespace, found: Iterable[Mapping[str, Any]]
     ) -> tuple[Sequence[str], Iterator]:
-        """Return the columns and the rows; briefly, if a person asked for nothing particular."""
+        """Return the columns and the rows; a table without column options is shortened."""
         special = parsed_args.long or parsed_args.columns or parsed_args.sort_columns
         if parsed_args.formatter != "table" or special:
             return super().rows(parsed_args, found)
-        return brief(list(found), shutil.get_terminal_size((WIDTH, 24)).columns)
+        width = shutil.get_terminal_size((base.TERMINAL_WIDTH, 24)).columns
+        return shorten(list(found), width)
 
 
-def brief(
+def shorten(
     found: Sequence[Mapping[str, Any]], width: int, now: datetime.datetime | None = None
 ) -> tuple[Sequence[str], Iterator]:
-    """Return headings and rows of a table that is not wider than a terminal, if that can be.
+    """Return the headings and rows of a table that fits into a terminal if possible.
 
-    :param found: agents, as the API tells them.
+    :param found: agents in a response of the API.
     :param width: columns of the terminal.
-    :param now: what decides which times are of today; the local clock if None.
+    :param now: the current time; None for the local clock. Times of the same day are shown without
+        their date.
     """
     today = (now or datetime.datetime.now(datetime.UTC)).date().isoformat()
 
@@ -72,14 +73,14 @@ def brief(
         return value[11:19] if value.startswith(today) else value[:10]
 
     cells: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "host": lambda agent: columns.printable(agent["host"]),
+        "host": lambda agent: text.printable_lines(agent["host"]),
         "state": lambda agent: agent["state"],
-        "reason": lambda agent: columns.printable(agent["reason"]),
-        "version": lambda agent: columns.printable(agent["version"]),
+        "reason": lambda agent: text.printable_lines(agent["reason"]),
+        "version": lambda agent: text.printable_lines(agent["version"]),
         "instances": lambda agent: str(agent["instances"]),
         "spool": lambda agent: str(agent["spool_depth"]),
         "last event": lambda agent: time(agent["last_event_at"]),
-        "clock": lambda agent: _offset(agent["clock_offset_ms"]),
+        "clock": lambda agent: _format_offset(agent["clock_offset_ms"]),
         "seen": lambda agent: time(agent["seen_at"]),
     }
     table = [{name: cell(agent) for name, cell in cells.items()} for agent in found]
@@ -91,7 +92,7 @@ def brief(
     return tuple(cells), (tuple(row.values()) for row in table)
 
 
-def _offset(milliseconds: float) -> str:
+def _format_offset(milliseconds: float) -> str:
     for unit, size in (("h", 3_600_000), ("min", 60_000), ("s", 1000)):
         if abs(milliseconds) >= size:
             return f"{milliseconds / size:+,.1f} {unit}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands of every noun have in common. They run in both shells."""
+"""Base classes of the commands, for both shells."""
 
 import abc
 import argparse
@@ -14,79 +14,86 @@ from vmmonitor.client import columns
 if TYPE_CHECKING:
     from vmmonitor.client import http
 
-#: Formats that a program reads; they get everything.
+#: Output formats for programs; they contain all columns.
 PROGRAMS = ("json", "yaml")
+#: Columns of a terminal whose width is unknown.
+TERMINAL_WIDTH = 100
 
 Option = tuple[str, dict[str, Any]]
 
-HOST: Option = ("--host", {"help": "only on this host; may be repeated"})
+HOST: Option = ("--host", {"help": "filter by host (repeatable)"})
 INSTANCE: Option = (
     "--instance",
-    {
-        "dest": "instance_uuid",
-        "metavar": "<uuid>",
-        "help": "only of this instance; may be repeated",
-    },
+    {"dest": "instance_uuid", "metavar": "<uuid>", "help": "filter by instance (repeatable)"},
 )
 INCIDENT: Option = (
     "--incident",
-    {"dest": "incident_id", "metavar": "<id>", "help": "only of this incident; may be repeated"},
+    {"dest": "incident_id", "metavar": "<id>", "help": "filter by incident (repeatable)"},
 )
 PROJECT: Option = (
     "--project",
-    {"dest": "project_id", "metavar": "<id>", "help": "only of this project; may be repeated"},
+    {"dest": "project_id", "metavar": "<id>", "help": "filter by project (repeatable)"},
 )
 SEVERITY: Option = (
     "--severity",
-    {"choices": ("info", "warning", "critical"), "help": "only this severity; may be repeated"},
+    {"choices": ("info", "warning", "critical"), "help": "filter by severity (repeatable)"},
 )
+STATE: Option = ("--state", {"help": "filter by state (repeatable)"})
 
 
-def _author(text: str) -> str:
-    if not text.strip() or len(text) > 255 or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no name of 1 to 255 characters")
-    return text.strip()
+def _parse_author(value: str) -> str:
+    if not value.strip() or len(value) > 255 or not value.isprintable():
+        raise argparse.ArgumentTypeError(f"{value[:80]!r} must have 1 to 255 printable characters")
+    return value.strip()
 
 
 AUTHOR: Option = (
     "--author",
     {
         "metavar": "<name>",
-        "type": _author,
-        "help": "who does this (default: your login name); where the API has authentication, "
-        "the user that it knows",
+        "type": _parse_author,
+        "help": "name to store with the change (default: your login name); an API with "
+        "authentication stores the authenticated user instead",
     },
 )
 
 
-def _moment(text: str) -> str:
+def _parse_time(value: str) -> str:
     try:
-        return columns.moment(text)
+        return columns.parse_time(value)
     except ValueError:
-        detail = f"{text!r} is neither ISO 8601 nor a time span such as 90s, 30m, 1h or 7d"
+        detail = f"{value!r} is neither an ISO 8601 time nor a duration such as 90s, 30m, 1h or 7d"
         raise argparse.ArgumentTypeError(detail) from None
 
 
-def _limit(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return int(text)
+def _parse_limit(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} must be an integer of 0 or more")
+    return int(value)
+
+
+def add_long(parser: argparse.ArgumentParser) -> None:
+    """Add ``--long`` to a parser."""
+    parser.add_argument(
+        "--long", action="store_true", help="show all columns (json and yaml always do)"
+    )
 
 
 def api(command: Any) -> "http.Client":
-    """Return the vmmonitor API as either shell provides it."""
+    """Return the client of the vmmonitor API that either shell provides."""
     return command.app.client_manager.vmmonitor
 
 
 class List(command.Lister):
-    """Lists one noun."""
+    """Base class of the commands that list a noun."""
 
     NOUN: ClassVar[str]
-    #: Columns of a list for a person, then those that ``--long``, json and yaml add.
+    #: Columns of each list, then the columns that ``--long``, json and yaml add.
     COLUMNS: ClassVar[Sequence[str]]
     LONG: ClassVar[Sequence[str]]
-    #: The filters, as argparse's add_argument takes them.
+    #: The filters, as arguments of argparse's add_argument.
     FILTERS: ClassVar[Sequence[Option]]
+    #: Add ``--since`` and ``--until``.
     TIMES: ClassVar[bool] = True
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -98,24 +105,22 @@ class List(command.Lister):
                 parser.add_argument(
                     name,
                     metavar="<time>",
-                    type=_moment,
-                    help=f"only {side} this time: ISO 8601 (UTC if it names no zone), or how "
-                    "long ago (90s, 30m, 1h, 7d)",
+                    type=_parse_time,
+                    help=f"show only items {side} this time: ISO 8601 (default time zone: UTC) "
+                    "or a duration before now (90s, 30m, 1h, 7d)",
                 )
         parser.add_argument(
             "--limit",
             metavar="<number>",
-            type=_limit,
-            help="at most so many, over any number of pages; 0 for all (default: 100)",
+            type=_parse_limit,
+            help="maximum number of items; 0 for no limit (default: 100)",
         )
         parser.add_argument(
             "--sort",
             metavar="<key>[:<direction>][,...]",
-            help="order: keys of the API with :asc or :desc",
+            help="sort by these keys of the API, in direction asc or desc",
         )
-        parser.add_argument(
-            "--long", action="store_true", help="all columns (json and yaml always have them)"
-        )
+        add_long(parser)
         return parser
 
     @staticmethod
@@ -125,7 +130,7 @@ class List(command.Lister):
         return parser.add_argument(name, action="append", **more).dest
 
     def params(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
-        """Return the query string that the command line asks for."""
+        """Return the query string of the command line."""
         names = [*self._filters, "sort", *(("since", "until") if self.TIMES else ())]
         return {name: getattr(parsed_args, name) for name in names}
 
@@ -138,16 +143,30 @@ class List(command.Lister):
     def rows(
         self, parsed_args: argparse.Namespace, found: Iterable[Mapping[str, Any]]
     ) -> tuple[Sequence[str], Iterator]:
-        """Return the columns that the command line asks for, and a row for each thing."""
-        program = parsed_args.formatter in PROGRAMS
-        everything = program or parsed_args.long or parsed_args.columns
-        names = (*self.COLUMNS, *(self.LONG if everything else ()))
-        row = columns.values if program else columns.cells
-        return names, (row(names, one) for one in found)
+        """Return the columns that the command line selects, and a row for each item."""
+        return select_columns(parsed_args, found, self.COLUMNS, self.LONG)
+
+
+def select_columns(
+    parsed_args: argparse.Namespace,
+    found: Iterable[Mapping[str, Any]],
+    short: Sequence[str],
+    long: Sequence[str],
+) -> tuple[Sequence[str], Iterator]:
+    """Return the columns that the command line selects, and a row for each item.
+
+    :param short: columns of each list.
+    :param long: columns that ``--long``, json and yaml add.
+    """
+    program = parsed_args.formatter in PROGRAMS
+    everything = program or parsed_args.long or parsed_args.columns
+    names = (*short, *(long if everything else ()))
+    row = columns.values if program else columns.cells
+    return names, (row(names, item) for item in found)
 
 
 class Show(command.ShowOne):
-    """Shows one thing."""
+    """Base class of the commands that show one item."""
 
     NOUN: ClassVar[str]
     ARGUMENT: ClassVar[str] = "id"
@@ -160,11 +179,11 @@ class Show(command.ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence]:
         """Return the columns and the one row."""
-        return shown(parsed_args, api(self).show(self.NOUN, parsed_args.ident))
+        return format_item(parsed_args, api(self).show(self.NOUN, parsed_args.ident))
 
 
 class Write(command.ShowOne):
-    """Changes something, and shows it as it is then."""
+    """Base class of the commands that change an item and show the result."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of the command line."""
@@ -177,29 +196,29 @@ class Write(command.ShowOne):
     def change(
         self, client: "http.Client", parsed_args: argparse.Namespace, author: str | None
     ) -> Mapping[str, Any]:
-        """Do it, and return what the API tells of the thing then.
+        """Send the change, and return the changed item from the response.
 
-        :param author: who does it.
+        :param author: name of the user who makes the change.
         """
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Sequence]:
         """Return the columns and the one row."""
         author = parsed_args.author or login_name()
-        return shown(parsed_args, self.change(api(self), parsed_args, author))
+        return format_item(parsed_args, self.change(api(self), parsed_args, author))
 
 
-def shown(
-    parsed_args: argparse.Namespace, thing: Mapping[str, Any]
+def format_item(
+    parsed_args: argparse.Namespace, item: Mapping[str, Any]
 ) -> tuple[Sequence[str], Sequence]:
-    """Return the columns and the one row of a thing, as its format wants them."""
+    """Return the columns and the one row of an item, for the selected output format."""
     if parsed_args.formatter in PROGRAMS:
-        return tuple(thing), tuple(thing.values())
-    names = tuple(columns.flat(thing))
-    return names, columns.cells(names, thing)
+        return tuple(item), tuple(item.values())
+    names = tuple(columns.flatten(item))
+    return names, columns.cells(names, item)
 
 
 def login_name() -> str | None:
-    """Return who is logged in here; None if nobody can tell."""
+    """Return the login name of the user; None if it is unknown."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):

@@ -1,34 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the API's objects to columns and rows."""
+"""Columns and rows from objects of the API, and times from the command line."""
 
 import datetime
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cliff import columns
 
+from vmmonitor import text
+
 _INSTANCE = {"uuid": "instance_uuid", "name": "instance_name"}
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 class Time(columns.FormattableColumn[str | None]):
-    """A time: in milliseconds and without its T for a person, as the API says it otherwise."""
+    """A time: shortened to milliseconds in tables, unchanged in formats for programs."""
 
     def human_readable(self) -> str:
-        """Return ``2026-11-22 13:15:39.123Z``, empty if there is none."""
+        """Return ``2026-11-22 13:15:39.123Z``; empty if there is no time."""
         return f"{self._value[:23]}Z".replace("T", " ") if self._value else ""
 
     def machine_readable(self) -> str:
-        """Return the time in ISO 8601, empty if there is none."""
+        """Return the time in ISO 8601; empty if there is no time."""
         return self._value or ""
 
 
-def flat(thing: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the API's object with its instance's fields beside its own, named as in filters."""
+def flatten(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object of the API with the fields of its instance at the top level.
+
+    These fields have the names of the filters, for example ``instance_uuid``.
+    """
     fields: dict[str, Any] = {}
-    for name, value in thing.items():
+    for name, value in item.items():
         if name == "instance":
             fields |= {_INSTANCE.get(key, key): inner for key, inner in value.items()}
         else:
@@ -36,27 +39,22 @@ def flat(thing: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def cells(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:
-    """Return a row's cells for formats that know text and numbers only.
+def cells(names: Sequence[str], item: Mapping[str, Any]) -> tuple:
+    """Return the cells of a row, for formats with only text and numbers.
 
-    :param names: columns, as ``flat`` names them.
+    :param names: columns, named as by ``flatten``.
     """
-    fields = flat(thing)
+    fields = flatten(item)
     return tuple(_cell(name, fields[name]) for name in names)
 
 
-def values(names: Sequence[str], thing: Mapping[str, Any]) -> tuple:
-    """Return a row's values as the API says them, for json and yaml.
+def values(names: Sequence[str], item: Mapping[str, Any]) -> tuple:
+    """Return the unchanged values of a row, for json and yaml.
 
-    :param names: columns, as ``flat`` names them.
+    :param names: columns, named as by ``flatten``.
     """
-    fields = flat(thing)
+    fields = flatten(item)
     return tuple(fields[name] for name in names)
-
-
-def printable(text: str) -> str:
-    """Return the text without what could command a terminal: anybody can name an instance."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _cell(name: str, value: Any) -> Any:
@@ -65,29 +63,22 @@ def _cell(name: str, value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value)
     if isinstance(value, str):
-        return printable(value)
+        return text.printable_lines(value)
     return "" if value is None else value
 
 
-def span(text: str) -> int | None:
-    """Return the seconds of a time span such as ``90s``, ``30m``, ``1h``, ``7d``, ``2w``; None
-    if it is none."""
-    found = re.fullmatch(r"(\d{1,9})([smhdw])", text)
-    return int(found[1]) * _UNITS[found[2]] if found else None
+def parse_time(value: str, now: datetime.datetime | None = None) -> str:
+    """Return a time in the format of the API.
 
-
-def moment(text: str, now: datetime.datetime | None = None) -> str:
-    """Return a time as the API reads it.
-
-    :param text: ISO 8601, or how long ago: ``90s``, ``30m``, ``1h``, ``7d``, ``2w``.
-    :param now: when "ago" begins; the local clock if None.
-    :raises ValueError: it is neither.
+    :param value: ISO 8601, or a duration before now: ``90s``, ``30m``, ``1h``, ``7d``, ``2w``.
+    :param now: the current time; None for the local clock.
+    :raises ValueError: the value is neither.
     """
-    ago = span(text)
-    if ago is None:
-        return datetime.datetime.fromisoformat(text).isoformat()
+    seconds = text.parse_duration(value)
+    if seconds is None:
+        return datetime.datetime.fromisoformat(value).isoformat()
     now = now or datetime.datetime.now(datetime.UTC)
     try:
-        return (now - datetime.timedelta(seconds=ago)).isoformat()
+        return (now - datetime.timedelta(seconds=seconds)).isoformat()
     except OverflowError:
-        raise ValueError(f"{text!r} is before the calendar begins") from None
+        raise ValueError(f"{value!r} is before the year 1") from None

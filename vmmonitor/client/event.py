@@ -9,7 +9,7 @@ from osc_lib import exceptions
 
 from vmmonitor.client import base
 
-#: Events that ``--follow`` prints before it waits for new ones.
+#: Default number of stored events that ``--follow`` prints first.
 TAIL = 10
 
 
@@ -45,13 +45,13 @@ class ListEvent(base.List):
     FILTERS = (
         base.HOST,
         base.INSTANCE,
-        ("--source", {"help": "only from this source; may be repeated"}),
-        ("--type", {"help": "only of this type (lifecycle.stopped); may be repeated"}),
-        ("--detail", {"help": "only with this detail (failed); may be repeated"}),
+        ("--source", {"help": "filter by source (repeatable)"}),
+        ("--type", {"help": "filter by type, such as lifecycle.stopped (repeatable)"}),
+        ("--detail", {"help": "filter by detail, such as failed (repeatable)"}),
         base.SEVERITY,
         (
             "--action",
-            {"choices": ("record", "incident"), "help": "only with this action; may be repeated"},
+            {"choices": ("record", "incident"), "help": "filter by filter outcome (repeatable)"},
         ),
         base.INCIDENT,
         base.PROJECT,
@@ -63,8 +63,8 @@ class ListEvent(base.List):
         parser.add_argument(
             "--follow",
             action="store_true",
-            help=f"print the last events (--limit, default: {TAIL}) in the order in which they "
-            "were stored, then each new one, until interrupted",
+            help=f"print the last events (--limit, default: {TAIL}) and then each new event as it "
+            "is stored, until interrupted",
         )
         return parser
 
@@ -73,7 +73,9 @@ class ListEvent(base.List):
         if not parsed_args.follow:
             return super().take_action(parsed_args)
         if parsed_args.sort or parsed_args.sort_columns:
-            raise exceptions.CommandError("--follow has its own order; leave out the other")
+            raise exceptions.CommandError(
+                "--follow cannot be combined with --sort or --sort-column"
+            )
         from vmmonitor.client import follow
 
         tail = TAIL if parsed_args.limit is None else parsed_args.limit
@@ -83,7 +85,7 @@ class ListEvent(base.List):
     def produce_output(
         self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Any
     ) -> int:
-        """Print the list, or each row as it comes."""
+        """Print the list; with ``--follow``, print each row when it arrives."""
         if not parsed_args.follow:
             return super().produce_output(parsed_args, column_names, data)
         from vmmonitor.client import stream

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``event evidence``: what was captured when an event occurred."""
+"""``event evidence``: list and save the evidence of an event."""
 
 import argparse
 import os
@@ -9,16 +9,16 @@ from typing import Any
 from osc_lib import exceptions
 from osc_lib.command import command
 
-from vmmonitor.client import base, columns
+from vmmonitor.client import base
 
 COLUMNS = ("kind", "size", "kept", "host", "captured_at", "message")
 LONG = ("content_type", "sha256", "path")
-#: Type of content -> how such a file's name ends.
+#: Content type -> file name extension.
 ENDINGS = {"image/png": "png", "application/json": "json", "text/plain": "txt"}
 
 
 class ListEvidence(command.Lister):
-    """List the evidence of an event, and save it as files."""
+    """List the evidence of an event, and optionally save it as files."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of the command line."""
@@ -27,12 +27,10 @@ class ListEvidence(command.Lister):
         parser.add_argument(
             "--save",
             metavar="<directory>",
-            help="write what the engine keeps into this directory, which is made if needed; the "
-            "files may hold what is private in the guest",
+            help="save the evidence that the engine stores as files in this directory, which is "
+            "created if needed; the files may contain private data of the guest",
         )
-        parser.add_argument(
-            "--long", action="store_true", help="all columns (json and yaml always have them)"
-        )
+        base.add_long(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Sequence[str], Iterator]:
@@ -44,18 +42,14 @@ class ListEvidence(command.Lister):
                 if item["size"]:
                     content = api.evidence_content(parsed_args.ident, item["kind"])
                     self._save(parsed_args.save, item, content)
-        program = parsed_args.formatter in base.PROGRAMS
-        everything = program or parsed_args.long or parsed_args.columns
-        names = (*COLUMNS, *(LONG if everything else ()))
-        row = columns.values if program else columns.cells
-        return names, (row(names, one) for one in found)
+        return base.select_columns(parsed_args, found, COLUMNS, LONG)
 
     def _save(self, directory: str, item: Mapping[str, Any], content: bytes) -> None:
-        """Write a file that only its owner can read.
+        """Write a file that is readable only by its owner.
 
-        :raises osc_lib.exceptions.CommandError: it cannot be written.
+        :raises osc_lib.exceptions.CommandError: the file cannot be written.
         """
-        # The name is ours: what an API answers must not choose a place on this machine.
+        # The response must not choose a path on this machine.
         kind = "".join(c for c in str(item["kind"]) if c.isalnum() or c == "_")
         name = f"{kind}.{ENDINGS.get(item['content_type'], 'bin')}"
         path = os.path.join(directory, name)
@@ -65,5 +59,5 @@ class ListEvidence(command.Lister):
             with open(os.open(path, flags, 0o600), "wb") as file:
                 file.write(content)
         except OSError as error:
-            raise exceptions.CommandError(f"{path} cannot be written: {error}") from error
+            raise exceptions.CommandError(f"cannot write {path}: {error}") from error
         self.app.stderr.write(f"{path}: {len(content)} bytes\n")

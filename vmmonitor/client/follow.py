@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows the events as they are stored, each exactly once.
+"""Follow the events in the order of storage, each exactly once.
 
-The database numbers events when they are inserted, but they appear when their transaction
-commits, so one with a lower number may appear after one with a higher number was read. What was
-first seen less than SETTLED ago is therefore read again, and known events are left out. Only a
-transaction that takes longer than that to commit could slip through.
+The database numbers an event when it is inserted, but the event becomes visible when its
+transaction commits. So an event with a lower number can become visible after one with a higher
+number. For this reason each query starts before the events that were first seen less than SETTLED
+seconds ago, and events that were yielded before are left out. Only an event whose transaction
+takes longer to commit can be missed.
 """
 
 import time
@@ -13,12 +14,12 @@ from typing import Any
 
 from vmmonitor.client.http import Unreachable
 
-#: Seconds after which no event appears before one that was seen.
+#: Maximum time, in seconds, that a transaction may take to commit.
 SETTLED = 10.0
-#: Seconds between two looks.
-PAUSE = 1.0
-#: Newest events that are known from the first look on.
-FIRST_LOOK = 1000
+#: Interval, in seconds, between queries.
+POLL_INTERVAL = 1.0
+#: Minimum number of events in the first query.
+FIRST_PAGE = 1000
 
 
 def events(
@@ -29,22 +30,22 @@ def events(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[dict]:
-    """Yield events in the order in which they were stored, for ever.
+    """Yield events in the order of storage, without an end.
 
     :param find: ``http.Client.list``.
     :param params: filters, as in a query string.
-    :param tail: how many of the stored events to begin with.
-    :param warn: told once when the API stops to answer; it is then asked until it does.
-    :raises osc_lib.exceptions.CommandError: the first look fails, or the API refuses.
+    :param tail: number of stored events to yield first.
+    :param warn: called once per outage of the API; the queries continue.
+    :raises osc_lib.exceptions.CommandError: the first query fails, or the API rejects one.
     """
     newest = {**params, "sort": "stored:desc"}
-    window = list(find("events", newest, max(tail, FIRST_LOOK)))[::-1]
+    window = list(find("events", newest, max(tail, FIRST_PAGE)))[::-1]
     yield from window[len(window) - min(tail, len(window)) :]
     seen = {event["event_id"]: clock() for event in window}
-    marker = window[0]["event_id"] if len(window) >= FIRST_LOOK else None
+    marker = window[0]["event_id"] if len(window) >= FIRST_PAGE else None
     reachable = True
     while True:
-        sleep(PAUSE)
+        sleep(POLL_INTERVAL)
         try:
             window = list(find("events", {**params, "sort": "stored:asc", "marker": marker}))
             reachable = True
@@ -56,7 +57,7 @@ def events(
         yield from (event for event in window if event["event_id"] not in seen)
         now = clock()
         seen = {event["event_id"]: seen.get(event["event_id"], now) for event in window}
-        # In storage order, so what comes after a settled one is all that need be read again.
+        # The window is in storage order: the next query starts after the last settled event.
         for event_id in [event["event_id"] for event in window]:
             if now - seen[event_id] < SETTLED:
                 break

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST API as the commands see it: lists and single things."""
+"""A client of the REST API: lists and single items."""
 
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,41 +10,43 @@ from keystoneauth1 import exceptions as ksa
 from keystoneauth1 import session as ksa_session
 from osc_lib import exceptions
 
+from vmmonitor import text
+
 SERVICE_TYPE = "vmmonitor"
-#: Rows asked for at once.
+#: Maximum number of items in one request.
 PAGE = 1000
-#: Header that names the caller.
+#: Header with the name of the caller.
 AUTHOR = "X-User-Name"
-#: HTTP status of an answer without a body.
-NOTHING_LEFT = 204
+#: HTTP status of a response without a body.
+NO_CONTENT = 204
 
 Params = Mapping[str, Any]
 
 
 class Unreachable(exceptions.CommandError):
-    """Nothing answered, or the service is out of order just now."""
+    """The API did not respond, or is temporarily unavailable"""
 
 
 class Client:
-    """Speaks to one vmmonitor API."""
+    """Sends requests to one vmmonitor API."""
 
     def __init__(self, session: ksa_session.Session, **where: Any):
-        """Keep what is needed; connect to nothing yet.
+        """Create the adapter; the first request connects.
 
-        :param session: who is calling, and how.
-        :param where: what finds the API in the service catalogue (keystoneauth1's Adapter).
+        :param session: keystoneauth session.
+        :param where: arguments of keystoneauth1's Adapter that select the endpoint.
         """
         self._api = adapter.Adapter(
             session, service_type=SERVICE_TYPE, user_agent="vmmonitor", **where
         )
 
     def list(self, noun: str, params: Params, limit: int | None = None) -> Iterator[dict]:
-        """Yield the things of a list, following its pages.
+        """Yield the items of a list, over all its pages.
 
         :param noun: ``events``, ``incidents``, ``recoveries`` or ``agents``.
         :param params: the query string; a value may be a list; None is left out.
-        :param limit: yield at most this many; None for all.
-        :raises osc_lib.exceptions.CommandError: the API cannot be reached, or refuses.
+        :param limit: maximum number of items; None for no limit.
+        :raises osc_lib.exceptions.CommandError: the API does not respond, or rejects the request.
         """
         left = limit
         asked: Params | None = {name: value for name, value in params.items() if value is not None}
@@ -57,10 +59,11 @@ class Client:
             asked = _next(answer)
 
     def show(self, noun: str, ident: str) -> dict[str, Any]:
-        """Return one thing.
+        """Return one item.
 
         :param noun: as in ``list``.
-        :raises osc_lib.exceptions.CommandError: there is none, or the API cannot be reached.
+        :raises osc_lib.exceptions.CommandError: the item does not exist, or the API does not
+            respond.
         """
         answer = self._get(f"/v1/{noun}/{urllib.parse.quote(ident, safe='')}", {})
         return next(iter(answer.values()))
@@ -68,23 +71,23 @@ class Client:
     def post(
         self, *path: str, body: Mapping[str, Any], author: str | None = None
     ) -> dict[str, Any]:
-        """Make or do something, and return the thing that the API tells.
+        """Send a POST request, and return the item in its response.
 
-        :param path: what follows the version, unquoted: a noun, an id, what is done to it.
-        :param author: who does it; where keystone knows the caller, that counts.
-        :raises osc_lib.exceptions.CommandError: the API cannot be reached, or refuses.
+        :param path: unquoted parts of the URL after the version, such as a noun and an id.
+        :param author: name of the caller; an API with authentication ignores it.
+        :raises osc_lib.exceptions.CommandError: the API does not respond, or rejects the request.
         """
         return self._write("POST", path, body, author)
 
     def put(
         self, *path: str, body: Mapping[str, Any], author: str | None = None
     ) -> dict[str, Any]:
-        """Set something, and return the thing that the API tells; all else as for ``post``."""
+        """Send a PUT request; otherwise like ``post``."""
         return self._write("PUT", path, body, author)
 
     def delete(self, *path: str, author: str | None = None) -> dict[str, Any]:
-        """End something, and return what the API tells of it, empty if nothing is left of it;
-        all else as for ``post``."""
+        """Send a DELETE request, and return the item in its response, empty if it has no body;
+        otherwise like ``post``."""
         return self._write("DELETE", path, None, author)
 
     def _write(
@@ -95,44 +98,46 @@ class Client:
         author: str | None,
     ) -> dict[str, Any]:
         url = "/".join(["/v1", *(urllib.parse.quote(part, safe="") for part in path)])
-        # NOTE: UTF-8, as octets that the HTTP library takes for ISO 8859-1.
+        # NOTE: the HTTP library encodes headers as ISO 8859-1; this makes the octets UTF-8.
         headers = {AUTHOR: author.encode().decode("latin-1")} if author else {}
-        answer = self._read(self._ask(url, {}, method, json=body, headers=headers))
+        answer = self._read(self._send(url, {}, method, json=body, headers=headers))
         return cast(dict[str, Any], next(iter(answer.values()), {}))
 
     def evidence(self, event_id: str) -> Sequence[dict[str, Any]]:
         """Return the list of an event's evidence.
 
-        :raises osc_lib.exceptions.CommandError: there is no such event, or no API.
+        :raises osc_lib.exceptions.CommandError: the event does not exist, or the API does not
+            respond.
         """
         return self._get(_evidence_of(event_id), {})["evidence"]
 
     def evidence_content(self, event_id: str, kind: str) -> bytes:
-        """Return what an event's evidence of a kind holds.
+        """Return the content of one item of an event's evidence.
 
-        :raises osc_lib.exceptions.CommandError: there is none, or no API.
+        :raises osc_lib.exceptions.CommandError: the item does not exist, or the API does not
+            respond.
         """
         path = f"{_evidence_of(event_id)}/{urllib.parse.quote(kind, safe='')}"
-        response = self._ask(path, {})
+        response = self._send(path, {})
         if not response.ok:
             self._read(response)
         return response.content
 
     def _get(self, path: str, params: Params) -> dict[str, Any]:
-        return self._read(self._ask(path, params))
+        return self._read(self._send(path, params))
 
-    def _ask(self, path: str, params: Params, method: str = "GET", **more: Any) -> Any:
+    def _send(self, path: str, params: Params, method: str = "GET", **more: Any) -> Any:
         query = urllib.parse.urlencode(params, doseq=True)
         try:
             url = f"{path}?{query}" if query else path
             return self._api.request(url, method, raise_exc=False, **more)
         except (ksa.ConnectionError, ksa.RetriableConnectionFailure) as error:
-            raise Unreachable(self._unreachable(error)) from error
+            raise Unreachable(self._describe_outage(error)) from error
         except ksa.ClientException as error:
-            raise exceptions.CommandError(_one_line(error)) from error
+            raise exceptions.CommandError(_describe_error(error)) from error
 
     def _read(self, response: Any) -> dict[str, Any]:
-        if response.status_code == NOTHING_LEFT:
+        if response.status_code == NO_CONTENT:
             return {}
         try:
             body = response.json()
@@ -140,22 +145,21 @@ class Client:
             body = None
         if response.ok and isinstance(body, dict):
             return body
-        told = body.get("errors") if isinstance(body, dict) else None
-        if not told:
+        errors = body.get("errors") if isinstance(body, dict) else None
+        if not errors:
             raise exceptions.CommandError(
-                f"{response.url} does not answer like the vmmonitor API "
-                f"(HTTP status {response.status_code}); set another URL with --endpoint or "
-                "VMMONITOR_ENDPOINT"
+                f"{response.url} is not a vmmonitor API (HTTP status {response.status_code}); set "
+                "its URL with --endpoint or VMMONITOR_ENDPOINT"
             )
         error = Unreachable if response.status_code == 503 else exceptions.CommandError
-        text = f"{told[0]['detail']} (HTTP status {response.status_code}"
-        raise error(f"{text}, request {told[0]['request_id']})")
+        detail = f"{errors[0]['detail']} (HTTP status {response.status_code}"
+        raise error(f"{detail}, request {errors[0]['request_id']})")
 
-    def _unreachable(self, error: Exception) -> str:
-        where = self._api.get_endpoint()
+    def _describe_outage(self, error: Exception) -> str:
         return (
-            f"cannot reach the vmmonitor API at {where}: is it running? Another URL is set with "
-            f"--endpoint or VMMONITOR_ENDPOINT. ({_cause(error)})"
+            f"cannot reach the vmmonitor API at {self._api.get_endpoint()}; check that it is "
+            "running, or set its URL with --endpoint or VMMONITOR_ENDPOINT. "
+            f"({_describe_root_cause(error)})"
         )
 
 
@@ -163,22 +167,24 @@ def _evidence_of(event_id: str) -> str:
     return f"/v1/events/{urllib.parse.quote(event_id, safe='')}/evidence"
 
 
-def _cause(error: BaseException) -> str:
-    """Return what the innermost cause says: the outer ones repeat the URL at length."""
+def _describe_root_cause(error: BaseException) -> str:
+    """Return the message of the innermost cause; the outer ones only repeat the URL."""
     while True:
         inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
         if not isinstance(inner, BaseException):
-            return _one_line(error)
+            return _describe_error(error)
         error = inner
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _describe_error(error: BaseException) -> str:
+    return text.one_line(error) or type(error).__name__
 
 
 def _next(answer: Mapping[str, Any]) -> Params | None:
-    """Return the query of the next page; only the query, as we may know the host by another
-    name than the API does."""
+    """Return the query of the next page.
+
+    The rest of the URL is not used: the API may have another host name for its clients.
+    """
     for link in answer["links"]:
         if link["rel"] == "next":
             return urllib.parse.parse_qs(urllib.parse.urlsplit(link["href"]).query)

@@ -11,7 +11,7 @@ DEFAULT_API_VERSION = "1"
 
 
 def make_client(instance: Any) -> Any:
-    """Return the client that the commands use.
+    """Return the client of the vmmonitor API.
 
     :param instance: openstackclient's client manager.
     """
@@ -23,7 +23,7 @@ def make_client(instance: Any) -> Any:
 
 
 def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the options that choose an API version."""
+    """Add the option for the API version."""
     parser.add_argument(
         "--os-vmmonitor-api-version",
         metavar="<version>",

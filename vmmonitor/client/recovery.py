@@ -5,7 +5,7 @@ from vmmonitor.client import base
 
 
 class ListRecovery(base.List):
-    """List attempts to bring instances back, newest first."""
+    """List recovery attempts, newest first."""
 
     NOUN = "recoveries"
     COLUMNS = (
@@ -30,8 +30,8 @@ class ListRecovery(base.List):
         "finished_at",
     )
     FILTERS = (
-        ("--state", {"help": "only in this state; may be repeated"}),
-        ("--driver", {"help": "only by this driver; may be repeated"}),
+        base.STATE,
+        ("--driver", {"help": "filter by driver (repeatable)"}),
         base.INSTANCE,
         base.HOST,
         base.INCIDENT,
@@ -39,6 +39,6 @@ class ListRecovery(base.List):
 
 
 class ShowRecovery(base.Show):
-    """Show one attempt to bring an instance back."""
+    """Show one recovery attempt."""
 
     NOUN = "recoveries"

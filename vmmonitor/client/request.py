@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from osc_lib import exceptions
 
-from vmmonitor.client import base, columns
+from vmmonitor import text
+from vmmonitor.client import base
 
 if TYPE_CHECKING:
     from vmmonitor.client import http
 
-#: Seconds for an engine to carry it out, and between two looks.
-PATIENCE = 15.0
-PACE = 0.2
-#: The state of a request that no engine has carried out yet, and of one that none will.
+#: Maximum time to wait for an engine, and interval of the queries, in seconds.
+TIMEOUT = 15.0
+POLL_INTERVAL = 0.2
+#: State of a request that no engine has carried out yet, and of a refused one.
 REQUESTED = "requested"
 REFUSED = "refused"
 
 
-def _span(text: str) -> int:
-    seconds = columns.span(text)
+def _parse_seconds(value: str) -> int:
+    seconds = text.parse_duration(value)
     if seconds is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time span such as 90s, 30m, 1h or 7d")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a duration such as 90s, 30m, 1h or 7d")
     return seconds
 
 
-class Do(base.Write):
-    """Has an engine do something, and waits until it is done."""
+class SendRequest(base.Write):
+    """Base class of the commands that send an operator request and wait for its result."""
 
     VERB: ClassVar[str]
     NOUN: ClassVar[str] = "incidents"
@@ -39,54 +40,57 @@ class Do(base.Write):
         parser = super().get_parser(prog_name)
         parser.add_argument("ident", metavar="<id>")
         parser.add_argument(
-            "--comment", metavar="<text>", default="", help="why, for those who look later"
+            "--comment", metavar="<text>", default="", help="reason, stored with the request"
         )
         parser.add_argument(
             "--no-wait",
             action="store_true",
-            help=f"do not wait (at most {PATIENCE:g} s) until an engine has done it",
+            help=f"return at once; without it, wait up to {TIMEOUT:g} s for an engine",
         )
         return parser
 
     def options(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
-        """Return what else the API is to know."""
+        """Return the options of the request."""
         return {}
 
     def change(
         self, client: "http.Client", parsed_args: argparse.Namespace, author: str | None
     ) -> Mapping[str, Any]:
-        """Write it down, and return what came of it.
+        """Send the request, and return it with its result.
 
-        :raises osc_lib.exceptions.CommandError: it was refused, or no engine has done it.
+        :raises osc_lib.exceptions.CommandError: the request was refused, or no engine carried it
+            out in time.
         """
         wanted = {"verb": self.VERB, "comment": parsed_args.comment, **self.options(parsed_args)}
         path = (self.NOUN, parsed_args.ident, "requests")
         request = client.post(*path, body={"request": wanted}, author=author)
         if parsed_args.no_wait:
             return request
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while request["state"] == REQUESTED:
             if time.monotonic() > until:
-                raise exceptions.CommandError(_waits(request))
-            time.sleep(PACE)
+                raise exceptions.CommandError(_describe_timeout(request))
+            time.sleep(POLL_INTERVAL)
             request = client.show("requests", request["request_id"])
         if request["state"] == REFUSED:
-            raise exceptions.CommandError(f"refused: {columns.printable(request['message'])}")
+            raise exceptions.CommandError(f"refused: {text.printable_lines(request['message'])}")
         return request
 
 
-def _waits(request: Mapping[str, Any]) -> str:
-    why = columns.printable(request["message"]) or "no engine has taken it, perhaps none runs"
+def _describe_timeout(request: Mapping[str, Any]) -> str:
+    reason = text.printable_lines(request["message"]) or (
+        "no engine has processed it; check that an engine is running"
+    )
     return (
-        f"not done yet: {why}. It stays wanted; 'vmmonitor request show {request['request_id']}' "
-        "tells what becomes of it"
+        f"not done yet: {reason}. The request stays queued; check it with 'vmmonitor request show "
+        f"{request['request_id']}'"
     )
 
 
-class RecoverIncident(Do):
-    """Have an incident's instance recovered now, whatever limit or silence stands against it.
+class RecoverIncident(SendRequest):
+    """Recover the instance of an incident now, regardless of limits and silences.
 
-    What the instance should be doing is still asked: what is planned or gone is left alone.
+    The verdict is still requested: a planned stop or a deleted instance is not recovered.
     """
 
     VERB = "recover"
@@ -95,23 +99,25 @@ class RecoverIncident(Do):
         """Return the parser of the command line."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
-            "--policy", metavar="<name>", help="by this policy (default: the incident's own)"
+            "--policy",
+            metavar="<name>",
+            help="recovery policy to use (default: the policy of the incident)",
         )
         return parser
 
     def options(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
-        """Return what else the API is to know."""
+        """Return the options of the request."""
         return {"policy": parsed_args.policy} if parsed_args.policy else {}
 
 
-class ResolveIncident(Do):
-    """End an incident, and its recovery if that only waits; a storm lets its members go."""
+class ResolveIncident(SendRequest):
+    """Resolve an incident. Cancels a queued recovery; resolving a storm releases its members."""
 
     VERB = "resolve"
 
 
-class HoldIncident(Do):
-    """Let nothing act on an incident, for a time or until it is released."""
+class HoldIncident(SendRequest):
+    """Hold the recovery of an incident, for a time or until it is released."""
 
     VERB = "hold"
 
@@ -121,68 +127,71 @@ class HoldIncident(Do):
         parser.add_argument(
             "--for",
             dest="seconds",
-            metavar="<time>",
-            type=_span,
-            help="how long: 90s, 30m, 1h, 7d (default: until it is released)",
+            metavar="<duration>",
+            type=_parse_seconds,
+            help="duration: 90s, 30m, 1h, 7d (default: until the incident is released)",
         )
         return parser
 
     def options(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
-        """Return what else the API is to know."""
+        """Return the options of the request."""
         return {} if parsed_args.seconds is None else {"seconds": parsed_args.seconds}
 
 
-class ReleaseIncident(Do):
-    """Let an incident go on: past the limit, silence or person that holds it; of a storm all its
-    members."""
+class ReleaseIncident(SendRequest):
+    """Release an incident from its hold, limit or silence; of a storm, release all members."""
 
     VERB = "release"
 
 
-class CancelRecovery(Do):
-    """End a recovery, and hold its incident until that is released.
+class CancelRecovery(SendRequest):
+    """Cancel a recovery, and hold its incident until it is released.
 
-    A driver that is at work is waited for: nobody can call it back.
+    If a driver is running, the request waits until the driver has returned.
     """
 
     VERB = "cancel"
     NOUN = "recoveries"
 
 
-class RetryRecovery(Do):
-    """Try again what failed, by the same policy from its first step; what waits its time, now."""
+class RetryRecovery(SendRequest):
+    """Retry a failed recovery from the first step of its policy, or start a delayed one now."""
 
     VERB = "retry"
     NOUN = "recoveries"
 
 
 class ListRequest(base.List):
-    """List what operators wanted done, newest first."""
+    """List operator requests, newest first."""
 
     NOUN = "requests"
     COLUMNS = ("request_id", "created_at", "author", "verb", "incident_id", "state", "message")
     LONG = ("recovery_id", "comment", "options", "finished_at")
     FILTERS = (
-        ("--state", {"help": "only in this state; may be repeated"}),
-        # NOTE: --verb would be taken for --verbose by the shell itself.
+        base.STATE,
+        # NOTE: the shell takes --verb for an abbreviation of its own --verbose.
         (
             "--kind",
             {
                 "dest": "verb",
                 "metavar": "<verb>",
-                "help": "only of this kind (recover, hold ...); may be repeated",
+                "help": "filter by verb, for example recover or hold (repeatable)",
             },
         ),
-        ("--author", {"help": "only of this person; may be repeated"}),
+        ("--author", {"help": "filter by author (repeatable)"}),
         base.INCIDENT,
         (
             "--recovery",
-            {"dest": "recovery_id", "metavar": "<id>", "help": "only of this recovery"},
+            {
+                "dest": "recovery_id",
+                "metavar": "<id>",
+                "help": "filter by recovery (repeatable)",
+            },
         ),
     )
 
 
 class ShowRequest(base.Show):
-    """Show what an operator wanted done, and what came of it."""
+    """Show an operator request and its result."""
 
     NOUN = "requests"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``vmmonitor`` command, for a place without openstackclient or without OpenStack.
+"""The ``vmmonitor`` command, for use without openstackclient or without OpenStack.
 
-Imports are few and late: most of a short command's time is Python's imports.
+It imports few modules, and late: imports take most of the time of a short command.
 """
 
 import argparse
@@ -43,10 +43,10 @@ class PluginCommands(commandmanager.CommandManager):
 
 
 class Clients:
-    """Has the clients that commands ask for, under the names that openstackclient gives them."""
+    """Creates API clients, under the attribute names of openstackclient's client manager."""
 
     def __init__(self, endpoint: str):
-        """Keep the URL; connect to nothing yet.
+        """Store the URL; the first request connects.
 
         :param endpoint: URL of the vmmonitor API.
         """
@@ -54,14 +54,14 @@ class Clients:
 
     @functools.cached_property
     def vmmonitor(self) -> "http.Client":
-        """The vmmonitor API, called without authentication (keystone's place is here)."""
+        """The client of the vmmonitor API, without authentication."""
         import requests
         from keystoneauth1 import noauth, session
 
         from vmmonitor.client import http
 
         connections = requests.Session()
-        # A proxy of the environment cannot reach our own loopback interface.
+        # A proxy from the environment cannot reach the local loopback interface.
         host = urllib.parse.urlsplit(self._endpoint).hostname
         connections.trust_env = host not in _LOOPBACK
         auth = noauth.NoAuth(endpoint=self._endpoint.rstrip("/"))
@@ -77,7 +77,7 @@ class Shell(app.App):
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: dict | None = None
     ) -> argparse.ArgumentParser:
-        """Add our own global options to cliff's."""
+        """Return cliff's parser with the global options of vmmonitor."""
         parser = super().build_option_parser(description, version, argparse_kwargs)
         parser.add_argument(
             "--endpoint",
@@ -88,14 +88,14 @@ class Shell(app.App):
         return parser
 
     def configure_logging(self) -> None:
-        """Let the HTTP libraries write down each answer only for who wants to read it."""
+        """Log the responses of HTTP libraries only with ``--verbose`` or ``--debug``."""
         super().configure_logging()
         if self.options.verbose_level <= self.DEFAULT_VERBOSE_LEVEL:
             for name in ("keystoneauth", "urllib3"):
                 logging.getLogger(name).setLevel(logging.WARNING)
 
     def initialize_app(self, argv: list[str]) -> None:
-        """Make ready what commands ask for."""
+        """Create the clients of the commands."""
         self.client_manager = Clients(self.options.endpoint)
 
 
@@ -106,14 +106,13 @@ def main(argv: list[str] | None = None) -> int:
     :returns: the exit code: 0, 1 for an error, 2 for a wrong command line.
     """
     shell = Shell(
-        description="Tells what vmmonitor knows of instances, incidents and recoveries, and "
-        "tells it what to do about them.",
+        description="Command-line client for the vmmonitor API.",
         version=importlib.metadata.version("vmmonitor"),
         command_manager=PluginCommands(PluginCommands.NAMESPACE),
     )
     code = shell.run((sys.argv[1:] if argv is None else argv) or ["--help"])
     if code == _BROKEN_PIPE:
-        # Whoever read our output is gone: let the interpreter's last flush find no pipe.
+        # The reader has closed the pipe: the interpreter's last flush must not fail on it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 

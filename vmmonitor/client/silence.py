@@ -3,58 +3,61 @@
 
 import argparse
 import datetime
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from osc_lib import exceptions
 
-from vmmonitor.client import base, columns
+from vmmonitor import text
+from vmmonitor.client import base
 
 if TYPE_CHECKING:
     from vmmonitor.client import http
 
-#: Of several values of a field any may hold, or none of them may.
+#: Operator of one value -> operator of several values of the same field.
 SEVERAL = {"=": "in", "!=": "not_in"}
-_TEST = re.compile(r"\s*([A-Za-z_.]+)\s*(=~|!~|!=|=)(.*)", re.DOTALL)
+_CONDITION = re.compile(r"\s*([A-Za-z_.]+)\s*(=~|!~|!=|=)(.*)", re.DOTALL)
 
-Test = tuple[str, str, str]
+#: (field, operator, value)
+Condition = tuple[str, str, str]
 
 
 class ListSilence(base.List):
-    """List silences that are not over, newest first."""
+    """List active and pending silences, newest first."""
 
     NOUN = "silences"
     COLUMNS = ("silence_id", "state", "starts_at", "ends_at", "author", "comment", "match")
     LONG = ("created_at", "expired_at", "expired_by")
-    FILTERS = (("--author", {"help": "only by this author; may be repeated"}),)
+    FILTERS = (("--author", {"help": "filter by author (repeatable)"}),)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of the command line."""
         parser = super().get_parser(prog_name)
         which = parser.add_mutually_exclusive_group()
         for name, states, what in (
-            ("--active", ["active"], "only those that hold now"),
-            ("--expired", ["expired"], "only those that are over"),
-            ("--all", None, "also those that are over"),
+            ("--active", ["active"], "show only active silences"),
+            ("--expired", ["expired"], "show only expired silences"),
+            ("--all", None, "show expired silences too"),
         ):
             which.add_argument(name, action="store_const", const=states, dest="state", help=what)
         parser.set_defaults(state=["pending", "active"])
         return parser
 
     def params(self, parsed_args: argparse.Namespace) -> dict[str, Any]:
-        """Return the query string that the command line asks for."""
+        """Return the query string of the command line."""
         return super().params(parsed_args) | {"state": parsed_args.state}
 
 
 class ShowSilence(base.Show):
-    """Show one silence, and how many incidents it means."""
+    """Show one silence, and the number of incidents that it matches."""
 
     NOUN = "silences"
 
 
 class ExpireSilence(base.Write):
-    """End a silence; what it muted is looked at again at once."""
+    """Expire a silence. Its incidents are evaluated again immediately."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of the command line."""
@@ -65,14 +68,15 @@ class ExpireSilence(base.Write):
     def change(
         self, client: "http.Client", parsed_args: argparse.Namespace, author: str | None
     ) -> Mapping[str, Any]:
-        """End it."""
+        """Expire the silence."""
         return client.delete("silences", parsed_args.ident, author=author)
 
 
 class CreateSilence(base.Write):
-    """Mute incidents for a time: they are recorded, and looked at again when it is over.
+    """Silence incidents for a time: they are recorded, but not recovered.
 
-    All tests must hold; of several values of one field, any. What is being recovered goes on.
+    When the silence expires, its incidents are evaluated again. An incident must meet every
+    condition; several values of one field are alternatives. Running recoveries continue.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -81,49 +85,54 @@ class CreateSilence(base.Write):
         parser.add_argument(
             "--match",
             metavar="<field><operator><value>",
-            type=_test,
+            type=_parse_condition,
             action="append",
             default=[],
-            help="only incidents of which this is so, as in rule files: host=compute-7, "
-            "'instance.name=~test-.*' (all of the name), instance.project_id!=...; operators are "
-            "=, !=, =~ and !~; may be repeated",
+            help="silence only incidents that meet this condition, with a field of rule files: "
+            "host=compute-7, 'instance.name=~test-.*' (matches the whole name), "
+            "instance.project_id!=...; the operators are =, !=, =~ and !~ (repeatable)",
         )
-        for name, field, what in (
-            ("--host", "host", "of this host (its maintenance)"),
+        for name, field, scope in (
+            ("--host", "host", "of this host, for example during its maintenance"),
             ("--instance", "instance.uuid", "of this instance"),
         ):
             parser.add_argument(
                 name,
                 metavar="<uuid>" if field.endswith("uuid") else "<host>",
-                type=_equals(field),
+                type=functools.partial(_parse_equality, field),
                 action="append",
                 dest="match",
-                help=f"only incidents {what}: --match {field}=...; may be repeated",
+                help=f"silence only incidents {scope}; same as --match {field}=... (repeatable)",
             )
-        parser.add_argument(
-            "--everything", action="store_true", help="all incidents, where no test is given"
-        )
+        parser.add_argument("--everything", action="store_true", help="silence all incidents")
         end = parser.add_mutually_exclusive_group(required=True)
         end.add_argument(
             "--for",
-            metavar="<span>",
+            metavar="<duration>",
             dest="duration",
-            type=_seconds,
-            help="how long: 90s, 30m, 2h, 7d, 2w",
+            type=_parse_duration,
+            help="duration: 90s, 30m, 2h, 7d, 2w",
         )
         end.add_argument(
-            "--until", metavar="<time>", type=_moment, help="until when: ISO 8601, UTC if no zone"
+            "--until",
+            metavar="<time>",
+            type=_parse_time,
+            help="end: ISO 8601 (default time zone: UTC)",
         )
         parser.add_argument(
-            "--from", metavar="<time>", dest="since", type=_moment, help="from when (default: now)"
+            "--from",
+            metavar="<time>",
+            dest="since",
+            type=_parse_time,
+            help="start: ISO 8601 (default: now)",
         )
-        parser.add_argument("--comment", metavar="<text>", required=True, help="why")
+        parser.add_argument("--comment", metavar="<text>", required=True, help="reason")
         return parser
 
     def change(
         self, client: "http.Client", parsed_args: argparse.Namespace, author: str | None
     ) -> Mapping[str, Any]:
-        """Make it."""
+        """Create the silence."""
         wanted = {
             "match": match(parsed_args.match),
             "everything": parsed_args.everything or None,
@@ -133,22 +142,23 @@ class CreateSilence(base.Write):
             "duration": parsed_args.duration,
         }
         if parsed_args.everything and parsed_args.match:
-            raise exceptions.CommandError("either --everything, or what it is to match")
-        if not parsed_args.everything and not parsed_args.match:
             raise exceptions.CommandError(
-                "what is to be muted? Say --match, --host or --instance; or --everything"
+                "--everything cannot be combined with --match, --host or --instance"
             )
+        if not parsed_args.everything and not parsed_args.match:
+            raise exceptions.CommandError("specify --match, --host or --instance, or --everything")
         given = {name: value for name, value in wanted.items() if value is not None}
         return client.post("silences", body=given, author=author)
 
 
-def match(tests: Iterable[Test]) -> dict[str, Any]:
-    """Return tests as a rule file says them.
+def match(conditions: Iterable[Condition]) -> dict[str, Any]:
+    """Return conditions in the syntax of rule files.
 
-    :raises osc_lib.exceptions.CommandError: a field has two regular expressions of a kind.
+    :raises osc_lib.exceptions.CommandError: a field has two regular expressions with the same
+        operator.
     """
     found: dict[str, dict[str, Any]] = {}
-    for field, operator, value in tests:
+    for field, operator, value in conditions:
         found.setdefault(field, {}).setdefault(operator, []).append(value)
     for operators in found.values():
         for operator in list(operators):
@@ -156,7 +166,7 @@ def match(tests: Iterable[Test]) -> dict[str, Any]:
             several = len(values) > 1
             if several and operator not in SEVERAL:
                 raise exceptions.CommandError(
-                    f"{operator} is there twice for one field; write one expression: (a|b)"
+                    f"{operator} is used twice for one field; use one expression: (a|b)"
                 )
             operators[SEVERAL[operator] if several else operator] = (
                 values if several else values[0]
@@ -167,29 +177,26 @@ def match(tests: Iterable[Test]) -> dict[str, Any]:
     }
 
 
-def _test(text: str) -> Test:
-    found = _TEST.fullmatch(text)
+def _parse_condition(value: str) -> Condition:
+    found = _CONDITION.fullmatch(value)
     if not found:
-        detail = f"{text!r} is not a field, an operator (=, !=, =~ or !~) and a value"
+        detail = f"{value!r} is not a field, an operator (=, !=, =~ or !~) and a value"
         raise argparse.ArgumentTypeError(detail)
     return found[1], found[2], found[3].strip()
 
 
-def _equals(field: str) -> Any:
-    def test(text: str) -> Test:
-        return field, "=", text.lower() if field == "instance.uuid" else text
-
-    return test
+def _parse_equality(field: str, value: str) -> Condition:
+    return field, "=", value.lower() if field == "instance.uuid" else value
 
 
-def _seconds(text: str) -> int:
-    if seconds := columns.span(text):
+def _parse_duration(value: str) -> int:
+    if seconds := text.parse_duration(value):
         return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is not a time span such as 90s, 30m, 2h or 7d")
+    raise argparse.ArgumentTypeError(f"{value!r} is not a duration such as 90s, 30m, 2h or 7d")
 
 
-def _moment(text: str) -> str:
+def _parse_time(value: str) -> str:
     try:
-        return datetime.datetime.fromisoformat(text).isoformat()
+        return datetime.datetime.fromisoformat(value).isoformat()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ISO 8601") from None
+        raise argparse.ArgumentTypeError(f"{value!r} is not an ISO 8601 time") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints rows one by one as they come; cliff's formatters need the last one first."""
+"""Formatters that print each row when it arrives; those of cliff wait for the last row."""
 
 import csv
 import json
@@ -9,16 +9,16 @@ from typing import Any, TextIO
 import yaml
 from cliff.columns import FormattableColumn
 
-#: Columns' least widths in a table.
+#: Minimum widths of columns in a table.
 _WIDTHS = {"event_id": 36, "occurred_at": 24, "host": 16, "instance_name": 20, "type": 20}
 _WIDTH = 10
 
 
-def _plain(cell: Any) -> Any:
+def _machine_readable(cell: Any) -> Any:
     return cell.machine_readable() if isinstance(cell, FormattableColumn) else cell
 
 
-def _for_person(cell: Any) -> str:
+def _human_readable(cell: Any) -> str:
     return str(cell.human_readable() if isinstance(cell, FormattableColumn) else cell)
 
 
@@ -33,13 +33,13 @@ def table(names: Sequence[str], rows: Iterable[Sequence], out: TextIO) -> None:
 
     show(names)
     for row in rows:
-        show(_for_person(cell) for cell in row)
+        show(_human_readable(cell) for cell in row)
 
 
 def value(names: Sequence[str], rows: Iterable[Sequence], out: TextIO) -> None:
-    """Print the values of each row, with blanks between them."""
+    """Print the values of each row, separated by spaces."""
     for row in rows:
-        print(" ".join(str(_plain(cell)) for cell in row), file=out, flush=True)
+        print(" ".join(str(_machine_readable(cell)) for cell in row), file=out, flush=True)
 
 
 def json_lines(names: Sequence[str], rows: Iterable[Sequence], out: TextIO) -> None:
@@ -61,15 +61,15 @@ def comma_separated(names: Sequence[str], rows: Iterable[Sequence], out: TextIO)
     writer.writerow(names)
     out.flush()
     for row in rows:
-        writer.writerow([_plain(cell) for cell in row])
+        writer.writerow([_machine_readable(cell) for cell in row])
         out.flush()
 
 
 def _object(names: Sequence[str], row: Sequence) -> Mapping[str, Any]:
-    return dict(zip(names, map(_plain, row), strict=True))
+    return dict(zip(names, map(_machine_readable, row), strict=True))
 
 
-#: Name of cliff's format -> what prints rows in it.
+#: Name of a format of cliff -> its formatter.
 FORMATS: Mapping[str, Callable[[Sequence[str], Iterable[Sequence], TextIO], None]] = {
     "table": table,
     "value": value,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of agents, as a person reads it."""
+"""The shortened table of agents."""
 
 import datetime
 import unittest
@@ -21,7 +21,7 @@ UP = {
 LATE = UP | {
     "host": "odd\x1b[2J",
     "state": "late",
-    "reason": "does not report any more; was blind: source libvirt: Connection refused",
+    "reason": "does not report; was blind: source libvirt: Connection refused",
     "last_event_at": None,
     "clock_offset_ms": -3600000.0,
     "seen_at": "2026-11-20T13:15:35.000003Z",
@@ -30,17 +30,17 @@ LATE = UP | {
 
 def rows(*agents, width=100):
     """Return the rows by heading."""
-    names, found = agent.brief(agents, width, NOW)
+    names, found = agent.shorten(agents, width, NOW)
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-class TestBrief(unittest.TestCase):
-    def test_times_of_today_and_of_other_days(self):
+class TestShorten(unittest.TestCase):
+    def test_time_of_today_is_shown_without_date(self):
         up, late = rows(UP, LATE)
         self.assertEqual(("08:01:02", "13:15:35"), (up["last event"], up["seen"]))
         self.assertEqual(("", "2026-11-20"), (late["last event"], late["seen"]))
 
-    def test_clocks(self):
+    def test_clock_offset_is_shown_in_largest_unit(self):
         for offset, expected in (
             (1.6, "+2 ms"),
             (-999.4, "-999 ms"),
@@ -51,10 +51,10 @@ class TestBrief(unittest.TestCase):
             with self.subTest(offset):
                 self.assertEqual(expected, rows(UP | {"clock_offset_ms": offset})[0]["clock"])
 
-    def test_nothing_can_command_the_terminal(self):
+    def test_host_name_is_printable(self):
         self.assertEqual("odd?[2J", rows(LATE)[0]["host"])
 
-    def test_a_reason_takes_the_room_that_is_left(self):
+    def test_reason_fills_the_remaining_width(self):
         for width in (120, 160):
             with self.subTest(width):
                 reason = rows(UP, LATE, width=width)[1]["reason"]
@@ -65,9 +65,9 @@ class TestBrief(unittest.TestCase):
                         others[name] += [len(line) for line in [name, *cell.split("\n")]]
                 self.assertLessEqual(sum(max(each) + 3 for each in others.values()) + 1, width)
 
-    def test_a_narrow_terminal_gets_narrow_reasons(self):
+    def test_reason_has_minimum_width_on_narrow_terminal(self):
         lines = rows(UP, LATE, width=40)[1]["reason"].split("\n")
         self.assertLessEqual(max(map(len, lines)), agent.REASON)
 
-    def test_nobody(self):
+    def test_empty_list_has_no_rows(self):
         self.assertEqual([], rows())

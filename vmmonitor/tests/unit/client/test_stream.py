@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that are printed as they come."""
+"""Formatters that print each row when it arrives."""
 
 import io
 import json
@@ -39,9 +39,9 @@ class TestFormats(unittest.TestCase):
         expected = [dict(zip(NAMES, row, strict=True)) for row in VALUES]
         self.assertEqual(expected, yaml.safe_load(printed("yaml", VALUES)))
 
-    def test_csv(self):
+    def test_csv_quotes_text(self):
         lines = printed("csv", CELLS[1:]).splitlines()
         self.assertEqual(['"event_id","occurred_at","reason"', '"b","","a ""word"""'], lines)
 
-    def test_value(self):
+    def test_value_is_separated_by_spaces(self):
         self.assertEqual(f"a {TIME} x\n", printed("value", [("a", columns.Time(TIME), "x")]))

@@ -1,30 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time line as a person reads it."""
+"""The timeline of an incident in sentences."""
 
 import unittest
+from typing import Any
 
-from vmmonitor.client import incident
-
-LINES = [
-    {"ms": 0.0, "kind": "event", "message": "lifecycle.stopped/failed on compute-1"},
-    {"ms": 1234567.8, "kind": "recovery", "message": "a word " * 40},
-    {"ms": -1.5, "kind": "state", "message": ""},
-]
+from vmmonitor.client import explain, timeline
+from vmmonitor.tests.unit.client.base import NOW, entry, incident
 
 
-class TestDrawn(unittest.TestCase):
-    def test_in_columns(self):
-        lines = list(incident.drawn(LINES, 100))
-        self.assertEqual("         ms            since the callback on the host", lines[0])
-        self.assertEqual("        0.0  event     lifecycle.stopped/failed on compute-1", lines[1])
-        self.assertTrue(lines[2].startswith("1,234,567.8  recovery  a word a word"))
-        self.assertTrue(lines[3].startswith(" " * 23 + "a"))
-        self.assertEqual("       -1.5  state", lines[-1])
+class TestHistory(unittest.TestCase):
+    def history(self, *entries: dict[str, Any]) -> list[str]:
+        """Return the lines below the heading and the date."""
+        return list(timeline.format_history(incident(timeline=entries), 100))[2:]
 
-    def test_width(self):
-        for width in (60, 80, 100, 200):
-            with self.subTest(width):
-                self.assertLessEqual(max(map(len, incident.drawn(LINES, width))), width)
+    def test_request_is_labelled_operator(self):
+        (line,) = self.history(entry("request", "ada released it: the storage is back"))
+        self.assertTrue(line.endswith("operator  ada released it: the storage is back"), line)
 
-    def test_nothing_happened(self):
-        self.assertEqual(1, len(list(incident.drawn([], 100))))
+    def test_unknown_kind_is_its_own_label(self):
+        (line,) = self.history(entry("rumour", "it is the storage"))
+        self.assertTrue(line.endswith("rumour    it is the storage"), line)
+
+    def test_entry_of_older_engine_shows_its_message(self):
+        for kind, label in (
+            ("question", "asked"),
+            ("hold", "held"),
+            ("state", "state"),
+            ("recovery", "recovery"),
+            ("decision", "decided"),
+        ):
+            (line,) = self.history(entry(kind, "stored message"))
+            self.assertRegex(line, rf"  {label} +stored message$")
+
+    def test_entry_with_incomplete_data_shows_its_message(self):
+        for kind, data in (
+            ("event", {}),
+            ("recovery", {"question": "to do what?"}),
+            ("recovery", {"said": "it is over", "state": "new"}),
+            ("state", {"after": "resolved"}),
+            ("question", {"asked": "nova", "ms": "long"}),
+        ):
+            (line,) = self.history(entry(kind, "stored message", **data))
+            self.assertTrue(line.endswith("stored message"), kind)
+
+    def test_reason_that_repeats_the_answer_is_omitted(self):
+        query = entry(
+            "question", "q", asked="nova", question="whether", answer="yes", verdict="failed"
+        )
+        moved = entry("state", "s", before="pending", after="recovering", reason="yes")
+        self.assertTrue(self.history(query, moved)[-1].endswith("recovery starts (recovering)"))
+        moved["data"]["reason"] = "no"
+        self.assertTrue(self.history(query, moved)[-1].endswith("starts (recovering): no"))
+
+    def test_new_day_starts_with_its_date(self):
+        late = {**entry("decision", "later"), "at": "2026-11-23T00:00:01.000000Z"}
+        self.assertIn("-- 2026-11-23", self.history(entry("decision", "now"), late))
+
+    def test_empty_timeline_has_no_history_and_no_stages(self):
+        self.assertEqual([], self.history())
+        lines = list(explain.explain(incident(timeline=[]), 100, NOW))
+        self.assertNotIn("HOW LONG IT TOOK", " ".join(lines))
+
+    def test_recovery_that_was_taken_over_shows_the_takeover(self):
+        data = {"asked": "libvirt", "question": "to bring it back", "attempt": 1, "attempts": -1}
+        data |= {"step": 1, "steps": 1, "timeout": 30.0, "said": "taken over: its engine is gone"}
+        text = " ".join(" ".join(self.history(entry("recovery", "r", **data))).split())
+        self.assertIn("attempt 1 (unlimited), timeout 30 s; taken over: its engine", text)
