@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-engine``: takes, stores and acts on what the agents send."""
+"""``vmmonitor-engine``: stores events and recovers instances."""
 
 import functools
 import gc
@@ -9,42 +9,42 @@ import cotyledon
 from cotyledon import oslo_config_glue
 from oslo_config import cfg
 
-from vmmonitor.cmd import rule_files, start
+from vmmonitor.cmd import launcher
 from vmmonitor.db import schema
 from vmmonitor.db.session import Database
 from vmmonitor.engine.service import EngineService, check
 from vmmonitor.rpc import transport as transports
 
 
-class Worker(cotyledon.Service):
+class EngineWorker(cotyledon.Service):
     """One engine process.
 
-    NOTE: oslo.service's own launcher wraps a service in one of these too, but in one that ends
-    the process at SIGHUP: a broken policy file would then stop the engine instead of being
-    refused.
+    NOTE: oslo.service's launcher also wraps a service in a cotyledon service, but in one that ends
+    the process on SIGHUP. An invalid policy file would then stop the engine instead of being
+    rejected.
     """
 
     name = "vmmonitor-engine"
 
     def __init__(self, worker_id: cotyledon.types.WorkerId, conf: cfg.ConfigOpts):
-        """Build everything anew: this is after the fork."""
+        """Create the engine; this runs after the fork."""
         super().__init__(worker_id)
         self._service = new(conf)
 
     def run(self) -> None:
-        """Start; cotyledon then waits for signals."""
+        """Start the engine; cotyledon then waits for signals."""
         self._service.start()
-        # Batches are thousands of objects: Python looks for cycles all the time, and need not do
-        # so in everything that was imported too. (Not more rarely: what fails while the database
-        # or the broker is away leaves cycles, tens of megabytes of them in a minute.)
+        # A batch has thousands of objects, so the garbage collector runs often. It need not scan
+        # the imported modules. (A lower frequency is no option: errors while the database or the
+        # broker is unavailable leave tens of megabytes of cycles per minute.)
         gc.freeze()
 
     def terminate(self) -> None:
-        """Stop in order."""
+        """Stop the engine in order."""
         self._service.stop(graceful=True)
 
     def reload(self) -> None:
-        """Read policies and filters again."""
+        """Reload the policies and filters."""
         self._service.reset()
 
 
@@ -53,23 +53,23 @@ def new(conf: cfg.ConfigOpts) -> EngineService:
     return EngineService(
         conf,
         functools.partial(transports.new, conf),
-        functools.partial(rule_files.policy_file, conf),
-        functools.partial(rule_files.engine_filter_file, conf),
+        functools.partial(launcher.policy_file, conf),
+        functools.partial(launcher.engine_filter_file, conf),
     )
 
 
 def main() -> None:
-    """Run ``[engine] workers`` processes until SIGTERM; SIGHUP reads the policies again."""
-    sys.exit(start.plainly("vmmonitor-engine", _main))
+    """Run ``[engine] workers`` processes until SIGTERM; SIGHUP reloads the rule files."""
+    sys.exit(launcher.run_main("vmmonitor-engine", _main))
 
 
 def _main(args: list[str]) -> None:
-    conf = start.configured(args)
-    check(conf, rule_files.policy_file(conf), rule_files.engine_filter_file(conf))
+    conf = launcher.load_conf(args)
+    check(conf, launcher.policy_file(conf), launcher.engine_filter_file(conf))
     database = Database(conf)
     schema.ensure_current(database)
     database.dispose()
     manager = cotyledon.ServiceManager()
-    manager.add(Worker, workers=conf.engine.workers, args=(conf,))
+    manager.add(EngineWorker, workers=conf.engine.workers, args=(conf,))
     oslo_config_glue.setup(manager, conf, reload_method="mutate")
     manager.run()

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-manage``: what an operator does on the machine itself."""
+"""``vmmonitor-manage``: commands for the operator of a host."""
 
 import argparse
-import importlib.util
 import sys
 
 from oslo_config import cfg
 
 from vmmonitor import conf as options
 from vmmonitor import version
-from vmmonitor.cmd import manage_drivers, manage_rules, manage_spool
+from vmmonitor.cmd import manage_drivers, manage_rules, manage_spool, offline_db
 
-DESCRIPTION = "Checks rule files and drivers, looks into the spool, and keeps the database."
+DESCRIPTION = "Check rule files and recovery drivers, show the spool, and maintain the database."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -21,14 +20,14 @@ def _parser() -> argparse.ArgumentParser:
         "--config-file",
         action="append",
         metavar="FILE",
-        help="read this configuration instead of the usual places",
+        help="configuration file to read instead of the default ones (repeatable)",
     )
     nouns = parser.add_subparsers(dest="noun", metavar="COMMAND", required=True)
     manage_rules.register(nouns)
     manage_drivers.register(nouns)
     manage_spool.register(nouns)
-    # A compute host has no database, and no library for one.
-    if importlib.util.find_spec("sqlalchemy") and importlib.util.find_spec("oslo_db"):
+    # Compute hosts have no database libraries.
+    if offline_db.is_installed():
         from vmmonitor.cmd import manage_db
 
         manage_db.register(nouns)
@@ -36,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Do one thing and exit: 0 if it worked."""
+    """Run one command and exit with its code: 0 for success."""
     args = _parser().parse_args()
     try:
         conf = options.new([], args.config_file)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-manage db ...``: the database's tables and what is kept in them."""
+"""``vmmonitor-manage db ...``: the schema and the contents of the database."""
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable
 
@@ -13,10 +14,10 @@ from vmmonitor.model import errors
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 
-#: Rows deleted in one transaction: short enough that the engines hardly wait.
+#: Maximum number of rows to delete in one transaction, so that engines are not delayed.
 CHUNK = 1000
 
-Action = Callable[[Database, argparse.Namespace], None]
+DatabaseCommand = Callable[[Database, argparse.Namespace], None]
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,72 +26,67 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     Each sets ``run``: a function of the configuration and the arguments that returns the exit
     code, 0 or 1.
 
-    :param subparsers: those of ``vmmonitor-manage``.
+    :param subparsers: the subparsers of ``vmmonitor-manage``.
     """
-    what = "make, upgrade and shorten the database"
-    parser = subparsers.add_parser("db", help=what, description=what)
+    description = "create, upgrade and purge the database"
+    parser = subparsers.add_parser("db", help=description, description=description)
     commands = parser.add_subparsers(dest="db_command", metavar="COMMAND", required=True)
-    sync_parser = _add(commands, "sync", "make or upgrade the tables; safe to run again", sync)
+    sync_parser = _add(commands, "sync", "create or upgrade the tables; safe to repeat", sync)
     sync_parser.add_argument(
-        "--revision", default="head", help="go up to this version (default: the newest)"
+        "--revision", default="head", help="revision to upgrade to (default: the latest)"
     )
-    _add(commands, "version", "print the version that the database has, and the newest", version)
-    purge_parser = _add(commands, "purge", "delete what is old and over", purge)
+    _add(commands, "version", "print the current and the required revision", version)
+    purge_parser = _add(commands, "purge", "delete old events and closed incidents", purge)
     purge_parser.add_argument(
         "--older-than",
-        type=_count,
+        type=_parse_count,
         required=True,
         metavar="DAYS",
-        help="delete events stored, and incidents closed, more than this many days ago",
+        help="delete events stored, and incidents closed, more than this number of days ago",
     )
     purge_parser.add_argument(
         "--keep-events",
-        type=_count,
+        type=_parse_count,
         default=0,
         metavar="N",
-        help="keep at most the newest N events (default: no limit)",
+        help="maximum number of events to keep, newest first (default: no limit)",
     )
 
 
 def sync(database: Database, args: argparse.Namespace) -> None:
-    """Make or upgrade the tables."""
+    """Create or upgrade the tables."""
     before = schema.version(database)
     after = schema.sync(database, args.revision)
     if before == after:
-        print(f"The database has version {after} already.")
+        print(f"The database is already at revision {after}.")
     else:
-        print(f"The database has version {after} now, {before or 'nothing'} before.")
+        print(f"Upgraded the database from {before or 'an empty one'} to revision {after}.")
 
 
 def version(database: Database, args: argparse.Namespace) -> None:
-    """Print the version that the database has, and the one that this code needs."""
+    """Print the revision of the database, and the revision that this version needs."""
     print(f"database: {schema.version(database) or 'no tables'}")
     print(f"needed:   {schema.head()}")
 
 
 def purge(database: Database, args: argparse.Namespace) -> None:
-    """Delete old events, then the incidents that are over, with all that belongs to them, and the
-    silences that are over."""
+    """Delete expired silences, old events, and closed incidents with their rows."""
     schema.ensure_current(database)
     before = database.now() - args.older_than * MICROSECONDS_PER_DAY
-
-    def events_chunk() -> int:
-        return database.run(events.purge, before, args.keep_events, CHUNK)
-
-    def incidents_chunk() -> int:
-        return database.run(incidents.purge, before, CHUNK)
-
-    def silences_chunk() -> int:
-        return database.run(silences.purge, before, CHUNK)
-
-    _all(silences_chunk)
-    print(f"{_all(events_chunk)} events and {_all(incidents_chunk)} incidents were deleted.")
+    _repeat(database, silences.purge, before, CHUNK)
+    deleted_events = _repeat(database, events.purge, before, args.keep_events, CHUNK)
+    deleted_incidents = _repeat(database, incidents.purge, before, CHUNK)
+    print(f"Deleted {deleted_events} events and {deleted_incidents} incidents.")
 
 
-def _all(chunk: Callable[[], int]) -> int:
-    """Repeat until nothing is left; return how many were deleted."""
+def _repeat(database: Database, purge_chunk: Callable[..., int], *arguments: int) -> int:
+    """Run a purge until no row is left to delete, and return the number of deleted rows.
+
+    :param purge_chunk: function of a transaction and ``arguments``; returns the number of rows
+        that it deleted.
+    """
     total = 0
-    while deleted := chunk():
+    while deleted := database.run(purge_chunk, *arguments):
         total += deleted
     return total
 
@@ -98,20 +94,20 @@ def _all(chunk: Callable[[], int]) -> int:
 def _add(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    what: str,
-    action: Action,
+    description: str,
+    command: DatabaseCommand,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=what, description=what)
-    parser.set_defaults(run=lambda conf, args: _run(action, conf, args))
+    parser = commands.add_parser(name, help=description, description=description)
+    parser.set_defaults(run=functools.partial(_run, command))
     return parser
 
 
-def _run(action: Action, conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
-    """Open the database, act, and tell any trouble in one line."""
+def _run(command: DatabaseCommand, conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
+    """Run a command with an open database, and print an expected error as one line."""
     try:
         database = Database(conf)
         try:
-            action(database, args)
+            command(database, args)
         finally:
             database.dispose()
     except errors.VmmonitorError as error:
@@ -120,8 +116,8 @@ def _run(action: Action, conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     return 0
 
 
-def _count(text: str) -> int:
-    number = int(text)
+def _parse_count(value: str) -> int:
+    number = int(value)
     if number < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
+        raise argparse.ArgumentTypeError("must be 0 or more")
     return number

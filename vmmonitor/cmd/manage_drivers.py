@@ -1,95 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-manage driver check``: whether the recovery drivers could work now."""
+"""``vmmonitor-manage driver check``: whether the recovery drivers can work."""
 
 import argparse
-import queue
 import sys
-import threading
 from typing import Any
 
 from oslo_config import cfg
 
-from vmmonitor.cmd.rule_files import policy_file
+from vmmonitor.bounded_call import BoundedCalls, CallUnfinished
+from vmmonitor.cmd import launcher
 from vmmonitor.engine.recovery.drivers import Drivers
 from vmmonitor.model.errors import VmmonitorError
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rules import policies
 
-#: Seconds for each driver, unless the operator says otherwise.
+#: Default timeout of each check, in seconds.
 TIMEOUT = 30.0
 
 
 def register(subparsers: Any) -> None:
-    """Add ``driver`` to the sub-commands of an argparse parser."""
-    what = "the recovery drivers"
-    group = subparsers.add_parser("driver", help=what, description=what)
+    """Add ``driver`` to the subparsers of ``vmmonitor-manage``."""
+    description = "check the recovery drivers"
+    group = subparsers.add_parser("driver", help=description, description=description)
     verbs = group.add_subparsers(dest="verb", metavar="COMMAND", required=True)
-    what = "tell whether drivers could recover instances now, from here; 1 if one could not"
-    parser = verbs.add_parser("check", help=what, description=what)
+    description = "check whether recovery drivers can work; exit with 1 if one cannot"
+    parser = verbs.add_parser("check", help=description, description=description)
     parser.add_argument(
         "names",
         metavar="NAME",
         nargs="*",
-        help="a driver; those of the policies in force if none is given",
+        help="driver to check (default: the drivers of the policies in force)",
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=_parse_seconds,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="longest time for each (default: %(default)g)",
+        help="maximum time for each driver (default: %(default)g)",
     )
     parser.set_defaults(run=check)
 
 
 def check(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
-    """Print a line for each driver; 0 if all are well, else 1."""
+    """Print the result for each driver; return 0 if each can work, else 1."""
     try:
-        names = args.names or _in_force(conf)
-        built = Drivers(conf, AgentAPI(transports.new(conf)).recover_instance)
+        names = list(dict.fromkeys(args.names or _list_drivers_in_force(conf)))
+        drivers = Drivers(conf, AgentAPI(transports.new(conf)).recover_instance)
     except VmmonitorError as error:
         print(error, file=sys.stderr)
         return 1
+    calls = BoundedCalls(limit=max(1, len(names)))
     problems = []
-    for name in dict.fromkeys(names):
-        problem = _problem(built, name, args.timeout)
+    for name in names:
+        problem = _find_problem(calls, drivers, name, args.timeout)
         problems.append(problem)
         print(f"{name}: {problem or 'OK'}", flush=True)
     return int(any(problems))
 
 
-def _in_force(conf: cfg.ConfigOpts) -> list[str]:
+def _list_drivers_in_force(conf: cfg.ConfigOpts) -> list[str]:
     """Return the drivers of the policies in force.
 
-    :raises vmmonitor.model.errors.InvalidRules: the file is broken.
+    :raises vmmonitor.model.errors.InvalidRules: the policy file is invalid.
     """
-    loaded = policies.load(policy_file(conf))
+    loaded = policies.load(launcher.policy_file(conf))
     return [step.driver for row in loaded.rows for step in row.value.enabled_steps]
 
 
-def _problem(built: Drivers, name: str, seconds: float) -> str:
-    """Ask one driver, for so long and no longer; empty if it has no problem."""
-    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+def _find_problem(calls: BoundedCalls, drivers: Drivers, name: str, timeout: float) -> str:
+    """Return the problem of a driver; empty if it can work."""
 
-    def ask() -> None:
-        try:
-            told.put(built.get(name).check())
-        except VmmonitorError as error:
-            told.put(str(error))
-        except Exception as error:
-            # Also what somebody's driver raises.
-            told.put(f"{type(error).__name__}: {error}")
+    def check_driver() -> str:
+        return str(drivers.get(name).check())
 
-    threading.Thread(target=ask, name=f"check-{name}", daemon=True).start()
     try:
-        return told.get(timeout=seconds)
-    except queue.Empty:
-        return f"no answer within {seconds:g} s"
+        return calls.call(f"check-{name}", check_driver, timeout)
+    except (VmmonitorError, CallUnfinished) as error:
+        return str(error)
+    except Exception as error:
+        # Drivers are plug-ins and may raise any exception.
+        return f"{type(error).__name__}: {error}"
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
+def _parse_seconds(value: str) -> float:
+    seconds = float(value)
     if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not within 0 and 3600")
+        raise argparse.ArgumentTypeError(f"{value} must be above 0 and at most 3600")
     return seconds

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-manage filter replay`` and ``policy replay``: what a file would have decided
-differently, on what is stored."""
+"""``vmmonitor-manage filter replay`` and ``policy replay``: the stored events and incidents that a
+rule file would decide differently."""
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
 
-from vmmonitor.cmd import stored
+from vmmonitor import text
+from vmmonitor.cmd import offline_db
 from vmmonitor.model import errors
 from vmmonitor.rules import filters, policies, replay
 from vmmonitor.rules.replay import Comparison
@@ -18,53 +20,52 @@ from vmmonitor.rules.replay import Comparison
 if TYPE_CHECKING:
     from vmmonitor.db.session import Database
 
-#: Names that are spelt out.
-MOST_NAMES = 20
+#: Maximum number of names to list.
+MAX_NAMES = 20
+#: Returns the checksum of the file, the comparison, and notes on its limits.
 Replay = Callable[["Database", str, int], tuple[str, Comparison, list[str]]]
 
 
 def register(verbs: Any, noun: str) -> None:
     """Add ``replay`` to the commands of ``filter`` or ``policy``."""
-    what = "tell what a file would have decided differently, on what is stored"
-    parser = verbs.add_parser("replay", help=what, description=what)
-    parser.add_argument("file", metavar="FILE", help="the rule file")
+    things = "events" if noun == "filter" else "incidents"
+    description = f"list the stored {things} that a file would decide differently"
+    parser = verbs.add_parser("replay", help=description, description=description)
+    parser.add_argument("file", metavar="FILE", help="rule file")
     parser.add_argument(
         "--since",
         metavar="TIME",
         default="7d",
-        help="how long ago to begin (30m, 1h, 7d), or when, in ISO 8601 (default: 7d)",
+        help="start: a duration before now (30m, 1h, 7d) or an ISO 8601 time (default: 7d)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    action, things = {
-        "filter": (replay_filter, "events"),
-        "policy": (replay_policy, "incidents"),
-    }[noun]
-    parser.set_defaults(run=lambda conf, args: _run(action, things, conf, args))
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    command = replay_filter if noun == "filter" else replay_policy
+    parser.set_defaults(run=functools.partial(_run, command, things))
 
 
 # -- filters -------------------------------------------------------------------------------------
 def replay_filter(
     database: "Database", path: str, since: int
 ) -> tuple[str, Comparison, list[str]]:
-    """Decide anew about stored events, host by host, as each agent does.
+    """Decide again about stored events, host by host like their agents.
 
     :param since: microseconds since the epoch, by the clocks of the hosts.
-    :returns: checksum of the file, what differs, and what must be known of it.
+    :returns: checksum of the file, the differences, and notes on their limits.
     """
     from vmmonitor.db import scan
 
     rules, found = filters.load(path), Comparison()
-    notes = ["what was ignored then was never stored, and cannot be looked at"]
+    notes = ["ignored events are not stored, so they are not part of the comparison"]
     names = {row.name for row in rules.rows} | {filters.DEFAULT, filters.UNDECIDED.rule}
-    gone: set[str] = set()
+    missing: set[str] = set()
     for host in scan.hosts(database):
         rules.forget()
         for one in scan.events(database, host, since - replay.longest_rate(rules)):
             decision = rules.decide(one.event)
             if one.event.occurred_at < since:
                 continue
-            if one.decision.rule not in names and len(gone) < replay.MAX_DIFFERENCES:
-                gone.add(one.decision.rule)
+            if one.decision.rule not in names and len(missing) < replay.MAX_DIFFERENCES:
+                missing.add(one.decision.rule)
             old, new = (
                 replay.outcome_of_decision(one.decision),
                 replay.outcome_of_decision(decision),
@@ -72,11 +73,13 @@ def replay_filter(
             found.add(old, new, replay.example(one.event))
     if counting := [row.name for row in rules.rows if row.rate]:
         notes.append(
-            f"rules with a rate ({_names(counting)}) count stored events only: what was ignored "
-            "then is missing there"
+            f"rules with a rate ({_format_names(counting)}) count stored events only, without "
+            "the ignored ones"
         )
-    if gone:
-        notes.append(f"rules that decided then and are not in the file: {_names(gone)}")
+    if missing:
+        notes.append(
+            f"rules that made decisions but are not in the file: {_format_names(missing)}"
+        )
     return rules.checksum, found, notes
 
 
@@ -84,7 +87,7 @@ def replay_filter(
 def replay_policy(
     database: "Database", path: str, since: int
 ) -> tuple[str, Comparison, list[str]]:
-    """Choose anew a policy for each stored incident, by the event that chose the one it had.
+    """Select a policy again for each stored incident, by the event that selected its policy.
 
     :param since: microseconds since the epoch.
     :returns: as ``replay_filter``.
@@ -92,8 +95,8 @@ def replay_policy(
     from vmmonitor.db import scan
 
     rules, found = policies.load(path), Comparison()
-    gone: set[str] = set()
-    lost = nameless = 0
+    missing: set[str] = set()
+    lost = without_plan = 0
     for page in scan.incidents(database, since):
         with database.reader() as tx:
             lines = scan.steps(tx, [one.incident_id for one in page])
@@ -104,103 +107,104 @@ def replay_policy(
             if event_id not in kept:
                 lost += 1
                 continue
-            nameless += plan is None
+            without_plan += plan is None
             name = incident.policy if plan is None else plan["policy"]
-            if name and rules.get(name) is None and len(gone) < replay.MAX_DIFFERENCES:
-                gone.add(name)
+            if name and rules.get(name) is None and len(missing) < replay.MAX_DIFFERENCES:
+                missing.add(name)
             event = kept[event_id].event
             old, new = replay.compare_policies(name, plan, rules.choose(event))
             found.add(old, new, replay.example(event, incident_id=incident.incident_id))
-    return rules.checksum, found, _policy_notes(lost, nameless, gone)
+    return rules.checksum, found, _policy_notes(lost, without_plan, missing)
 
 
-def _policy_notes(lost: int, nameless: int, gone: set[str]) -> list[str]:
-    notes = ["whether the instance was to run is not asked again: only the choice is replayed"]
+def _policy_notes(lost: int, without_plan: int, missing: set[str]) -> list[str]:
+    notes = ["only the selection is replayed: no verdict is requested"]
     if lost:
-        notes.append(f"{lost} more incidents were not looked at: their events are deleted")
-    if nameless:
+        notes.append(f"{lost} more incidents were not compared: their events are deleted")
+    if without_plan:
         notes.append(
-            f"of {nameless} incidents only the name of the policy is known, not what it was to do"
+            f"of {without_plan} incidents only the name of the policy is stored, not its steps"
         )
-    if gone:
-        notes.append(f"policies that applied then and are not in the file: {_names(gone)}")
+    if missing:
+        notes.append(f"policies that applied but are not in the file: {_format_names(missing)}")
     return notes
 
 
 # -- printing ------------------------------------------------------------------------------------
-def _run(action: Replay, things: str, conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
+def _run(command: Replay, things: str, conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     try:
-        with stored.opened(conf) as database:
-            since = stored.moment(args.since, database.now())
-            checksum, found, notes = action(database, args.file, since)
+        with offline_db.open_database(conf) as database:
+            since = offline_db.parse_time(args.since, database.now())
+            checksum, found, notes = command(database, args.file, since)
     except ValueError as error:
         print(f"vmmonitor-manage: --since: {error}", file=sys.stderr)
         return 1
     except errors.VmmonitorError as error:
-        # What is wrong with a file has its place in front.
+        # An error in a file begins with its place.
         name = "" if isinstance(error, errors.InvalidRules) else "vmmonitor-manage: "
         print(f"{name}{error}", file=sys.stderr)
         return 1
     if args.json:
-        print(json.dumps(_form(args.file, checksum, since, things, found, notes), indent=2))
+        print(json.dumps(_to_json(args.file, checksum, since, things, found, notes), indent=2))
     else:
         _print(things, found, notes)
     return 0
 
 
-def _form(
+def _to_json(
     path: str, checksum: str, since: int, things: str, found: Comparison, notes: Sequence[str]
 ) -> dict[str, Any]:
     return {
         "file": path,
         "checksum": checksum,
-        "since": stored.time(since),
-        "looked_at": found.compared,
+        "since": offline_db.format_time(since),
+        "compared": found.compared,
         "of": things,
-        "differ": found.different,
+        "different": found.different,
         "other_action": found.other_action,
-        "pairs": [
+        "differences": [
             {
-                "count": pair.count,
-                "old": _choice(pair.old),
-                "new": _choice(pair.new),
+                "count": difference.count,
+                "old": _outcome_to_json(difference.old),
+                "new": _outcome_to_json(difference.new),
                 "examples": [
-                    {**one, "occurred_at": stored.time(one["occurred_at"])}
-                    for one in pair.examples
+                    {**example, "occurred_at": offline_db.format_time(example["occurred_at"])}
+                    for example in difference.examples
                 ],
             }
-            for pair in found.differences
+            for difference in found.differences
         ],
-        "in_no_pair": found.omitted,
+        "omitted": found.omitted,
         "notes": notes,
     }
 
 
-def _choice(choice: replay.RuleOutcome) -> dict[str, str]:
-    return {"name": choice.name, "action": choice.action, "detail": choice.detail}
+def _outcome_to_json(outcome: replay.RuleOutcome) -> dict[str, str]:
+    return {"name": outcome.name, "action": outcome.action, "detail": outcome.detail}
 
 
 def _print(things: str, found: Comparison, notes: Sequence[str]) -> None:
-    for pair in found.differences:
-        print(stored.printable(f"{pair.count} x  was: {pair.old}"))
-        print(f"{'':{len(str(pair.count))}}    now: {pair.new}")
-        for one in pair.examples:
-            ident = one.get("incident_id") or one["event_id"]
-            who = one["instance_name"] or one["instance_uuid"]
-            at = stored.time(one["occurred_at"])
-            print(stored.printable(f"      {at}  {one['host']}  {who}  {one['cause']}  {ident}"))
+    for difference in found.differences:
+        print(text.printable(f"{difference.count} x  was: {difference.old}"))
+        print(f"{'':{len(str(difference.count))}}    now: {difference.new}")
+        for example in difference.examples:
+            ident = example.get("incident_id") or example["event_id"]
+            name = example["instance_name"] or example["instance_uuid"]
+            at = offline_db.format_time(example["occurred_at"])
+            fields = ("", at, example["host"], name, example["cause"], ident)
+            print(text.printable(f"    {'  '.join(fields)}"))
     if found.omitted:
-        print(f"{found.omitted} more, in too many pairs to tell them apart")
+        print(f"{found.omitted} more differences are not listed: there are too many distinct ones")
     for note in notes:
-        print(stored.printable(f"note: {note}"))
+        print(text.printable(f"note: {note}"))
     other = f", {found.other_action} of them with another action" if found.different else ""
     print(
-        f"{found.compared} {things} looked at, "
+        f"compared {found.compared} {things}: "
         f"{found.different} would be decided differently{other}"
     )
 
 
-def _names(names: Sequence[str] | set[str]) -> str:
+def _format_names(names: Sequence[str] | set[str]) -> str:
     listed = sorted(names)
-    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
-    return ", ".join(listed[:MOST_NAMES]) + more
+    more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
+    return ", ".join(listed[:MAX_NAMES]) + more

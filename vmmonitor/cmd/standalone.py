@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-standalone``: agent, engine and API in one process, for one KVM host."""
+"""``vmmonitor-standalone``: agent, engine and API in one process, for a single KVM host."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ from oslo_log import log
 
 from vmmonitor.agent.service import AgentService
 from vmmonitor.api import deploy
-from vmmonitor.cmd import rule_files, start
+from vmmonitor.cmd import launcher
 from vmmonitor.db import schema
 from vmmonitor.db.session import Database, register_opts
 from vmmonitor.engine.service import EngineService
@@ -24,12 +24,12 @@ LOG = log.getLogger(__name__)
 
 
 class ApiService(service.Service):
-    """The REST API, served by this process."""
+    """Serves the REST API in this process."""
 
     def __init__(self, conf: cfg.ConfigOpts):
-        """Take the address.
+        """Bind the address of the API.
 
-        :raises vmmonitor.model.errors.VmmonitorError: it is taken already.
+        :raises vmmonitor.model.errors.VmmonitorError: the address cannot be bound.
         """
         super().__init__()
         address = (conf.api.bind_host, conf.api.bind_port)
@@ -38,61 +38,61 @@ class ApiService(service.Service):
             self._server.prepare()
         except OSError as error:
             raise VmmonitorError(
-                f"the API cannot be served on {address[0]}:{address[1]}: {error}"
+                f"cannot serve the API on {address[0]}:{address[1]}: {error}"
             ) from error
         self._thread = threading.Thread(target=self._server.serve, name="api", daemon=True)
 
     def start(self) -> None:
-        """Serve."""
+        """Start to serve requests."""
         self._thread.start()
-        LOG.info("The API answers on http://%s:%d", *self._server.bind_addr[:2])
+        LOG.info("Serving the API on http://%s:%d", *self._server.bind_addr[:2])
 
     def stop(self, graceful: bool = False) -> None:
-        """Finish the requests that are under way."""
+        """Finish running requests and stop."""
         self._server.stop()
         self._thread.join(10)
         super().stop(graceful)
 
 
 def main() -> None:
-    """Run until SIGTERM; SIGHUP reads both rule files and the mutable options again."""
-    code = start.plainly("vmmonitor-standalone", _main)
+    """Run until SIGTERM; SIGHUP reloads the rule files and the mutable options."""
+    code = launcher.run_main("vmmonitor-standalone", _main)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def _main(args: list[str]) -> None:
-    conf = start.configured(args)
+    conf = launcher.load_conf(args)
     _set_defaults(conf)
-    _make_database(conf)
+    _create_database(conf)
     transport = transports.new(conf, "fake://")
-    # They are stopped in this order: what gives before what takes.
+    # Started and stopped in this order: producers stop before their consumers.
     services = [
-        AgentService(conf, transport, functools.partial(rule_files.filter_file, conf)),
+        AgentService(conf, transport, functools.partial(launcher.filter_file, conf)),
         ApiService(conf),
         EngineService(
             conf,
             lambda: transport,
-            functools.partial(rule_files.policy_file, conf),
-            functools.partial(rule_files.engine_filter_file, conf),
+            functools.partial(launcher.policy_file, conf),
+            functools.partial(launcher.engine_filter_file, conf),
         ),
     ]
-    start.run_here(conf, services)
+    launcher.run_services(conf, services)
 
 
 def _set_defaults(conf: cfg.ConfigOpts) -> None:
-    """Whatever needs another machine is not needed here; what is configured goes first."""
+    """Set defaults for one host without a broker or a database server."""
     register_opts(conf)
     conf.set_default("connection", f"sqlite:///{conf.state_path}/vmmonitor.db", group="database")
     conf.set_default("allow_recovery", True, group="agent")
 
 
-def _make_database(conf: cfg.ConfigOpts) -> None:
+def _create_database(conf: cfg.ConfigOpts) -> None:
     try:
         os.makedirs(conf.state_path, mode=0o750, exist_ok=True)
     except OSError as error:
-        raise VmmonitorError(f"state_path cannot be made: {error}") from error
+        raise VmmonitorError(f"cannot create state_path: {error}") from error
     database = Database(conf)
     schema.sync(database)
     database.dispose()
