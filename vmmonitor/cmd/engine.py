@@ -35,7 +35,7 @@ class EngineWorker(cotyledon.Service):
         """Start the engine; cotyledon then waits for signals."""
         self._service.start()
         # A batch has thousands of objects, so the garbage collector runs often. It need not scan
-        # the imported modules. (A lower frequency is no option: errors while the database or the
+        # the imported modules. (A lower frequency does not help: errors while the database or the
         # broker is unavailable leave tens of megabytes of cycles per minute.)
         gc.freeze()
 

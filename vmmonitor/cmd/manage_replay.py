@@ -60,17 +60,15 @@ def replay_filter(
     missing: set[str] = set()
     for host in scan.hosts(database):
         rules.forget()
-        for one in scan.events(database, host, since - replay.longest_rate(rules)):
-            decision = rules.decide(one.event)
-            if one.event.occurred_at < since:
+        for stored in scan.events(database, host, since - replay.longest_rate(rules)):
+            decision = rules.decide(stored.event)
+            if stored.event.occurred_at < since:
                 continue
-            if one.decision.rule not in names and len(missing) < replay.MAX_DIFFERENCES:
-                missing.add(one.decision.rule)
-            old, new = (
-                replay.outcome_of_decision(one.decision),
-                replay.outcome_of_decision(decision),
-            )
-            found.add(old, new, replay.example(one.event))
+            if stored.decision.rule not in names and len(missing) < replay.MAX_DIFFERENCES:
+                missing.add(stored.decision.rule)
+            old = replay.outcome_of_decision(stored.decision)
+            new = replay.outcome_of_decision(decision)
+            found.add(old, new, replay.example(stored.event))
     if counting := [row.name for row in rules.rows if row.rate]:
         notes.append(
             f"rules with a rate ({_format_names(counting)}) count stored events only, without "
@@ -99,25 +97,27 @@ def replay_policy(
     lost = without_plan = 0
     for page in scan.incidents(database, since):
         with database.reader() as tx:
-            lines = scan.steps(tx, [one.incident_id for one in page])
-            told = {incident: replay.policy_choice(steps) for incident, steps in lines.items()}
-            kept = scan.events_by_id(tx, [event_id for event_id, _ in told.values()])
+            timelines = scan.steps(tx, [incident.incident_id for incident in page])
+            choices = {
+                ident: replay.policy_choice(entries) for ident, entries in timelines.items()
+            }
+            events = scan.events_by_id(tx, [event_id for event_id, _ in choices.values()])
         for incident in page:
-            event_id, plan = told[incident.incident_id]
-            if event_id not in kept:
+            event_id, plan = choices[incident.incident_id]
+            if event_id not in events:
                 lost += 1
                 continue
             without_plan += plan is None
             name = incident.policy if plan is None else plan["policy"]
             if name and rules.get(name) is None and len(missing) < replay.MAX_DIFFERENCES:
                 missing.add(name)
-            event = kept[event_id].event
+            event = events[event_id].event
             old, new = replay.compare_policies(name, plan, rules.choose(event))
             found.add(old, new, replay.example(event, incident_id=incident.incident_id))
-    return rules.checksum, found, _policy_notes(lost, without_plan, missing)
+    return rules.checksum, found, _list_policy_notes(lost, without_plan, missing)
 
 
-def _policy_notes(lost: int, without_plan: int, missing: set[str]) -> list[str]:
+def _list_policy_notes(lost: int, without_plan: int, missing: set[str]) -> list[str]:
     notes = ["only the selection is replayed: no verdict is requested"]
     if lost:
         notes.append(f"{lost} more incidents were not compared: their events are deleted")

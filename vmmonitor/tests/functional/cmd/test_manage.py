@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-manage`` as an operator calls it, in a process of its own."""
+"""``vmmonitor-manage`` in its own process."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class ManageTest(testtools.TestCase):
         return path
 
     def manage(self, *words):
-        """Return exit code, output and errors; an error is one line, never a traceback."""
+        """Return exit code, output and errors; check that there is no traceback."""
         done = subprocess.run(
             [sys.executable, "-c", RUN, "--config-file", self.config, *words],
             capture_output=True,
@@ -67,7 +67,7 @@ class ManageTest(testtools.TestCase):
         return spool
 
     # -- spool ---------------------------------------------------------------------------------
-    def test_spool_show_tells_what_waits_while_the_agent_runs(self):
+    def test_spool_show_lists_waiting_events_while_agent_runs(self):
         self.filled()
         code, out, err = self.manage("spool", "show")
         self.assertEqual((0, ""), (code, err))
@@ -76,7 +76,7 @@ class ManageTest(testtools.TestCase):
         self.assertIn("instances: 1 remembered", out)
         self.assertIn("2026-11-22T13:15:40.000Z  a  lifecycle.stopped: too strange", out)
 
-    def test_spool_show_as_json(self):
+    def test_spool_show_prints_json(self):
         self.filled()
         code, out, _ = self.manage("spool", "show", "--json")
         found = json.loads(out)
@@ -94,17 +94,17 @@ class ManageTest(testtools.TestCase):
             found,
         )
 
-    def test_an_empty_spool_has_no_oldest(self):
+    def test_spool_show_of_empty_spool_has_no_oldest_event(self):
         self.spool().close()
         self.assertIn("oldest:    -", self.manage("spool", "show")[1])
         self.assertIsNone(json.loads(self.manage("spool", "show", "--json")[1])["oldest"])
 
-    def test_a_spool_that_is_not_there_is_not_made(self):
+    def test_spool_show_does_not_create_missing_spool(self):
         code, _, err = self.manage("spool", "show")
         self.assertEqual((1, f"vmmonitor-manage: there is no spool at {self.path}\n"), (code, err))
         self.assertFalse(os.path.exists(self.path))
 
-    def test_a_broken_spool_is_told_and_left_alone(self):
+    def test_spool_show_reports_damaged_spool_and_keeps_it(self):
         for content in ("this is no database\n" * 1000, ""):
             self.file("spool.db", content)
             code, _, err = self.manage("spool", "show")
@@ -114,7 +114,7 @@ class ManageTest(testtools.TestCase):
             with open(self.path) as file:
                 self.assertEqual(content, file.read())
 
-    def test_a_spool_with_a_broken_row_is_told_too(self):
+    def test_spool_show_reports_malformed_row(self):
         self.filled().close()
         with sqlite3.connect(self.path) as db:
             db.execute("UPDATE refused SET body = 'torn'")
@@ -122,8 +122,8 @@ class ManageTest(testtools.TestCase):
         self.assertEqual(1, code)
         self.assertIn("malformed row", err)
 
-    # -- the other nouns -----------------------------------------------------------------------
-    def test_filter_check_and_explain(self):
+    # -- other nouns ---------------------------------------------------------------------------
+    def test_filter_check_and_explain_work(self):
         code, out, _ = self.manage("filter", "check", defaults.path(defaults.EVENT_FILTERS))
         self.assertEqual((0, "OK"), (code, out[:2]))
         broken = self.file("broken.yaml", "version: 1\nrules: [{name: x}]\n")
@@ -135,20 +135,20 @@ class ManageTest(testtools.TestCase):
         self.assertEqual(0, code)
         self.assertIn("-> incident, critical, by died", out)
 
-    def test_driver_check(self):
+    def test_driver_check_reports_each_driver(self):
         self.assertEqual((0, "log: OK\n", ""), self.manage("driver", "check", "log"))
         code, out, _ = self.manage("driver", "check", "log", "webhook")
         self.assertEqual(1, code)
         self.assertIn("webhook: no receiver is configured", out)
 
-    def test_db(self):
+    def test_db_commands_work(self):
         self.assertIn("no tables", self.manage("db", "version")[1])
         self.assertEqual(0, self.manage("db", "sync")[0])
         self.assertEqual(0, self.manage("db", "sync")[0])
         code, out, _ = self.manage("db", "purge", "--older-than", "30")
-        self.assertEqual((0, "0 events and 0 incidents were deleted.\n"), (code, out))
+        self.assertEqual((0, "Deleted 0 events and 0 incidents.\n"), (code, out))
 
-    def test_a_configuration_that_cannot_be_read_is_one_line(self):
+    def test_invalid_configuration_is_one_line(self):
         self.config = self.file("vmmonitor.conf", "[spool\n")
         code, _, err = self.manage("spool", "show")
         self.assertEqual((1, 1), (code, err.count("\n")))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-manage driver check``: the drivers of the policies in force, in a moment's time."""
+"""``vmmonitor-manage driver check``: the drivers of the policies in force."""
 
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ policies:
 
 
 def driver(answer: Callable[[], str]) -> type[Driver]:
-    """Return a driver whose health check is this."""
+    """Return a driver with this result of its check."""
 
     class Checked(LogDriver):
         def check(self) -> str:
@@ -88,41 +88,41 @@ class ManageDriversTest(testtools.TestCase):
             code = args.run(self.conf, args)
         return code, out.getvalue().splitlines(), err.getvalue()
 
-    def test_the_drivers_of_the_policies_in_force_each_once(self):
+    def test_check_without_names_checks_drivers_in_force_once(self):
         lines = ["log: OK", "well: OK", "ill: keystone does not answer"]
         self.assertEqual((1, lines, ""), self.check())
 
-    def test_those_that_are_named(self):
+    def test_check_with_names_checks_only_these(self):
         self.assertEqual((0, ["well: OK"], ""), self.check("well"))
 
-    def test_one_that_is_not_installed(self):
+    def test_driver_that_is_not_installed_is_reported(self):
         code, (line,), _ = self.check("absent")
         self.assertEqual(1, code)
         self.assertIn("absent: No such plug-in is installed", line)
 
-    def test_one_that_raises(self):
+    def test_driver_that_raises_is_reported(self):
         self.assertEqual((1, ["broken: OSError: no such key file"], ""), self.check("broken"))
 
-    def test_one_that_hangs_does_not_keep_the_next_from_being_asked(self):
+    def test_driver_that_hangs_does_not_delay_the_next(self):
         began = time.monotonic()
         code, lines, _ = self.check("hangs", "well", "--timeout", "0.2")
         self.assertEqual((1, ["hangs: no answer within 0.2 s", "well: OK"]), (code, lines))
         self.assertLess(time.monotonic() - began, 10)
 
-    def test_a_policy_file_that_is_broken(self):
+    def test_invalid_policy_file_is_reported(self):
         self.policies("version: 1\npolicies: [{name: 7}]\n")
         code, lines, err = self.check()
         self.assertEqual((1, []), (code, lines))
         self.assertIn("policies.yaml:2", err)
 
-    def test_a_bus_that_is_none(self):
+    def test_invalid_transport_url_is_reported(self):
         transports.new(self.conf)
         self.conf.set_override("transport_url", "nothing://here/")
         code, _, err = self.check("well")
         self.assertEqual(1, code)
         self.assertIn("transport_url", err)
 
-    def test_no_such_time(self):
+    def test_invalid_timeout_is_rejected(self):
         with contextlib.redirect_stderr(io.StringIO()):
             for seconds in ("0", "-1", "nan", "soon", "1e9"):
                 self.assertRaises(SystemExit, self.check, "well", "--timeout", seconds)

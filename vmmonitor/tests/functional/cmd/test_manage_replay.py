@@ -14,7 +14,7 @@ from typing import Any
 import fixtures
 import testtools
 
-from vmmonitor.cmd import manage_rules, stored
+from vmmonitor.cmd import manage_rules, offline_db
 from vmmonitor.db import events, incidents, scan, timeline_entries
 from vmmonitor.model.event import CRITICAL, INCIDENT, INFO, RECORD, WARNING, Decision, StoredEvent
 from vmmonitor.model.timeline import TimelineEntry
@@ -25,9 +25,9 @@ from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import IT_FAILED, delivery, policy, step
 
 DAY = 86_400
-#: Events of the great replay, and how many bytes it may take at its highest.
+#: Events of the large replay, and its maximum use of memory.
 MANY = 10_000
-MOST_BYTES = 8_000_000
+MAX_BYTES = 8_000_000
 
 FILTERS = """
 version: 1
@@ -54,7 +54,7 @@ rules:
 
 
 def happened(number: int = 0, **fields: Any) -> StoredEvent:
-    """An event that rule died had recovered, unless told otherwise."""
+    """Return an event that opened an incident by the rule ``died``, unless fields differ."""
     decision = {
         name: fields.pop(name) for name in ("action", "severity", "rule") if name in fields
     }
@@ -71,7 +71,7 @@ def happened(number: int = 0, **fields: Any) -> StoredEvent:
 
 
 class Commands:
-    """Runs ``vmmonitor-manage`` in this process, on this test's database."""
+    """Runs ``vmmonitor-manage`` in this process, with the database of the test."""
 
     def file(self, name: str, content: str) -> str:
         path = os.path.join(self.useFixture(fixtures.TempDir()).path, name)
@@ -95,7 +95,7 @@ class Commands:
         return out
 
     def refused(self, *words: str) -> str:
-        """Return the one line in which a command says why it does nothing."""
+        """Return the error of a command, which must be one line."""
         code, out, err = self.manage(*words)
         self.assertEqual((1, ""), (code, out))
         self.assertEqual(1, err.count("\n"), err)
@@ -115,35 +115,33 @@ class FilterCase(Commands, testtools.TestCase):
         path = self.file("filters.yaml", content)
         return json.loads(self.printed("filter", "replay", "--since", since, "--json", path))
 
-    def test_nothing_is_stored(self):
+    def test_empty_database_has_no_differences(self):
         path = self.file("filters.yaml", FILTERS)
         out = self.printed("filter", "replay", path)
-        self.assertEqual(
-            "0 events looked at, 0 would be decided differently", out.splitlines()[-1]
-        )
+        self.assertEqual("compared 0 events: 0 would be decided differently", out.splitlines()[-1])
 
-    def test_what_would_be_the_same_is_only_counted(self):
+    def test_same_decisions_are_only_counted(self):
         self.keep(*map(happened, range(5)))
-        told = self.replay(FILTERS)
-        self.assertEqual((5, 0, []), (told["looked_at"], told["differ"], told["pairs"]))
+        found = self.replay(FILTERS)
+        self.assertEqual((5, 0, []), (found["compared"], found["different"], found["differences"]))
 
-    def test_what_would_differ_is_told_by_pairs_with_examples(self):
+    def test_differences_are_listed_with_examples(self):
         self.keep(
             *(happened(n, type="reboot", detail="", action=RECORD, rule="old") for n in range(7)),
             happened(9, severity=WARNING),
             happened(10),
         )
-        told = self.replay(FILTERS)
-        self.assertEqual((9, 8, 7), (told["looked_at"], told["differ"], told["other_action"]))
-        often, once = told["pairs"]
+        found = self.replay(FILTERS)
+        self.assertEqual((9, 8, 7), (found["compared"], found["different"], found["other_action"]))
+        often, once = found["differences"]
         self.assertEqual((7, 3), (often["count"], len(often["examples"])))
         self.assertEqual({"name": "old", "action": RECORD, "detail": CRITICAL}, often["old"])
         self.assertEqual({"name": "quiet", "action": "ignore", "detail": INFO}, often["new"])
         self.assertEqual("reboot", often["examples"][0]["cause"])
         self.assertEqual((1, WARNING), (once["count"], once["old"]["detail"]))
-        self.assertIn("rules that decided then and are not in the file: old", told["notes"])
+        self.assertIn("rules that made decisions but are not in the file: old", found["notes"])
 
-    def test_for_a_person(self):
+    def test_text_output_lists_differences(self):
         one = happened(type="reboot", detail="", action=RECORD, rule="o\x1b[2Jld")
         self.keep(one)
         path = self.file("filters.yaml", FILTERS)
@@ -152,34 +150,34 @@ class FilterCase(Commands, testtools.TestCase):
         self.assertEqual("     now: ignore, by quiet (info)", lines[1])
         self.assertIn(one.event.event_id, lines[2])
         self.assertEqual(
-            "1 events looked at, 1 would be decided differently, 1 of them with another action",
+            "compared 1 events: 1 would be decided differently, 1 of them with another action",
             lines[-1],
         )
 
-    def test_since(self):
+    def test_since_limits_the_events(self):
         now = self.database.now()
         ages = (1, 3600, 2 * DAY, 8 * DAY)
         self.keep(*(happened(occurred_at=now - age * SECOND) for age in ages))
         for since, expected in (("30m", 1), ("1h", 1), ("3d", 3), ("2w", 4)):
-            self.assertEqual(expected, self.replay(FILTERS, since)["looked_at"], since)
+            self.assertEqual(expected, self.replay(FILTERS, since)["compared"], since)
         path = self.file("filters.yaml", FILTERS)
-        self.assertIn("3 events looked at", self.printed("filter", "replay", path))
+        self.assertIn("compared 3 events", self.printed("filter", "replay", path))
 
-    def test_each_host_counts_by_itself_from_before_the_time_on(self):
+    def test_rate_counts_each_host_from_before_since(self):
         errors = {"type": "io_error", "detail": "report", "action": RECORD, "rule": "once"}
         errors |= {"severity": INFO, "attributes": {"device": "vda"}}
         self.keep(
             *(happened(n * SECOND, host="compute-1", **errors) for n in range(3)),
             *(happened(n * SECOND, host="compute-2", **errors) for n in range(2)),
         )
-        told = self.replay(RATE, stored.time(NOON + 2 * SECOND))
-        self.assertEqual((1, 1), (told["looked_at"], told["differ"]))
-        (pair,) = told["pairs"]
-        self.assertEqual("often", pair["new"]["name"])
-        self.assertEqual("compute-1", pair["examples"][0]["host"])
-        self.assertTrue(any("rate (often)" in note for note in told["notes"]))
+        found = self.replay(RATE, offline_db.format_time(NOON + 2 * SECOND))
+        self.assertEqual((1, 1), (found["compared"], found["different"]))
+        (difference,) = found["differences"]
+        self.assertEqual("often", difference["new"]["name"])
+        self.assertEqual("compute-1", difference["examples"][0]["host"])
+        self.assertTrue(any("rate (often)" in note for note in found["notes"]))
 
-    def test_very_many_in_bounded_memory(self):
+    def test_large_replay_uses_bounded_memory(self):
         def some(first: int) -> list[StoredEvent]:
             hosts = ("compute-1", "compute-2", "compute-3")
             return [
@@ -194,51 +192,51 @@ class FilterCase(Commands, testtools.TestCase):
         self.printed(*words)  # What is imported and compiled once does not count.
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        told = json.loads(self.printed(*words))
+        found = json.loads(self.printed(*words))
         _, highest = tracemalloc.get_traced_memory()
-        self.assertEqual((MANY, MANY), (told["looked_at"], told["differ"]))
-        self.assertEqual(7, len(told["pairs"]))
-        self.assertEqual(MANY, sum(pair["count"] for pair in told["pairs"]))
-        self.assertLess(highest, MOST_BYTES)
+        self.assertEqual((MANY, MANY), (found["compared"], found["different"]))
+        self.assertEqual(7, len(found["differences"]))
+        self.assertEqual(MANY, sum(difference["count"] for difference in found["differences"]))
+        self.assertLess(highest, MAX_BYTES)
 
-    def test_pages_follow_each_other(self):
+    def test_scan_returns_each_event_once_for_any_page_size(self):
         moments = [NOON, NOON, NOON, NOON + 1, NOON + 1, NOON + 2]
         self.keep(*(happened(occurred_at=at) for at in moments))
         for size in range(1, 8):
-            told = list(scan.events(self.database, "compute-1", 0, size))
-            self.assertEqual(moments, [one.event.occurred_at for one in told])
-            self.assertEqual(6, len({one.event.event_id for one in told}))
+            found = list(scan.events(self.database, "compute-1", 0, size))
+            self.assertEqual(moments, [stored.event.occurred_at for stored in found])
+            self.assertEqual(6, len({stored.event.event_id for stored in found}))
 
-    def test_what_comes_in_meanwhile_is_left_out(self):
+    def test_scan_omits_events_stored_meanwhile(self):
         self.keep(happened(1), happened(2))
-        told = scan.events(self.database, "compute-1", 0, 1)
-        next(told)
+        found = scan.events(self.database, "compute-1", 0, 1)
+        next(found)
         self.keep(happened(3))
-        self.assertEqual(1, len(list(told)))
+        self.assertEqual(1, len(list(found)))
 
-    # -- what is wrong -------------------------------------------------------------------------
-    def test_a_bad_time(self):
+    # -- errors --------------------------------------------------------------------------------
+    def test_invalid_since_is_rejected(self):
         path = self.file("filters.yaml", FILTERS)
         for since in ("yesterday", "7", "7y", "", "2026-13-01"):
             err = self.refused("filter", "replay", "--since", since, path)
             self.assertIn(f"--since: {since!r} is neither", err)
 
-    def test_a_broken_file(self):
+    def test_invalid_file_is_rejected(self):
         path = self.file("filters.yaml", "version: 1\nrules: 5\n")
         self.assertIn(f"{path}:2", self.refused("filter", "replay", path))
         self.assertIn("cannot read", self.refused("policy", "replay", "/no/such/file"))
 
-    def test_no_database(self):
+    def test_missing_database_is_reported(self):
         path = self.file("filters.yaml", FILTERS)
         nowhere = self.useFixture(fixtures.TempDir()).path
         self.conf.set_override("connection", f"sqlite:///{nowhere}/none", "database")
         self.assertIn("vmmonitor-manage db sync", self.refused("filter", "replay", path))
         with unittest.mock.patch("importlib.util.find_spec", return_value=None):
-            self.assertIn("where an engine", self.refused("filter", "replay", path))
+            self.assertIn("not installed", self.refused("filter", "replay", path))
 
 
 class PolicyCase(Commands, base.EngineCase):
-    """The incidents are an engine's own."""
+    """The incidents of an engine."""
 
     def write(self, *rows: dict[str, Any]) -> str:
         return self.load(*rows).path
@@ -253,70 +251,75 @@ class PolicyCase(Commands, base.EngineCase):
         words = ("policy", "replay", "--since", "2000-01-01", "--json", path)
         return json.loads(self.printed(*words))
 
-    def test_the_same(self):
+    def test_same_policy_is_no_difference(self):
         self.opened(3)
-        told = self.replay(policy())
-        self.assertEqual((3, 0, []), (told["looked_at"], told["differ"], told["pairs"]))
+        found = self.replay(policy())
+        self.assertEqual((3, 0, []), (found["compared"], found["different"], found["differences"]))
 
-    def test_another_policy(self):
+    def test_other_policy_is_a_difference(self):
         self.opened(3)
-        told = self.replay(policy("gentle", hold=5, steps=[]))
-        self.assertEqual((3, 3), (told["differ"], told["other_action"]))
-        (pair,) = told["pairs"]
+        found = self.replay(policy("gentle", hold=5, steps=[]))
+        self.assertEqual((3, 3), (found["different"], found["other_action"]))
+        (difference,) = found["differences"]
         self.assertEqual(
-            {"name": "restart", "action": "recover", "detail": "hold 0 s; fake 3 x"}, pair["old"]
+            {"name": "restart", "action": "recover", "detail": "hold 0 s; fake 3 x"},
+            difference["old"],
         )
-        self.assertEqual({"name": "gentle", "action": "leave", "detail": "hold 5 s"}, pair["new"])
-        self.assertIn("incident_id", pair["examples"][0])
-        self.assertIn("policies that applied then and are not in the file: restart", told["notes"])
+        self.assertEqual(
+            {"name": "gentle", "action": "leave", "detail": "hold 5 s"}, difference["new"]
+        )
+        self.assertIn("incident_id", difference["examples"][0])
+        self.assertIn("policies that applied but are not in the file: restart", found["notes"])
 
-    def test_none_any_more(self):
+    def test_missing_policy_is_a_difference(self):
         self.opened()
-        (pair,) = self.replay(policy(match={"type": "watchdog"}))["pairs"]
-        self.assertEqual(("", "leave"), (pair["new"]["name"], pair["new"]["action"]))
+        (difference,) = self.replay(policy(match={"type": "watchdog"}))["differences"]
+        self.assertEqual(("", "leave"), (difference["new"]["name"], difference["new"]["action"]))
 
-    def test_the_same_policy_with_other_steps(self):
+    def test_same_policy_with_other_steps_is_a_difference(self):
         self.opened()
         changed = policy(hold=2, steps=[step(attempts=5), step("webhook")])
-        told = self.replay(changed)
-        (pair,) = told["pairs"]
-        self.assertEqual("hold 0.0, step 1 attempts 3, step 2 none", pair["old"]["detail"])
-        self.assertEqual("hold 2.0, step 1 attempts 5, step 2 webhook", pair["new"]["detail"])
-        self.assertEqual((1, 0), (told["differ"], told["other_action"]))
+        found = self.replay(changed)
+        (difference,) = found["differences"]
+        self.assertEqual("hold 0.0, step 1 attempts 3, step 2 none", difference["old"]["detail"])
+        self.assertEqual(
+            "hold 2.0, step 1 attempts 5, step 2 webhook", difference["new"]["detail"]
+        )
+        self.assertEqual((1, 0), (found["different"], found["other_action"]))
 
-    def test_the_event_that_chose_last_counts(self):
+    def test_last_event_that_selected_policy_is_used(self):
         self.policies = self.load(
             policy("io", {"type": "io_error"}, hold=60),
             policy("stop", {"type": "lifecycle.stopped"}),
         )
         self.store(delivery("io_error/pause"))
         self.store(delivery())
-        told = self.replay(policy("stop", {"type": "lifecycle.stopped"}))
-        self.assertEqual((1, 0), (told["looked_at"], told["differ"]))
+        found = self.replay(policy("stop", {"type": "lifecycle.stopped"}))
+        self.assertEqual((1, 0), (found["compared"], found["different"]))
 
-    def test_incidents_without_a_plan_are_compared_by_name(self):
+    def test_incident_without_plan_is_compared_by_policy_name(self):
         self.opened(2)
         with self.database.writer() as tx:
             tx.exec_driver_sql("UPDATE timeline_entries SET data = '{}' WHERE kind = 'hold'")
-        self.assertEqual(0, self.replay(policy(hold=9))["differ"])
-        told = self.replay(policy("other"))
-        self.assertEqual((2, 0), (told["differ"], told["other_action"]))
-        self.assertTrue(any(note.startswith("of 2 incidents only") for note in told["notes"]))
+        self.assertEqual(0, self.replay(policy(hold=9))["different"])
+        found = self.replay(policy("other"))
+        self.assertEqual((2, 0), (found["different"], found["other_action"]))
+        self.assertTrue(any(note.startswith("of 2 incidents only") for note in found["notes"]))
 
-    def test_incidents_whose_events_are_deleted(self):
+    def test_incident_without_event_is_not_compared(self):
         self.opened(2)
         with self.database.writer() as tx:
             tx.exec_driver_sql("DELETE FROM events")
-        told = self.replay(policy())
-        self.assertEqual(0, told["looked_at"])
-        self.assertTrue(any(note.startswith("2 more incidents") for note in told["notes"]))
+        found = self.replay(policy())
+        self.assertEqual(0, found["compared"])
+        self.assertTrue(any(note.startswith("2 more incidents") for note in found["notes"]))
 
     # -- explain -------------------------------------------------------------------------------
     def explain(self, *rows: dict[str, Any]) -> str:
         path = self.write(*rows)
         return self.printed("policy", "explain", self.incident().incident_id, "--file", path)
 
-    def test_an_incident_that_got_the_same(self):
+    def test_explain_incident_with_same_policy(self):
         self.store(delivery())
         self.decide(IT_FAILED)
         out = self.explain(policy("lab", {"host": "lab"}), policy())
@@ -326,32 +329,36 @@ class PolicyCase(Commands, base.EngineCase):
             "lifecycle.stopped/failed from libvirt, by ",
             "  lab: no, host = 'lab' fails",
             "  restart: matches\n-> restart: hold 0 s\n   step 1: fake, attempts 3",
-            "it got the same: restart\n",
+            "the incident got the same policy: restart\n",
             "   [recovery] verdict_retry_interval = 10.0: ",
         ):
             self.assertIn(line, out)
 
-    def test_an_incident_that_got_another_one(self):
+    def test_explain_incident_with_other_policy(self):
         self.store(delivery())
         out = self.explain(policy("lab", {"host": "lab"}))
-        self.assertIn("-> no policy: an incident stays open\n", out)
-        self.assertIn("it got another one: recover, by restart (hold 0 s; fake 3 x)\n", out)
+        self.assertIn("-> no policy: the incident becomes unhandled\n", out)
+        self.assertIn(
+            "the incident got another policy: recover, by restart (hold 0 s; fake 3 x)\n", out
+        )
         self.assertIn("policy restart is not in the file\n", out)
 
-    def test_there_is_no_such_incident(self):
+    def test_explain_unknown_incident_is_rejected(self):
         path = self.write(policy())
         err = self.refused("policy", "explain", samples.new_id(), "--file", path)
         self.assertIn("There is no such thing", err)
 
-    def test_an_incident_that_does_not_tell(self):
+    def test_explain_incident_without_timeline_is_rejected(self):
         self.store(delivery())
         with self.database.writer() as tx:
             tx.exec_driver_sql("DELETE FROM timeline_entries")
         path = self.write(policy())
         ident = self.incident().incident_id
-        self.assertIn("which event", self.refused("policy", "explain", ident, "--file", path))
+        self.assertIn(
+            "the event that selected", self.refused("policy", "explain", ident, "--file", path)
+        )
 
-    def test_an_incident_of_a_host(self):
+    def test_explain_incident_of_host_is_rejected(self):
         incident = samples.incident(kind="host")
         line = TimelineEntry(
             incident_id=incident.incident_id, at=NOON, kind="decision", message="late"
@@ -361,4 +368,4 @@ class PolicyCase(Commands, base.EngineCase):
             timeline_entries.insert(tx, [line])
         path = self.write(policy())
         err = self.refused("policy", "explain", incident.incident_id, "--file", path)
-        self.assertIn("a host that is not watched", err)
+        self.assertIn("only to incidents of instances", err)

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""``vmmonitor-manage filter ...`` and ``policy ...``."""
+
 import argparse
 import contextlib
 import io
@@ -10,7 +12,7 @@ import fixtures
 import testtools
 
 from vmmonitor import conf as configuration
-from vmmonitor.cmd import manage_rules
+from vmmonitor.cmd import launcher, manage_rules
 from vmmonitor.rules import defaults, filters, policies
 
 FILTERS = """\
@@ -60,18 +62,18 @@ class ManageRulesTest(testtools.TestCase):
             code = args.run(self.conf, args)
         return code, out.getvalue(), err.getvalue()
 
-    def test_check_shipped_files(self):
-        for noun, name, load, what in (
+    def test_check_approves_shipped_files(self):
+        for noun, name, load, things in (
             ("filter", defaults.EVENT_FILTERS, filters.load, "rules"),
             ("policy", defaults.RECOVERY_POLICIES, policies.load, "policies"),
         ):
-            count = f"{len(load(defaults.path(name)).rows)} {what}"
+            count = f"{len(load(defaults.path(name)).rows)} {things}"
             code, out, err = self.run_command(noun, "check", defaults.path(name))
             self.assertEqual((0, ""), (code, err))
             self.assertTrue(out.startswith(f"OK: {count}, sha256 "), out)
             self.assertNotIn("warning", out)
 
-    def test_check_warns(self):
+    def test_check_warns_about_rows_without_effect(self):
         code, out, _ = self.run_command("filter", "check", self.file("f.yaml", FILTERS))
         self.assertEqual(0, code)
         self.assertIn("warning: 'late' can never decide", out)
@@ -79,14 +81,14 @@ class ManageRulesTest(testtools.TestCase):
         self.assertEqual(0, code)
         self.assertIn("warning: 'once': the driver 'nosuch' is not installed here", out)
 
-    def test_check_refuses(self):
+    def test_check_rejects_invalid_file(self):
         path = self.file("f.yaml", "version: 1\nrules: {}\n")
         for noun in ("filter", "policy"):
             code, out, err = self.run_command(noun, "check", path)
             self.assertEqual((1, ""), (code, out))
             self.assertTrue(err.startswith(f"{path}:"), err)
 
-    def test_explain_filter(self):
+    def test_explain_filter_shows_each_rule(self):
         path = self.file("f.yaml", FILTERS)
         event = self.file("e.json", json.dumps(CRASH | {"instance": {"name": "db"}}))
         code, out, err = self.run_command("filter", "explain", event, "--file", path)
@@ -102,7 +104,7 @@ class ManageRulesTest(testtools.TestCase):
             out.splitlines(),
         )
 
-    def test_explain_a_rule_with_a_rate(self):
+    def test_explain_filter_shows_count_of_rate(self):
         rated = FILTERS.replace("incident\n", "incident\n  rate: {count: 2, seconds: 60}\n")
         path = self.file("f.yaml", rated)
         event = self.file("e.json", json.dumps(CRASH))
@@ -118,7 +120,7 @@ class ManageRulesTest(testtools.TestCase):
             out.splitlines()[1:],
         )
 
-    def test_explain_policy(self):
+    def test_explain_policy_shows_its_steps(self):
         path = self.file("p.yaml", POLICIES)
         words = ("policy", "explain", "-", "--file", path)
         code, out, _ = self.run_command(*words, stdin='{"type": "watchdog"}')
@@ -128,15 +130,15 @@ class ManageRulesTest(testtools.TestCase):
                 f"watchdog from libvirt, by {path}:",
                 "  once: matches",
                 "-> once: hold 5 s",
-                "   step 1: nosuch, attempts without limit, timeout 30 s, wait for running 60 s",
+                "   step 1: nosuch, attempts unlimited, timeout 30 s, wait for running 60 s",
             ],
             out.splitlines(),
         )
         code, out, _ = self.run_command(*words, stdin=json.dumps(CRASH))
         self.assertEqual(0, code)
-        self.assertIn("-> no policy: an incident stays open", out)
+        self.assertIn("-> no policy: the incident becomes unhandled", out)
 
-    def test_explain_uses_the_file_in_force(self):
+    def test_explain_uses_file_in_force(self):
         self.useFixture(fixtures.MockPatchObject(self.conf, "find_file", return_value=None))
         words = ("filter", "explain", "-")
         _, out, _ = self.run_command(*words, stdin=json.dumps(CRASH))
@@ -146,17 +148,17 @@ class ManageRulesTest(testtools.TestCase):
         _, out, _ = self.run_command(*words, stdin=json.dumps(CRASH))
         self.assertIn("-> incident, critical, by web", out)
 
-    def test_file_beside_the_configuration(self):
+    def test_file_beside_configuration_is_in_force(self):
         self.file(defaults.EVENT_FILTERS, FILTERS)
         conf = configuration.new([], files=[self.file("vmmonitor.conf", "")])
         self.assertEqual(
-            os.path.join(self.directory, defaults.EVENT_FILTERS), manage_rules.filter_file(conf)
+            os.path.join(self.directory, defaults.EVENT_FILTERS), launcher.filter_file(conf)
         )
 
-    def test_shipped_file_where_there_is_none(self):
+    def test_shipped_file_is_in_force_without_another(self):
         self.useFixture(fixtures.MockPatchObject(self.conf, "find_file", return_value=None))
         self.assertEqual(
-            defaults.path(defaults.RECOVERY_POLICIES), manage_rules.policy_file(self.conf)
+            defaults.path(defaults.RECOVERY_POLICIES), launcher.policy_file(self.conf)
         )
 
     def test_sample_prints_shipped_file(self):
@@ -181,9 +183,9 @@ class ManageRulesTest(testtools.TestCase):
             self.assertRaises(SystemExit, self.run_command, "policy", "sample", "other")
         self.assertIn("openstack", err.getvalue())
 
-    def test_event_that_cannot_be_read(self):
+    def test_explain_rejects_invalid_event(self):
         for stdin, reason in (
-            ("{", "-: this is not JSON: "),
+            ("{", "-: not valid JSON: "),
             ("[]", "-: "),
             ("{}", "-: "),
             ('{"type": 5}', "-: "),
