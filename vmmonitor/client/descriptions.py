@@ -65,11 +65,11 @@ TRANSITIONS = {
     "pending": "it waits for a verdict",
     "unhandled": "no policy acts on it",
     "recovering": "its recovery starts",
-    "held": "its recovery is held",
-    "silenced": "it is silenced",
-    "resolved": "it is resolved",
+    "held": "its recovery waits",
+    "silenced": "a silence applies",
+    "resolved": "the incident is closed",
     "unrecovered": "its recovery has failed",
-    "ignored": "it is ignored",
+    "ignored": "no recovery is needed",
 }
 
 #: State of a recovery -> text after "attempt" or "driver ...,".
@@ -86,9 +86,9 @@ ATTEMPTS = {
 #: State of an incident -> rest of the headline after the name of the instance.
 INSTANCE = {
     "pending": "is waiting for a verdict.",
-    "unhandled": "HAS FAILED AND IS NOT RECOVERED: no policy acts on it, an operator must.",
+    "unhandled": "HAS FAILED AND IS NOT RECOVERED: no policy applies, an operator must act.",
     "recovering": "is being recovered.",
-    "held": "HAS FAILED AND IS HELD: its recovery waits.",
+    "held": "IS HELD: it is not recovered for now.",
     "silenced": "is silenced: its failure is recorded, but not recovered for now.",
     "unrecovered": "COULD NOT BE RECOVERED: each attempt failed, an operator must act.",
     "ignored": "is ignored: it did not fail, or there is nothing to recover.",

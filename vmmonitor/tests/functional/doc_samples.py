@@ -186,7 +186,7 @@ class DocSamplesTest(base.EngineCase):
         with api.Served(deploy.build(self.conf, self.database)) as served:
             answer = shell.Clients(served.url).vmmonitor.show("incidents", incident.incident_id)
         now = datetime.datetime.fromtimestamp(self.clock / 1_000_000, datetime.UTC)
-        return "\n".join([command, *explain.explained(answer, 99, now)])
+        return "\n".join([command, *explain.explain(answer, 99, now)])
 
     def manage(self, *words: str, files: Mapping[str, str] | None = None, code: int = 0) -> str:
         """Return what a command of ``vmmonitor-manage`` prints, with the command itself.

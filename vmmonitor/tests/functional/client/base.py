@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the ``vmmonitor`` command in this process, against a real HTTP server."""
+"""Run the ``vmmonitor`` command in this process, with a real HTTP server."""
 
 import io
 import json
@@ -14,21 +14,21 @@ from vmmonitor.tests.fixtures import api
 
 
 class CommandTest(testtools.TestCase):
-    """A test with the API over the sample's story, served."""
+    """A test with a server of the API and the sample data."""
 
     filled = True
 
     def setUp(self) -> None:
         super().setUp()
-        # Whatever the terminal is that the tests run in.
+        # Independent of the terminal of the test run.
         self.useFixture(fixtures.EnvironmentVariable("COLUMNS", "100"))
         self.api = self.useFixture(api.Api(filled=self.filled))
         self.served = self.useFixture(api.Served(self.api.application))
-        # cliff adds its own, which would go on writing to this test's output.
+        # cliff adds handlers, which would keep writing to the output of this test.
         root = logging.getLogger()
         self.addCleanup(setattr, root, "handlers", root.handlers[:])
         self.addCleanup(root.setLevel, root.level)
-        # The service, in the same process, is not to be read in the command's errors.
+        # The log of the service must not be mixed with the errors of the command.
         service = logging.getLogger("vmmonitor.api")
         self.addCleanup(setattr, service, "propagate", service.propagate)
         service.propagate = False
@@ -47,11 +47,11 @@ class CommandTest(testtools.TestCase):
         return code, out.getvalue(), err.getvalue()
 
     def printed(self, *words: str) -> str:
-        """Return what a command that succeeds prints."""
+        """Return the output of a successful command."""
         code, out, err = self.run_command(*words)
         self.assertEqual((0, ""), (code, err))
         return out
 
-    def told(self, *words: str) -> Any:
-        """Return what a command that succeeds says in JSON."""
+    def parsed(self, *words: str) -> Any:
+        """Return the parsed JSON output of a successful command."""
         return json.loads(self.printed(*words, "-f", "json"))

@@ -13,22 +13,22 @@ EVENT = sample.EVENTS[2].event.event_id
 
 
 class TestEvidence(base.CommandTest):
-    def test_list(self):
+    def test_list_shows_each_item(self):
         text = self.printed("event", "evidence", EVENT)
         for word in ("screenshot", "no screens", "disk_errors", "qemu_log", "has not come"):
             self.assertIn(word, text)
         self.assertNotIn("sha256", text)
 
-    def test_json(self):
-        told = {item["kind"]: item for item in self.told("event", "evidence", EVENT)}
-        self.assertEqual(sample.EVIDENCE[1].sha256, told["disk_errors"]["sha256"])
+    def test_json_contains_all_columns(self):
+        items = {item["kind"]: item for item in self.parsed("event", "evidence", EVENT)}
+        self.assertEqual(sample.EVIDENCE[1].sha256, items["disk_errors"]["sha256"])
         self.assertEqual(
-            (23, None), (told["disk_errors"]["size"], told["qemu_log"]["captured_at"])
+            (23, None), (items["disk_errors"]["size"], items["qemu_log"]["captured_at"])
         )
 
-    def test_save(self):
+    def test_save_writes_private_file(self):
         directory = os.path.join(self.useFixture(fixtures.TempDir()).path, "a")
-        for _ in range(2):  # once more over what is there
+        for _ in range(2):  # the second run overwrites the file
             code, _, err = self.run_command("event", "evidence", EVENT, "--save", directory)
             self.assertEqual((0, f"{directory}/disk_errors.json: 23 bytes\n"), (code, err))
         self.assertEqual(["disk_errors.json"], os.listdir(directory))
@@ -37,12 +37,12 @@ class TestEvidence(base.CommandTest):
             self.assertEqual(sample.EVIDENCE[1].content, file.read())
         self.assertEqual(0o600, stat.S_IMODE(os.stat(path).st_mode))
 
-    def test_a_place_that_cannot_be_written(self):
+    def test_save_into_invalid_directory_is_reported(self):
         code, _, err = self.run_command("event", "evidence", EVENT, "--save", "/dev/null/x")
         self.assertEqual(1, code)
-        self.assertIn("cannot be written", err)
+        self.assertIn("cannot write", err)
 
-    def test_no_event(self):
+    def test_unknown_event_is_reported(self):
         code, _, err = self.run_command("event", "evidence", "nobody")
         self.assertEqual(1, code)
         self.assertIn("nobody", err)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``vmmonitor`` command as a process: following, and how it ends."""
+"""``event list --follow`` in its own process, and its end."""
 
 import json
 import os
@@ -37,12 +37,12 @@ class TestFollow(base.CommandTest):
             events.insert(tx, [sample.stored(event_id, 70_000_000)])
 
     def assert_interrupted(self, process: subprocess.Popen) -> None:
-        """Check that Ctrl-C ends it at once, quietly."""
+        """Check that Ctrl-C ends the command without an error."""
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         self.assertEqual((0, "", ""), (process.returncode, out, err))
 
-    def test_json_lines(self):
+    def test_follow_prints_json_lines(self):
         process = self.start("--follow", "--limit", "2", "-f", "json")
         read = process.stdout.readline
         self.assertEqual([3, 4], [int(json.loads(read())["event_id"][-1]) for _ in range(2)])
@@ -51,14 +51,14 @@ class TestFollow(base.CommandTest):
             self.assertEqual(event_id, json.loads(read())["event_id"])
         self.assert_interrupted(process)
 
-    def test_table_with_filter_and_columns(self):
+    def test_follow_prints_filtered_table(self):
         words = ("--follow", "--host", "compute-2", "-c", "event_id", "-c", "host")
         process = self.start(*words)
         self.assertEqual(f"{'event_id':36}  host\n", process.stdout.readline())
         self.assertIn("0004  compute-2\n", process.stdout.readline())
         self.assert_interrupted(process)
 
-    def test_the_database_comes_back(self):
+    def test_follow_continues_after_database_outage(self):
         process = self.start("--follow", "--limit", "1", "-f", "value", "-c", "event_id")
         self.assertIn("0004", process.stdout.readline())
         away = errors.Retriable("The database cannot be reached")
@@ -70,7 +70,7 @@ class TestFollow(base.CommandTest):
         self.assertEqual("meanwhile\n", process.stdout.readline())
         self.assert_interrupted(process)
 
-    def test_whoever_reads_has_gone(self):
+    def test_closed_pipe_ends_command(self):
         process = self.start("--limit", "4")
         process.stdout.close()
         self.assertEqual("", process.stderr.read())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long lists, while events keep coming: nothing twice, nothing left out."""
+"""Long lists are complete and without duplicates while events are inserted."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ class TestPages(base.CommandTest):
 
     def setUp(self) -> None:
         super().setUp()
-        # Several occurred at the same time, so that pages end between equals.
+        # Seven events each share a time, so that pages end between events with equal times.
         self.insert(sample.stored(f"old-{number}", number // 7) for number in range(OLD))
         self.stop = threading.Event()
         self.inserted = 0
@@ -38,13 +38,13 @@ class TestPages(base.CommandTest):
             self.stop.wait(0.002)
 
     def assert_old(self, found: list[str]) -> None:
-        """Check that each old event was found once, and no new one twice."""
+        """Check that each old event was found once, and no new event twice."""
         self.assertEqual(len(found), len(set(found)))
         old = {event_id for event_id in found if event_id.startswith("old-")}
         self.assertEqual({f"old-{number}" for number in range(OLD)}, old)
         self.assertGreater(self.inserted, 0)
 
-    def test_by_links(self):
+    def test_links_lead_through_all_pages(self):
         for sort in ("occurred_at:desc", "occurred_at:asc", "stored:asc", "stored_at:desc"):
             found: list[str] = []
             url: str | None = f"{self.served.url}/v1/events?limit=7&sort={sort}&host=compute-1"
@@ -56,9 +56,9 @@ class TestPages(base.CommandTest):
             self.assert_old(found)
             self.assertEqual(OLD, len(found), sort)
 
-    def test_by_the_command(self):
+    def test_command_reads_all_pages(self):
         self.api.conf.set_override("max_limit", 9, group="api")
-        found = self.told("event", "list", "--limit", "0")
+        found = self.parsed("event", "list", "--limit", "0")
         self.assert_old([event["event_id"] for event in found])
-        found = self.told("event", "list", "--limit", "100", "--host", "compute-1")
+        found = self.parsed("event", "list", "--limit", "100", "--host", "compute-1")
         self.assertEqual(100, len({event["event_id"] for event in found}))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators want done, from the command line to an engine and back."""
+"""Operator requests from the command line to an engine and back."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ from vmmonitor.tests.functional.client import base
 FULL = sample.FULL.incident_id
 
 
-class ActionCase(base.CommandTest):
+class RequestCase(base.CommandTest):
     def setUp(self):
         super().setUp()
         database = self.api.database
@@ -26,17 +26,17 @@ class ActionCase(base.CommandTest):
         self.requests = OperatorRequests(database, Attempts(self.api.conf, loaded, database.now))
 
     def engine(self):
-        """Have an engine look now and then; its log is not part of the command's errors."""
+        """Start an engine; its log must not be mixed with the errors of the command."""
         log = logging.getLogger("vmmonitor.engine")
         self.addCleanup(setattr, log, "propagate", log.propagate)
         log.propagate = False
         over = threading.Event()
 
-        def look():
+        def run():
             while not over.wait(0.05):
                 self.requests.round()
 
-        thread = threading.Thread(target=look, name="engine", daemon=True)
+        thread = threading.Thread(target=run, name="engine", daemon=True)
         thread.start()
         self.addCleanup(thread.join)
         self.addCleanup(over.set)
@@ -46,22 +46,22 @@ class ActionCase(base.CommandTest):
             return incidents.get(tx, FULL)
 
 
-class TestActions(ActionCase):
-    def test_hold_and_release(self):
+class TestRequests(RequestCase):
+    def test_hold_release_and_resolve_are_carried_out(self):
         self.engine()
         words = ("incident", "hold", FULL, "--for", "30m", "--comment", "enlarged", "--author")
-        told = self.told(*words, "jane")
-        self.assertEqual(("done", "held for 1800 s"), (told["state"], told["message"]))
+        found = self.parsed(*words, "jane")
+        self.assertEqual(("done", "held for 1800 s"), (found["state"], found["message"]))
         self.assertEqual(
             ("held", HoldReason.OPERATOR), (self.incident().state, self.incident().held_by)
         )
         self.assertIn("held by jane: enlarged", self.printed("incident", "show", FULL))
         self.assertIn("it is to be judged at once", self.printed("incident", "release", FULL))
-        self.told("incident", "hold", FULL)
-        self.told("incident", "resolve", FULL, "--comment", "all is well")
+        self.parsed("incident", "hold", FULL)
+        self.parsed("incident", "resolve", FULL, "--comment", "all is well")
         self.assertEqual("resolved", self.incident().state)
 
-    def test_what_is_refused(self):
+    def test_refused_request_is_reported(self):
         self.engine()
         words = ("incident", "recover", FULL, "--policy", "nonsense")
         code, out, err = self.run_command(*words)
@@ -73,30 +73,30 @@ class TestActions(ActionCase):
         code, _, err = self.run_command("recovery", "cancel", sample.RESTART.recovery_id)
         self.assertIn("nothing recovers its incident", err)
 
-    def test_no_engine(self):
-        self.useFixture(fixtures.MockPatchObject(client, "PATIENCE", 0.3))
+    def test_request_without_engine_is_queued(self):
+        self.useFixture(fixtures.MockPatchObject(client, "TIMEOUT", 0.3))
         code, _, err = self.run_command("incident", "hold", FULL)
         self.assertEqual(1, code)
-        self.assertIn("not done yet: no engine has taken it, perhaps none runs. It stays", err)
-        told = self.told("incident", "recover", FULL, "--no-wait")
-        self.assertEqual("requested", told["state"])
+        self.assertIn("not done yet: no engine has processed it", err)
+        found = self.parsed("incident", "recover", FULL, "--no-wait")
+        self.assertEqual("requested", found["state"])
         with self.api.database.reader() as tx:
             self.assertEqual(2, len(requests.due(tx, 9)))
 
-    def test_nonsense(self):
+    def test_invalid_arguments_are_rejected(self):
         for words in (
             ("incident", "hold", FULL, "--for", "soon"),
             ("incident", "hold"),
             ("recovery", "retry"),
         ):
             self.assertRaises(SystemExit, self.run_command, *words)
-        code, _, err = self.run_command("incident", "hold", "nobody")
+        code, _, err = self.run_command("incident", "hold", "unknown-id")
         self.assertEqual(1, code)
-        self.assertIn("nobody", err)
+        self.assertIn("unknown-id", err)
 
-    def test_list_and_show(self):
-        (told,) = self.told("request", "list", "--kind", "hold", "--author", "jane")
-        self.assertEqual(sample.HOLD.request_id, told["request_id"])
+    def test_requests_are_listed_and_shown(self):
+        (found,) = self.parsed("request", "list", "--kind", "hold", "--author", "jane")
+        self.assertEqual(sample.HOLD.request_id, found["request_id"])
         self.assertIn("the disk is being enlarged", self.printed("request", "list", "--long"))
-        told = self.told("request", "show", sample.HOLD.request_id)
-        self.assertEqual({"seconds": 1800}, told["options"])
+        found = self.parsed("request", "show", sample.HOLD.request_id)
+        self.assertEqual({"seconds": 1800}, found["options"])

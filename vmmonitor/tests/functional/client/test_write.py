@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing, from the client through a real HTTP server to a handler, and back."""
+"""Write requests from the client through a real HTTP server to a handler."""
 
 import socket
 
@@ -22,7 +22,7 @@ RAISED = {
 }
 
 
-def _told(request):
+def _echo(request):
     given = body.read(request, SCHEMA)
     if "raise" in given:
         raise RAISED[given["raise"]]
@@ -30,11 +30,11 @@ def _told(request):
 
 
 def _made(request):
-    return body.created(request, "/v1/things/1", _told(request))
+    return body.created(request, "/v1/things/1", _echo(request))
 
 
 def _accepted(request):
-    return body.accepted(_told(request))
+    return body.accepted(_echo(request))
 
 
 def _gone(request):
@@ -43,8 +43,8 @@ def _gone(request):
 
 THINGS = {
     "/v1/things": {"POST": _made},
-    "/v1/things/{ident}": {"PUT": _told, "DELETE": _gone},
-    "/v1/things/{ident}/requests": {"POST": _accepted, "DELETE": _told},
+    "/v1/things/{ident}": {"PUT": _echo, "DELETE": _gone},
+    "/v1/things/{ident}/requests": {"POST": _accepted, "DELETE": _echo},
 }
 
 
@@ -54,31 +54,31 @@ class TestWrite(base.CommandTest):
         super().setUp()
         self.client = shell.Clients(self.served.url).vmmonitor
 
-    def test_make(self):
-        told = self.client.post("things", body={"colour": "grün"}, author="Jürgen")
-        self.assertEqual({"given": {"colour": "grün"}, "author": "Jürgen"}, told)
+    def test_post_creates_item(self):
+        found = self.client.post("things", body={"colour": "grün"}, author="Jürgen")
+        self.assertEqual({"given": {"colour": "grün"}, "author": "Jürgen"}, found)
 
-    def test_nobody_is_named(self):
+    def test_request_without_author_is_unnamed(self):
         self.assertEqual("unnamed", self.client.post("things", body={})["author"])
 
-    def test_set(self):
-        told = self.client.put("things", "a b&%", body={}, author="ada")
-        self.assertEqual({"given": {}, "author": "ada", "ident": "a b&%"}, told)
+    def test_put_sets_item(self):
+        found = self.client.put("things", "a b&%", body={}, author="ada")
+        self.assertEqual({"given": {}, "author": "ada", "ident": "a b&%"}, found)
 
-    def test_do(self):
-        told = self.client.post("things", "1", "requests", body={"x": 1}, author="ada")
-        self.assertEqual({"given": {"x": 1}, "author": "ada", "ident": "1"}, told)
+    def test_post_to_item_is_accepted(self):
+        found = self.client.post("things", "1", "requests", body={"x": 1}, author="ada")
+        self.assertEqual({"given": {"x": 1}, "author": "ada", "ident": "1"}, found)
 
-    def test_end(self):
+    def test_delete_ends_item(self):
         self.assertEqual({}, self.client.delete("things", "1"))
         self.assertEqual(
             "ada", self.client.delete("things", "1", "requests", author="ada")["author"]
         )
 
-    def test_refusals(self):
+    def test_errors_are_reported(self):
         for given, status, words in (
             ({"raise": "conflict"}, 409, "somebody else was faster"),
-            ({"raise": "illegal"}, 409, "no such move"),
+            ({"raise": "illegal"}, 409, "does not have this transition"),
             ({"raise": "gone"}, 404, "no such thing"),
             ({"raise": "away"}, 503, "The database cannot be reached"),
             ({"raise": 1}, 400, "raise: "),
@@ -89,7 +89,7 @@ class TestWrite(base.CommandTest):
             self.assertIn(f"(HTTP status {status}, request req-", str(error))
             self.assertIn(words, str(error))
 
-    def test_an_answer(self):
+    def test_responses_have_status_and_headers(self):
         request = webob.Request.blank("/v1/things", {"REMOTE_ADDR": "127.0.0.1"}, method="POST")
         request.host = "127.0.0.1:15869"
         answer = request.get_response(self.api.application)
@@ -103,11 +103,11 @@ class TestWrite(base.CommandTest):
         answer = request.get_response(self.api.application)
         self.assertEqual((405, "POST, DELETE"), (answer.status_int, answer.headers["Allow"]))
 
-    def test_a_stranger_that_sends_forms(self):
+    def test_form_of_web_page_is_rejected(self):
         request = webob.Request.blank("/v1/things", {"REMOTE_ADDR": "127.0.0.1"}, POST={"a": "b"})
         self.assertEqual(415, request.get_response(self.api.application).status_int)
 
-    def test_the_server_goes_on_after_a_body_that_is_too_long(self):
+    def test_server_continues_after_oversized_body(self):
         with socket.create_connection(("127.0.0.1", self.served.port), timeout=60) as peer:
             head = f"POST /v1/things HTTP/1.1\r\nHost: x\r\nContent-Length: {10**12}\r\n\r\n"
             peer.sendall(head.encode())
