@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stored events. Written once, never changed."""
+"""Store the events. They are never changed."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -7,56 +7,33 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmmonitor.db import evidence, rows
-from vmmonitor.db.page import Listing, Page
+from vmmonitor.db.repository import Repository
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import EVENTS, INCIDENTS
-from vmmonitor.model import errors
 from vmmonitor.model.event import INCIDENT, Decision, Event, StoredEvent, in_order
 from vmmonitor.model.incident import Incident
 
-LISTING = Listing(
-    table=EVENTS,
-    key="event_id",
-    time="occurred_at",
-    filters=frozenset(
-        {
-            "instance_uuid",
-            "host",
-            "source",
-            "type",
-            "detail",
-            "severity",
-            "action",
-            "incident_id",
-            "project_id",
-        }
-    ),
-    # By id is the order in which events were inserted.
-    sort=frozenset({"occurred_at", "stored_at", "id"}),
-    default=[("occurred_at", "desc")],
-)
-
-#: What ``_values`` gives, in the table's order.
+#: The columns of the values that ``_values`` returns, in the order of the table.
 COLUMNS = [column.name for column in EVENTS.columns][1:]
 
 
 def insert(tx: Transaction, stored: Sequence[StoredEvent]) -> None:
     """Store events, all or none.
 
-    :raises vmmonitor.model.errors.Conflict: one of their ids is stored already; ask ``known``
+    :raises vmmonitor.model.errors.Conflict: one of them is already stored; call ``stored_ids``
         in a new transaction.
     """
     if not stored:
         return
-    # One order for all engines (two that store the same events wait for each other instead of
-    # deadlocking), and on each host the order in which things happened.
+    # One order for all engines, so that two that store the same events do not deadlock; for each
+    # host it is the order in which the events occurred.
     ordered = sorted(stored, key=lambda each: (each.event.host, each.event.sequence))
-    with unique("An event is stored already"):
+    with unique("An event is already stored"):
         rows.insert(tx, EVENTS, COLUMNS, [_values(each) for each in ordered])
 
 
-def known(tx: Transaction, event_ids: Collection[str]) -> set[str]:
-    """Return those of the ids that are stored."""
+def stored_ids(tx: Transaction, event_ids: Collection[str]) -> set[str]:
+    """Return the ids of the stored events among these."""
     found: set[str] = set()
     for chunk in rows.chunks(event_ids):
         query = sa.select(EVENTS.c.event_id).where(EVENTS.c.event_id.in_(chunk))
@@ -64,21 +41,10 @@ def known(tx: Transaction, event_ids: Collection[str]) -> set[str]:
     return found
 
 
-def get(tx: Transaction, event_id: str) -> StoredEvent:
-    """Return an event.
-
-    :raises vmmonitor.model.errors.NotFound: there is none with this id.
-    """
-    row = tx.execute(sa.select(EVENTS).where(EVENTS.c.event_id == event_id)).first()
-    if row is None:
-        raise errors.NotFound(event_id=event_id)
-    return _stored(row)
-
-
 def of_incident(tx: Transaction, incident_id: str, limit: int = 100) -> list[StoredEvent]:
     """Return an incident's newest events, oldest first.
 
-    :param limit: greatest number of events.
+    :param limit: maximum number of events.
     """
     query = (
         sa.select(EVENTS)
@@ -86,20 +52,20 @@ def of_incident(tx: Transaction, incident_id: str, limit: int = 100) -> list[Sto
         .order_by(EVENTS.c.occurred_at.desc(), EVENTS.c.id.desc())
         .limit(limit)
     )
-    stored = [_stored(row) for row in sorted(tx.execute(query), key=lambda row: row.id)]
-    return [one for _, one in in_order(stored)]
+    stored = [from_row(row) for row in sorted(tx.execute(query), key=lambda row: row.id)]
+    return [event for _, event in in_order(stored)]
 
 
-def tells_of(
-    tx: Transaction, incident_id: str, types: Collection[str], failures_besides: Collection[str]
+def has_event_of(
+    tx: Transaction, incident_id: str, types: Collection[str], other_failures: Collection[str]
 ) -> bool:
-    """Tell whether an incident has an event of one of ``types``, or one that was to be recovered
-    and is of none of ``failures_besides``."""
+    """Return whether an incident has an event of one of ``types``, or a failure of another type
+    than ``other_failures``."""
     query = sa.select(EVENTS.c.id).where(
         EVENTS.c.incident_id == incident_id,
         sa.or_(
             EVENTS.c.type.in_(types),
-            sa.and_(EVENTS.c.action == INCIDENT, EVENTS.c.type.not_in(failures_besides)),
+            sa.and_(EVENTS.c.action == INCIDENT, EVENTS.c.type.not_in(other_failures)),
         ),
     )
     return tx.execute(query.limit(1)).first() is not None
@@ -108,12 +74,12 @@ def tells_of(
 def of_instance(
     tx: Transaction, incident: Incident, prefix: str, since: int, limit: int = 50
 ) -> list[StoredEvent]:
-    """Return the newest events of an incident's instance that are not the incident's own, oldest
-    first.
+    """Return the newest events of an incident's instance that do not belong to the incident,
+    oldest first.
 
-    :param prefix: only those whose type begins with it.
-    :param since: only those that occurred from then on; microseconds since the epoch.
-    :param limit: greatest number of events.
+    :param prefix: the beginning of their types.
+    :param since: the earliest time; microseconds since the epoch.
+    :param limit: maximum number of events.
     """
     own = sa.func.coalesce(EVENTS.c.incident_id, "") == incident.incident_id
     query = (
@@ -123,13 +89,13 @@ def of_instance(
         .order_by(EVENTS.c.occurred_at.desc(), EVENTS.c.id.desc())
         .limit(limit)
     )
-    return [_stored(row) for row in reversed(tx.execute(query).all())]
+    return [from_row(row) for row in reversed(tx.execute(query).all())]
 
 
-def last_type(
+def newest_type(
     tx: Transaction, instance_uuid: str, host: str, types: Collection[str]
 ) -> str | None:
-    """Return the type of an instance's newest event on a host among those of some types."""
+    """Return the type of an instance's newest event on a host; None without one of these types."""
     query = (
         sa.select(EVENTS.c.type)
         .where(
@@ -144,25 +110,13 @@ def last_type(
     return found
 
 
-def page(tx: Transaction, page: Page) -> list[StoredEvent]:
-    """Return a page of the events, the newest first unless asked otherwise.
-
-    ``since`` and ``until`` mean ``occurred_at``.
-
-    :raises ValueError: see Listing.rows.
-    :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
-    """
-    return [_stored(row) for row in LISTING.rows(tx, page)]
-
-
 def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
-    """Delete events with their evidence, the oldest first, except those of incidents that are not
-    over.
+    """Delete events with their evidence, the oldest first, except those of open incidents.
 
-    :param before: those stored earlier go; microseconds since the epoch.
-    :param keep: of the others, only this many newest stay; 0: all.
-    :param limit: greatest number to delete in this transaction.
-    :return: how many were deleted; fewer than ``limit``: there is nothing left to delete.
+    :param before: events stored earlier are deleted; microseconds since the epoch.
+    :param keep: maximum number of events to keep; 0 for no maximum.
+    :param limit: maximum number of events to delete in this transaction.
+    :return: the number of deleted events; fewer than ``limit`` if no more are left.
     """
     conditions = [(EVENTS.c.stored_at < before, EVENTS.c.stored_at)]
     if keep and (newest_surplus := _surplus(tx, keep)) is not None:
@@ -175,11 +129,8 @@ def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
         query = sa.select(EVENTS.c.id, EVENTS.c.event_id).where(condition, ~of_open)
         doomed.update((id, name) for id, name in tx.execute(query.order_by(order).limit(limit)))
     ids = sorted(doomed)[:limit]
-    deleted = sum(
-        tx.execute(sa.delete(EVENTS).where(EVENTS.c.id.in_(chunk))).rowcount
-        for chunk in rows.chunks(ids)
-    )
-    # After its event, which whoever stores evidence holds locked meanwhile: none is left over.
+    deleted = REPOSITORY.delete(tx, ids)
+    # After the events: a transaction that stores evidence locks the event, so none is left over.
     evidence.purge_of(tx, [doomed[id] for id in ids])
     return deleted
 
@@ -187,7 +138,7 @@ def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
 def _surplus(tx: Transaction, keep: int) -> int | None:
     """Return the row number of the newest event beyond the ``keep`` newest."""
     first, last = tx.execute(sa.select(sa.func.min(EVENTS.c.id), sa.func.max(EVENTS.c.id))).one()
-    # Numbers have gaps but no repeats: counting, which is slow, is needed only beyond this.
+    # Numbers have gaps but do not repeat. Counting is slow, and only needed beyond this.
     if first is None or last - first < keep:
         return None
     query = sa.select(EVENTS.c.id).order_by(EVENTS.c.id.desc()).offset(keep).limit(1)
@@ -219,7 +170,8 @@ def _values(stored: StoredEvent) -> tuple[Any, ...]:
     )
 
 
-def _stored(row: sa.Row[Any]) -> StoredEvent:
+def from_row(row: sa.Row[Any]) -> StoredEvent:
+    """Return the event of a row."""
     columns = row._mapping
     return StoredEvent(
         event=Event(instance=rows.instance(columns), **rows.fields(Event, columns)),
@@ -228,5 +180,26 @@ def _stored(row: sa.Row[Any]) -> StoredEvent:
     )
 
 
-#: The same for others of this room.
-from_row = _stored
+REPOSITORY = Repository(
+    table=EVENTS,
+    key="event_id",
+    from_row=from_row,
+    time="occurred_at",
+    filters=frozenset(
+        {
+            "instance_uuid",
+            "host",
+            "source",
+            "type",
+            "detail",
+            "severity",
+            "action",
+            "incident_id",
+            "project_id",
+        }
+    ),
+    # The order of the ids is the order of the insertions.
+    sort=frozenset({"occurred_at", "stored_at", "id"}),
+    default=[("occurred_at", "desc")],
+)
+get, page = REPOSITORY.get, REPOSITORY.page

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The incidents."""
+"""Store the incidents."""
 
 import enum
 import hashlib
@@ -9,72 +9,59 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from vmmonitor.db import outbox, rows
-from vmmonitor.db.page import Listing, Page
+from vmmonitor.db.repository import Repository
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import INCIDENTS, RECOVERIES, TIMELINE_ENTRIES
 from vmmonitor.model import errors, states
 from vmmonitor.model.incident import UNTIL_RELEASED, HoldReason, Incident, IncidentKind
 from vmmonitor.model.instance import Instance
-from vmmonitor.model.states import IncidentState
+from vmmonitor.model.states import IncidentState, IncidentTransition
 
 
 class Keep(enum.Enum):
-    """The type of KEEP."""
+    """Define the type of KEEP."""
 
     KEEP = "keep"
 
 
-#: Leaves a value as it is, where None means something.
+#: Keeps a value unchanged, where None is a value of its own.
 KEEP: Final = Keep.KEEP
 
 #: The states that end at hold_until.
 WAITING = (IncidentState.PENDING, IncidentState.HELD, IncidentState.SILENCED)
 
-#: What policies and the expectation know of.
+#: The incidents that policies and expectations handle.
 OF_INSTANCE = INCIDENTS.c.kind == IncidentKind.INSTANCE
 
-#: Since when a waiting incident is due.
+#: The time since which a waiting incident is due.
 DUE_SINCE = sa.case(
     (INCIDENTS.c.held_by == HoldReason.CONCURRENCY, INCIDENTS.c.opened_at),
     else_=INCIDENTS.c.hold_until,
-)
-
-LISTING = Listing(
-    table=INCIDENTS,
-    key="incident_id",
-    time="opened_at",
-    filters=frozenset(
-        {
-            *("state", "kind", "instance_uuid", "host", "cause", "severity", "project_id"),
-            *("policy", "held_by", "part_of"),
-        }
-    ),
-    sort=frozenset({"opened_at", "updated_at", "host"}),
-    default=[("opened_at", "desc")],
 )
 
 
 def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
     """Store new incidents, all or none.
 
-    :raises vmmonitor.model.errors.Conflict: one of the instances, or hosts, has an open incident
-        already; ``open_for`` or ``open_for_host`` in a new transaction returns it.
+    :raises vmmonitor.model.errors.Conflict: one of the instances or hosts already has an open
+        incident; ``lock_open`` or ``lock_open_host`` returns it in a new transaction.
     """
     if not incidents:
         return
     # In one order, so that two engines wait for each other instead of deadlocking.
     ordered = sorted(incidents, key=lambda each: each.instance.uuid)
-    with unique("An incident of the instance is open already"):
+    with unique("The instance already has an open incident"):
         tx.execute(sa.insert(INCIDENTS), [_columns(each) for each in ordered])
     for each in ordered:
         outbox.record_change(tx, None, each, each.updated_at)
 
 
-def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
+def lock_open(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
     """Return the open incidents of these instances, by instance uuid, and lock their rows.
 
-    Whoever changes an incident or its recovery locks the incident's row first, so that an event
-    that says "it runs" and the recovery that waits for it cannot miss each other.
+    Each transaction that changes an incident or its recovery locks the incident's row first.
+    Therefore an event that reports the instance running, and the recovery that waits for it,
+    cannot miss each other.
     """
     found = {}
     # In one order, so that two engines wait for each other instead of deadlocking.
@@ -82,90 +69,83 @@ def open_for(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Inci
         query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(chunk))
         query = query.order_by(INCIDENTS.c.open_key).with_for_update()
         for row in tx.execute(query):
-            incident = _incident(row)
+            incident = from_row(row)
             found[incident.instance.uuid] = incident
     return found
 
 
-def open_for_host(tx: Transaction, host: str) -> Incident | None:
-    """Return the open incident of a host, None if there is none, and lock its row."""
-    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == _key(IncidentKind.HOST, host))
-    row = tx.execute(query.with_for_update()).first()
-    return None if row is None else _incident(row)
+def lock_open_host(tx: Transaction, host: str) -> Incident | None:
+    """Return the open incident of a host, and lock its row; None without one."""
+    return _lock_open_key(tx, _key(IncidentKind.HOST, host))
 
 
-def open_storm(tx: Transaction, shared_cause: str) -> Incident | None:
-    """Return the open incident of a storm, None if there is none, and lock its row.
+def lock_open_storm(tx: Transaction, shared_cause: str) -> Incident | None:
+    """Return the open incident of a storm, and lock its row; None without one.
 
-    :param shared_cause: what its members have in common.
+    :param shared_cause: the cause that its members share.
     """
-    query = sa.select(INCIDENTS).where(
-        INCIDENTS.c.open_key == _key(IncidentKind.STORM, shared_cause)
-    )
+    return _lock_open_key(tx, _key(IncidentKind.STORM, shared_cause))
+
+
+def _lock_open_key(tx: Transaction, key: str) -> Incident | None:
+    query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key == key)
     row = tx.execute(query.with_for_update()).first()
-    return None if row is None else _incident(row)
+    return None if row is None else from_row(row)
 
 
-def hosts(tx: Transaction) -> list[str]:
-    """Return the hosts that have an open incident, sorted."""
+def hosts_with_open_incident(tx: Transaction) -> list[str]:
+    """Return the hosts that have an open host incident, sorted."""
     query = sa.select(INCIDENTS.c.host).where(
         INCIDENTS.c.kind == IncidentKind.HOST, INCIDENTS.c.open_key.is_not(None)
     )
     return list(tx.execute(query.order_by(INCIDENTS.c.host)).scalars())
 
 
-def lock(tx: Transaction, incident_id: str) -> Incident:
-    """Return an incident as it is now, with its row locked until the end of the transaction.
-
-    :raises vmmonitor.model.errors.NotFound: there is none with this id.
-    """
-    query = sa.select(INCIDENTS).where(INCIDENTS.c.incident_id == incident_id).with_for_update()
-    row = tx.execute(query).first()
-    if row is None:
-        raise errors.NotFound(incident_id=incident_id)
-    return _incident(row)
-
-
-def move(
-    tx: Transaction, incident: Incident, move: str, *, reason: str, now: int, **changes: Any
+def transition(
+    tx: Transaction,
+    incident: Incident,
+    transition: IncidentTransition,
+    *,
+    reason: str,
+    now: int,
+    **changes: Any,
 ) -> Incident:
-    """Take an incident to another state, if nobody else did meanwhile.
+    """Change the state of an incident, if no other transaction did so meanwhile.
 
-    :param incident: as it was when the move was decided.
-    :param move: a move of ``states.INCIDENT``. ``run``, decided because the instance was seen
-        running, does not happen if a newer failure has come in since.
-    :param reason: for a person to read.
+    :param incident: the incident as it was when the transition was decided.
+    :param transition: RUN does not happen if a newer failure arrived since the instance was seen
+        running.
+    :param reason: one sentence for the operator.
     :param now: microseconds since the epoch.
     :param changes: new values of other fields (``hold_until``, ``running_at``, ``policy``).
-    :return: the incident as it is then.
-    :raises vmmonitor.model.errors.IllegalTransition: the state table has no such move.
-    :raises vmmonitor.model.errors.Conflict: it is not as it was; read it again.
+    :return: the incident after the change.
+    :raises vmmonitor.model.errors.IllegalTransition: its state does not have this transition.
+    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile; read it again.
     """
-    state = states.next_state(states.INCIDENT_TRANSITIONS, incident.state, move)
-    over = state not in states.OPEN_INCIDENT_STATES
+    state = states.next_state(states.INCIDENT_TRANSITIONS, incident.state, transition)
     changes |= {"state": state, "reason": reason, "updated_at": now}
-    if over:
+    if state in states.CLOSED_INCIDENT_STATES:
         changes |= {"closed_at": now, "open_key": None}
     elif incident.closed_at is not None:
         changes |= {"closed_at": None, "open_key": _open_key(incident)}
     if state not in (IncidentState.HELD, IncidentState.SILENCED):
         changes["held_by"] = ""
     guards = []
-    if move == "run" and incident.running_at is not None:
+    if transition == IncidentTransition.RUN and incident.running_at is not None:
         guards.append(INCIDENTS.c.running_at.is_not(None))
-    with unique("Another incident of the instance is open"):
+    with unique("The instance has another open incident"):
         return _update(tx, incident, changes, *guards)
 
 
 def reschedule(
     tx: Transaction, incident: Incident, hold_until: int, reason: str, now: int, **changes: Any
 ) -> Incident:
-    """Let a waiting incident wait for another time, if nobody changed it meanwhile.
+    """Let a waiting incident wait until another time, if it was not changed meanwhile.
 
     :param hold_until: microseconds since the epoch, like ``now``.
     :param changes: new values of other fields (``policy``, ``cause``).
-    :return: the incident as it is then.
-    :raises vmmonitor.model.errors.Conflict: it is not as it was, or does not wait.
+    :return: the incident after the change.
+    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile, or does not wait.
     """
     changes |= {"hold_until": hold_until, "reason": reason, "updated_at": now}
     return _update(
@@ -177,41 +157,41 @@ def reschedule(
     )
 
 
-def reword(tx: Transaction, incident: Incident, reason: str, now: int) -> Incident:
-    """Give an incident another reason for the state that it stays in.
+def set_reason(tx: Transaction, incident: Incident, reason: str, now: int) -> Incident:
+    """Replace the reason of an incident's state.
 
     :param now: microseconds since the epoch.
-    :return: the incident as it is then.
-    :raises vmmonitor.model.errors.Conflict: it is not as it was.
+    :return: the incident after the change.
+    :raises vmmonitor.model.errors.Conflict: its state was changed meanwhile.
     """
     return _update(tx, incident, {"reason": reason, "updated_at": now})
 
 
-def relocate(tx: Transaction, incident: Incident, host: str, now: int) -> Incident:
-    """Let an incident go with its instance to another host.
+def set_host(tx: Transaction, incident: Incident, host: str, now: int) -> Incident:
+    """Replace the host of an incident whose instance moved.
 
     :param now: microseconds since the epoch.
-    :return: the incident as it is then.
-    :raises vmmonitor.model.errors.Conflict: its state is not as it was.
+    :return: the incident after the change.
+    :raises vmmonitor.model.errors.Conflict: its state was changed meanwhile.
     """
     return _update(tx, incident, {"host": host, "updated_at": now})
 
 
-def attach(
+def count_events(
     tx: Transaction,
     incident_id: str,
     count: int,
     running_at: int | None | Keep,
     now: int,
 ) -> None:
-    """Count more events to an open incident.
+    """Add to the event count of an open incident.
 
-    :param count: how many.
-    :param running_at: when the instance was seen running; None: it failed again since; KEEP:
-        the events say nothing of it.
+    :param count: the number of further events.
+    :param running_at: when the instance was seen running; None if it failed again since; KEEP
+        if the events do not change it.
     :param now: microseconds since the epoch.
-    :raises vmmonitor.model.errors.Conflict: it is over, or there is none; ``open_for`` in a new
-        transaction tells.
+    :raises vmmonitor.model.errors.Conflict: it is closed or does not exist; call ``lock_open``
+        in a new transaction.
     """
     changes: dict[str, Any] = {
         "event_count": INCIDENTS.c.event_count + count,
@@ -225,16 +205,16 @@ def attach(
         .values(changes)
     )
     if not updated.rowcount:
-        raise errors.Conflict("The incident is over", incident_id=incident_id)
+        raise errors.Conflict("The incident is closed", incident_id=incident_id)
 
 
 def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
-    """Return the waiting incidents whose time has come: the most important, then the longest due
-    first. Whose turn has come is due since it opened: none is kept from it by those that came
-    after.
+    """Return the waiting incidents that are due: by priority, then by the time since they are due.
+
+    A queued incident is due since it opened, so that newer incidents cannot overtake it.
 
     :param now: microseconds since the epoch.
-    :param limit: greatest number of incidents.
+    :param limit: maximum number of incidents.
     """
     query = (
         sa.select(INCIDENTS)
@@ -242,25 +222,24 @@ def due(tx: Transaction, now: int, limit: int) -> list[Incident]:
         .order_by(INCIDENTS.c.priority.desc(), DUE_SINCE, INCIDENTS.c.id)
         .limit(limit)
     )
-    return [_incident(row) for row in tx.execute(query)]
+    return [from_row(row) for row in tx.execute(query)]
 
 
 def next_due(tx: Transaction, now: int) -> int | None:
-    """Return when the next hold will be over; None if nothing waits for that.
+    """Return the end of the next hold; None if no incident waits for one.
 
-    :param now: microseconds since the epoch; what is due already, ``due`` returns.
+    :param now: microseconds since the epoch; incidents due by then are left to ``due``.
     """
     query = sa.select(sa.func.min(INCIDENTS.c.hold_until))
     later = query.where(OF_INSTANCE, INCIDENTS.c.state.in_(WAITING), INCIDENTS.c.hold_until > now)
     return tx.execute(later).scalar()
 
 
-def put_right(tx: Transaction, now: int) -> int:
-    """Let holds that were set at a time that has not come yet, as the engines' clock was put back,
-    begin now.
+def rebase_after_clock_step(tx: Transaction, now: int) -> int:
+    """Restart holds that began in the future, after the engines' clock stepped back.
 
     :param now: microseconds since the epoch, engines' clock.
-    :return: how many incidents that concerns.
+    :return: the number of changed incidents.
     """
     later = sa.and_(
         INCIDENTS.c.state.in_(WAITING),
@@ -275,17 +254,6 @@ def put_right(tx: Transaction, now: int) -> int:
     return tx.execute(sa.update(INCIDENTS).where(later).ordered_values(*changes.items())).rowcount
 
 
-def get(tx: Transaction, incident_id: str) -> Incident:
-    """Return an incident.
-
-    :raises vmmonitor.model.errors.NotFound: there is none with this id.
-    """
-    row = tx.execute(sa.select(INCIDENTS).where(INCIDENTS.c.incident_id == incident_id)).first()
-    if row is None:
-        raise errors.NotFound(incident_id=incident_id)
-    return _incident(row)
-
-
 def instances(tx: Transaction, incident_ids: Collection[str]) -> dict[str, Instance]:
     """Return the instances of these incidents, by incident id."""
     columns = (INCIDENTS.c[name] for name in ("incident_id", *rows.INSTANCE.values()))
@@ -297,23 +265,12 @@ def instances(tx: Transaction, incident_ids: Collection[str]) -> dict[str, Insta
     }
 
 
-def page(tx: Transaction, page: Page) -> list[Incident]:
-    """Return a page of the incidents, the newest first unless asked otherwise.
-
-    ``since`` and ``until`` mean ``opened_at``.
-
-    :raises ValueError: see Listing.rows.
-    :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
-    """
-    return [_incident(row) for row in LISTING.rows(tx, page)]
-
-
 def purge(tx: Transaction, before: int, limit: int) -> int:
-    """Delete incidents that are over, with their steps and recoveries, the oldest first.
+    """Delete closed incidents, with their timelines and recoveries, the oldest first.
 
-    :param before: those closed earlier go; microseconds since the epoch.
-    :param limit: greatest number to delete in this transaction.
-    :return: how many were deleted; fewer than ``limit``: there is nothing left to delete.
+    :param before: incidents closed earlier are deleted; microseconds since the epoch.
+    :param limit: maximum number of incidents to delete in this transaction.
+    :return: the number of deleted incidents; fewer than ``limit`` if no more are left.
     """
     query = (
         sa.select(INCIDENTS.c.incident_id)
@@ -336,7 +293,7 @@ def _update(
     changes: dict[str, Any],
     *guards: sa.ColumnElement[bool],
 ) -> Incident:
-    """Change a row if its state is still the one that we know."""
+    """Change a row if its state is still that of ``incident``."""
     updated = tx.execute(
         sa.update(INCIDENTS)
         .where(
@@ -371,17 +328,41 @@ def _open_key(incident: Incident) -> str:
 
 
 def _key(kind: str, name: str) -> str:
-    """Return the ``open_key`` of what is no instance's, which no instance's uuid can be: it is
-    longer than an agent may tell, and of a name it holds what fits, however long that is."""
+    """Return the ``open_key`` of a host or a storm.
+
+    It is longer than any uuid that an agent may send, and has the same length for any name.
+    """
     return f"{kind}:{hashlib.sha256(name.encode()).hexdigest()[:56]}"
 
 
-def _incident(row: sa.Row[Any]) -> Incident:
+def from_row(row: sa.Row[Any]) -> Incident:
+    """Return the incident of a row."""
     columns = row._mapping
     fields = rows.fields(Incident, columns)
     fields |= {"kind": IncidentKind(row.kind), "state": IncidentState(row.state)}
     return Incident(instance=rows.instance(columns), **fields)
 
 
-#: The same for others of this room.
-from_row = _incident
+REPOSITORY = Repository(
+    table=INCIDENTS,
+    key="incident_id",
+    from_row=from_row,
+    time="opened_at",
+    filters=frozenset(
+        {
+            "state",
+            "kind",
+            "instance_uuid",
+            "host",
+            "cause",
+            "severity",
+            "project_id",
+            "policy",
+            "held_by",
+            "part_of",
+        }
+    ),
+    sort=frozenset({"opened_at", "updated_at", "host"}),
+    default=[("opened_at", "desc")],
+)
+get, lock, page = REPOSITORY.get, REPOSITORY.lock, REPOSITORY.page

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recoveries, and who may work on them."""
+"""Store the recoveries and their leases."""
 
 from collections.abc import Collection
 from typing import Any
@@ -7,23 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from vmmonitor.db import outbox, rows
-from vmmonitor.db.page import Listing, Page
+from vmmonitor.db.repository import Repository
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import RECOVERIES
 from vmmonitor.model import errors, states
 from vmmonitor.model.recovery import Recovery
-from vmmonitor.model.states import RecoveryState
+from vmmonitor.model.states import RecoveryState, RecoveryTransition
 
-LISTING = Listing(
-    table=RECOVERIES,
-    key="recovery_id",
-    time="created_at",
-    filters=frozenset({"incident_id", "instance_uuid", "host", "state", "driver"}),
-    sort=frozenset({"created_at"}),
-    default=[("created_at", "desc")],
-)
-
-#: Active state, and a column that says when it needs an engine.
+#: Active state, and the column of the time at which it needs an engine.
 DUE = (
     (RecoveryState.REQUESTED, RECOVERIES.c.not_before),
     (RecoveryState.RUNNING, RECOVERIES.c.lease_until),
@@ -35,32 +26,38 @@ DUE = (
 def insert(tx: Transaction, recovery: Recovery) -> None:
     """Store a new recovery.
 
-    :raises vmmonitor.model.errors.Conflict: one of its incident is active already.
+    :raises vmmonitor.model.errors.Conflict: its incident already has an active recovery.
     """
     columns = rows.shallow(recovery)
     is_active = recovery.state in states.ACTIVE_RECOVERY_STATES
     columns["open_key"] = recovery.incident_id if is_active else None
-    with unique("A recovery of the incident is active already"):
+    with unique("The incident already has an active recovery"):
         tx.execute(sa.insert(RECOVERIES), columns)
     outbox.record_change(tx, None, recovery, recovery.created_at)
 
 
-def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes: Any) -> Recovery:
-    """Take a recovery to another state, if nobody else did meanwhile.
+def transition(
+    tx: Transaction,
+    recovery: Recovery,
+    transition: RecoveryTransition,
+    *,
+    now: int,
+    **changes: Any,
+) -> Recovery:
+    """Change the state of a recovery, if no other transaction did so meanwhile.
 
-    A recovery that stops running gives up its lease, one that stops waiting its ``wait_until``.
+    A recovery that stops running loses its lease, one that stops waiting its ``wait_until``.
 
-    :param recovery: as it was when the move was decided. Who took it over since, or with
-        ``take_over`` who renewed the lease since, has changed it.
-    :param move: a move of ``states.RECOVERY``.
+    :param recovery: the recovery as it was when the transition was decided. A takeover meanwhile
+        is a conflict, and so is a renewed lease for TAKE_OVER.
     :param now: microseconds since the epoch.
     :param changes: new values of other fields (``lease_owner``, ``lease_until``,
         ``wait_until``, ``called_at``, ``message``).
-    :return: the recovery as it is then.
-    :raises vmmonitor.model.errors.IllegalTransition: the state table has no such move.
-    :raises vmmonitor.model.errors.Conflict: it is not as it was; read it again.
+    :return: the recovery after the change.
+    :raises vmmonitor.model.errors.IllegalTransition: its state does not have this transition.
+    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile; read it again.
     """
-    state = states.next_state(states.RECOVERY_TRANSITIONS, recovery.state, move)
+    state = states.next_state(states.RECOVERY_TRANSITIONS, recovery.state, transition)
     values: dict[str, Any] = {"state": state}
     if state != RecoveryState.RUNNING:
         values |= {"lease_owner": "", "lease_until": 0}
@@ -73,25 +70,26 @@ def move(tx: Transaction, recovery: Recovery, move: str, *, now: int, **changes:
         RECOVERIES.c.state == recovery.state,
         RECOVERIES.c.lease_owner == recovery.lease_owner,
     ]
-    if move == "take_over":
+    if transition == RecoveryTransition.TAKE_OVER:
         guards.append(RECOVERIES.c.lease_until == recovery.lease_until)
     updated = tx.execute(sa.update(RECOVERIES).where(*guards).values(values | changes))
     if not updated.rowcount:
         raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
-    moved = get(tx, recovery.recovery_id)
-    outbox.record_change(tx, recovery, moved, now)
-    return moved
+    changed = get(tx, recovery.recovery_id)
+    outbox.record_change(tx, recovery, changed, now)
+    return changed
 
 
-def renew(
+def renew_leases(
     tx: Transaction, owner: str, recovery_ids: Collection[str], lease_until: int
 ) -> set[str]:
-    """Make an engine's leases last longer.
+    """Renew the leases of an engine.
 
     :param owner: the engine.
-    :param recovery_ids: what it believes to run.
+    :param recovery_ids: the recoveries that it runs.
     :param lease_until: microseconds since the epoch.
-    :return: those that it still runs; another engine has the others, or they are over.
+    :return: the recoveries whose lease it still owns; another engine has taken over the others,
+        or they have ended.
     """
     ours: set[str] = set()
     for chunk in rows.chunks(sorted(recovery_ids)):
@@ -105,11 +103,11 @@ def renew(
     return ours
 
 
-def hasten(tx: Transaction, recovery: Recovery, now: int) -> None:
-    """Let a requested recovery start at once.
+def expedite(tx: Transaction, recovery: Recovery, now: int) -> None:
+    """Make a requested recovery due immediately.
 
     :param now: microseconds since the epoch.
-    :raises vmmonitor.model.errors.Conflict: it is not requested any more.
+    :raises vmmonitor.model.errors.Conflict: its state is no longer REQUESTED.
     """
     mine = sa.and_(
         RECOVERIES.c.recovery_id == recovery.recovery_id,
@@ -119,10 +117,10 @@ def hasten(tx: Transaction, recovery: Recovery, now: int) -> None:
         raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
 
 
-def look_again(tx: Transaction, recovery: Recovery, look_at: int) -> None:
-    """Have a recovery that waits looked at again, unless it is over or somebody else did so.
+def set_look_at(tx: Transaction, recovery: Recovery, look_at: int) -> None:
+    """Schedule the next active poll of a waiting recovery, unless it was changed meanwhile.
 
-    :param look_at: when; microseconds since the epoch.
+    :param look_at: microseconds since the epoch.
     """
     tx.execute(
         sa.update(RECOVERIES)
@@ -136,12 +134,12 @@ def look_again(tx: Transaction, recovery: Recovery, look_at: int) -> None:
 
 
 def due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
-    """Return recoveries that need an engine, the longest due first.
+    """Return the recoveries that need an engine, the longest due first.
 
-    Those to be started, those whose engine died, and those that waited in vain.
+    They are to be started, their lease has expired, or their wait has ended.
 
     :param now: microseconds since the epoch.
-    :param limit: greatest number of recoveries.
+    :param limit: maximum number of recoveries.
     """
     found: dict[int, sa.Row[Any]] = {}
     for state, moment in DUE:
@@ -154,13 +152,13 @@ def due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
         for row in tx.execute(query):
             found.setdefault(row.id, row)
     longest = sorted(found.values(), key=lambda row: (row.due_at, row.id))
-    return [_recovery(row) for row in longest[:limit]]
+    return [_from_row(row) for row in longest[:limit]]
 
 
 def next_due(tx: Transaction, now: int) -> int | None:
-    """Return when the next recovery will need an engine; None if none will.
+    """Return when the next recovery will need an engine; None without one.
 
-    :param now: microseconds since the epoch; what is due already, ``due`` returns.
+    :param now: microseconds since the epoch; recoveries due by then are left to ``due``.
     """
     moments = [
         sa.select(sa.func.min(moment))
@@ -172,14 +170,14 @@ def next_due(tx: Transaction, now: int) -> int | None:
     return min(known, default=None)
 
 
-def put_right(tx: Transaction, now: int) -> int:
-    """Let backoffs, leases and waits that were set at a time that has not come yet, as the
-    engines' clock was put back, begin now.
+def rebase_after_clock_step(tx: Transaction, now: int) -> int:
+    """Restart backoffs, leases and waits that began in the future, after the engines' clock
+    stepped back.
 
-    Who holds a lease and lives renews it by the new time.
+    A running engine renews its leases by the new time.
 
     :param now: microseconds since the epoch, engines' clock.
-    :return: how many recoveries that concerns.
+    :return: the number of changed recoveries.
     """
     moved = 0
     for state in sorted(states.ACTIVE_RECOVERY_STATES):
@@ -198,9 +196,9 @@ def put_right(tx: Transaction, now: int) -> int:
 
 
 def active_for(tx: Transaction, incident_id: str) -> Recovery | None:
-    """Return the recovery of an incident that is not over; None if there is none."""
+    """Return the active recovery of an incident; None without one."""
     row = tx.execute(sa.select(RECOVERIES).where(RECOVERIES.c.open_key == incident_id)).first()
-    return None if row is None else _recovery(row)
+    return None if row is None else _from_row(row)
 
 
 def of_incident(tx: Transaction, incident_id: str) -> list[Recovery]:
@@ -210,31 +208,21 @@ def of_incident(tx: Transaction, incident_id: str) -> list[Recovery]:
         .where(RECOVERIES.c.incident_id == incident_id)
         .order_by(RECOVERIES.c.created_at, RECOVERIES.c.id)
     )
-    return [_recovery(row) for row in tx.execute(query)]
+    return [_from_row(row) for row in tx.execute(query)]
 
 
-def get(tx: Transaction, recovery_id: str) -> Recovery:
-    """Return a recovery.
-
-    :raises vmmonitor.model.errors.NotFound: there is none with this id.
-    """
-    row = tx.execute(sa.select(RECOVERIES).where(RECOVERIES.c.recovery_id == recovery_id)).first()
-    if row is None:
-        raise errors.NotFound(recovery_id=recovery_id)
-    return _recovery(row)
-
-
-def page(tx: Transaction, page: Page) -> list[Recovery]:
-    """Return a page of the recoveries, the newest first unless asked otherwise.
-
-    ``since`` and ``until`` mean ``created_at``.
-
-    :raises ValueError: see Listing.rows.
-    :raises vmmonitor.model.errors.NotFound: nothing has the marker's id.
-    """
-    return [_recovery(row) for row in LISTING.rows(tx, page)]
-
-
-def _recovery(row: sa.Row[Any]) -> Recovery:
+def _from_row(row: sa.Row[Any]) -> Recovery:
     fields = rows.fields(Recovery, row._mapping)
     return Recovery(**fields | {"state": RecoveryState(row.state)})
+
+
+REPOSITORY = Repository(
+    table=RECOVERIES,
+    key="recovery_id",
+    from_row=_from_row,
+    time="created_at",
+    filters=frozenset({"incident_id", "instance_uuid", "host", "state", "driver"}),
+    sort=frozenset({"created_at"}),
+    default=[("created_at", "desc")],
+)
+get, page = REPOSITORY.get, REPOSITORY.page

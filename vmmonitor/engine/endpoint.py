@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from vmmonitor.db import agents, evidence
+from vmmonitor.db import agents, evidence, inventories
 from vmmonitor.db.session import Database
 from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.model.agent import AgentReport
@@ -39,14 +39,14 @@ class AgentCallEndpoint(EngineEndpoint):
 
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
-        return self._database.run(agents.report, report, self._database.now())
+        return self._database.run(agents.store_report, report, self._database.now())
 
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory.
 
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
-        self._database.run(agents.replace_inventory, host, digest, seen, self._database.now())
+        self._database.run(inventories.replace, host, digest, seen, self._database.now())
 
     def store_inventory_changes(self, changes: InventoryChanges) -> str:
         """Apply a delta to a host's inventory, if it applies to the stored one.
@@ -55,7 +55,7 @@ class AgentCallEndpoint(EngineEndpoint):
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
         return self._database.run(
-            agents.change_inventory,
+            inventories.change,
             changes.host,
             changes.base_digest,
             changes.digest,

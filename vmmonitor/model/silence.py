@@ -1,35 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An operator's word that certain failures are to be left alone for a time."""
+"""Define silences: an operator mutes incidents for a period."""
 
 import dataclasses
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Begins later.
-PENDING = "pending"
-#: Holds.
-ACTIVE = "active"
-#: Its time is over, or somebody ended it.
-EXPIRED = "expired"
-STATES = (PENDING, ACTIVE, EXPIRED)
 
-#: As a rule file says it: field -> test, or a list of such mappings, one of which must hold.
+class SilenceState(enum.StrEnum):
+    """The state of a silence at one time."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    #: Its end has passed, or an operator ended it.
+    EXPIRED = "expired"
+
+
+#: As in a rule file: field -> test, or a list of such mappings, one of which must match.
 Written = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Silence:
-    """What is muted, by whom, why, and for how long.
+    """The muted incidents, the operator, the reason and the period.
 
     All times are microseconds since the epoch, engines' clock.
 
-    :param match: the incidents that it means.
-    :param author: who wants it.
-    :param comment: why, for a person to read.
-    :param starts_at: it holds from then on.
-    :param ends_at: it holds before, if nobody ends it earlier.
-    :param expired_at: when somebody ended it; None if nobody did.
-    :param expired_by: who did.
+    :param match: selects the incidents.
+    :param author: the operator who created it.
+    :param comment: the reason, for other operators.
+    :param ends_at: its planned end.
+    :param expired_at: when an operator ended it early; None otherwise.
+    :param expired_by: the operator who ended it early.
     """
 
     silence_id: str
@@ -42,11 +44,11 @@ class Silence:
     expired_at: int | None = None
     expired_by: str = ""
 
-    def state(self, now: int) -> str:
-        """Return PENDING, ACTIVE or EXPIRED.
+    def state(self, now: int) -> SilenceState:
+        """Return the state at a time.
 
         :param now: microseconds since the epoch, engines' clock.
         """
         if self.expired_at is not None or self.ends_at <= now:
-            return EXPIRED
-        return PENDING if self.starts_at > now else ACTIVE
+            return SilenceState.EXPIRED
+        return SilenceState.PENDING if self.starts_at > now else SilenceState.ACTIVE

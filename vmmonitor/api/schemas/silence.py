@@ -2,10 +2,10 @@
 """Query strings and bodies of silences."""
 
 from vmmonitor.api.schemas import listing
-from vmmonitor.model import silence
+from vmmonitor.model.silence import SilenceState
 
 INDEX = listing.of(
-    filters={"state": listing.one_of(silence.STATES), "author": listing.TEXT},
+    filters={"state": listing.one_of(list(SilenceState)), "author": listing.TEXT},
     sort_keys=("created_at", "starts_at", "ends_at"),
 )
 CREATE: listing.Schema = {

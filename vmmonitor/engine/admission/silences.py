@@ -45,7 +45,7 @@ class Silences:
                 IncidentState.SILENCED,
                 HoldReason.SILENCE,
             )
-            if is_found or silences.pin(tx, silence.silence_id, now):
+            if is_found or silences.lock_active(tx, silence.silence_id, now):
                 return Refusal("silence", HoldReason.SILENCE, words(silence), silence.ends_at)
         return None
 

@@ -115,7 +115,7 @@ class StormWatch:
         now = self._database.now()
         if storm.updated_at > now:
             # The engines' clock was put back.
-            incidents.reword(tx, storm, storm.reason, now)
+            incidents.set_reason(tx, storm, storm.reason, now)
             return
         why = (
             self._healed(tx, storm, now) if storm.cause == STORAGE else self._calm(tx, storm, now)

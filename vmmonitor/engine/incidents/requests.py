@@ -23,7 +23,13 @@ from vmmonitor.model.errors import Conflict, NotFound
 from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.request import OperatorRequest
-from vmmonitor.model.states import IncidentState, RecoveryState
+from vmmonitor.model.states import (
+    IncidentState,
+    IncidentTransition,
+    RecoveryState,
+    RecoveryTransition,
+    RequestTransition,
+)
 
 LOG = log.getLogger(__name__)
 
@@ -69,19 +75,21 @@ class OperatorRequests:
             incident = incidents.lock(tx, request.incident_id)
         except NotFound:
             message = "the incident is not there any more"
-            requests.move(tx, request, "refuse", message, self._database.now())
+            requests.transition(
+                tx, request, RequestTransition.REFUSE, message, self._database.now()
+            )
             return
         now = self._database.now()
         try:
             message = VERBS[request.verb](self, tx, incident, request, now)
         except NotYet as error:
-            requests.wait(tx, request, str(error))
+            requests.set_message(tx, request, str(error))
             return
         except Refused as error:
-            requests.move(tx, request, "refuse", str(error), now)
+            requests.transition(tx, request, RequestTransition.REFUSE, str(error), now)
             self._tell(tx, incident, request, f"refused, {error}", now)
             return
-        requests.move(tx, request, "do", message, now)
+        requests.transition(tx, request, RequestTransition.DO, message, now)
         self._tell(tx, incident, request, message, now)
 
     def _tell(
@@ -127,7 +135,11 @@ class OperatorRequests:
             return
         if incident.state == IncidentState.UNRECOVERED and _another_is_open(tx, incident):
             raise Refused("another incident of the instance is open")
-        name = "retry" if incident.state == IncidentState.UNRECOVERED else "release"
+        name = (
+            IncidentTransition.RETRY
+            if incident.state == IncidentState.UNRECOVERED
+            else IncidentTransition.RELEASE
+        )
         move(tx, incident, name, word, now, hold_until=now, running_at=None, **changes)
 
     def _hasten(self, tx: Transaction, incident: Incident, now: int) -> str:
@@ -136,7 +148,7 @@ class OperatorRequests:
         if recovery is None or recovery.state != RecoveryState.REQUESTED:
             at_work = f": {_told(recovery)}" if recovery else ""
             raise Refused(f"it is being recovered{at_work}")
-        recoveries.hasten(tx, recovery, now)
+        recoveries.expedite(tx, recovery, now)
         return f"{_told(recovery)} is made at once"
 
     def _resolve(
@@ -150,7 +162,7 @@ class OperatorRequests:
             return self._end_storm(tx, incident, word, now)
         _only_open(incident)
         incident = self._end_recovery(tx, incident, word, now)
-        move(tx, incident, "run", word, now)
+        move(tx, incident, IncidentTransition.RUN, word, now)
         return "done"
 
     def _hold(
@@ -167,7 +179,7 @@ class OperatorRequests:
         if incident.state == IncidentState.HELD:
             incidents.reschedule(tx, incident, until, word, now, **changes)
         else:
-            move(tx, incident, "hold", word, now, hold_until=until, **changes)
+            move(tx, incident, IncidentTransition.HOLD, word, now, hold_until=until, **changes)
         return f"held for {seconds:g} s" if seconds else "held until it is released"
 
     def _release(
@@ -195,7 +207,7 @@ class OperatorRequests:
         word = f"cancelled by {request.words}"
         incident = self._end_recovery(tx, incident, word, now)
         held = {"hold_until": kinds.UNTIL_RELEASED, "held_by": HoldReason.OPERATOR, "override": ""}
-        move(tx, incident, "hold", word, now, **held)
+        move(tx, incident, IncidentTransition.HOLD, word, now, **held)
         return "cancelled; its incident is held until it is released"
 
     def _retry(
@@ -218,7 +230,7 @@ class OperatorRequests:
             return incident
         if recovery.state == RecoveryState.RUNNING:
             raise NotYet(f"waits for {_told(recovery)} to return")
-        move_recovery(tx, recovery, "cancel", word, now)
+        move_recovery(tx, recovery, RecoveryTransition.CANCEL, word, now)
         return incident
 
     def _end_storm(self, tx: Transaction, storm: Incident, word: str, now: int) -> str:
@@ -250,7 +262,7 @@ def _only_open(incident: Incident) -> None:
 
 
 def _another_is_open(tx: Transaction, incident: Incident) -> bool:
-    return bool(incidents.open_for(tx, [incident.instance.uuid]))
+    return bool(incidents.lock_open(tx, [incident.instance.uuid]))
 
 
 def _told(recovery: Recovery) -> str:

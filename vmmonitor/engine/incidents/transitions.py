@@ -2,8 +2,8 @@
 """Changes the state of incidents and recoveries, and adds each change to the timeline.
 
 Every state change of an incident or a recovery passes through this module. The caller holds the
-lock of the incident's row (``db.incidents.open_for`` or ``lock``), and locks a recovery's row only
-after it.
+lock of the incident's row (``db.incidents.lock_open`` or ``lock``), and locks a recovery's row
+only after it.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from vmmonitor.db import incidents, recoveries, timeline_entries
 from vmmonitor.db.session import Transaction
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import IncidentTransition, RecoveryTransition
 from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 
 #: Time after the end of an attempt, in seconds, in which events of the host may still report what
@@ -26,13 +27,14 @@ def move(
 ) -> Incident:
     """Take an incident to another state and say so in its timeline. The only door.
 
-    :param name: a move of ``states.INCIDENT``.
+    :param name: an ``IncidentTransition``.
     :param reason: one sentence for a person.
     :param now: microseconds since the epoch, engines' clock.
-    :param changes: as for ``db.incidents.move``.
-    :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
+    :param changes: as for ``db.incidents.transition``.
+    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile.
     """
-    moved = incidents.move(tx, incident, name, reason=reason, now=now, **changes)
+    transition = IncidentTransition(name)
+    moved = incidents.transition(tx, incident, transition, reason=reason, now=now, **changes)
     told = {"before": incident.state, "after": moved.state, "reason": reason}
     note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}", **told)
     return moved
@@ -49,14 +51,15 @@ def move_recovery(
 ) -> Recovery:
     """Take a recovery to another state and say so in its incident's timeline.
 
-    :param name: a move of ``states.RECOVERY``.
+    :param name: a ``RecoveryTransition``.
     :param message: one sentence for a person.
     :param now: microseconds since the epoch, engines' clock.
     :param told: what else the data of the line says.
-    :param changes: as for ``db.recoveries.move``.
-    :raises vmmonitor.model.errors.Conflict: somebody else changed it first.
+    :param changes: as for ``db.recoveries.transition``.
+    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile.
     """
-    moved = recoveries.move(tx, recovery, name, now=now, message=message, **changes)
+    transition = RecoveryTransition(name)
+    moved = recoveries.transition(tx, recovery, transition, now=now, message=message, **changes)
     data = {"recovery_id": recovery.recovery_id, "state": moved.state, "said": message}
     line = f"{recovery.driver}, attempt {recovery.attempt}: {message}"
     note(tx, recovery, now, "recovery", line, **data, **(told or {}))

@@ -52,7 +52,7 @@ class ClockOffsets:
             return
         try:
             with self._database.reader() as tx:
-                self._offsets = agents.corrections(tx)
+                self._offsets = agents.clock_corrections(tx)
         except Retriable as error:
             LOG.warning(
                 "Could not read the clock offsets of the hosts, using known ones: %s", error

@@ -63,11 +63,11 @@ def _is_sufficient(changes: IncidentChanges, opened: OpenIncident, event: Event)
 
 
 def _has_more_than_hung(changes: IncidentChanges, incident: Incident) -> bool:
-    return stored_events.tells_of(
+    return stored_events.has_event_of(
         changes.tx,
         incident.incident_id,
         types=event_effects.NOT_RUNNING,
-        failures_besides=event_effects.HANGS,
+        other_failures=event_effects.HANGS,
     )
 
 

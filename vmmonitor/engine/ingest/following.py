@@ -76,7 +76,7 @@ def set_host(changes: IncidentChanges, opened: OpenIncident, event: Event) -> No
     """Move an incident to the host to which its instance was migrated."""
     changes.flush(opened)
     source = opened.incident.host
-    opened.incident = incidents.relocate(changes.tx, opened.incident, event.host, changes.now)
+    opened.incident = incidents.set_host(changes.tx, opened.incident, event.host, changes.now)
     message = f"it was migrated from host {source} to host {event.host}"
     changes.add_entry(opened.incident, TimelineKind.DECISION, message, event_id=event.event_id)
 

@@ -21,7 +21,7 @@ class OpenIncident:
     :param host_reported_failure: a host, not reconciliation, reported a failure.
     :param more_than_hung: an event reports more than a QEMU process that does not answer.
     :param new_events: number of events to add to its event count.
-    :param running_at: as for ``db.incidents.attach``.
+    :param running_at: as for ``db.incidents.count_events``.
     """
 
     incident: Incident
@@ -36,7 +36,7 @@ class OpenIncident:
 class IncidentChanges:
     """Collects changes and writes them in the order in which they are made.
 
-    The caller holds the lock of each incident's row (``db.incidents.open_for``), and locks a
+    The caller holds the lock of each incident's row (``db.incidents.lock_open``), and locks a
     recovery's row only after it.
 
     :ivar tx: the transaction.
@@ -98,7 +98,7 @@ class IncidentChanges:
         if not changed.new_events and changed.running_at is KEEP:
             return
         incident = changed.incident
-        incidents.attach(
+        incidents.count_events(
             self.tx, incident.incident_id, changed.new_events, changed.running_at, self.now
         )
         # The verdict is requested again if events arrived that were not counted here.

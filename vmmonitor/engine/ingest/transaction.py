@@ -37,7 +37,7 @@ def commit(database: Database, pending: Sequence[PendingBatch], policies: Polici
         except Conflict as error:
             LOG.debug("Storing %d batches again after a conflict: %s", len(pending), error)
             with database.reader() as tx:
-                known = events.known(tx, _event_ids(pending))
+                known = events.stored_ids(tx, _event_ids(pending))
     raise Retriable(f"{MAX_CONFLICT_RETRIES} conflicts with other engines")
 
 
@@ -55,7 +55,7 @@ def store_in_transaction(
     :raises vmmonitor.model.errors.Conflict: another engine stored one of the events, or changed
         one of the incidents, at the same time.
     """
-    open_incidents = incidents.open_for(tx, _instance_uuids(pending))
+    open_incidents = incidents.lock_open(tx, _instance_uuids(pending))
     # Read the clock after locking the rows, so that timeline entries are ordered.
     stored_at = now()
     grouper = IncidentGrouper(tx, open_incidents, policies, stored_at)

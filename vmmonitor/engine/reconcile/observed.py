@@ -5,7 +5,7 @@ import collections
 import dataclasses
 from collections.abc import Iterator
 
-from vmmonitor.db import agents, events
+from vmmonitor.db import agents, events, inventories
 from vmmonitor.db.session import Database
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import RUNNING_AGAIN
@@ -48,7 +48,7 @@ class ObservedState:
                 del self._inventories[host]
             for host, trust in self._trust.items():
                 if self._inventories.get(host, ("", []))[0] != trust.digest:
-                    self._inventories[host] = (trust.digest, agents.observed_instances(tx, host))
+                    self._inventories[host] = (trust.digest, inventories.observed(tx, host))
         self.trusted_hosts = {
             host for host, trust in self._trust.items() if _is_trusted(trust, now, late_after)
         }
@@ -80,7 +80,7 @@ class ObservedState:
         if candidates := lost - self._confirmed:
             with self._database.reader() as tx:
                 for host, uuid, since in candidates:
-                    last = events.last_type(tx, uuid, host, END_EVENTS | RUNNING_AGAIN)
+                    last = events.newest_type(tx, uuid, host, END_EVENTS | RUNNING_AGAIN)
                     if last in END_EVENTS:
                         self._confirmed.add((host, uuid, since))
         self.unconfirmed = {

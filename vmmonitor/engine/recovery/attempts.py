@@ -26,7 +26,12 @@ from vmmonitor.engine.incidents.transitions import (
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.recovery import Outcome, Recovery
-from vmmonitor.model.states import IncidentState, RecoveryState
+from vmmonitor.model.states import (
+    IncidentState,
+    IncidentTransition,
+    RecoveryState,
+    RecoveryTransition,
+)
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep, WaitCondition
 
@@ -96,11 +101,11 @@ class Attempts:
             self._runs(tx, incident, recovery, now)
             return None
         if recovery.state == RecoveryState.WAITING and now < recovery.wait_until:
-            recoveries.look_again(tx, recovery, self._next_look(recovery.wait_until, now))
+            recoveries.set_look_at(tx, recovery, self._next_look(recovery.wait_until, now))
             return None
         if recovery.state == RecoveryState.WAITING:
             message = "the instance was not seen running in time"
-            recovery = move_recovery(tx, recovery, "fail", message, now)
+            recovery = move_recovery(tx, recovery, RecoveryTransition.FAIL, message, now)
             self._after_failure(tx, incident, recovery, True, now)
             return None
         if policy is None or _step(policy, recovery) is None:
@@ -131,25 +136,34 @@ class Attempts:
         """End a recovery whose instance was seen running since a driver was called."""
         if recovery.state == RecoveryState.RUNNING:
             recovery = self._take_over(tx, recovery, now)
-        ending = "cancel" if recovery.state == RecoveryState.REQUESTED else "succeed"
+        ending = (
+            RecoveryTransition.CANCEL
+            if recovery.state == RecoveryState.REQUESTED
+            else RecoveryTransition.SUCCEED
+        )
         move_recovery(tx, recovery, ending, RUNS_AGAIN, now)
-        move(tx, incident, "run", RUNS_AGAIN, now)
+        move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
 
     def _without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
     ) -> None:
         message = f"policy {recovery.policy} is not in force any more"
         if recovery.state == RecoveryState.REQUESTED:
-            move_recovery(tx, recovery, "cancel", message, now)
+            move_recovery(tx, recovery, RecoveryTransition.CANCEL, message, now)
         else:
             recovery = self._take_over(tx, recovery, now)
-            move_recovery(tx, recovery, "fail", message, now)
-        move(tx, incident, "give_up", message, now)
+            move_recovery(tx, recovery, RecoveryTransition.FAIL, message, now)
+        move(tx, incident, IncidentTransition.GIVE_UP, message, now)
 
     def _take_over(self, tx: Transaction, recovery: Recovery, now: int) -> Recovery:
         """Take a recovery from an engine that is gone, to end it."""
         return move_recovery(
-            tx, recovery, "take_over", TAKEN_OVER, now, lease_owner=str(uuid.uuid4())
+            tx,
+            recovery,
+            RecoveryTransition.TAKE_OVER,
+            TAKEN_OVER,
+            now,
+            lease_owner=str(uuid.uuid4()),
         )
 
     # -- claiming ------------------------------------------------------------------------------
@@ -235,7 +249,7 @@ class Attempts:
             until = now + round(claim.step.wait * SECOND)
             look_at = self._next_look(until, now) if asks else None
             move_recovery(
-                *(tx, claim.recovery, "wait", outcome.message, now, told),
+                *(tx, claim.recovery, RecoveryTransition.WAIT, outcome.message, now, told),
                 wait_until=until,
                 look_at=look_at,
             )
@@ -245,7 +259,9 @@ class Attempts:
             # was told to run, and the driver's answer may outrun what says that it does not.
             message = f"{outcome.message}, but it was seen running: what comes next tells"
             until = now + round(LATE_EVENT_WINDOW * SECOND)
-            move_recovery(tx, claim.recovery, "wait", message, now, told, wait_until=until)
+            move_recovery(
+                tx, claim.recovery, RecoveryTransition.WAIT, message, now, told, wait_until=until
+            )
             return
         ending = "succeed" if outcome.move == "wait" else outcome.move
         recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now, told)
@@ -256,11 +272,13 @@ class Attempts:
         elif claim.dry_run:
             self._after_dry_run(tx, incident, claim, now)
         elif ending == "skip":
-            move(tx, incident, "plan", outcome.message, now)
+            move(tx, incident, IncidentTransition.PLAN, outcome.message, now)
         elif runs:
-            move(tx, incident, "run", RUNS_AGAIN, now)
+            move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
         else:
-            move(tx, incident, "leave", f"{recovery.driver} has done its part", now)
+            move(
+                tx, incident, IncidentTransition.LEAVE, f"{recovery.driver} has done its part", now
+            )
 
     def _next_look(self, until: int, now: int) -> int:
         """Return when to ask the expectation again whether an instance runs."""
@@ -271,7 +289,7 @@ class Attempts:
         policy = self.policies.get(claim.recovery.policy)
         index = next_step(policy, claim.recovery.step) if claim.step.dry_run else None
         if policy is None or index is None or self._conf.recovery.dry_run or policy.dry_run:
-            move(tx, incident, "leave", f"dry run, as {claim.dry_run} says", now)
+            move(tx, incident, IncidentTransition.LEAVE, f"dry run, as {claim.dry_run} says", now)
             return
         self._request(tx, incident, policy, index, 1, now, now)
         note(tx, incident, now, "recovery", timeline.next_step(policy, index), step=index + 1)
@@ -283,12 +301,18 @@ class Attempts:
         if incident.state != IncidentState.RECOVERING:
             return
         if incident.running_at is not None:
-            move(tx, incident, "run", RUNS_AGAIN, now)
+            move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
             return
         policy = self.policies.get(failed.policy)
         step = _step(policy, failed)
         if policy is None or step is None:
-            move(tx, incident, "give_up", f"policy {failed.policy} is not in force any more", now)
+            move(
+                tx,
+                incident,
+                IncidentTransition.GIVE_UP,
+                f"policy {failed.policy} is not in force any more",
+                now,
+            )
             return
         if retry and (step.attempts == policies.WITHOUT_LIMIT or failed.attempt < step.attempts):
             delay = step.backoff.delay(failed.attempt, random.random())
@@ -299,7 +323,13 @@ class Attempts:
             return
         index = next_step(policy, failed.step)
         if index is None:
-            move(tx, incident, "give_up", f"every step failed, at last: {failed.message}", now)
+            move(
+                tx,
+                incident,
+                IncidentTransition.GIVE_UP,
+                f"every step failed, at last: {failed.message}",
+                now,
+            )
             return
         self._request(tx, incident, policy, index, 1, now, now)
         note(tx, incident, now, "recovery", timeline.next_step(policy, index), step=index + 1)

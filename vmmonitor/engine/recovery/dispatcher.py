@@ -318,7 +318,7 @@ class Recoveries:
     def _renew_one(self, recovery: Recovery) -> None:
         lease_until = self._database.now() + round(self._conf.recovery.lease * SECOND)
         owner, recovery_ids = recovery.lease_owner, [recovery.recovery_id]
-        self._database.run(recoveries.renew, owner, recovery_ids, lease_until)
+        self._database.run(recoveries.renew_leases, owner, recovery_ids, lease_until)
 
     def _give_up(self, claim: Claim) -> None:
         """Let any engine take the recovery over when its lease runs out, this one too."""

@@ -91,7 +91,7 @@ class AgentHealth:
         if step:
             LOG.warning("System clock stepped by %.1f s", step / SECOND)
         for table in (agents, incidents, recoveries):
-            if count := self._database.run(table.put_right, now):
+            if count := self._database.run(table.rebase_after_clock_step, now):
                 name = table.__name__.rpartition(".")[2]
                 LOG.warning("System clock stepped backwards; rescheduled %d %s", count, name)
 
@@ -103,9 +103,9 @@ class AgentHealth:
     def _update_host_incidents(self, now: int) -> None:
         grace = round(self._conf.housekeeping.unwatched_after * SECOND)
         with self._database.reader() as tx:
-            hosts = set(incidents.hosts(tx))
+            hosts = set(incidents.hosts_with_open_incident(tx))
             if now - self._running_since > grace:
-                hosts.update(agents.unwatched(tx, now - grace))
+                hosts.update(agents.unwatched_hosts(tx, now - grace))
         for host in sorted(hosts):
             try:
                 self._database.run(host_incidents.update, host, grace, self._database.now)
@@ -115,7 +115,7 @@ class AgentHealth:
     def _check_host_clocks(self) -> None:
         limit = round(self._conf.housekeeping.clock_warn * SECOND)
         with self._database.reader() as tx:
-            offsets = agents.clocks(tx, round(limit * REARM_FACTOR))
+            offsets = agents.clock_offsets_beyond(tx, round(limit * REARM_FACTOR))
         for host, offset in sorted(offsets.items()):
             if abs(offset) > limit and host not in self._warned:
                 LOG.warning(

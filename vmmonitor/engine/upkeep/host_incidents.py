@@ -25,8 +25,8 @@ def update(tx: Transaction, host: str, grace: int, now: Callable[[], int]) -> No
     :param grace: time without monitoring before an incident is opened, in microseconds.
     :param now: returns the engines' clock, in microseconds since the epoch.
     """
-    agent = agents.lock(tx, host)
-    incident = incidents.open_for_host(tx, host)
+    agent = agents.find_locked(tx, host)
+    incident = incidents.lock_open_host(tx, host)
     # Read the clock after locking the rows, so that timeline entries are ordered.
     updated_at = now()
     if agent is None or agent.state not in UNWATCHED:
@@ -37,7 +37,7 @@ def update(tx: Transaction, host: str, grace: int, now: Callable[[], int]) -> No
             _open(tx, agent, updated_at)
     elif incident.reason != (reason := _reason(agent)):
         note(tx, incident, updated_at, "decision", reason, cause=f"agent.{agent.state}")
-        incidents.reword(tx, incident, reason, updated_at)
+        incidents.set_reason(tx, incident, reason, updated_at)
 
 
 def _open(tx: Transaction, agent: Agent, now: int) -> None:

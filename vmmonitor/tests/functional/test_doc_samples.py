@@ -198,7 +198,7 @@ class TestAgents(DocSamplesTest):
                 last_event_at=at - 90_000_000,
             )
             with self.database.writer() as tx:
-                agents.report(tx, report, at)
+                agents.store_report(tx, report, at)
 
         reported("compute1", "up", "", 3, 0.001)
         reported("compute2", "late", "no report for 30 s", 383, 0.002)

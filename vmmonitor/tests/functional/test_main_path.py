@@ -14,7 +14,7 @@ import libvirt
 import testtools
 
 from vmmonitor.agent.service import AgentService
-from vmmonitor.db import agents, events, incidents, recoveries, timeline_entries
+from vmmonitor.db import agents, events, incidents, inventories, recoveries, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.service import EngineService
 from vmmonitor.model.event import RawEvent, StoredEvent
@@ -158,7 +158,7 @@ class MainPathTest(testtools.TestCase):
         def known():
             with self.sqlite.database.reader() as tx:
                 page = agents.page(tx, Page(limit=9))
-                return page and agents.inventory(tx, "compute-1") and page[0]
+                return page and inventories.present(tx, "compute-1") and page[0]
 
         said = eventually(lambda: (found := known()) and found.state == "up" and found)
         self.assertEqual(("up", 1), (said.state, said.report.instances))

@@ -12,7 +12,7 @@ import signal
 import fixtures
 
 from vmmonitor.agent.service import AgentService
-from vmmonitor.db import agents, events, incidents
+from vmmonitor.db import events, incidents, inventories
 from vmmonitor.db.page import Page
 from vmmonitor.engine.service import EngineService
 from vmmonitor.rules import defaults
@@ -108,7 +108,7 @@ class BadInputTest(LiveTest):
     def inventory(self, guest):
         """Return the engine's inventory entry of a guest, or None."""
         with self.sqlite.database.reader() as tx:
-            held = agents.inventory(tx, "compute-1")
+            held = inventories.present(tx, "compute-1")
         return next((one.instance for one in held if one.instance.uuid == guest.uuid), None)
 
     def die(self, guest, looked_at=STARTED):

@@ -4,7 +4,7 @@
 import os
 import signal
 
-from vmmonitor.db import agents
+from vmmonitor.db import inventories
 from vmmonitor.db.tables import AGENTS, INSTANCES
 from vmmonitor.model.states import AgentState, IncidentState
 from vmmonitor.testing.hypervisor import Hypervisor
@@ -26,7 +26,7 @@ class TestReconcile(WholeTest):
     def seen(self, guest, host="node-1"):
         """Return the engines' inventory entry of a guest, or None."""
         with self.deployment.database.reader() as tx:
-            found = agents.inventory(tx, host)
+            found = inventories.present(tx, host)
         return next((one for one in found if one.instance.uuid == guest.uuid), None)
 
     def state_on(self, host, guest):

@@ -31,7 +31,9 @@ LINES = """\
 
 def _ignore(tx, incident_id):
     incident = incidents.get(tx, incident_id)
-    incidents.move(tx, incident, "plan", reason="it was planned", now=incident.updated_at + 1)
+    incidents.transition(
+        tx, incident, "plan", reason="it was planned", now=incident.updated_at + 1
+    )
 
 
 class TestFormats(base.CommandTest):
@@ -284,4 +286,4 @@ class TestErrors(base.CommandTest):
 def _hold(tx, incident_id, storm_id):
     one = incidents.lock(tx, incident_id)
     changes = {"held_by": "storm", "part_of": storm_id, "priority": 7}
-    incidents.move(tx, one, "hold", reason="a storm", now=one.updated_at, **changes)
+    incidents.transition(tx, one, "hold", reason="a storm", now=one.updated_at, **changes)

@@ -94,7 +94,7 @@ class TestSilence(base.CommandTest):
             self.assertEqual([], silences.active(tx, self.api.database.now()))
             found = incidents.get(tx, sample.FULL.incident_id)
         self.assertLessEqual(found.hold_until, self.api.database.now())
-        self.assertIn("over already", self.refused("expire", made["silence_id"]))
+        self.assertIn("already expired", self.refused("expire", made["silence_id"]))
 
     def test_invalid_arguments_are_rejected(self):
         known = ("--for", "1h", "--comment", "x")
@@ -141,4 +141,6 @@ def words(silence: dict) -> tuple[str, str, str]:
 
 def _silence(tx, incident):
     changes = {"hold_until": UNTIL_RELEASED, "held_by": HoldReason.SILENCE}
-    incidents.move(tx, incident, "silence", reason="muted", now=incident.updated_at, **changes)
+    incidents.transition(
+        tx, incident, "silence", reason="muted", now=incident.updated_at, **changes
+    )

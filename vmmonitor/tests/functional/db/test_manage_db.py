@@ -48,7 +48,7 @@ class TestManageDb(testtools.TestCase):
         now = made.now()
         over = samples.incident()
         made.run(incidents.insert, [over])
-        made.run(incidents.move, over, "run", reason="runs", now=now - 3 * day)
+        made.run(incidents.transition, over, "run", reason="runs", now=now - 3 * day)
         ages = [3, 3, 1, 0, 0]
         made.run(events.insert, [samples.stored(now - age * day) for age in ages])
         _, out, _ = self.run_db("purge", "--older-than", "2")

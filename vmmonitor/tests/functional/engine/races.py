@@ -149,7 +149,7 @@ class EngineRaces:
 
     def report_all(self: Any, hosts: list[str], now: int) -> None:
         for host in hosts:
-            self.database.run(agents.report, samples.report(host=host, sent_at=now), now)
+            self.database.run(agents.store_report, samples.report(host=host, sent_at=now), now)
 
     def of_hosts(self: Any) -> list[tuple[str, str, int]]:
         """(host, state, length of the time line) of the hosts' incidents."""

@@ -4,8 +4,8 @@
 import dataclasses
 import unittest
 
-from vmmonitor.model import errors, silence
-from vmmonitor.model.silence import Silence
+from vmmonitor.model import errors
+from vmmonitor.model.silence import Silence, SilenceState
 from vmmonitor.rules import schemas, silences
 from vmmonitor.testing import builders
 
@@ -107,12 +107,12 @@ class TestState(unittest.TestCase):
             created_at=50,
         )
         for now, state in (
-            (99, silence.PENDING),
-            (100, silence.ACTIVE),
-            (199, silence.ACTIVE),
-            (200, silence.EXPIRED),
+            (99, SilenceState.PENDING),
+            (100, SilenceState.ACTIVE),
+            (199, SilenceState.ACTIVE),
+            (200, SilenceState.EXPIRED),
         ):
             with self.subTest(now):
                 self.assertEqual(state, made.state(now))
                 ended = dataclasses.replace(made, expired_at=60)
-                self.assertEqual(silence.EXPIRED, ended.state(now))
+                self.assertEqual(SilenceState.EXPIRED, ended.state(now))

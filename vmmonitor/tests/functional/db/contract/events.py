@@ -34,7 +34,7 @@ class EventsContract:
     def test_an_empty_batch_is_nothing(self: Any) -> None:
         self.database.run(events.insert, [])
         with self.database.reader() as tx:
-            self.assertEqual(set(), events.known(tx, []))
+            self.assertEqual(set(), events.stored_ids(tx, []))
 
     def test_one_duplicate_refuses_the_batch(self: Any) -> None:
         first, second = samples.stored(), samples.stored()
@@ -43,21 +43,21 @@ class EventsContract:
             self.database.run(events.insert, [second, first])
         ids = [first.event.event_id, second.event.event_id]
         with self.database.reader() as tx:
-            self.assertEqual({ids[0]}, events.known(tx, ids))
+            self.assertEqual({ids[0]}, events.stored_ids(tx, ids))
 
     def test_ids_differ_by_case(self: Any) -> None:
         self.database.run(
             events.insert, [samples.stored(event_id="a"), samples.stored(event_id="A")]
         )
         with self.database.reader() as tx:
-            self.assertEqual({"a", "A"}, events.known(tx, ["a", "A", "á"]))
+            self.assertEqual({"a", "A"}, events.stored_ids(tx, ["a", "A", "á"]))
 
     def test_known_takes_more_ids_than_a_statement(self: Any) -> None:
         batch = [samples.stored(sequence=number) for number in range(2500)]
         ids = {event.event.event_id for event in batch}
         self.database.run(events.insert, batch)
         with self.database.reader() as tx:
-            self.assertEqual(ids, events.known(tx, [*ids, "nothing"]))
+            self.assertEqual(ids, events.stored_ids(tx, [*ids, "nothing"]))
 
     def test_a_megabyte_fits(self: Any) -> None:
         event = samples.stored(attributes={"screen": "ä" * 2**20})
@@ -107,7 +107,7 @@ class EventsContract:
 
         def tells(types: list[str], besides: list[str]) -> bool:
             with self.database.reader() as tx:
-                return events.tells_of(tx, incident_id, types, besides)
+                return events.has_event_of(tx, incident_id, types, besides)
 
         self.assertFalse(tells(["lifecycle.stopped"], ["liveness.hung"]))
         self.assertTrue(tells(["lifecycle.stopped"], []))
@@ -128,7 +128,7 @@ class EventsContract:
             self.assertTrue(isinstance(result, int | errors.Conflict), repr(result))
         with self.database.reader() as tx:
             ids = {event.event.event_id for event in batch}
-            self.assertEqual(ids, events.known(tx, ids))
+            self.assertEqual(ids, events.stored_ids(tx, ids))
 
     def test_concurrent_batches_are_all_stored(self: Any) -> None:
         databases = [self.another() for _ in range(4)]
@@ -144,7 +144,9 @@ class EventsContract:
     def test_purge_takes_the_old_and_leaves_what_is_open(self: Any) -> None:
         open_one, over = samples.incident(), samples.incident()
         self.database.run(incidents.insert, [open_one, over])
-        self.database.run(incidents.move, over, "plan", reason="stopped by its owner", now=NOON)
+        self.database.run(
+            incidents.transition, over, "plan", reason="stopped by its owner", now=NOON
+        )
         old = [samples.stored(NOON - SECOND), samples.stored(NOON - SECOND, over.incident_id)]
         needed = samples.stored(NOON - SECOND, open_one.incident_id)
         new = samples.stored(NOON)
@@ -197,7 +199,7 @@ class EventsContract:
 
 
 def _insert_new(tx: Any, batch: list[Any]) -> list[Any]:
-    known = events.known(tx, [event.event.event_id for event in batch])
+    known = events.stored_ids(tx, [event.event.event_id for event in batch])
     new = [event for event in batch if event.event.event_id not in known]
     events.insert(tx, [dataclasses.replace(event, stored_at=NOON) for event in new])
     return new

@@ -38,11 +38,11 @@ class IncidentsContract:
         with self.assertRaises(errors.Conflict):
             self.database.run(incidents.insert, [self._of_host(host)])
         with self.database.writer() as tx:
-            self.assertEqual(incident, incidents.open_for_host(tx, host))
-            self.assertIsNone(incidents.open_for_host(tx, "nowhere"))
-            self.assertEqual([host, "other"], incidents.hosts(tx))
-        moved = self.database.run(incidents.move, incident, "leave", reason="x", now=NOON)
-        self.database.run(incidents.move, moved, "run", reason="watched", now=NOON + 1)
+            self.assertEqual(incident, incidents.lock_open_host(tx, host))
+            self.assertIsNone(incidents.lock_open_host(tx, "nowhere"))
+            self.assertEqual([host, "other"], incidents.hosts_with_open_incident(tx))
+        moved = self.database.run(incidents.transition, incident, "leave", reason="x", now=NOON)
+        self.database.run(incidents.transition, moved, "run", reason="watched", now=NOON + 1)
         self.database.run(incidents.insert, [self._of_host(host)])
         with self.database.reader() as tx:
             page = Page(limit=9, filters={"kind": "host", "host": host})
@@ -60,12 +60,12 @@ class IncidentsContract:
     def test_another_reason_for_the_same_state(self: Any) -> None:
         incident = self._of_host("a")
         self.database.run(incidents.insert, [incident])
-        found = self.database.run(incidents.reword, incident, "why", NOON + 5)
+        found = self.database.run(incidents.set_reason, incident, "why", NOON + 5)
         expected = dataclasses.replace(incident, reason="why", updated_at=NOON + 5)
         self.assertEqual(expected, found)
-        self.database.run(incidents.move, incident, "leave", reason="x", now=NOON)
+        self.database.run(incidents.transition, incident, "leave", reason="x", now=NOON)
         with self.assertRaises(errors.Conflict):
-            self.database.run(incidents.reword, incident, "late", NOON + 6)
+            self.database.run(incidents.set_reason, incident, "late", NOON + 6)
 
     def test_a_hold_that_begins_in_the_future_begins_now(self: Any) -> None:
         hour = 3600 * SECOND
@@ -74,8 +74,8 @@ class IncidentsContract:
         over = samples.incident(state=IncidentState.UNHANDLED, **hold)
         old = samples.incident(hold_until=NOON + hour)
         self.database.run(incidents.insert, [held, over, old])
-        self.assertEqual(1, self.database.run(incidents.put_right, NOON))
-        self.assertEqual(0, self.database.run(incidents.put_right, NOON))
+        self.assertEqual(1, self.database.run(incidents.rebase_after_clock_step, NOON))
+        self.assertEqual(0, self.database.run(incidents.rebase_after_clock_step, NOON))
         now = self._get(held)
         self.assertEqual((NOON + 15 * SECOND, NOON), (now.hold_until, now.updated_at))
         self.assertEqual([over, old], [self._get(over), self._get(old)])
@@ -104,7 +104,7 @@ class IncidentsContract:
         shared = samples.instance()
         winner = samples.incident(instance=shared)
         with self.assertRaises(errors.Conflict), self.database.writer() as tx:
-            self.assertEqual({}, incidents.open_for(tx, [shared.uuid]))
+            self.assertEqual({}, incidents.lock_open(tx, [shared.uuid]))
             if self.database.engine.dialect.name == "sqlite":
                 incidents.insert(tx, [winner])
             else:
@@ -118,7 +118,12 @@ class IncidentsContract:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
         moved = self.database.run(
-            incidents.move, incident, "hold", reason="no verdict", now=NOON + 5, policy="careful"
+            incidents.transition,
+            incident,
+            "hold",
+            reason="no verdict",
+            now=NOON + 5,
+            policy="careful",
         )
         expected = dataclasses.replace(
             incident,
@@ -130,14 +135,16 @@ class IncidentsContract:
         self.assertEqual(expected, moved)
         self.assertEqual(expected, self._get(incident))
         released = self.database.run(
-            incidents.move, moved, "release", reason="", now=NOON + 6, hold_until=NOON + 9
+            incidents.transition, moved, "release", reason="", now=NOON + 6, hold_until=NOON + 9
         )
         self.assertEqual((IncidentState.PENDING, NOON + 9), (released.state, released.hold_until))
 
     def test_what_is_over_is_closed_and_makes_room(self: Any) -> None:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
-        over = self.database.run(incidents.move, incident, "plan", reason="stopped", now=NOON + 5)
+        over = self.database.run(
+            incidents.transition, incident, "plan", reason="stopped", now=NOON + 5
+        )
         self.assertEqual((IncidentState.IGNORED, NOON + 5), (over.state, over.closed_at))
         self.assertEqual({}, self._open_for(incident.instance.uuid))
         self.database.run(incidents.insert, [samples.incident(instance=incident.instance)])
@@ -145,16 +152,16 @@ class IncidentsContract:
     def test_a_move_from_a_stale_state_is_a_conflict(self: Any) -> None:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
-        self.database.run(incidents.move, incident, "confirm", reason="failed", now=NOON)
+        self.database.run(incidents.transition, incident, "confirm", reason="failed", now=NOON)
         with self.assertRaises(errors.Conflict):
-            self.database.run(incidents.move, incident, "plan", reason="stopped", now=NOON)
+            self.database.run(incidents.transition, incident, "plan", reason="stopped", now=NOON)
         self.assertEqual(IncidentState.RECOVERING, self._get(incident).state)
 
     def test_an_illegal_move_changes_nothing(self: Any) -> None:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
         with self.assertRaises(IllegalTransition):
-            self.database.run(incidents.move, incident, "give_up", reason="", now=NOON)
+            self.database.run(incidents.transition, incident, "give_up", reason="", now=NOON)
         self.assertEqual(incident, self._get(incident))
 
     def test_of_engines_that_make_one_move_one_does(self: Any) -> None:
@@ -164,7 +171,9 @@ class IncidentsContract:
 
         def confirm(number: int) -> str:
             reason = f"engine {number}"
-            databases[number].run(incidents.move, incident, "confirm", reason=reason, now=NOON)
+            databases[number].run(
+                incidents.transition, incident, "confirm", reason=reason, now=NOON
+            )
             return reason
 
         results = race(4, confirm)
@@ -175,9 +184,11 @@ class IncidentsContract:
     def test_a_newer_failure_takes_back_that_it_runs(self: Any) -> None:
         incident = samples.incident(running_at=NOON)
         self.database.run(incidents.insert, [incident])
-        self.database.run(incidents.attach, incident.incident_id, 1, None, NOON + 1)
+        self.database.run(incidents.count_events, incident.incident_id, 1, None, NOON + 1)
         with self.assertRaises(errors.Conflict):
-            self.database.run(incidents.move, incident, "run", reason="it runs", now=NOON + 2)
+            self.database.run(
+                incidents.transition, incident, "run", reason="it runs", now=NOON + 2
+            )
         self.assertEqual(IncidentState.PENDING, self._get(incident).state)
 
     def test_attach_counts_and_sets_keeps_or_clears_running_at(self: Any) -> None:
@@ -185,7 +196,9 @@ class IncidentsContract:
         self.database.run(incidents.insert, [incident])
         seen = []
         for running_at in (NOON, incidents.KEEP, None):
-            self.database.run(incidents.attach, incident.incident_id, 2, running_at, NOON + 7)
+            self.database.run(
+                incidents.count_events, incident.incident_id, 2, running_at, NOON + 7
+            )
             found = self._get(incident)
             seen.append((found.event_count, found.running_at, found.updated_at))
         self.assertEqual([(3, NOON, NOON + 7), (5, NOON, NOON + 7), (7, None, NOON + 7)], seen)
@@ -193,9 +206,9 @@ class IncidentsContract:
     def test_nothing_is_attached_to_what_is_over(self: Any) -> None:
         incident = samples.incident()
         self.database.run(incidents.insert, [incident])
-        self.database.run(incidents.move, incident, "run", reason="runs", now=NOON)
+        self.database.run(incidents.transition, incident, "run", reason="runs", now=NOON)
         with self.assertRaises(errors.Conflict):
-            self.database.run(incidents.attach, incident.incident_id, 1, None, NOON)
+            self.database.run(incidents.count_events, incident.incident_id, 1, None, NOON)
 
     def test_concurrent_attaches_all_count(self: Any) -> None:
         crowd = [samples.incident() for _ in range(4)]
@@ -204,9 +217,9 @@ class IncidentsContract:
 
         def attach_all(tx: Any, number: int) -> None:
             turned = crowd[number:] + crowd[:number]
-            incidents.open_for(tx, [incident.instance.uuid for incident in turned])
+            incidents.lock_open(tx, [incident.instance.uuid for incident in turned])
             for incident in turned:
-                incidents.attach(tx, incident.incident_id, 1, incidents.KEEP, NOON)
+                incidents.count_events(tx, incident.incident_id, 1, incidents.KEEP, NOON)
 
         self.assertEqual([None] * 4, race(4, lambda n: databases[n].run(attach_all, n)))
         self.assertEqual([5] * 4, [self._get(incident).event_count for incident in crowd])
@@ -218,7 +231,7 @@ class IncidentsContract:
 
         def attach_both(tx: Any, order: list[Incident]) -> None:
             for incident in order:
-                incidents.attach(tx, incident.incident_id, 1, incidents.KEEP, NOON)
+                incidents.count_events(tx, incident.incident_id, 1, incidents.KEEP, NOON)
                 time.sleep(0.05)
 
         results = race(2, lambda n: databases[n].run(attach_both, [pair, pair[::-1]][n]))
@@ -233,9 +246,9 @@ class IncidentsContract:
             with self.database.writer() as tx:
                 self.assertEqual(incident, incidents.lock(tx, incident.incident_id))
                 moving = threads.submit(
-                    mover.run, incidents.move, incident, "plan", reason="stopped", now=NOON
+                    mover.run, incidents.transition, incident, "plan", reason="stopped", now=NOON
                 )
-                incidents.attach(tx, incident.incident_id, 1, NOON, NOON)
+                incidents.count_events(tx, incident.incident_id, 1, NOON, NOON)
                 time.sleep(0.1)
                 self.assertFalse(moving.done())
             self.assertEqual(2, moving.result().event_count)
@@ -249,7 +262,7 @@ class IncidentsContract:
         crowd[2] = dataclasses.replace(crowd[2], state=IncidentState.HELD)
         moved = samples.incident(hold_until=NOON)
         self.database.run(incidents.insert, [*crowd, moved])
-        self.database.run(incidents.move, moved, "confirm", reason="failed", now=NOON)
+        self.database.run(incidents.transition, moved, "confirm", reason="failed", now=NOON)
         with self.database.reader() as tx:
             self.assertEqual([crowd[1], crowd[2], crowd[0]], incidents.due(tx, NOON + 3, 10))
             self.assertEqual([crowd[1]], incidents.due(tx, NOON + 3, 1))
@@ -300,7 +313,7 @@ class IncidentsContract:
             self.database.run(timeline_entries.insert, [step])
             recovery = samples.recovery(incident_id=incident.incident_id)
             self.database.run(recoveries.insert, recovery)
-        self.database.run(incidents.move, over, "run", reason="runs", now=NOON)
+        self.database.run(incidents.transition, over, "run", reason="runs", now=NOON)
         self.assertEqual(0, self.database.run(incidents.purge, NOON, 10))
         self.assertEqual(1, self.database.run(incidents.purge, NOON + 1, 10))
         with self.database.reader() as tx:
@@ -312,7 +325,7 @@ class IncidentsContract:
 
     def _open_for(self: Any, *uuids: str) -> dict[str, Incident]:
         with self.database.writer() as tx:
-            return incidents.open_for(tx, uuids)
+            return incidents.lock_open(tx, uuids)
 
     def _get(self: Any, incident: Incident) -> Incident:
         with self.database.reader() as tx:

@@ -52,10 +52,10 @@ class OutboxContract:
         attempt = samples.recovery(incident_id=incident.incident_id)
         with self.database.writer() as tx:
             incidents.insert(tx, [incident])
-            moved = incidents.move(tx, incident, "confirm", reason="it failed", now=NOON + 1)
+            moved = incidents.transition(tx, incident, "confirm", reason="it failed", now=NOON + 1)
             recoveries.insert(tx, attempt)
-            claimed = recoveries.move(tx, attempt, "claim", now=NOON + 2, lease_owner="me")
-            there = incidents.relocate(tx, moved, "compute-2", NOON + 3)
+            claimed = recoveries.transition(tx, attempt, "claim", now=NOON + 2, lease_owner="me")
+            there = incidents.set_host(tx, moved, "compute-2", NOON + 3)
         expected = [
             Change(before=None, after=incident, at=NOON),
             Change(before=incident, after=moved, at=NOON + 1),
@@ -75,7 +75,7 @@ class OutboxContract:
         with self.assertRaises(errors.Conflict), self.database.writer() as tx:
             incidents.insert(tx, [incident])
             gone = samples.incident(state=IncidentState.UNHANDLED)
-            incidents.move(tx, gone, "run", reason="", now=NOON)
+            incidents.transition(tx, gone, "run", reason="", now=NOON)
         self.assertEqual(([], 0), (told.changes, told.commits))
         with self.database.writer() as tx:
             incidents.instances(tx, [])

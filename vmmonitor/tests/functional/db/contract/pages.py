@@ -30,7 +30,7 @@ class PagesContract:
     def test_two_keys_of_different_directions(self: Any) -> None:
         places = [("b", 1), ("a", 1), ("a", 2), ("b", 2), ("c", 1)]
         for host, at in places:
-            self.database.run(agents.report, samples.report(host=f"{host}{at}"), NOON + at)
+            self.database.run(agents.store_report, samples.report(host=f"{host}{at}"), NOON + at)
         found = []
         marker = None
         while True:
@@ -108,9 +108,9 @@ class PagesContract:
         directions: tuple[Direction, ...] = ("asc", "desc")
         with self.database.reader() as tx:
             for module, direction in itertools.product(modules, directions):
-                for key in module.LISTING.sort:
+                for key in module.REPOSITORY.sort:
                     self.assertEqual([], module.page(tx, Page(limit=1, sort=[(key, direction)])))
-                for name in module.LISTING.filters:
+                for name in module.REPOSITORY.filters:
                     self.assertEqual([], module.page(tx, Page(limit=1, filters={name: "x"})))
 
     def test_what_is_not_offered_is_refused_by_name(self: Any) -> None:

@@ -49,8 +49,8 @@ class RecoveriesContract:
         past = samples.recovery(lease_until=begin, called_at=NOON, state=RecoveryState.RUNNING)
         for one in [*three, past]:
             self.database.run(recoveries.insert, one)
-        self.assertEqual(3, self.database.run(recoveries.put_right, NOON))
-        self.assertEqual(0, self.database.run(recoveries.put_right, NOON))
+        self.assertEqual(3, self.database.run(recoveries.rebase_after_clock_step, NOON))
+        self.assertEqual(0, self.database.run(recoveries.rebase_after_clock_step, NOON))
         requested, running, waiting = (self._get(one) for one in three)
         self.assertEqual((NOON, NOON + 2 * SECOND), (requested.created_at, requested.not_before))
         self.assertEqual((NOON, NOON + 30 * SECOND), (running.called_at, running.lease_until))
@@ -64,7 +64,7 @@ class RecoveriesContract:
         self.database.run(recoveries.insert, first)
         with self.assertRaises(errors.Conflict):
             self.database.run(recoveries.insert, second)
-        over = self.database.run(recoveries.move, first, "cancel", now=NOON + 9)
+        over = self.database.run(recoveries.transition, first, "cancel", now=NOON + 9)
         self.assertEqual((RecoveryState.CANCELLED, NOON + 9), (over.state, over.finished_at))
         self.database.run(recoveries.insert, second)
         with self.database.reader() as tx:
@@ -77,7 +77,7 @@ class RecoveriesContract:
         def claim(number: int) -> Recovery:
             owner = f"engine-{number}"
             lease = {"lease_owner": owner, "lease_until": NOON + SECOND}
-            return self.database.run(recoveries.move, recovery, "claim", now=NOON, **lease)
+            return self.database.run(recoveries.transition, recovery, "claim", now=NOON, **lease)
 
         results = race(8, claim)
         won = [result for result in results if isinstance(result, Recovery)]
@@ -88,7 +88,12 @@ class RecoveriesContract:
     def test_who_waits_has_no_lease_and_who_is_over_waits_for_nothing(self: Any) -> None:
         running = self._claimed("a")
         waiting = self.database.run(
-            recoveries.move, running, "wait", now=NOON, wait_until=NOON + 7, message="started"
+            recoveries.transition,
+            running,
+            "wait",
+            now=NOON,
+            wait_until=NOON + 7,
+            message="started",
         )
         expected = dataclasses.replace(
             running,
@@ -99,38 +104,40 @@ class RecoveriesContract:
             message="started",
         )
         self.assertEqual(expected, waiting)
-        over = self.database.run(recoveries.move, waiting, "succeed", now=NOON + 3)
+        over = self.database.run(recoveries.transition, waiting, "succeed", now=NOON + 3)
         self.assertEqual((RecoveryState.SUCCEEDED, 0, NOON + 3), _end(over))
 
     def test_a_recovery_that_was_taken_over_is_lost_to_its_old_owner(self: Any) -> None:
         old = self._claimed("a")
         lease = {"lease_owner": "b", "lease_until": NOON + 2 * SECOND}
-        taken = self.database.run(recoveries.move, old, "take_over", now=NOON, **lease)
+        taken = self.database.run(recoveries.transition, old, "take_over", now=NOON, **lease)
         self.assertEqual((RecoveryState.RUNNING, "b"), (taken.state, taken.lease_owner))
         with self.assertRaises(errors.Conflict):
-            self.database.run(recoveries.move, old, "succeed", now=NOON)
-        renewed = self.database.run(recoveries.renew, "a", [old.recovery_id], NOON + 9 * SECOND)
+            self.database.run(recoveries.transition, old, "succeed", now=NOON)
+        renewed = self.database.run(
+            recoveries.renew_leases, "a", [old.recovery_id], NOON + 9 * SECOND
+        )
         self.assertEqual(set(), renewed)
         self.assertEqual(taken, self._get(old))
 
     def test_a_renewed_lease_is_not_taken_over(self: Any) -> None:
         seen = self._claimed("a")
         ids = [seen.recovery_id, samples.new_id()]
-        renewed = self.database.run(recoveries.renew, "a", ids, NOON + 9 * SECOND)
+        renewed = self.database.run(recoveries.renew_leases, "a", ids, NOON + 9 * SECOND)
         self.assertEqual({seen.recovery_id}, renewed)
         self.assertEqual(NOON + 9 * SECOND, self._get(seen).lease_until)
         lease = {"lease_owner": "b", "lease_until": NOON + 9 * SECOND}
         with self.assertRaises(errors.Conflict):
-            self.database.run(recoveries.move, seen, "take_over", now=NOON, **lease)
+            self.database.run(recoveries.transition, seen, "take_over", now=NOON, **lease)
 
     def test_nothing_to_renew(self: Any) -> None:
-        self.assertEqual(set(), self.database.run(recoveries.renew, "a", [], NOON))
+        self.assertEqual(set(), self.database.run(recoveries.renew_leases, "a", [], NOON))
 
     def test_an_illegal_move_of_a_recovery_changes_nothing(self: Any) -> None:
         recovery = samples.recovery()
         self.database.run(recoveries.insert, recovery)
         with self.assertRaises(IllegalTransition):
-            self.database.run(recoveries.move, recovery, "succeed", now=NOON)
+            self.database.run(recoveries.transition, recovery, "succeed", now=NOON)
         self.assertEqual(recovery, self._get(recovery))
 
     def test_due_are_new_ones_orphans_and_those_that_waited_in_vain(self: Any) -> None:
@@ -161,7 +168,7 @@ class RecoveriesContract:
         recovery = samples.recovery()
         self.database.run(recoveries.insert, recovery)
         lease = {"lease_owner": owner, "lease_until": NOON + SECOND, "called_at": NOON}
-        return self.database.run(recoveries.move, recovery, "claim", now=NOON, **lease)
+        return self.database.run(recoveries.transition, recovery, "claim", now=NOON, **lease)
 
     def _get(self: Any, recovery: Recovery) -> Recovery:
         with self.database.reader() as tx:

@@ -42,10 +42,10 @@ class RequestsContract:
     def test_the_oldest_is_due_first_until_it_is_ended(self: Any) -> None:
         second, first = self.add(created_at=NOON + 1), self.add()
         self.assertEqual([first, second], self.due())
-        self.database.run(requests.wait, first, "waits for a driver")
+        self.database.run(requests.set_message, first, "waits for a driver")
         waiting = self.due()[0]
         self.assertEqual("waits for a driver", waiting.message)
-        self.database.run(requests.move, waiting, "refuse", "no", NOON + SECOND)
+        self.database.run(requests.transition, waiting, "refuse", "no", NOON + SECOND)
         self.assertEqual([second], self.due())
         with self.database.reader() as tx:
             ended = requests.get(tx, first.request_id)
@@ -55,7 +55,7 @@ class RequestsContract:
         request = self.add()
 
         def end(number: int) -> Any:
-            return self.database.run(requests.move, request, "do", f"{number}", NOON)
+            return self.database.run(requests.transition, request, "do", f"{number}", NOON)
 
         answers = race(6, end)
         self.assertEqual(5, sum(isinstance(one, errors.Conflict) for one in answers), answers)
@@ -70,7 +70,7 @@ class RequestsContract:
     def test_purge_takes_the_oldest_that_were_ended(self: Any) -> None:
         kept, ended = self.add(), [self.add() for _ in range(3)]
         for number, request in enumerate(ended):
-            self.database.run(requests.move, request, "do", "", NOON + number)
+            self.database.run(requests.transition, request, "do", "", NOON + number)
         self.assertEqual(2, self.database.run(requests.purge, NOON + 2, 5))
         self.assertEqual(0, self.database.run(requests.purge, NOON + 2, 5))
         with self.database.reader() as tx:

@@ -75,7 +75,7 @@ class SilencesContract:
         self.assertEqual([], self.active(NOON + 6))
         self.assertEqual([ended], self.listed("expired"))
         with self.database.writer() as tx:
-            self.assertFalse(silences.pin(tx, made.silence_id, NOON + 6))
+            self.assertFalse(silences.lock_active(tx, made.silence_id, NOON + 6))
         again = (made.silence_id, NOON + 9, "eve")
         self.assertRaises(errors.Conflict, self.database.run, silences.expire, *again)
         over = self.add(ends_at=NOON + 1)
@@ -126,10 +126,10 @@ class SilencesContract:
                 return
             with self.database.writer() as tx:
                 found = incidents.lock(tx, pending.incident_id)
-                self.assertTrue(silences.pin(tx, made.silence_id, NOON))
+                self.assertTrue(silences.lock_active(tx, made.silence_id, NOON))
                 started.set()
                 changes = {"held_by": HoldReason.SILENCE, "hold_until": NOON + HOUR}
-                incidents.move(tx, found, "silence", reason="muted", now=NOON, **changes)
+                incidents.transition(tx, found, "silence", reason="muted", now=NOON, **changes)
 
         started = threading.Event()
         self.assertEqual([None, None], race(2, take))

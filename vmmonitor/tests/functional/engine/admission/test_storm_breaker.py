@@ -6,7 +6,7 @@ import time
 
 import fixtures
 
-from vmmonitor.db import agents, incidents
+from vmmonitor.db import agents, incidents, inventories
 from vmmonitor.engine.admission import storms
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import HoldReason, Verdict
@@ -221,7 +221,7 @@ class EndTest(StormCase):
             self.assertEqual(self.uuids[7], incidents.due(tx, self.clock, 1)[0].instance.uuid)
 
     def promote(self, tx, uuid):
-        one = incidents.open_for(tx, [uuid])[uuid]
+        one = incidents.lock_open(tx, [uuid])[uuid]
         incidents.reschedule(tx, one, one.hold_until, one.reason, self.clock, priority=9)
 
     def test_by_hand(self):
@@ -268,8 +268,8 @@ class EndTest(StormCase):
 class CensusTest(StormCase):
     def test_what_agents_told(self):
         seen = [Seen(instance=Instance(uuid=samples.new_id()), state="running") for _ in range(3)]
-        self.database.run(agents.report, samples.report(host="a"), self.clock)
-        self.database.run(agents.replace_inventory, "a", "cd", seen, self.clock)
+        self.database.run(agents.store_report, samples.report(host="a"), self.clock)
+        self.database.run(inventories.replace, "a", "cd", seen, self.clock)
         self.watch._expectation.known = {"ssd": ["a"]}
         self.watch.count()
         self.assertEqual({"a": 3}, self.fuse.census.instances)

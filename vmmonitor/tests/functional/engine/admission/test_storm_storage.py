@@ -137,7 +137,7 @@ class ProbeTest(StorageCase):
         self.assertIn("instance web is tried", self.steps(self.storm())[-1])
 
     def promote(self, tx, uuid):
-        one = incidents.open_for(tx, [uuid])[uuid]
+        one = incidents.lock_open(tx, [uuid])[uuid]
         incidents.reschedule(tx, one, one.hold_until, one.reason, self.clock, priority=9)
 
     def test_when_it_runs_the_others_follow(self):
@@ -194,7 +194,7 @@ class ProbeTest(StorageCase):
         self.assertIn("none of its instances waits", self.of_kind("storm")[0].reason)
 
     def ignore(self, tx, one):
-        incidents.move(tx, self.lock(tx, one), "plan", reason="deleted", now=self.clock)
+        incidents.transition(tx, self.lock(tx, one), "plan", reason="deleted", now=self.clock)
 
     def test_who_was_tried_in_vain_is_tried_again_when_it_is_over(self):
         self.policies = self.load(policy(steps=[step(attempts=1)]))

@@ -23,7 +23,7 @@ class ClockOffsetsTest(base.EngineCase):
 
     def report(self, offset: int, host: str = "a") -> None:
         said = samples.report(host=host, sent_at=NOON - offset)
-        self.database.run(agents.report, said, NOON)
+        self.database.run(agents.store_report, said, NOON)
 
     def of(self, offset: int, host: str = "a") -> int:
         return self.clock_offsets.get(host, NOON - offset, NOON)

@@ -244,7 +244,9 @@ class EvidenceTest(base.EngineCase):
 
     def test_ends_a_silenced_one(self):
         self.store(delivery())
-        self.database.run(incidents.move, self.incident(), "silence", reason="muted", now=NOON)
+        self.database.run(
+            incidents.transition, self.incident(), "silence", reason="muted", now=NOON
+        )
         self.store(delivery(RUNS))
         self.assertEqual("resolved", self.incident().state)
 

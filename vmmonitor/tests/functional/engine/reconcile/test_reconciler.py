@@ -4,7 +4,7 @@
 import dataclasses
 from typing import Any
 
-from vmmonitor.db import agents, drift_records
+from vmmonitor.db import agents, drift_records, inventories
 from vmmonitor.engine.ingest.local_events import LocalEvents
 from vmmonitor.engine.reconcile import verdict
 from vmmonitor.engine.reconcile.reconciler import Reconciler
@@ -80,8 +80,8 @@ class ReconcileCase(base.EngineCase):
         digest = str(self.reports)
         report = samples.report(host=name, state=state, inventory_digest=digest, interval=1000.0)
         report = dataclasses.replace(report, spool_depth=0)
-        self.database.run(agents.report, dataclasses.replace(report, **changes), self.clock)
-        self.database.run(agents.replace_inventory, name, digest, seen, self.clock)
+        self.database.run(agents.store_report, dataclasses.replace(report, **changes), self.clock)
+        self.database.run(inventories.replace, name, digest, seen, self.clock)
 
     def round(self, seconds: float = 60.0) -> list[str]:
         """A round of one engine; returns all that was told until now."""
@@ -157,7 +157,7 @@ class RoundsTest(ReconcileCase):
         self.round()
         self.host("a", inventory_digest="on its way")
         self.database.run(
-            agents.report, samples.report(host="a", inventory_digest="newer"), self.clock
+            agents.store_report, samples.report(host="a", inventory_digest="newer"), self.clock
         )
         self.assertEqual([], self.round() + self.round())
         self.assertIsNone(self.noted(), "what was seen once does not count any more")

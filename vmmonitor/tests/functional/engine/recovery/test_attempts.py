@@ -314,7 +314,7 @@ class TakeOverTest(AttemptsCase):
         with self.database.reader() as tx:
             (due,) = recoveries.due(tx, self.clock, 9)
         owner, until = claim.recovery.lease_owner, self.clock + SECOND
-        self.database.run(recoveries.renew, owner, [due.recovery_id], until)
+        self.database.run(recoveries.renew_leases, owner, [due.recovery_id], until)
         with self.assertRaises(Conflict):
             self.database.run(self.attempts().take_up, due)
 

@@ -300,7 +300,7 @@ class LeaseTest(RecoveryCase):
         self.assertEqual(1, len(self.driver.requests))
 
     def test_nothing_ends_the_renewals(self):
-        real = recoveries.renew
+        real = recoveries.renew_leases
         renew = mock.Mock(side_effect=[Retriable("away"), ValueError("odd")])
         self.driver.answer = self.hang
         self.replace(recoveries, "renew", renew)

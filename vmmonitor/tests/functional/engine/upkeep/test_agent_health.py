@@ -34,7 +34,7 @@ class WatchCase(base.EngineCase):
 
     def report(self, host: str = "a", **fields: Any) -> None:
         said = samples.report(host=host, **{"sent_at": self.clock, **fields})
-        self.database.run(agents.report, said, self.clock)
+        self.database.run(agents.store_report, said, self.clock)
 
     def state(self, host: str = "a") -> str:
         with self.database.reader() as tx:
@@ -388,7 +388,7 @@ class CorrectionTest(base.EngineCase):
 
     def test_what_reports_told_corrects_batches(self):
         said = samples.report(host="compute-1", sent_at=self.clock + 5 * SECOND)
-        self.database.run(agents.report, said, self.clock)
+        self.database.run(agents.store_report, said, self.clock)
         self.later(2)
         there = self.clock + 5 * SECOND
         late = dataclasses.replace(base.batch(delivery(occurred_at=there)), sent_at=there)

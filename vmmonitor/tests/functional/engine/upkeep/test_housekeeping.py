@@ -93,7 +93,7 @@ class ThreadsTest(HousekeepingCase):
     def test_both_are_done_again_and_again(self):
         self.set(keep_days=1)
         self.events_of(1)
-        self.database.run(agents.report, samples.report(interval=0.1), self.clock)
+        self.database.run(agents.store_report, samples.report(interval=0.1), self.clock)
         self.started()
         health = AgentHealth(self.conf, self.database)
         health.start()
@@ -112,7 +112,7 @@ class ThreadsTest(HousekeepingCase):
         run = mock.Mock(side_effect=[Retriable("away"), ValueError("odd")] * 4)
         self.set(keep_days=1)
         self.events_of(1)
-        self.database.run(agents.report, samples.report(), self.clock)
+        self.database.run(agents.store_report, samples.report(), self.clock)
         self.database.run = run
         self.started()
         self.clock += 2 * DAY
