@@ -151,3 +151,17 @@ class TestFigures(unittest.TestCase):
 
     def test_highest_percentile_of_few_values_is_maximum(self):
         self.assertEqual({"p50": 1.0, "p95": 7.0, "p99": 7.0}, figures.spread([7.0, 1.0]))
+
+
+class TestExplainPage(unittest.TestCase):
+    """Compare the words that the page explains with the client."""
+
+    def test_page_words_are_printed_by_client(self):
+        page = (DOCS / "admin" / "explain.rst").read_text()
+        cells = re.findall(r"^   \* - (``.*``)$", page, re.MULTILINE)
+        words = {word for cell in cells for word in re.findall(r"``([^`]+)``", cell)}
+        source = "".join(
+            path.read_text() for path in sorted((CHECKOUT / "vmmonitor/client").glob("*.py"))
+        )
+        self.assertGreater(len(words), 15)
+        self.assertEqual([], sorted(word for word in words if f'"{word}"' not in source))
