@@ -41,7 +41,7 @@ from vmmonitor.model.event import (
     SourceSnapshot,
 )
 from vmmonitor.rpc import event_wire
-from vmmonitor.rules.filters import UNDECIDED, Filters
+from vmmonitor.rules.filters import FILTER_FAILED, Filters
 
 LOG = log.getLogger(__name__)
 
@@ -283,7 +283,7 @@ class Pipeline:
             return self.filters.decide(event)
         except Exception:
             LOG.exception("The filter failed on %s; the event is recorded", event.cause)
-            return UNDECIDED
+            return FILTER_FAILED
 
     def _append(
         self,

@@ -56,7 +56,7 @@ def replay_filter(
 
     rules, found = filters.load(path), Comparison()
     notes = ["ignored events are not stored, so they are not part of the comparison"]
-    names = {row.name for row in rules.rows} | {filters.DEFAULT, filters.UNDECIDED.rule}
+    names = {row.name for row in rules.rows} | {filters.DEFAULT, filters.FILTER_FAILED.rule}
     missing: set[str] = set()
     for host in scan.hosts(database):
         rules.forget()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SEAM OUT: how an instance is brought back.
+"""SEAM OUT: recovery drivers, which bring an instance back or have another system do so.
 
-A driver is a class named by an entry point in ``vmmonitor.recovery``; the steps of
-``recovery_policies.yaml`` name the ones to use.
+A driver is a class that an entry point in ``vmmonitor.drivers`` refers to. The steps of
+``recovery_policies.yaml`` contain the names of the entry points.
 """
 
 import abc
@@ -16,26 +16,30 @@ from vmmonitor.model.recovery import Outcome, RecoveryRequest
 
 
 class AskAgent(Protocol):
-    """Asks the agent of a host to bring an instance back (``AgentAPI.recover_instance``)."""
+    """Requests a recovery from the agent of a host (``AgentAPI.recover_instance``)."""
 
     def __call__(
         self, host: str, instance_uuid: str, recovery_id: str, timeout: float, cause: str = ""
     ) -> Mapping[str, Any]:
-        """Return its answer.
+        """Return the response of the agent.
 
-        :param timeout: seconds that the agent may take.
+        :param timeout: maximum duration of the recovery on the agent, in seconds.
         :param cause: the newest failure of the incident.
-        :raises vmmonitor.model.errors.Retriable: no answer came.
+        :raises vmmonitor.model.errors.Retriable: the agent did not respond.
         """
 
 
 class Driver(abc.ABC):
-    """Knows one way to bring an instance back, or to have somebody else do it."""
+    """Recovers instances in one way.
+
+    The engine builds one object of each driver that its policies refer to, and calls it from
+    several threads.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
-        """Keep what is needed; connect to nothing yet.
+        """Store the arguments; do not connect yet.
 
-        :param conf: the service's configuration.
+        :param conf: configuration of the service.
         :param ask_agent: for drivers that act through the agent on the instance's host.
         """
         self.conf = conf
@@ -43,31 +47,32 @@ class Driver(abc.ABC):
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
-        """Refuse what the ``options`` of a policy's step say, if they make no sense.
+        """Check the ``options`` of a policy's step.
 
-        Asked whenever policies are loaded, and by ``vmmonitor-manage policy check``, without a
-        driver being built. A driver that knows no options refuses any: the default.
+        Called when policies are loaded, and by ``vmmonitor-manage policy check`` without an object
+        of the driver. The default accepts no options.
 
-        :param options: values as YAML has them: text, numbers, booleans, None, lists, mappings.
-        :raises vmmonitor.model.errors.InvalidRules: one does not; its name is the fact ``option``.
+        :param options: values of YAML: text, numbers, booleans, None, lists, mappings.
+        :raises vmmonitor.model.errors.InvalidRules: an option is invalid; the fact ``option`` is
+            its name.
         """
         for name in options:
             raise InvalidRules("this driver has no such option", option=name)
 
     def check(self) -> str:
-        """Tell what would keep this driver from working now; empty if nothing would.
+        """Return the reason why the driver cannot work now, or '' if it can.
 
-        Asked by operators (``vmmonitor-manage driver check``), from any thread; may take seconds
-        and changes nothing. A driver that needs nobody else has nothing to say: the default.
+        Called for operators (``vmmonitor-manage driver check``) from any thread. May take seconds
+        and must not change anything. The default is for drivers that need no other service.
         """
         return ""
 
     @abc.abstractmethod
     def recover(self, request: RecoveryRequest) -> Outcome:
-        """Do it, once, within ``request.timeout`` seconds, and tell what came of it.
+        """Recover an instance once, within ``request.timeout`` seconds, and return the outcome.
 
-        The recovery is already claimed and committed. The same request may come again, with
-        ``taken_over`` set, after an engine died: a driver must then find out what was already
-        done. An ordinary failure is an Outcome; whatever is raised counts as a failure that may
-        be tried again.
+        The recovery is already claimed and committed. The engine repeats a request with
+        ``taken_over`` set after another engine died during the call: the driver must then find
+        out which part is already done. An ordinary failure is an Outcome. An exception counts as a
+        failure that may be retried.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has the agent on the instance's host start, reset or resume it through libvirt."""
+"""Have the agent on the instance's host start, reset or resume the instance through libvirt."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,14 +8,15 @@ from vmmonitor.drivers import Driver
 from vmmonitor.model import errors
 from vmmonitor.model.event import HUNG, STALLED, Event, taken_back
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.states import RecoveryTransition
 
-#: What the agent may have done; the instance must then be seen running.
-DONE = frozenset({"started", "created", "reset", "resumed", "none"})
-#: The agent looked, and the instance is not one to touch.
-REFUSED = "refused"
+#: Actions of the agent; the instance must then be seen running.
+SUCCESSFUL_ACTIONS = frozenset({"started", "created", "reset", "resumed", "none"})
+#: The agent checked the instance and must not touch it.
+REFUSED_ACTION = "refused"
 
-#: Types, or types with a detail, of the events that tell of a failure. What the guest copes with
-#: (a disk error that was handed to it) is none.
+#: Types, or types with a detail, of events that report a failure. Errors that the guest handles,
+#: such as a disk error that it received, are not in the list.
 FAILURES = frozenset(
     {
         "io_error/pause",
@@ -30,37 +31,38 @@ FAILURES = frozenset(
         "watchdog/shutdown",
     }
 )
-#: No QEMU that hung before these hangs still: it is another one.
-NO_MORE = frozenset({"lifecycle.started", "lifecycle.stopped"})
+#: Events that end a QEMU process or start a new one, so that earlier hangs are over.
+PROCESS_CHANGES = frozenset({"lifecycle.started", "lifecycle.stopped"})
 
 
 class LibvirtDriver(Driver):
-    """Asks the agent, which sees what state the instance is in and chooses what to do."""
+    """Requests the recovery from the agent, which chooses the action by the instance's state."""
 
     def recover(self, request: RecoveryRequest) -> Outcome:
-        """Ask once. The agent knows the recovery by its id, so asking again does no harm."""
+        """Send one request. The agent recognizes a repeated request by the recovery's id."""
         host, recovery = request.incident.host, request.recovery
         try:
-            answer = self.ask_agent(
-                *(host, recovery.instance_uuid, recovery.recovery_id, request.timeout),
+            response = self.ask_agent(
+                host,
+                recovery.instance_uuid,
+                recovery.recovery_id,
+                request.timeout,
                 cause=newest_failure(request.events),
             )
         except errors.Retriable as error:
-            message = f"the agent on {host} did not answer: {error}"
-            return Outcome(move="fail", message=message, retry=True)
-        if not _is_answer(answer):
-            message = (
-                f"the agent on {host} gave an answer that cannot be read: {str(answer)[:200]}"
-            )
-            return Outcome(move="fail", message=message)
-        return _outcome(answer)
+            message = f"the agent on {host} did not respond: {error}"
+            return Outcome(move=RecoveryTransition.FAIL, message=message, retry=True)
+        if not _is_valid(response):
+            message = f"invalid response of the agent on {host}: {str(response)[:200]}"
+            return Outcome(move=RecoveryTransition.FAIL, message=message)
+        return _outcome(response)
 
 
 def newest_failure(events: Sequence[Event]) -> str:
-    """Return the kind of the newest failure; that of a hung QEMU if one came before it.
+    """Return the cause of the newest failure, or of an earlier hang that still lasts.
 
-    A QEMU that hangs goes on to hang whatever libvirt says of its guest meanwhile, and nothing
-    else can be done about the instance.
+    A QEMU process that hangs keeps hanging, even if libvirt reports changes of its guest, and
+    nothing else can be done about the instance.
 
     :param events: oldest first.
     """
@@ -74,28 +76,30 @@ def newest_failure(events: Sequence[Event]) -> str:
             return event.cause
         if not newest and FAILURES & {event.type, event.cause}:
             newest = event.cause
-        if event.type in NO_MORE:
+        if event.type in PROCESS_CHANGES:
             break
     return newest
 
 
-def _is_answer(answer: Any) -> bool:
-    """Tell whether an answer has what is read of it. It comes over the network."""
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("ok"), bool):
+def _is_valid(response: Any) -> bool:
+    """Return whether a response from the network has the fields that are read."""
+    if not isinstance(response, Mapping) or not isinstance(response.get("ok"), bool):
         return False
-    if not isinstance(answer.get("retry", False), bool):
+    if not isinstance(response.get("retry", False), bool):
         return False
-    if any(not isinstance(answer.get(key, ""), str) for key in ("message", "state", "reason")):
+    if any(not isinstance(response.get(key, ""), str) for key in ("message", "state", "reason")):
         return False
-    return not answer["ok"] or answer.get("action") in (*DONE, REFUSED)
+    return not response["ok"] or response.get("action") in (*SUCCESSFUL_ACTIONS, REFUSED_ACTION)
 
 
-def _outcome(answer: Mapping[str, Any]) -> Outcome:
-    action = answer.get("action")
-    seen = f"{action}, and the instance is {answer.get('state')} ({answer.get('reason')})"
-    message = answer.get("message") or seen
-    if action == REFUSED:
-        return Outcome(move="skip", message=message)
-    if answer["ok"]:
-        return Outcome(move="wait", message=message)
-    return Outcome(move="fail", message=message, retry=answer.get("retry", False))
+def _outcome(response: Mapping[str, Any]) -> Outcome:
+    action = response.get("action")
+    state = f"{action}, and the instance is {response.get('state')} ({response.get('reason')})"
+    message = response.get("message") or state
+    if action == REFUSED_ACTION:
+        return Outcome(move=RecoveryTransition.SKIP, message=message)
+    if response["ok"]:
+        return Outcome(move=RecoveryTransition.WAIT, message=message)
+    return Outcome(
+        move=RecoveryTransition.FAIL, message=message, retry=response.get("retry", False)
+    )

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a line and leaves the rest to people. For trying out filters and policies."""
+"""Log the incident and do nothing else, for trying out filters and policies."""
 
 from oslo_log import log
 
 from vmmonitor.drivers import Driver
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.states import RecoveryTransition
 
 LOG = log.getLogger(__name__)
 
@@ -16,7 +17,7 @@ class LogDriver(Driver):
         """Write the line; this always succeeds."""
         incident, recovery = request.incident, request.recovery
         LOG.info(
-            "Instance %s on %s needs recovery: %s (incident %s, recovery %s, policy %s)",
+            "Instance %s on host %s needs recovery: %s (incident %s, recovery %s, policy %s)",
             recovery.instance_uuid,
             incident.host,
             incident.cause,
@@ -24,4 +25,4 @@ class LogDriver(Driver):
             recovery.recovery_id,
             recovery.policy,
         )
-        return Outcome(move="succeed", message="logged; nobody acted")
+        return Outcome(move=RecoveryTransition.SUCCEED, message="logged only")

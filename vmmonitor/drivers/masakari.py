@@ -1,148 +1,176 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells masakari that a server has failed, and follows what it does about it."""
+"""Report a failed server to masakari, and wait until masakari has handled it."""
 
 from oslo_config import cfg
 
 from vmmonitor.drivers import AskAgent, Driver
-from vmmonitor.drivers.following import Deadline, complaint, excerpt, failed, follow, refused, said
+from vmmonitor.drivers.polling import (
+    CHECK_TIMEOUT,
+    MAX_EXCERPT,
+    Deadline,
+    describe_error,
+    error_message,
+    fail,
+    fail_by_response,
+    poll,
+)
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
-from vmmonitor.openstack import masakari
-from vmmonitor.openstack.masakari import MasakariAPI, MasakariNotification
-from vmmonitor.openstack.service import Answer
+from vmmonitor.model.states import RecoveryTransition
+from vmmonitor.openstack.masakari import (
+    FINAL_STATUSES,
+    MasakariAPI,
+    MasakariNotification,
+    NotificationStatus,
+    read_notification,
+)
+from vmmonitor.openstack.service import ServiceResponse
+from vmmonitor.text import one_line
 
-#: What masakari's engine acts on (its ``instance_events``), and does the same about: the server is
-#: stopped and started. Anything else it stores as ignored, so our own cause is not told.
-PAIRS = (
+#: The events that masakari's engine handles (its ``instance_events``), all in the same way: it
+#: stops and starts the server. masakari ignores any other event, so the own cause is not sent.
+NOTIFICATION_EVENTS = (
     ("LIFECYCLE", "STOPPED_FAILED"),
     ("IO_ERROR", "IO_ERROR_REPORT"),
     ("QEMU_GUEST_AGENT_ERROR", "STOPPED_FAILED"),
 )
-#: Microseconds by which the clock of a host, whose monitor of masakari's was faster, may be late.
-CLOCKS = 5_000_000
-#: What an end of masakari's means that does not speak for itself.
-MEANINGS = {
-    masakari.ERROR: "it will try once more by itself",
-    masakari.IGNORED: "the server is paused or rescued, or its segment is disabled",
+#: Maximum delay of a host's clock whose masakari monitor sent the notification first, in
+#: microseconds.
+HOST_CLOCK_TOLERANCE = 5_000_000
+#: Explanation of a status.
+STATUS_REASONS: dict[str, str] = {
+    NotificationStatus.ERROR: "masakari repeats the workflow once",
+    NotificationStatus.IGNORED: "the server is paused or rescued, or its segment is disabled",
 }
-#: Seconds for a question of a health check.
-CHECK = 10.0
 
 
 class MasakariDriver(Driver):
-    """Posts a notification, or finds the one that masakari has; then looks how it ends."""
+    """Posts a notification, or uses an existing one, and polls its status."""
 
     def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
-        """Register the options; connect to nothing yet."""
+        """Register the options; do not connect yet."""
         super().__init__(conf, ask_agent)
         self._api = MasakariAPI(conf)
 
     def check(self) -> str:
-        """Ask for notifications and segments, as the account that posts."""
+        """Read notifications and segments with the account that posts notifications."""
         try:
-            for answer in (self._api.newest(CHECK), self._api.segments(CHECK)):
-                if not answer.is_good:
-                    return f"it {complaint(masakari.GROUP, answer)}"
+            for path in ("/notifications", "/segments"):
+                response = self._api.probe(path, CHECK_TIMEOUT)
+                if not response.is_success:
+                    return f"masakari {describe_error(MasakariAPI.GROUP, response)}"
         except Retriable as error:
-            return f"it cannot be asked: {error}"
-        if answer.body.get("segments") == []:
-            return "it has no segment, so it knows no host to act on"
+            return _request_failed(error)
+        if response.body.get("segments") == []:
+            return "masakari has no segment, so it acts on no host"
         return ""
 
     def recover(self, request: RecoveryRequest) -> Outcome:
-        """Have masakari act once, and follow it to its end.
+        """Have masakari recover the server once, and wait for the end.
 
-        Masakari knows no ids of ours. What tells a recovery's notification from others is the
-        server's UUID and the second in which the recovery was asked for.
+        masakari does not store the id of a recovery. A notification belongs to a recovery if the
+        UUID of the server and the second of the recovery's creation are the same.
         """
         deadline = Deadline(request.timeout)
         try:
             known: MasakariNotification | Outcome | None = None
             if request.taken_over or request.recovery.attempt > 1:
-                known = self._known(request, deadline)
-            told = known or self._tell(request, deadline)
-            return told if isinstance(told, Outcome) else self._follow(told, deadline)
+                known = self._find(request, deadline)
+            posted = known or self._post(request, deadline)
+            return posted if isinstance(posted, Outcome) else self._wait(posted, deadline)
         except Retriable as error:
-            return failed(f"masakari cannot be asked: {error}", retry=True)
+            return fail(_request_failed(error), retry=True)
 
-    def _tell(
+    def _post(
         self, request: RecoveryRequest, deadline: Deadline
     ) -> MasakariNotification | Outcome:
-        """Post it, in other words if masakari takes these for a repeat.
+        """Post a notification, with another event if masakari rejects it as a duplicate.
 
-        For ``duplicate_notification_detection_interval`` (180 s) masakari refuses a second
-        notification with the same payload, though the server has failed a second time.
+        For ``duplicate_notification_detection_interval`` (180 s) masakari rejects a second
+        notification with the same payload, although the server has failed a second time.
         """
         incident = request.incident
-        for pair in PAIRS:
-            answer = self._api.tell(
-                *(incident.host, incident.instance.uuid, pair, _asked_at(request)),
-                timeout=deadline.left(),
+        for event in NOTIFICATION_EVENTS:
+            response = self._api.post_notification(
+                incident.host,
+                incident.instance.uuid,
+                event,
+                _requested_at(request),
+                timeout=deadline.remaining(),
             )
-            if answer.is_good:
-                return masakari.told(answer)
-            if answer.status != 409 or "maintenance" in said(answer):
-                return _refusal(answer, incident.host)
-            if known := self._known(request, deadline):
+            if response.is_success:
+                return read_notification(response)
+            if response.status != 409 or "maintenance" in error_message(response):
+                return _rejection(response, incident.host)
+            if known := self._find(request, deadline):
                 return known
-        return failed(
-            "masakari was told of this server in all the words it acts on, and takes any more "
-            "for a repeat (its duplicate_notification_detection_interval)"
+        return fail(
+            "masakari rejected all events that it handles as duplicates "
+            "(its duplicate_notification_detection_interval)"
         )
 
-    def _known(self, request: RecoveryRequest, deadline: Deadline) -> MasakariNotification | None:
-        """Return the notification that tells of this very failure; None if there is none.
+    def _find(self, request: RecoveryRequest, deadline: Deadline) -> MasakariNotification | None:
+        """Return the notification of this failure, or None.
 
-        It is the one of this recovery, whatever came of it, or one that masakari has not finished,
-        be it of an earlier attempt or of masakari's own monitor.
+        It is either the notification of this recovery, in any status, or one that masakari has
+        not finished, of an earlier attempt or of masakari's own monitor.
         """
-        since = request.incident.opened_at - CLOCKS
+        since = request.incident.opened_at - HOST_CLOCK_TOLERANCE
         uuid = request.incident.instance.uuid
-        # A recovery is asked for in this second: what masakari keeps has no fractions.
-        asked_at = _asked_at(request) // 1_000_000 * 1_000_000
-        for one in self._api.notifications(uuid, min(since, asked_at), deadline.left()):
-            if one.status not in masakari.ENDS or one.generated_at >= asked_at:
-                return one
+        # masakari stores whole seconds.
+        requested_at = _requested_at(request) // 1_000_000 * 1_000_000
+        for notification in self._api.list_notifications(
+            uuid, min(since, requested_at), deadline.remaining()
+        ):
+            is_own = notification.generated_at >= requested_at
+            if is_own or notification.status not in FINAL_STATUSES:
+                return notification
         return None
 
-    def _follow(self, told: MasakariNotification, deadline: Deadline) -> Outcome:
-        def look() -> Outcome | None:
-            now = self._api.notification(told.uuid, deadline.left())
-            if now is None:
-                return failed(f"masakari has no notification {told.uuid} any more", retry=True)
-            # What is in error masakari tries once more by itself: the next attempt waits for that.
-            is_error = now.status == masakari.ERROR and told.status != masakari.ERROR
-            is_over = is_error or now.status in masakari.ENDS
-            return _outcome(now) if is_over else None
+    def _wait(self, posted: MasakariNotification, deadline: Deadline) -> Outcome:
+        def check() -> Outcome | None:
+            current = self._api.get_notification(posted.uuid, deadline.remaining())
+            if current is None:
+                return fail(f"masakari no longer has notification {posted.uuid}", retry=True)
+            # masakari repeats the workflow of a new error once; the next attempt waits for that.
+            error = NotificationStatus.ERROR
+            is_new_error = current.status == error and posted.status != error
+            is_over = is_new_error or current.status in FINAL_STATUSES
+            return _outcome(current) if is_over else None
 
-        if outcome := follow(look, deadline, self.conf.masakari.poll_interval):
+        if outcome := poll(check, deadline, self.conf.masakari.poll_interval):
             return outcome
-        return failed(f"masakari has not finished notification {told.uuid} yet", retry=True)
+        return fail(f"masakari has not finished notification {posted.uuid} in time", retry=True)
 
 
-def _outcome(now: MasakariNotification) -> Outcome:
-    message = f"masakari's notification {now.uuid} is {now.status}"
-    if why := excerpt(now.message) or MEANINGS.get(now.status):
-        message += f": {why}"
-    if now.status == masakari.FINISHED:
-        return Outcome(move="wait", message=message)
-    return failed(message, retry=now.status != masakari.IGNORED)
+def _outcome(notification: MasakariNotification) -> Outcome:
+    status = notification.status
+    message = f"masakari's notification {notification.uuid} is {status}"
+    if reason := one_line(notification.message, MAX_EXCERPT) or STATUS_REASONS.get(status):
+        message += f": {reason}"
+    if status == NotificationStatus.FINISHED:
+        return Outcome(move=RecoveryTransition.WAIT, message=message)
+    return fail(message, retry=status != NotificationStatus.IGNORED)
 
 
-def _asked_at(request: RecoveryRequest) -> int:
-    """Return when the recovery was asked for; the same after a takeover."""
+def _requested_at(request: RecoveryRequest) -> int:
+    """Return the time of the recovery's request; the same after a takeover."""
     return max(request.recovery.created_at, request.recovery.not_before)
 
 
-def _refusal(answer: Answer, host: str) -> Outcome:
-    if answer.status == 409:
-        return failed(
-            f"masakari has host {host} in maintenance and does nothing for its servers: end that "
-            f"with 'openstack segment host update --on_maintenance False SEGMENT {host}'"
+def _request_failed(error: Retriable) -> str:
+    return f"the request to masakari failed: {error}"
+
+
+def _rejection(response: ServiceResponse, host: str) -> Outcome:
+    if response.status == 409:
+        return fail(
+            f"host {host} is in maintenance in masakari, which does not recover its servers: end "
+            f"that with 'openstack segment host update --on_maintenance False SEGMENT {host}'"
         )
-    if answer.status == 400 and "could not be found" in said(answer):
-        return failed(
+    if response.status == 400 and "could not be found" in error_message(response):
+        return fail(
             f"host {host} is in no segment of masakari: add it with "
             f"'openstack segment host create {host} COMPUTE SSH SEGMENT'"
         )
-    return refused(masakari.GROUP, answer)
+    return fail_by_response(MasakariAPI.GROUP, response)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has mistral run a workflow of the operator's, and follows its execution."""
+"""Have mistral run a workflow of the operator, and wait until its execution ends."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,128 +8,151 @@ from typing import Any
 from oslo_config import cfg
 
 from vmmonitor.drivers import AskAgent, Driver
-from vmmonitor.drivers.following import Deadline, complaint, excerpt, failed, follow, refused
+from vmmonitor.drivers.polling import (
+    CHECK_TIMEOUT,
+    MAX_EXCERPT,
+    Deadline,
+    describe_error,
+    fail,
+    fail_by_response,
+    poll,
+)
 from vmmonitor.model.errors import InvalidRules, Retriable
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
-from vmmonitor.openstack import mistral
-from vmmonitor.openstack.mistral import Execution, MistralAPI, Workflow
-from vmmonitor.openstack.service import Answer
+from vmmonitor.model.states import RecoveryTransition
+from vmmonitor.openstack.mistral import (
+    FINAL_STATES,
+    Execution,
+    ExecutionState,
+    MistralAPI,
+    Workflow,
+)
+from vmmonitor.openstack.service import ServiceResponse
+from vmmonitor.text import one_line
 
-#: The form of the input ``vmmonitor``; it rises when a workflow would have to change.
-VERSION = 1
-#: The newest events that it tells.
-EVENTS = 10
-#: Characters of a workflow's name or id.
-NAME_LENGTH = 255
-#: Seconds for a question of a health check.
-CHECK = 10.0
+#: Version of the input ``vmmonitor``; raised by a change that workflows must follow.
+INPUT_VERSION = 1
+#: Maximum number of events in the input, the newest ones.
+MAX_EVENTS = 10
+#: Maximum length of a workflow's name or id.
+MAX_NAME_LENGTH = 255
 
 
 class MistralDriver(Driver):
-    """Starts one execution per recovery, whose id it has; what the workflow does is its own."""
+    """Starts one execution per recovery, with the id of the recovery."""
 
     def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
-        """Register the options; connect to nothing yet."""
+        """Register the options; do not connect yet."""
         super().__init__(conf, ask_agent)
         self._api = MistralAPI(conf)
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
-        """Refuse all but ``workflow``, a name or an id.
+        """Accept only ``workflow``, a name or an id.
 
-        :raises vmmonitor.model.errors.InvalidRules: there is something else.
+        :raises vmmonitor.model.errors.InvalidRules: an option is invalid.
         """
         workflow = options.get("workflow", "none")
-        if not isinstance(workflow, str) or not 0 < len(workflow) <= NAME_LENGTH:
-            raise InvalidRules("not the name or id of a workflow", option="workflow")
+        if not isinstance(workflow, str) or not 0 < len(workflow) <= MAX_NAME_LENGTH:
+            reason = f"must be the name or id of a workflow, of 1 to {MAX_NAME_LENGTH} characters"
+            raise InvalidRules(reason, option="workflow")
         super().check_options({name: options[name] for name in options if name != "workflow"})
 
     def check(self) -> str:
-        """Ask for the workflow that ``[mistral] workflow`` names, or whether there are any."""
+        """Read the workflow that ``[mistral] workflow`` names, or the list of workflows."""
         name = self.conf.mistral.workflow
         try:
-            answer: Workflow | Answer = (
-                self._api.workflow(name, CHECK) if name else self._api.workflows(CHECK)
+            found: Workflow | ServiceResponse = (
+                self._api.get_workflow(name, CHECK_TIMEOUT)
+                if name
+                else self._api.probe("/workflows", CHECK_TIMEOUT)
             )
         except Retriable as error:
-            return f"it cannot be asked: {error}"
-        if isinstance(answer, Workflow):
-            return _missing(answer)
-        if answer.is_good:
+            return _request_failed(error)
+        if isinstance(found, Workflow):
+            return _missing_inputs(found)
+        if found.is_success:
             return ""
-        return f"{_about(name)}it {complaint(mistral.GROUP, answer)}"
+        subject = f"workflow {name}: " if name else ""
+        return f"{subject}mistral {describe_error(MistralAPI.GROUP, found)}"
 
     def recover(self, request: RecoveryRequest) -> Outcome:
-        """Have the workflow run once, and follow it to its end.
+        """Have the workflow run once, and wait for the end.
 
-        The execution has the id of the recovery, so that asking again starts nothing; all those of
-        an incident have the same description, by which one is found that an earlier attempt left.
+        The execution has the id of the recovery, so that a repeated request starts nothing. The
+        executions of one incident share a description, to find one of an earlier attempt.
         """
         name = request.options.get("workflow") or self.conf.mistral.workflow
         if not name:
-            return failed("no workflow is named: [mistral] workflow, or the options of the step")
+            return fail("no workflow is set: set [mistral] workflow or the option of the step")
         deadline = Deadline(request.timeout)
         try:
-            workflow = self._api.workflow(name, deadline.left())
-            if isinstance(workflow, Answer):
-                return refused(mistral.GROUP, workflow)
-            if missing := _missing(workflow):
-                return failed(missing)
-            begun = self._unfinished(request, workflow, deadline) or self._start(
+            workflow = self._api.get_workflow(name, deadline.remaining())
+            if isinstance(workflow, ServiceResponse):
+                return fail_by_response(MistralAPI.GROUP, workflow)
+            if missing := _missing_inputs(workflow):
+                return fail(missing)
+            execution = self._find_unfinished(request, workflow, deadline) or self._start(
                 request, workflow, deadline
             )
-            if isinstance(begun, Answer):
-                return refused(mistral.GROUP, begun)
-            return self._follow(begun.id, workflow, deadline)
+            if isinstance(execution, ServiceResponse):
+                return fail_by_response(MistralAPI.GROUP, execution)
+            return self._wait(execution.id, workflow, deadline)
         except Retriable as error:
-            return failed(f"mistral cannot be asked: {error}", retry=True)
+            return fail(_request_failed(error), retry=True)
 
-    def _unfinished(
+    def _find_unfinished(
         self, request: RecoveryRequest, workflow: Workflow, deadline: Deadline
     ) -> Execution | None:
-        for one in self._api.executions(_description(request), deadline.left()):
-            if one.workflow_id == workflow.id and one.state not in mistral.ENDS:
-                return one
+        executions = self._api.list_executions(_description(request), deadline.remaining())
+        for execution in executions:
+            if execution.workflow_id == workflow.id and execution.state not in FINAL_STATES:
+                return execution
         return None
 
     def _start(
         self, request: RecoveryRequest, workflow: Workflow, deadline: Deadline
-    ) -> Execution | Answer:
-        known = told(request)
-        given = {name: known[name] for name in known if name in _declared(workflow)}
-        return self._api.start(
-            *(request.recovery.recovery_id, workflow, given, _description(request)),
-            timeout=deadline.left(),
+    ) -> Execution | ServiceResponse:
+        declared = workflow.required | workflow.optional
+        inputs = {
+            name: value for name, value in workflow_inputs(request).items() if name in declared
+        }
+        return self._api.start_execution(
+            request.recovery.recovery_id,
+            workflow,
+            inputs,
+            _description(request),
+            timeout=deadline.remaining(),
         )
 
-    def _follow(self, execution_id: str, workflow: Workflow, deadline: Deadline) -> Outcome:
-        about = f"execution {execution_id} of workflow {workflow.name}"
+    def _wait(self, execution_id: str, workflow: Workflow, deadline: Deadline) -> Outcome:
+        label = f"execution {execution_id} of workflow {workflow.name}"
         state = "unknown"
 
-        def look() -> Outcome | None:
+        def check() -> Outcome | None:
             nonlocal state
-            now = self._api.execution(execution_id, deadline.left())
-            if now is None:
-                return failed(f"mistral has no {about} any more", retry=True)
-            state = now.state
-            return _outcome(now, about) if state in mistral.ENDS else None
+            execution = self._api.get_execution(execution_id, deadline.remaining())
+            if execution is None:
+                return fail(f"mistral no longer has {label}", retry=True)
+            state = execution.state
+            return _outcome(execution, label) if state in FINAL_STATES else None
 
-        if outcome := follow(look, deadline, self.conf.mistral.poll_interval):
+        if outcome := poll(check, deadline, self.conf.mistral.poll_interval):
             return outcome
-        return failed(f"{about} is still {state}", retry=True)
+        return fail(f"{label} did not end in time: its state is {state}", retry=True)
 
 
-def told(request: RecoveryRequest) -> dict[str, Any]:
-    """Return every input that a workflow may declare; the same for the same recovery.
+def workflow_inputs(request: RecoveryRequest) -> dict[str, Any]:
+    """Return all inputs that a workflow may declare; the same for each call of a recovery.
 
-    Times are microseconds since the epoch, as everywhere in the model.
+    Times are microseconds since the epoch.
     """
     recovery, incident = request.recovery, request.incident
     return {
         "instance_uuid": incident.instance.uuid,
         "host": incident.host,
         "vmmonitor": {
-            "version": VERSION,
+            "version": INPUT_VERSION,
             "incident": {
                 "incident_id": incident.incident_id,
                 "instance": dataclasses.asdict(incident.instance),
@@ -158,24 +181,20 @@ def told(request: RecoveryRequest) -> dict[str, Any]:
                     "occurred_at": event.occurred_at,
                     "attributes": dict(event.attributes),
                 }
-                for event in request.events[-EVENTS:]
+                for event in request.events[-MAX_EVENTS:]
             ],
         },
     }
 
 
-def _declared(workflow: Workflow) -> frozenset[str]:
-    return workflow.required | workflow.optional
-
-
-def _missing(workflow: Workflow) -> str:
-    """Tell what a workflow wants that nobody can give it; empty if nothing."""
+def _missing_inputs(workflow: Workflow) -> str:
+    """Return an error if the workflow requires inputs that are not available, else ''."""
     missing = sorted(workflow.required - {"instance_uuid", "host", "vmmonitor"})
     if not missing:
         return ""
     return (
-        f"workflow {workflow.name} must be given what vmmonitor does not know: "
-        f"{', '.join(missing)} (give it a default)"
+        f"workflow {workflow.name} requires inputs that vmmonitor does not provide: "
+        f"{', '.join(missing)} (give them a default)"
     )
 
 
@@ -183,15 +202,15 @@ def _description(request: RecoveryRequest) -> str:
     return f"vmmonitor incident {request.incident.incident_id}"
 
 
-def _about(name: str) -> str:
-    return f"workflow {name}: " if name else ""
+def _request_failed(error: Retriable) -> str:
+    return f"the request to mistral failed: {error}"
 
 
-def _outcome(now: Execution, about: str) -> Outcome:
-    message = f"{about} is {now.state}"
-    if now.state_info:
-        message += f": {excerpt(now.state_info)}"
-    if now.state == mistral.SUCCESS:
-        return Outcome(move="wait", message=message)
-    # Who cancelled it did not want it to run.
-    return failed(message, retry=now.state == mistral.ERROR)
+def _outcome(execution: Execution, label: str) -> Outcome:
+    message = f"{label} is {execution.state}"
+    if execution.state_info:
+        message += f": {one_line(execution.state_info, MAX_EXCERPT)}"
+    if execution.state == ExecutionState.SUCCESS:
+        return Outcome(move=RecoveryTransition.WAIT, message=message)
+    # A cancelled execution was stopped by an operator, so it is not repeated.
+    return fail(message, retry=execution.state == ExecutionState.ERROR)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has nova bring an instance back: reboot it, stop and start it, or evacuate it.
+"""Have nova recover a server: reboot it, stop and start it, or evacuate it.
 
-Nova takes an order, answers at once, and carries it out afterwards. So an order whose answer got
-lost may have been taken: whoever comes next looks among the server's actions before it gives
-another one.
+nova accepts a request, responds at once, and carries it out afterwards. A request whose response
+was lost may have been accepted, so the server's actions are checked before another request.
 """
 
 import dataclasses
+import enum
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,54 +15,71 @@ from oslo_config import cfg
 
 from vmmonitor.drivers import AskAgent, Driver
 from vmmonitor.drivers.libvirt import LibvirtDriver, newest_failure
+from vmmonitor.drivers.polling import fail
 from vmmonitor.model.errors import InvalidRules, NotFound, Retriable
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.states import RecoveryTransition
 from vmmonitor.openstack import nova
-from vmmonitor.openstack.nova import AT_REST, HOST, STATE, TASK, NovaAPI, Refused
+from vmmonitor.openstack.nova import (
+    NOT_RUNNING_REASONS,
+    NOVA_CLOCK_TOLERANCE,
+    SERVER_HOST,
+    TASK_STATE,
+    VM_STATE,
+    NovaAPI,
+    NovaRejection,
+)
 
-AUTO = "auto"
-HARD_REBOOT = "hard_reboot"
-STOP_START = "stop_start"
-RESUME = "resume"
-EVACUATE = "evacuate"
 
-#: Values of ``options: {method: ...}``.
-METHODS = (AUTO, HARD_REBOOT, STOP_START, RESUME, EVACUATE)
-#: What AUTO does about the newest failure; HARD_REBOOT about any that is not here.
+class NovaMethod(enum.StrEnum):
+    """A value of ``options: {method: ...}``."""
+
+    #: RESUME for a server that a storage error paused, else HARD_REBOOT.
+    AUTO = "auto"
+    HARD_REBOOT = "hard_reboot"
+    STOP_START = "stop_start"
+    #: Resume through the agent.
+    RESUME = "resume"
+    EVACUATE = "evacuate"
+
+
+#: Newest failure -> method of AUTO; HARD_REBOOT for any other failure.
 #:
-#: These left the guest's memory as it was. What nova calls resume is for instances that nova
-#: suspended; to nova one that QEMU paused is active, and it leaves it paused. Whatever nova can
-#: be told that would make it run again resets it. So it is the agent that resumes it.
-BY_FAILURE = {
-    "io_error/pause": RESUME,
-    "lifecycle.suspended/ioerror": RESUME,
-    "liveness.paused/ioerror": RESUME,
+#: These failures left the memory of the guest intact. nova's own resume is for servers that nova
+#: suspended; a server that QEMU paused is active to nova. Any other action of nova that would make
+#: the server run resets it, so that the agent resumes it instead.
+METHOD_OF_FAILURE = {
+    "io_error/pause": NovaMethod.RESUME,
+    "lifecycle.suspended/ioerror": NovaMethod.RESUME,
+    "liveness.paused/ioerror": NovaMethod.RESUME,
 }
-#: Method -> action of nova's that ends with a running server.
-ORDERS = {HARD_REBOOT: "reboot", STOP_START: "start", EVACUATE: "evacuate"}
-#: Conflict: nova is at work on it. The rest is about us and the moment, not about the server.
-PASSING = frozenset({401, 408, 409, 413, 425, 429})
-#: Seconds between two looks at a server that is being stopped.
-LOOK_INTERVAL = 0.5
-#: Microseconds by which nova's clock may be behind ours; its database keeps whole seconds.
-SKEW = 5_000_000
+#: Method -> its last action in nova's records; the server then runs.
+ACTION_OF_METHOD = {
+    NovaMethod.HARD_REBOOT: "reboot",
+    NovaMethod.STOP_START: "start",
+    NovaMethod.EVACUATE: "evacuate",
+}
+#: Statuses of rejections that may pass: a conflict with another operation, the account, the load.
+RETRIABLE_STATUSES = frozenset({401, 408, 409, 413, 425, 429})
+#: Polling interval for a server that is being stopped, in seconds.
+STOP_POLL_INTERVAL = 0.5
 
 
 class NovaDriver(Driver):
-    """Gives nova an order, at most one of its kind for each recovery."""
+    """Sends nova at most one request of each kind per recovery."""
 
     def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
-        """Keep what is needed; connect to nothing yet."""
+        """Store the arguments; do not connect yet."""
         super().__init__(conf, ask_agent)
-        self._nova = nova.connection(conf)
+        self._nova = nova.shared_api(conf)
         self._agent = LibvirtDriver(conf, ask_agent)
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
-        """Accept ``method``, one of METHODS, and ``disable_compute``, a boolean."""
+        """Accept ``method``, a NovaMethod, and ``disable_compute``, a boolean."""
         for name, value in options.items():
-            if name == "method" and value not in METHODS:
-                known = ", ".join(METHODS)
+            if name == "method" and value not in [*NovaMethod]:
+                known = ", ".join(NovaMethod)
                 raise InvalidRules(f"{str(value)[:40]!r} is not one of {known}", option=name)
             if name == "disable_compute" and not isinstance(value, bool):
                 raise InvalidRules("must be true or false", option=name)
@@ -70,32 +87,31 @@ class NovaDriver(Driver):
                 raise InvalidRules("must be method or disable_compute", option=name)
 
     def check(self) -> str:
-        """Ask what is asked of servers and of hosts, with which the rights to act come along."""
+        """Read servers and compute services, which needs the rights that the methods need."""
         try:
             self._nova.user_id()
-            servers = self._nova.servers(None, 1)
-            if nova.HOST not in next(iter(servers), {nova.HOST: ""}):
-                return "nova does not tell on which host a server is: we are no administrator"
-            self._nova.compute("")
+            servers = self._nova.list_servers(None, 1)
+            if SERVER_HOST not in next(iter(servers), {SERVER_HOST: ""}):
+                return "nova does not return the host of a server: the role admin is missing"
+            self._nova.get_compute_service("")
         except Retriable as error:
-            return f"nova cannot be asked: {error}"
+            return _request_failed(error)
         return ""
 
     def recover(self, request: RecoveryRequest) -> Outcome:
-        """Look at the server, then give nova one order; or leave it alone and say why."""
+        """Check the server and send one request, or leave the server alone with a reason."""
         try:
-            return Attempt(self._nova, request, self._agent.recover).make()
+            return NovaAttempt(self._nova, request, self._agent.recover).run()
         except NotFound as error:
-            return Outcome(move="skip", message=str(error))
-        except Refused as error:
-            return _refusal(error)
+            return Outcome(move=RecoveryTransition.SKIP, message=str(error))
+        except NovaRejection as error:
+            return _rejection(error)
         except Retriable as error:
-            message = f"nova cannot be asked, or gave no answer: {error}"
-            return Outcome(move="fail", message=message, retry=True)
+            return _fail_for_now(_request_failed(error))
 
 
-class Attempt:
-    """One attempt to have nova bring one server back."""
+class NovaAttempt:
+    """One attempt to have nova recover one server."""
 
     def __init__(
         self,
@@ -105,205 +121,222 @@ class Attempt:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ):
-        """Start the time that the request allows.
+        """Start the time limit of the request.
 
         :param resume: has the agent resume an instance.
-        :param clock: seconds.
+        :param clock: monotonic clock, in seconds.
+        :param pause: sleeps for a number of seconds.
         """
         self._nova = api
         self._request = request
         self._uuid = request.recovery.instance_uuid
         self._host = request.incident.host
-        self._method = chosen_method(request)
+        self._method = choose_method(request)
         self._resume = resume
         self._clock = clock
         self._pause = pause
         self._deadline = clock() + request.timeout
 
-    def make(self) -> Outcome:
-        """Do it.
+    def run(self) -> Outcome:
+        """Carry out the attempt.
 
-        :raises vmmonitor.model.errors.VmmonitorError: what nova's API raises.
+        :raises vmmonitor.model.errors.VmmonitorError: an error of nova's API.
         """
-        server = self._server()
-        if not server.get(STATE):
-            return _again("nova does not tell its state: its cell is down")
-        if outcome := self._ordered_before(server):
+        server = self._get_server()
+        if not server.get(VM_STATE):
+            return _fail_for_now("nova does not return the state of the server: its cell is down")
+        if outcome := self._find_earlier_request(server):
             return outcome
-        if task := server.get(TASK):
-            return _again(f"nova is at work on it: {task}")
-        if reason := self._not_ours(server):
-            return Outcome(move="skip", message=reason)
-        if not server.get(HOST):
-            return _again("nova does not tell on which host it is")
-        if outcome := self._see_to_host(server):
+        if task := server.get(TASK_STATE):
+            return _fail_for_now(f"nova is working on the server: {task}")
+        if reason := self._reason_to_skip(server):
+            return Outcome(move=RecoveryTransition.SKIP, message=reason)
+        if not server.get(SERVER_HOST):
+            return _fail_for_now("nova does not return the host of the server")
+        if outcome := self._prepare_host(server):
             return outcome
-        return CALLS[self._method](self, server)
+        return FUNCTION_OF_METHOD[self._method](self, server)
 
-    # -- what there is to know -----------------------------------------------------------------
-    def _ordered_before(self, server: Mapping[str, Any]) -> Outcome | None:
-        """Return what there is to say if nova has an order of ours already.
+    # -- checks --------------------------------------------------------------------------------
+    def _find_earlier_request(self, server: Mapping[str, Any]) -> Outcome | None:
+        """Return the outcome of an earlier request that nova has already accepted, or None.
 
-        That is asked where one may have been given whose answer nobody heard: by an engine that
-        died, or by the attempt before, which ended when this recovery was created. What is being
-        evacuated for this incident, or was, is never evacuated again.
+        Such a request may exist after a takeover, or after an earlier attempt, which ended when
+        this recovery was created. A server that is being evacuated for this incident, or was
+        evacuated, is never evacuated again.
         """
         recovery = self._request.recovery
-        since = recovery.created_at - SKEW
-        if self._method == EVACUATE:
+        since = recovery.created_at - NOVA_CLOCK_TOLERANCE
+        if self._method == NovaMethod.EVACUATE:
             since = min(since, self._request.incident.opened_at)
         elif recovery.attempt > 1:
             since -= round(self._request.timeout * 1_000_000)
         elif not self._request.taken_over:
             return None
         newest = self._newest_action()
-        began = nova.microseconds(newest.get("start_time"))
-        if newest.get("action") != ORDERS.get(self._method) or began < since:
+        started_at = nova.to_microseconds(newest.get("start_time"))
+        if newest.get("action") != ACTION_OF_METHOD.get(self._method) or started_at < since:
             return None
-        if newest.get("message") or not self._is_ours(newest):
+        if newest.get("message") or not self._is_own(newest):
             return None
-        if task := server.get(TASK):
-            return Outcome(move="wait", message=f"nova is at it already: {task}")
-        if self._failed_since(nova.microseconds(newest.get("updated_at"))):
+        if task := server.get(TASK_STATE):
+            message = f"nova is already carrying out the request: {task}"
+            return Outcome(move=RecoveryTransition.WAIT, message=message)
+        if self._failed_since(nova.to_microseconds(newest.get("updated_at"))):
             return None
-        return Outcome(move="wait", message=f"nova has done it already: {newest['action']}")
+        message = f"nova has already carried out the request: {newest['action']}"
+        return Outcome(move=RecoveryTransition.WAIT, message=message)
 
     def _failed_since(self, at: int) -> bool:
-        later = [one for one in self._request.events if one.occurred_at > at + SKEW]
+        later = [
+            event
+            for event in self._request.events
+            if event.occurred_at > at + NOVA_CLOCK_TOLERANCE
+        ]
         return bool(newest_failure(later))
 
-    def _not_ours(self, server: Mapping[str, Any]) -> str:
-        """Return why the server is to be left alone; empty if it is not."""
-        host, state = server.get(HOST), str(server[STATE])
+    def _reason_to_skip(self, server: Mapping[str, Any]) -> str:
+        """Return the reason to leave the server alone, or ''."""
+        host, state = server.get(SERVER_HOST), str(server[VM_STATE])
         if host and host != self._host:
-            return f"nova has it on host {host} now, not on {self._host}"
+            return f"the server is on host {host} in nova, not on {self._host}"
         if state == "active":
             return ""
         newest = self._newest_action()
-        by_us = not newest.get("user_id") or self._is_ours(newest)
-        # Nova stops what it finds dead, and calls an error what it could not reboot.
-        if by_us and (state == "error" or (state, newest.get("action")) == ("stopped", "stop")):
+        is_own = not newest.get("user_id") or self._is_own(newest)
+        # nova stops a server that it finds dead, and sets the error state after a failed reboot.
+        if is_own and (state == "error" or (state, newest.get("action")) == ("stopped", "stop")):
             return ""
-        return AT_REST.get(state, f"its state in nova is {state}")
+        return NOT_RUNNING_REASONS.get(state, f"the state of the server in nova is {state}")
 
-    def _see_to_host(self, server: Mapping[str, Any]) -> Outcome | None:
-        """Return why nothing can be done through its host; disable that first if asked to."""
+    def _prepare_host(self, server: Mapping[str, Any]) -> Outcome | None:
+        """Disable the host's compute service if requested.
+
+        :returns: an outcome if the host does not allow the method, else None.
+        """
         disables = self._request.options.get("disable_compute", False)
-        needs_host = self._method in (HARD_REBOOT, STOP_START)
-        if self._method != EVACUATE and not disables and server.get("host_status") == "UP":
+        needs_host = self._method in (NovaMethod.HARD_REBOOT, NovaMethod.STOP_START)
+        evacuates = self._method == NovaMethod.EVACUATE
+        if not evacuates and not disables and server.get("host_status") == "UP":
             return None
-        service = self._nova.compute(self._host, self._left()) or {}
-        down = service.get("state") == "down" or service.get("forced_down") is True
-        if needs_host and down:
-            return _again(
-                f"nova-compute on {self._host} is down, and nothing that nova is told reaches the "
-                "instance: a step with method evacuate would bring it up elsewhere"
+        service = self._nova.get_compute_service(self._host, self._remaining()) or {}
+        is_down = service.get("state") == "down" or service.get("forced_down") is True
+        if needs_host and is_down:
+            return _fail_for_now(
+                f"nova-compute on {self._host} is down, so nova cannot reach the server: a step "
+                "with method evacuate would start it on another host"
             )
-        if self._method == EVACUATE and not down:
-            message = f"nova-compute on {self._host} is not down, and nova evacuates only then"
-            return _again(message)
+        if evacuates and not is_down:
+            return _fail_for_now(
+                f"nova-compute on {self._host} is not down; nova evacuates only from a host that "
+                "is down"
+            )
         if disables and service.get("status") == "enabled":
             incident = self._request.incident
             reason = f"{incident.cause}, incident {incident.incident_id}"
-            self._nova.disable(str(service.get("id")), reason, self._left())
+            service_id = str(service.get("id"))
+            self._nova.disable_compute_service(service_id, reason, self._remaining())
         return None
 
     def _newest_action(self) -> Mapping[str, Any]:
-        return next(iter(self._nova.actions(self._uuid, self._left())), {})
+        return next(iter(self._nova.list_actions(self._uuid, self._remaining())), {})
 
-    def _is_ours(self, action: Mapping[str, Any]) -> bool:
+    def _is_own(self, action: Mapping[str, Any]) -> bool:
         return bool(action.get("user_id")) and action["user_id"] == self._nova.user_id()
 
-    # -- what can be done ----------------------------------------------------------------------
+    # -- methods -------------------------------------------------------------------------------
     def hard_reboot(self, server: Mapping[str, Any]) -> Outcome:
-        """Works also on what nova has stopped, or holds in error."""
-        self._order("reboot", {"type": "HARD"})
-        return _ordered("a hard reboot", server)
+        """Reboot the server, also if it is stopped or in the error state."""
+        self._start_action("reboot", {"type": "HARD"})
+        return _requested("a hard reboot", server)
 
     def stop_start(self, server: Mapping[str, Any]) -> Outcome:
-        """What is in error is called active first, so that nova will stop it."""
-        if server[STATE] == "error":
-            self._order("os-resetState", {"state": "active"})
-        if server[STATE] != "stopped":
-            self._order("os-stop", None)
-            if not self._is_stopped():
-                return _again("nova has been told to stop it, and has not come to an end")
-        self._order("os-start", None)
-        return _ordered("a start", server)
+        """Stop and start the server; reset the error state first, or nova refuses to stop it."""
+        if server[VM_STATE] == "error":
+            self._start_action("os-resetState", {"state": "active"})
+        if server[VM_STATE] != "stopped":
+            self._start_action("os-stop", None)
+            if not self._wait_until_stopped():
+                return _fail_for_now("nova has not stopped the server in time")
+        self._start_action("os-start", None)
+        return _requested("a start", server)
 
     def evacuate(self, server: Mapping[str, Any]) -> Outcome:
-        """What nova has stopped is called active first, so that it runs where it comes up."""
-        if server[STATE] == "stopped":
-            self._order("os-resetState", {"state": "active"})
-        self._order("evacuate", {})
-        return _ordered("an evacuation", server)
+        """Evacuate the server; reset a stopped server to active, so that nova starts it."""
+        if server[VM_STATE] == "stopped":
+            self._start_action("os-resetState", {"state": "active"})
+        self._start_action("evacuate", {})
+        return _requested("an evacuation", server)
 
     def resume(self, server: Mapping[str, Any]) -> Outcome:
-        """Ask the agent, which knows the recovery by its id."""
-        return self._resume(dataclasses.replace(self._request, timeout=self._left()))
+        """Have the agent resume the instance; it recognizes the recovery by its id."""
+        return self._resume(dataclasses.replace(self._request, timeout=self._remaining()))
 
-    def _is_stopped(self) -> bool:
-        """Wait for it, as long as there is time."""
-        while self._left() > LOOK_INTERVAL:
-            server = self._server()
-            if not server.get(TASK):
-                return server.get(STATE) == "stopped"
-            self._pause(LOOK_INTERVAL)
+    def _wait_until_stopped(self) -> bool:
+        """Poll the server until it is stopped; return False at the deadline."""
+        while self._remaining() > STOP_POLL_INTERVAL:
+            server = self._get_server()
+            if not server.get(TASK_STATE):
+                return server.get(VM_STATE) == "stopped"
+            self._pause(STOP_POLL_INTERVAL)
         return False
 
-    # -- asking --------------------------------------------------------------------------------
-    def _server(self) -> Mapping[str, Any]:
-        server = self._nova.server(self._uuid, self._left())
+    # -- requests ------------------------------------------------------------------------------
+    def _get_server(self) -> Mapping[str, Any]:
+        server = self._nova.get_server(self._uuid, self._remaining())
         if server is None:
-            raise NotFound("nova does not know it: it was deleted")
+            raise NotFound("the server does not exist in nova: it was deleted")
         return server
 
-    def _order(self, name: str, body: Any) -> None:
-        self._nova.act(self._uuid, name, body, self._left())
+    def _start_action(self, name: str, body: Any) -> None:
+        self._nova.start_action(self._uuid, name, body, self._remaining())
 
-    def _left(self) -> float:
-        """Return the seconds that are left.
+    def _remaining(self) -> float:
+        """Return the remaining time, in seconds.
 
-        :raises vmmonitor.model.errors.Retriable: there are none: nothing is begun any more.
+        :raises vmmonitor.model.errors.Retriable: the time is over, so that no request is sent.
         """
-        left = self._deadline - self._clock()
-        if left <= 0:
-            raise Retriable("its time is over")
-        return left
+        remaining = self._deadline - self._clock()
+        if remaining <= 0:
+            raise Retriable("the timeout of the attempt has expired")
+        return remaining
 
 
 #: Method -> function that carries it out.
-CALLS: Mapping[str, Callable[[Attempt, Mapping[str, Any]], Outcome]] = {
-    HARD_REBOOT: Attempt.hard_reboot,
-    STOP_START: Attempt.stop_start,
-    RESUME: Attempt.resume,
-    EVACUATE: Attempt.evacuate,
+FUNCTION_OF_METHOD: Mapping[NovaMethod, Callable[[NovaAttempt, Mapping[str, Any]], Outcome]] = {
+    NovaMethod.HARD_REBOOT: NovaAttempt.hard_reboot,
+    NovaMethod.STOP_START: NovaAttempt.stop_start,
+    NovaMethod.RESUME: NovaAttempt.resume,
+    NovaMethod.EVACUATE: NovaAttempt.evacuate,
 }
 
 
-def chosen_method(request: RecoveryRequest) -> str:
-    """Return the method by the step's options and, with AUTO, the newest failure."""
-    method = str(request.options.get("method", AUTO))
-    if method != AUTO:
+def choose_method(request: RecoveryRequest) -> NovaMethod:
+    """Return the method of the step's options; with AUTO, the one for the newest failure."""
+    method = NovaMethod(request.options.get("method", NovaMethod.AUTO))
+    if method != NovaMethod.AUTO:
         return method
-    return BY_FAILURE.get(newest_failure(request.events), HARD_REBOOT)
+    return METHOD_OF_FAILURE.get(newest_failure(request.events), NovaMethod.HARD_REBOOT)
 
 
-def _ordered(what: str, server: Mapping[str, Any]) -> Outcome:
-    message = f"nova has taken the order for {what}; it called it {server[STATE]}"
-    return Outcome(move="wait", message=message)
+def _requested(what: str, server: Mapping[str, Any]) -> Outcome:
+    message = f"nova accepted the request for {what}; the server was {server[VM_STATE]}"
+    return Outcome(move=RecoveryTransition.WAIT, message=message)
 
 
-def _again(message: str) -> Outcome:
-    return Outcome(move="fail", message=message, retry=True)
+def _fail_for_now(message: str) -> Outcome:
+    return fail(message, retry=True)
 
 
-def _refusal(error: Refused) -> Outcome:
-    """Return what a refusal means: nova's conflicts pass, most else does not."""
+def _request_failed(error: Retriable) -> str:
+    return f"the request to nova failed: {error}"
+
+
+def _rejection(error: NovaRejection) -> Outcome:
+    """Return the outcome of a rejection; another attempt can succeed after a conflict."""
     if error.status == 403:
-        message = (
-            "nova does not allow it: the user of [nova] needs the role admin, or a policy of "
-            f"nova's that lets it act on all servers; {error}"
+        return fail(
+            "the user of [nova] needs the role admin, or a policy of nova that allows actions on "
+            f"all servers: {error}"
         )
-        return Outcome(move="fail", message=message)
-    return Outcome(move="fail", message=str(error), retry=error.status in PASSING)
+    return fail(str(error), retry=error.status in RETRIABLE_STATUSES)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells a receiver of the operator's, over HTTP or HTTPS, to recover an instance.
+"""Have an HTTP or HTTPS receiver of the operator recover an instance.
 
-The message is a CloudEvents 1.0 event in structured mode. Those are eight keys, made here by
-hand: the CloudEvents SDK would bring four packages for them. The tests read them with it.
+The message is a CloudEvents 1.0 event in structured mode. It is built here without the CloudEvents
+SDK, which would add four packages for eight keys; the tests read the event with the SDK.
 """
 
 import dataclasses
@@ -19,57 +19,65 @@ from typing import Any
 
 import requests
 
-from vmmonitor.drivers import Driver, connecting
+from vmmonitor.drivers import Driver
+from vmmonitor.drivers.polling import connection_problem, fail
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.states import RecoveryTransition
+from vmmonitor.text import one_line
 
-TYPE = "org.openstack.vmmonitor.incident.recover"
-SIGNATURE = "X-Vmmonitor-Signature"
-#: What is read of an answer: enough for EXCERPT characters.
-BODY_BYTES = 800
-BODY_SECONDS = 1.0
-EXCERPT = 200
-NO_URL = "no receiver is configured: [webhook] url is empty"
-#: OpenSSL's words for a certificate that is not to be trusted, and for a file without any.
-UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "X509")
+EVENT_TYPE = "org.openstack.vmmonitor.incident.recover"
+SIGNATURE_HEADER = "X-Vmmonitor-Signature"
+#: Maximum part of a response that is read, and the time for it, in seconds.
+MAX_BODY_BYTES = 800
+BODY_TIMEOUT = 1.0
+#: Maximum length of the receiver's text in a message.
+MAX_BODY_EXCERPT = 200
+NO_URL = "[webhook] url must be set"
+#: Texts of OpenSSL for an untrusted certificate, and for a file without a certificate.
+UNTRUSTED_TEXTS = ("CERTIFICATE_VERIFY_FAILED", "X509")
 
 
 class WebhookDriver(Driver):
-    """Posts the incident; whoever receives it acts."""
+    """Posts the incident to the receiver, which recovers the instance."""
 
     def check(self) -> str:
-        """Connect, and look at the certificate; post nothing, for whoever receives acts."""
+        """Connect to the receiver and verify its certificate, without a request."""
         conf = self.conf.webhook
-        return connecting.trouble(conf.url, conf.ca_file, conf.timeout) if conf.url else NO_URL
+        if not conf.url:
+            return NO_URL
+        return connection_problem(conf.url, conf.ca_file, conf.timeout)
 
     def recover(self, request: RecoveryRequest) -> Outcome:
-        """Post once, and judge by the status code of the answer.
+        """Post the incident once; the status code of the response decides.
 
-        A takeover posts the same id again, by which the receiver knows it.
+        A takeover posts the same event id again, so that the receiver can ignore the duplicate.
         """
         conf = self.conf.webhook
         if not conf.url:
-            return _fail(NO_URL)
+            return fail(NO_URL)
         body = json.dumps(cloud_event(request)).encode()
         seconds = min(conf.timeout, request.timeout)
         deadline = time.monotonic() + seconds
-        told: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # A thread of its own because requests knows a timeout for each read, not for the whole:
-        # a receiver that sends a byte now and then would keep the recovery for ever.
+        results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # A separate thread, because requests has a timeout for each read, not for all of them: a
+        # receiver that sends a byte from time to time would block the recovery indefinitely.
         threading.Thread(
-            target=self._post, args=(body, seconds, told), name="webhook", daemon=True
+            target=self._post, args=(body, seconds, results), name="webhook", daemon=True
         ).start()
-        answer = _next(told, seconds)
-        if answer is None:
-            return _fail(f"the receiver did not answer within {seconds:g} s", retry=True)
-        if isinstance(answer, Exception):
-            return _trouble(answer, seconds)
-        if 200 <= answer < 300:
-            return Outcome(move="wait", message=f"the receiver answered {answer}")
-        text = _next(told, min(BODY_SECONDS, deadline - time.monotonic()))
-        return _refusal(answer, text if isinstance(text, str) else "")
+        result = _next_result(results, seconds)
+        if result is None:
+            return fail(f"the receiver did not respond within {seconds:g} s", retry=True)
+        if isinstance(result, Exception):
+            return _fail_by_error(result, seconds)
+        if 200 <= result < 300:
+            return Outcome(
+                move=RecoveryTransition.WAIT, message=f"the receiver returned HTTP status {result}"
+            )
+        text = _next_result(results, min(BODY_TIMEOUT, deadline - time.monotonic()))
+        return _fail_by_status(result, text if isinstance(text, str) else "")
 
-    def _post(self, body: bytes, seconds: float, told: "queue.SimpleQueue[Any]") -> None:
-        """Put the answer's status code, then the start of its body; or the error."""
+    def _post(self, body: bytes, seconds: float, results: "queue.SimpleQueue[Any]") -> None:
+        """Put the status code and then the beginning of the body into the queue, or an error."""
         conf = self.conf.webhook
         try:
             with (
@@ -79,21 +87,21 @@ class WebhookDriver(Driver):
                     data=body,
                     headers=_headers(conf.secret, body),
                     timeout=seconds,
-                    verify=conf.ca_file or _system_authorities(),
+                    verify=conf.ca_file or _system_ca_file(),
                     allow_redirects=False,
                     stream=True,
                 ) as response,
             ):
-                told.put(response.status_code)
-                told.put(_excerpt(response))
+                results.put(response.status_code)
+                results.put(_read_excerpt(response))
         except Exception as error:
-            told.put(error)
+            results.put(error)
 
 
 def cloud_event(request: RecoveryRequest) -> dict[str, Any]:
-    """Return a request as a CloudEvents 1.0 event, the same at every call.
+    """Return a request as a CloudEvents 1.0 event; the same for each call of a recovery.
 
-    Times within ``data`` are microseconds since the epoch, as everywhere in the model.
+    Times within ``data`` are microseconds since the epoch.
     """
     recovery, incident = request.recovery, request.incident
     epoch = datetime.datetime(1970, 1, 1)
@@ -102,7 +110,7 @@ def cloud_event(request: RecoveryRequest) -> dict[str, Any]:
         "specversion": "1.0",
         "id": recovery.recovery_id,
         "source": "/vmmonitor/hosts/" + urllib.parse.quote(incident.host, safe=""),
-        "type": TYPE,
+        "type": EVENT_TYPE,
         "subject": recovery.instance_uuid,
         "time": created_at.isoformat(timespec="microseconds") + "Z",
         "datacontenttype": "application/json",
@@ -122,61 +130,53 @@ def _headers(secret: str, body: bytes) -> dict[str, str]:
     }
     if secret:
         digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        headers[SIGNATURE] = f"sha256={digest}"
+        headers[SIGNATURE_HEADER] = f"sha256={digest}"
     return headers
 
 
-def _system_authorities() -> str | bool:
-    """Return where the system keeps its authorities; requests would take its own bundle."""
+def _system_ca_file() -> str | bool:
+    """Return the path of the system's certificate authorities; requests has its own bundle."""
     paths = ssl.get_default_verify_paths()
     return paths.cafile or paths.capath or True
 
 
-def _next(told: "queue.SimpleQueue[Any]", seconds: float) -> Any:
+def _next_result(results: "queue.SimpleQueue[Any]", seconds: float) -> Any:
     try:
-        return told.get(timeout=max(seconds, 0))
+        return results.get(timeout=max(seconds, 0))
     except queue.Empty:
         return None
 
 
-def _excerpt(response: requests.Response) -> str:
-    """Return the start of an answer in printable characters, on one line."""
-    until = time.monotonic() + BODY_SECONDS / 2
+def _read_excerpt(response: requests.Response) -> str:
+    """Return the beginning of a response in printable characters, on one line."""
+    until = time.monotonic() + BODY_TIMEOUT / 2
     body = bytearray()
-    # One byte at a time because a longer read would wait until all of it is there.
+    # One byte at a time, because a longer read would wait for all of its bytes.
     for piece in response.iter_content(1):
         body += piece
-        if len(body) >= BODY_BYTES or time.monotonic() > until:
+        if len(body) >= MAX_BODY_BYTES or time.monotonic() > until:
             break
-    return _printable(body.decode(errors="replace"))
+    return one_line(body.decode(errors="replace"), MAX_BODY_EXCERPT)
 
 
-def _printable(text: str) -> str:
-    spaced = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(spaced.split())[:EXCERPT]
+def _fail_by_status(status: int, text: str) -> Outcome:
+    message = f"the receiver returned HTTP status {status}" + (f": {text}" if text else "")
+    if 300 <= status < 400:
+        message += " (redirects are not followed)"
+    return fail(message, retry=status >= 500)
 
 
-def _refusal(code: int, text: str) -> Outcome:
-    said = f"the receiver answered {code}" + (f": {text}" if text else "")
-    if 300 <= code < 400:
-        said += " (redirects are not followed)"
-    return _fail(said, retry=code >= 500)
-
-
-def _trouble(error: Exception, seconds: float) -> Outcome:
-    """Say what went wrong without the URL, which may carry a secret of the receiver's."""
+def _fail_by_error(error: Exception, seconds: float) -> Outcome:
+    """Return the outcome of an error, without the URL, which may contain a secret."""
     cause = getattr(error.args[0], "reason", error) if error.args else error
-    why = _printable(str(cause))
-    if isinstance(error, requests.exceptions.SSLError) and any(word in why for word in UNTRUSTED):
-        return _fail(f"the receiver's certificate cannot be trusted ([webhook] ca_file): {why}")
+    reason = one_line(str(cause), MAX_BODY_EXCERPT)
+    is_untrusted = any(text in reason for text in UNTRUSTED_TEXTS)
+    if isinstance(error, requests.exceptions.SSLError) and is_untrusted:
+        return fail(f"the receiver's certificate is not trusted ([webhook] ca_file): {reason}")
     if isinstance(error, requests.exceptions.Timeout):
-        return _fail(f"the receiver did not answer within {seconds:g} s", retry=True)
+        return fail(f"the receiver did not respond within {seconds:g} s", retry=True)
     if isinstance(error, requests.exceptions.ConnectionError):
-        return _fail(f"the receiver cannot be reached: {why}", retry=True)
+        return fail(f"the connection to the receiver failed: {reason}", retry=True)
     if not isinstance(error, requests.exceptions.RequestException) and isinstance(error, OSError):
-        return _fail(f"the authorities cannot be read ([webhook] ca_file): {why}")
-    return _fail(f"the receiver cannot be called: {type(error).__name__}")
-
-
-def _fail(message: str, retry: bool = False) -> Outcome:
-    return Outcome(move="fail", message=message, retry=retry)
+        return fail(f"could not read the certificate authorities ([webhook] ca_file): {reason}")
+    return fail(f"the request to the receiver failed: {type(error).__name__}")

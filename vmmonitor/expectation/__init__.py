@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SEAM: what an instance should be doing: asked of one before anything is done about its incident
-(``judge``), and of all at once to find what no event told of (``survey``).
+"""SEAM: the desired state of instances.
 
-An expectation is a class named by an entry point in ``vmmonitor.expectation``; ``[engine]
-expectation`` names the one in force.
+The engine asks the expectation about one instance before it acts on an incident (``judge``), and
+about all instances at once to find differences that no event reported (``survey``).
+
+An expectation is a class that an entry point in ``vmmonitor.expectation`` refers to;
+``[engine] expectation`` names the entry point to use.
 """
 
 import abc
@@ -20,74 +22,72 @@ from vmmonitor.model.recovery import Recovery
 
 
 class Expectation(abc.ABC):
-    """Knows what instances should be doing.
+    """Provides the desired state of instances.
 
-    :cvar ASKED: who it is, in a time line, where it follows the word asked.
-    :cvar QUESTION: what ``judge`` finds out, to follow that.
+    :cvar ASKED: the expectation's name in a timeline, after the word "asked".
+    :cvar QUESTION: the question that ``judge`` answers, after that name.
     """
 
     ASKED: ClassVar[str] = "the expectation"
     QUESTION: ClassVar[str] = "whether it should run"
 
     def __init__(self, conf: cfg.ConfigOpts):
-        """Keep what is needed; connect to nothing yet.
+        """Store the configuration; do not connect yet.
 
-        :param conf: the service's configuration.
+        :param conf: configuration of the service.
         """
         self.conf = conf
 
     @abc.abstractmethod
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
-        """Hold an incident against what its instance should be doing.
+        """Compare an incident with the desired state of its instance.
 
-        Called outside any database transaction, from a recovery worker; may take seconds and
-        may be called again for the same incident.
+        Called outside of database transactions by a recovery worker. May take seconds, and may be
+        called again for the same incident.
 
-        :param events: the incident's events, oldest first.
-        :returns: UNKNOWN with a reason where it cannot be told; never raises for that.
+        :param events: events of the incident, oldest first.
+        :returns: UNKNOWN with a reason, instead of an exception, if there is no answer now.
         """
 
     def is_active(self, recovery: Recovery) -> bool:
-        """Tell whether the instance of a recovery, whose driver has done its part, runs again by
-        the expectation's own word; for policies that ``wait_for: active``.
+        """Return whether the instance of a recovery runs again according to the expectation.
 
-        Called as ``judge`` is, now and then until it does or the recovery's time is over. What
-        cannot be told now counts as not yet. An expectation that cannot tell at all says no, so
-        that such a policy does not work with it; this is the default.
+        Used by policies with ``wait_for: active``, after the driver has returned. Called like
+        ``judge``, repeatedly until it returns True or the recovery's time is over. False also
+        stands for an unknown state. The default, for an expectation without access to the
+        state, is False: such policies then do not work.
         """
         return False
 
     def aggregates(self) -> Mapping[str, Collection[str]]:
-        """Return the hosts of each host aggregate, by its name; what fails in one of them is
-        counted together.
+        """Return the hosts of each host aggregate, by its name.
 
-        Called now and then, outside any database transaction, always from the same thread; may
-        take seconds. An expectation that knows of none returns none; this is the default.
+        Failures within one aggregate are counted together. Called periodically by one thread,
+        outside of database transactions; may take seconds. The default is an empty mapping.
 
-        :raises vmmonitor.model.errors.VmmonitorError: it cannot be told now; what was told before
-            goes on.
+        :raises vmmonitor.model.errors.VmmonitorError: the aggregates are not available now; the
+            previous answer stays valid.
         """
         return {}
 
-    def survey(self, since: int | None, sights: Sequence[ObservedInstance]) -> DesiredSnapshot:
-        """Say what instances should be doing, for all of them in one go.
+    def survey(self, since: int | None, observed: Sequence[ObservedInstance]) -> DesiredSnapshot:
+        """Return the desired state of all instances.
 
-        Called by the reconciliation of each engine, once per round, outside any database
-        transaction, always from the same thread; may take seconds. It asks in bulk, a number of
-        questions that does not grow with the number of instances (pages aside). Whatever is
-        being worked on (nova: ``task_state`` is set, or it builds, migrates, resizes, waits for a
-        confirmation, is rescued or shelved) is BUSY or STOPPED rather than RUNNING: what is said
-        here is held against reality, and no statement is better than a wrong one.
+        Called by the reconciliation of each engine once per round, by one thread, outside of
+        database transactions; may take seconds. The number of requests must not grow with the
+        number of instances, apart from pages. The state of an instance with an operation in
+        progress (nova: ``task_state`` is set, or the server is being built, migrated, resized,
+        rescued or shelved, or waits for a confirmation) is BUSY or STOPPED, never RUNNING: the
+        state is compared with the observed state, and no statement is better than a wrong one.
 
-        An expectation that keeps no list says nothing of anything; this is the default.
+        The default, for an expectation without a list of instances, makes no statement.
 
-        :param since: ``until`` of the last survey that was answered; None: there is none yet, or
-            the whole is wanted again (about once in an hour, and after an error).
-        :param sights: what the agents last told of every instance on every host that can be
-            trusted now; for expectations that go by that.
-        :returns: with ``since``, at least what changed from then on, deleted instances as GONE;
-            what is told twice does no harm, so overlap rather than miss a clock's difference.
-        :raises vmmonitor.model.errors.Retriable: it cannot be told now. Nothing is held against
-            anything then, this round.
+        :param since: ``until`` of the last answered survey; None for a complete survey, which is
+            requested first, about once per hour, and after an error.
+        :param observed: newest report of every instance from the hosts with a trusted inventory.
+        :returns: with ``since``, at least the instances that changed since then, deleted ones as
+            GONE. Repeated statements do no harm, so overlap to allow for clock differences.
+        :raises vmmonitor.model.errors.Retriable: the state is not available now; this round
+            compares nothing.
         """
         return DesiredSnapshot(states=(), whole=True)

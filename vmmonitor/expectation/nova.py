@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova says that instances should be doing, and where."""
+"""The expectation for a cloud: the desired state and the host of each server according to nova."""
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import cachetools
 from oslo_config import cfg
 
 from vmmonitor.expectation import Expectation, operations
-from vmmonitor.expectation.libvirt import STATES, LibvirtExpectation
-from vmmonitor.expectation.nova_choice import Choice
+from vmmonitor.expectation.libvirt import STATE_TYPES, LibvirtExpectation
+from vmmonitor.expectation.recovery_settings import RecoverySettings
 from vmmonitor.model import instance as states
 from vmmonitor.model.desired import DesiredSnapshot, DesiredState, DesiredStatus
 from vmmonitor.model.errors import Retriable
@@ -19,20 +21,29 @@ from vmmonitor.model.instance import Instance
 from vmmonitor.model.observed import ObservedInstance
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.openstack import nova
-from vmmonitor.openstack.glance import GlanceAPI, Silent
-from vmmonitor.openstack.memory import Memory
-from vmmonitor.openstack.nova import AT_REST, HOST, POWER, RUNNING, STATE, TASK, microseconds
+from vmmonitor.openstack.glance import GlanceAPI, GlanceUnavailable
+from vmmonitor.openstack.nova import (
+    DISABLED_REASON_PREFIX,
+    NOT_RUNNING_REASONS,
+    NOVA_CLOCK_TOLERANCE,
+    POWER_RUNNING,
+    POWER_STATE,
+    SERVER_HOST,
+    TASK_STATE,
+    VM_STATE,
+    NovaAPI,
+    to_microseconds,
+)
 
-#: Seconds by which surveys overlap: the clocks of nova's services differ, and so does ours.
+#: Overlap of surveys, in seconds, because the clocks of nova's services differ.
 OVERLAP = 120
-#: The same, in microseconds, for what was done since a recovery began; nova's database keeps
-#: whole seconds.
-SKEW = 5_000_000
-#: Seconds for which it is remembered whether a host is in maintenance.
-MAINTENANCE_SECONDS = 5
+#: Lifetime of the cached maintenance of a host, in seconds.
+MAINTENANCE_TTL = 5
+#: Maximum number of hosts in that cache.
+MAX_HOSTS = 1000
 
-#: vm_state -> what a survey says; BUSY where it is not here.
-DOING = {
+#: vm_state -> desired state; BUSY for any other state.
+DESIRED_STATES = {
     "active": DesiredStatus.RUNNING,
     "stopped": DesiredStatus.STOPPED,
     "paused": DesiredStatus.PAUSED,
@@ -42,250 +53,267 @@ DOING = {
     "soft-delete": DesiredStatus.STOPPED,
     "deleted": DesiredStatus.GONE,
 }
-#: ``host_status`` of a host that is not disabled. DOWN may be, which is by force.
-ENABLED = ("UP", "UNKNOWN")
+#: ``host_status`` of a host that is not disabled. A host with DOWN may be disabled.
+ENABLED_HOST_STATUSES = ("UP", "UNKNOWN")
 
-#: Actions after which an instance runs, if they succeed.
-RUNS_AFTER = frozenset(
+#: Actions that leave the instance running if they succeed.
+ACTIONS_TO_RUNNING = frozenset(
     {
         *("create", "start", "reboot", "rebuild", "evacuate", "unpause", "resume", "unrescue"),
         *("unshelve", "restore", "migrate", "live-migration", "confirmResize", "revertResize"),
     }
 )
 
+#: Types of events about the state of an instance, including those that only report an end.
+REPORTED_TYPES = STATE_TYPES | RUNNING_AGAIN | WITHOUT_A_CAUSE
+
 
 class NovaExpectation(Expectation):
-    """Goes by nova; where nova says that an instance should run, also by what its host says."""
+    """Uses the state in nova; for a server that should run, also the events of its host."""
 
     ASKED = "nova"
     QUESTION = "whether it should run here"
 
     def __init__(self, conf: cfg.ConfigOpts, now: Callable[[], int] | None = None):
-        """Keep what is needed; connect to nothing yet.
+        """Create the clients; do not connect yet.
 
-        :param now: microseconds since the epoch.
+        :param now: returns the time in microseconds since the epoch.
         """
         super().__init__(conf)
-        self._nova = nova.connection(conf)
-        self._choice = Choice(conf, self._nova, GlanceAPI(conf))
-        self._maintenance: Memory[str] = Memory(MAINTENANCE_SECONDS)
-        self._host_says = LibvirtExpectation(conf)
+        self._nova = nova.shared_api(conf)
+        self._settings = RecoverySettings(conf, self._nova, GlanceAPI(conf))
+        self._maintenance_reason = cachetools.cached(
+            cachetools.TTLCache(MAX_HOSTS, MAINTENANCE_TTL), lock=threading.Lock()
+        )(self._read_maintenance_reason)
+        self._by_events = LibvirtExpectation(conf)
         self._now = now or (lambda: time.time_ns() // 1000)
 
-    # -- one -----------------------------------------------------------------------------------
+    # -- one instance --------------------------------------------------------------------------
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
-        """Ask nova about an incident's instance, unless nova has told that it works on it.
+        """Query nova about the server, unless an event reports an operation in progress.
 
-        :param events: the incident's, and nova's of the time before it, oldest first.
+        :param events: events of the incident, and earlier events of nova, oldest first.
         """
-        plan = operations.plan(incident, events)
-        if plan and plan.leaves == operations.DOWN and not plan.over:
-            return Verdict(kind=VerdictKind.PLANNED, reason=plan.words)
-        uuid = incident.instance.uuid
+        operation = operations.current_operation(incident, events)
+        if operation and operation.effect == operations.Effect.DOWN and not operation.is_over:
+            return Verdict(kind=VerdictKind.PLANNED, reason=str(operation))
         try:
-            server = self._nova.server(uuid)
+            server = self._nova.get_server(incident.instance.uuid)
             if server is None:
-                return Verdict(
-                    kind=VerdictKind.GONE, reason="nova does not know it: it was deleted"
-                )
-            verdict = self._excused(incident, server) or self._by_state(incident, events, server)
-            return (
-                self._weighed(server, verdict) if verdict.kind == VerdictKind.FAILED else verdict
-            )
+                reason = "the server does not exist in nova: it was deleted"
+                return Verdict(kind=VerdictKind.GONE, reason=reason)
+            verdict = self._judge_exceptions(incident, server)
+            verdict = verdict or self._judge_state(incident, events, server)
+            is_failed = verdict.kind == VerdictKind.FAILED
+            return self._add_settings(server, verdict) if is_failed else verdict
         except Retriable as error:
-            who = "glance" if isinstance(error, Silent) else "nova"
-            unknown = Verdict(kind=VerdictKind.UNKNOWN, reason=f"{who} cannot be asked: {error}")
+            service = "glance" if isinstance(error, GlanceUnavailable) else "nova"
+            reason = f"the request to {service} failed: {error}"
+            unknown = Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
             return operations.judge(incident, events, unknown)
 
-    def _excused(self, incident: Incident, server: Mapping[str, Any]) -> Verdict | None:
-        """Return why the instance is to be left alone here, whatever state it is in."""
-        if not server.get(STATE):
-            reason = "nova does not tell its state: its cell is down, or we are no administrator"
+    def _judge_exceptions(self, incident: Incident, server: Mapping[str, Any]) -> Verdict | None:
+        """Return a verdict if the server must not be touched here in any state, else None."""
+        if not server.get(VM_STATE):
+            reason = (
+                "nova does not return the state of the server: its cell is down, or the role "
+                "admin is missing"
+            )
             return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
-        if server.get(HOST) and server[HOST] != incident.host:
-            reason = f"nova has it on host {server[HOST]}, not on {incident.host}"
-            return Verdict(kind=VerdictKind.PLANNED, reason=reason)
-        if task := server.get(TASK):
-            return Verdict(kind=VerdictKind.PLANNED, reason=f"nova is at work on it: {task}")
-        if server.get("locked") and not self.conf.nova.recover_locked:
-            return Verdict(kind=VerdictKind.PLANNED, reason="it is locked in nova")
-        return self._opted_out(server)
+        reason = ""
+        host = server.get(SERVER_HOST)
+        if host and host != incident.host:
+            reason = f"the server is on host {host} in nova, not on {incident.host}"
+        elif task := server.get(TASK_STATE):
+            reason = f"nova is working on the server: {task}"
+        elif server.get("locked") and not self.conf.nova.recover_locked:
+            reason = "the server is locked in nova"
+        else:
+            wanted, setting = self._settings.wants_recovery(server, str(host or ""))
+            if not wanted:
+                reason = f"the server is not to be recovered: {setting}"
+        return Verdict(kind=VerdictKind.PLANNED, reason=reason) if reason else None
 
-    def _opted_out(self, server: Mapping[str, Any]) -> Verdict | None:
-        wanted, who = self._choice.recovers(server, str(server.get(HOST) or ""))
-        if wanted:
-            return None
-        return Verdict(kind=VerdictKind.PLANNED, reason=f"it is not to be recovered: {who}")
+    def _add_settings(self, server: Mapping[str, Any], failed: Verdict) -> Verdict:
+        """Add the settings and the priority to a FAILED verdict; mute it for maintenance."""
+        _, setting = self._settings.wants_recovery(server, str(server.get(SERVER_HOST) or ""))
+        priority, warning = self._settings.priority(server)
+        maintenance = self._host_maintenance(server)
+        priority_text = f"its priority is {priority}" if priority else warning
+        reason = "; ".join(filter(None, (failed.reason, setting, priority_text, maintenance)))
+        kind = VerdictKind.MUTED if maintenance else VerdictKind.FAILED
+        return Verdict(kind=kind, reason=reason, priority=priority)
 
-    def _weighed(self, server: Mapping[str, Any], failed: Verdict) -> Verdict:
-        """Add to the verdict on a failure who wants it recovered, how important that is, and
-        whether its host is in maintenance."""
-        _, who = self._choice.recovers(server, str(server.get(HOST) or ""))
-        priority, trouble = self._choice.priority(server)
-        closed = self._in_maintenance(server)
-        priority_said = f"its priority is {priority}" if priority else trouble
-        reason = "; ".join(filter(None, (failed.reason, who, priority_said, closed)))
-        word = VerdictKind.MUTED if closed else VerdictKind.FAILED
-        return Verdict(kind=word, reason=reason, priority=priority)
-
-    def _in_maintenance(self, server: Mapping[str, Any]) -> str:
-        """Return why a server's host is in maintenance; empty if it is not."""
-        host = str(server.get(HOST) or "")
+    def _host_maintenance(self, server: Mapping[str, Any]) -> str:
+        """Return the reason why the server's host is in maintenance, or ''."""
+        host = str(server.get(SERVER_HOST) or "")
         if not self.conf.nova.respect_disabled or not host:
             return ""
-        if server.get("host_status") in ENABLED:
+        if server.get("host_status") in ENABLED_HOST_STATUSES:
             return ""
-        return self._maintenance.get(host, lambda: self._disabled(host))
+        return self._maintenance_reason(host)
 
-    def _disabled(self, host: str) -> str:
-        service = self._nova.compute(host) or {}
+    def _read_maintenance_reason(self, host: str) -> str:
+        service = self._nova.get_compute_service(host) or {}
         reason = str(service.get("disabled_reason") or "")
-        if service.get("status") != "disabled" or reason.startswith(nova.OURS):
+        is_own = reason.startswith(DISABLED_REASON_PREFIX)
+        if service.get("status") != "disabled" or is_own:
             return ""
-        said = f" ({reason[:100]})" if reason else ""
-        return f"nova-compute on {host} is disabled{said}: the host is in maintenance"
+        suffix = f" ({reason[:100]})" if reason else ""
+        return f"nova-compute on {host} is disabled{suffix}: the host is in maintenance"
 
-    def _by_state(
+    def _judge_state(
         self, incident: Incident, events: Sequence[Event], server: Mapping[str, Any]
     ) -> Verdict:
-        state = str(server[STATE])
+        state = str(server[VM_STATE])
         if state == "active":
-            if not server.get(HOST):
-                return Verdict(
-                    kind=VerdictKind.UNKNOWN, reason="nova does not tell on which host it is"
-                )
-            return self._should_run(incident, events)
-        if state == "stopped" and (whose := self._stopped_by(incident)):
-            return self._found_dead(incident, events, whose)
-        meaning = AT_REST.get(state, f"its state in nova is {state}")
+            if not server.get(SERVER_HOST):
+                reason = "nova does not return the host of the server"
+                return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
+            return self._judge_active(incident, events)
+        if state == "stopped" and (reason := self._reason_of_stop(incident)):
+            return self._judge_stopped(incident, events, reason)
+        reason = NOT_RUNNING_REASONS.get(state, f"the state of the server in nova is {state}")
+        kind = VerdictKind.GONE if state == "deleted" else VerdictKind.PLANNED
+        return Verdict(kind=kind, reason=reason)
+
+    def _judge_active(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+        """Return the verdict on a server that should run, by the events of its host."""
+        by_events = self._by_events.judge_by_cause(incident, events)
+        is_unknown = by_events.kind == VerdictKind.UNKNOWN
+        if by_events.kind == VerdictKind.PLANNED or (
+            is_unknown and not _is_stopped(incident, events)
+        ):
+            return by_events
         return Verdict(
-            kind=VerdictKind.GONE if state == "deleted" else VerdictKind.PLANNED, reason=meaning
+            kind=VerdictKind.FAILED,
+            reason="the server should run here according to nova: active, no operation in "
+            f"progress; {by_events.reason}",
         )
 
-    def _should_run(self, incident: Incident, events: Sequence[Event]) -> Verdict:
-        """Return what it means, by its host's word, that an instance does not run that should."""
-        said = self._host_says.by_cause(incident, events)
-        if (
-            said.kind == VerdictKind.PLANNED
-            or said.kind == VerdictKind.UNKNOWN
-            and not _stopped(incident, events)
-        ):
-            return said
-        reason = f"nova says that it should run here: active, nothing in progress; {said.reason}"
-        return Verdict(kind=VerdictKind.FAILED, reason=reason)
+    def _reason_of_stop(self, incident: Incident) -> str:
+        """Return the reason if no user stopped the server, else ''.
 
-    def _stopped_by(self, incident: Incident) -> str:
-        """Return in words that nova stopped it of its own accord, as it does when it finds one
-        dead, or that we had it stopped, to start it; empty if it was somebody else."""
-        newest = next(iter(self._nova.actions(incident.instance.uuid)), {})
+        nova stops a server by itself when it finds it dead, and vmmonitor has it stopped to start
+        it again.
+        """
+        newest = next(iter(self._nova.list_actions(incident.instance.uuid)), {})
         if newest.get("action") != "stop":
             return ""
         if not newest.get("user_id"):
-            return "nobody asked nova to stop it, nova found it not running"
+            return "nova found the server dead and stopped it; no user requested that"
         if newest["user_id"] == self._nova.user_id():
-            return "vmmonitor had nova stop it, to start it again, and did not come to that"
+            return "vmmonitor had nova stop the server, but has not started it again"
         return ""
 
-    def _found_dead(self, incident: Incident, events: Sequence[Event], whose: str) -> Verdict:
-        said = self._host_says.by_cause(incident, events)
-        if said.kind == VerdictKind.PLANNED:
-            return said
-        word = said.kind if said.kind == VerdictKind.UNKNOWN else VerdictKind.FAILED
-        return Verdict(kind=word, reason=f"{whose}; {said.reason}")
+    def _judge_stopped(self, incident: Incident, events: Sequence[Event], reason: str) -> Verdict:
+        by_events = self._by_events.judge_by_cause(incident, events)
+        if by_events.kind == VerdictKind.PLANNED:
+            return by_events
+        is_unknown = by_events.kind == VerdictKind.UNKNOWN
+        kind = VerdictKind.UNKNOWN if is_unknown else VerdictKind.FAILED
+        return Verdict(kind=kind, reason=f"{reason}; {by_events.reason}")
 
     def is_active(self, recovery: Recovery) -> bool:
-        """Ask nova whether it has brought the instance of a recovery back.
+        """Return whether nova has brought the instance of a recovery back.
 
-        That nova calls it active proves nothing: so it does for some 15 s after a crash. What
-        proves it is an action which leaves it running, that is over and has succeeded, and that
-        is newer than the recovery. The ``nova`` driver itself says so only once its action is
-        on record, however long ago that was done: after it, the newest will do.
+        The state active does not prove that: nova keeps it for about 15 s after a crash. The proof
+        is a successful action that leaves the server running and is newer than the recovery. After
+        the ``nova`` driver the newest action counts at any age, because the driver returns only
+        when its action is recorded.
         """
         try:
-            return self._brought_back(recovery)
+            return self._is_running_after_action(recovery)
         except Retriable:
             return False
 
-    def _brought_back(self, recovery: Recovery) -> bool:
+    def _is_running_after_action(self, recovery: Recovery) -> bool:
         uuid = recovery.instance_uuid
-        # First, so that what it has set cannot be missed below.
-        newest = next(iter(self._nova.actions(uuid)), {})
-        server = self._nova.server(uuid) or {}
-        if (server.get(STATE), server.get(TASK), server.get(POWER)) != ("active", None, RUNNING):
+        # Read the action before the server, so that the states below are at least as new.
+        newest = next(iter(self._nova.list_actions(uuid)), {})
+        server = self._nova.get_server(uuid) or {}
+        state = (server.get(VM_STATE), server.get(TASK_STATE), server.get(POWER_STATE))
+        if state != ("active", None, POWER_RUNNING):
             return False
-        since = 0 if recovery.driver == nova.GROUP else recovery.created_at - SKEW
-        began = microseconds(newest.get("start_time"))
-        if str(newest.get("action")) not in RUNS_AFTER or began < since:
+        is_own = recovery.driver == NovaAPI.GROUP
+        since = 0 if is_own else recovery.created_at - NOVA_CLOCK_TOLERANCE
+        started_at = to_microseconds(newest.get("start_time"))
+        if str(newest.get("action")) not in ACTIONS_TO_RUNNING or started_at < since:
             return False
-        steps = self._nova.steps(uuid, str(newest.get("request_id")))
-        return bool(steps) and all(one.get("result") == "Success" for one in steps)
+        events = self._nova.list_action_events(uuid, str(newest.get("request_id")))
+        return bool(events) and all(event.get("result") == "Success" for event in events)
 
-    # -- all -----------------------------------------------------------------------------------
+    # -- all instances -------------------------------------------------------------------------
     def aggregates(self) -> Mapping[str, Collection[str]]:
-        """Return nova's host aggregates.
+        """Return the hosts of nova's host aggregates.
 
-        :raises vmmonitor.model.errors.Retriable: nova does not answer.
+        :raises vmmonitor.model.errors.Retriable: nova does not respond.
         """
-        found = {str(one.get("name")): one.get("hosts") for one in self._nova.aggregates()}
+        hosts_of = {
+            str(aggregate.get("name")): aggregate.get("hosts")
+            for aggregate in self._nova.list_aggregates()
+        }
         return {
             name: frozenset(map(str, hosts))
-            for name, hosts in found.items()
+            for name, hosts in hosts_of.items()
             if isinstance(hosts, list)
         }
 
-    def survey(self, since: int | None, sights: Sequence[ObservedInstance]) -> DesiredSnapshot:
-        """Ask nova for all instances, or for those that changed.
+    def survey(self, since: int | None, observed: Sequence[ObservedInstance]) -> DesiredSnapshot:
+        """Return the desired state of all servers in nova, or of the changed ones.
 
         :param since: microseconds since the epoch.
-        :param sights: not needed.
-        :raises vmmonitor.model.errors.Retriable: nova does not answer.
+        :param observed: unused.
+        :raises vmmonitor.model.errors.Retriable: nova does not respond.
         """
         until = self._now()
         after = since - OVERLAP * 1_000_000 if since is not None else None
-        servers = self._nova.servers(after, self.conf.nova.page_size)
-        told = [_expected(server) for server in servers]
+        servers = self._nova.list_servers(after, self.conf.nova.page_size)
+        found = (_read_desired_state(server) for server in servers)
         return DesiredSnapshot(
-            states=tuple(one for one in told if one), whole=since is None, until=until
+            states=tuple(state for state in found if state), whole=since is None, until=until
         )
 
 
-def _stopped(incident: Incident, events: Sequence[Event]) -> bool:
-    """Tell whether it is stopped by its host's newest word, or its host has no word on it."""
-    words = [event.type for event in events if event.host == incident.host and _on_state(event)]
-    return not words or states.STATE_AFTER.get(words[-1], states.SHUTOFF) == states.SHUTOFF
+def _is_stopped(incident: Incident, events: Sequence[Event]) -> bool:
+    """Return whether the host's newest event is a stop, or the host sent no event on the state."""
+    types = [
+        event.type for event in events if event.host == incident.host and _concerns_state(event)
+    ]
+    return not types or states.STATE_AFTER.get(types[-1], states.SHUTOFF) == states.SHUTOFF
 
 
-def _on_state(event: Event) -> bool:
-    told = event.type in STATES or event.type in RUNNING_AGAIN or event.type in WITHOUT_A_CAUSE
-    return told and not event.attributes.get("replaced")
+def _concerns_state(event: Event) -> bool:
+    return event.type in REPORTED_TYPES and not event.attributes.get("replaced")
 
 
-def _expected(server: Mapping[str, Any]) -> DesiredState | None:
-    """Return what one server of a listing should be doing; None if that is not told."""
-    uuid, state = server.get("id"), server.get(STATE)
-    if not isinstance(uuid, str) or not isinstance(state, str):
+def _read_desired_state(server: Mapping[str, Any]) -> DesiredState | None:
+    """Return the desired state of one server of a list, or None if nova does not return it."""
+    uuid, vm_state = server.get("id"), server.get(VM_STATE)
+    if not isinstance(uuid, str) or not isinstance(vm_state, str):
         return None
-    doing = DOING.get(state, DesiredStatus.BUSY)
+    state = DESIRED_STATES.get(vm_state, DesiredStatus.BUSY)
+    is_placed = bool(server.get(SERVER_HOST))
     if server.get("status") == "DELETED":
-        doing = DesiredStatus.GONE
-    elif server.get(TASK) or (doing == DesiredStatus.RUNNING and not server.get(HOST)):
-        doing = DesiredStatus.BUSY
+        state = DesiredStatus.GONE
+    elif server.get(TASK_STATE) or (state == DesiredStatus.RUNNING and not is_placed):
+        state = DesiredStatus.BUSY
     return DesiredState(
-        instance=_instance(uuid, server),
-        host=str(server.get(HOST) or ""),
-        state=doing,
-        updated_at=microseconds(server.get("updated")),
+        instance=_read_instance(uuid, server),
+        host=str(server.get(SERVER_HOST) or ""),
+        state=state,
+        updated_at=to_microseconds(server.get("updated")),
     )
 
 
-def _instance(uuid: str, server: Mapping[str, Any]) -> Instance:
+def _read_instance(uuid: str, server: Mapping[str, Any]) -> Instance:
     flavor = server.get("flavor")
-    named = flavor.get("original_name") if isinstance(flavor, Mapping) else ""
+    flavor_name = flavor.get("original_name") if isinstance(flavor, Mapping) else ""
     return Instance(
         uuid=uuid,
         name=str(server.get("name") or ""),
         hypervisor_name=str(server.get("OS-EXT-SRV-ATTR:instance_name") or ""),
         project_id=str(server.get("tenant_id") or ""),
         user_id=str(server.get("user_id") or ""),
-        flavor=str(named or ""),
+        flavor=str(flavor_name or ""),
     )

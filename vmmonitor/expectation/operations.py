@@ -1,63 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova is doing to an instance, read from the events that its notifications became.
+"""Derive planned operations on an instance from nova's notifications.
 
-Pure. Nova tells of an operation before it touches libvirt, and again when it has ended. Only what
-somebody asked for counts: nova also stops an instance by itself, some 15 s after it was found
-dead, and that is no plan but a sign of the failure.
+nova sends a notification about an operation before it calls libvirt, and another one when the
+operation has ended. Only operations that a user requested count: nova also stops an instance by
+itself, about 15 s after it found it dead, and that is a sign of the failure.
 """
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 
+from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import STATE_AFTER
 
-PREFIX = "nova."
-ERROR = "nova.error"
-SECOND = 1_000_000
-#: An operation of which nothing more is heard for so long, in seconds, is taken to be dead.
-LIMIT = 600
+NOVA_PREFIX = "nova."
+NOVA_ERROR = "nova.error"
+#: Maximum time since the newest event of an operation that counts, in seconds.
+MAX_SILENCE = 600
 
-#: How an operation leaves its instance: not running here, or running.
-DOWN = "down"
-UP = "up"
 
-#: operation -> (how it leaves the instance, what nova is doing)
+class Effect(enum.StrEnum):
+    """The state of the instance after an operation: not running here, or running."""
+
+    DOWN = "down"
+    UP = "up"
+
+
+#: Operation -> its effect, and the activity of nova.
 OPERATIONS = {
-    "power_off": (DOWN, "powering it off"),
-    "shutdown": (DOWN, "shutting it down"),
-    "delete": (DOWN, "deleting it"),
-    "soft_delete": (DOWN, "deleting it, for now"),
-    "force_delete": (DOWN, "deleting it"),
-    "pause": (DOWN, "pausing it"),
-    "suspend": (DOWN, "suspending it"),
-    "rescue": (DOWN, "rescuing it"),
-    "shelve": (DOWN, "shelving it"),
-    "shelve_offload": (DOWN, "shelving it"),
-    "trigger_crash_dump": (DOWN, "crashing it, for a dump"),
-    "reboot": (UP, "rebooting it"),
-    "rebuild": (UP, "rebuilding it"),
-    "evacuate": (UP, "evacuating it to another host"),
-    "resize": (UP, "resizing or migrating it"),
-    "live_migration": (UP, "migrating it to another host"),
-    "snapshot": (UP, "making a snapshot of it"),
-    "power_on": (UP, "starting it"),
-    "unpause": (UP, "unpausing it"),
-    "resume": (UP, "resuming it"),
-    "unrescue": (UP, "ending its rescue"),
-    "unshelve": (UP, "unshelving it"),
-    "restore": (UP, "restoring it"),
+    "power_off": (Effect.DOWN, "powering it off"),
+    "shutdown": (Effect.DOWN, "shutting it down"),
+    "delete": (Effect.DOWN, "deleting it"),
+    "soft_delete": (Effect.DOWN, "soft-deleting it"),
+    "force_delete": (Effect.DOWN, "deleting it"),
+    "pause": (Effect.DOWN, "pausing it"),
+    "suspend": (Effect.DOWN, "suspending it"),
+    "rescue": (Effect.DOWN, "rescuing it"),
+    "shelve": (Effect.DOWN, "shelving it"),
+    "shelve_offload": (Effect.DOWN, "shelving it"),
+    "trigger_crash_dump": (Effect.DOWN, "crashing it for a dump"),
+    "reboot": (Effect.UP, "rebooting it"),
+    "rebuild": (Effect.UP, "rebuilding it"),
+    "evacuate": (Effect.UP, "evacuating it to another host"),
+    "resize": (Effect.UP, "resizing or migrating it"),
+    "live_migration": (Effect.UP, "migrating it to another host"),
+    "snapshot": (Effect.UP, "making a snapshot of it"),
+    "power_on": (Effect.UP, "starting it"),
+    "unpause": (Effect.UP, "unpausing it"),
+    "resume": (Effect.UP, "resuming it"),
+    "unrescue": (Effect.UP, "ending its rescue"),
+    "unshelve": (Effect.UP, "unshelving it"),
+    "restore": (Effect.UP, "restoring it"),
 }
 
-#: Phase of a part that ends while its operation goes on.
-GOES_ON = "goes on"
-#: What nova tells of parts of an operation, or of its end under another name:
-#: (type's word, phase) -> (operation, phase). The phases of other operations are their own.
+#: Phase after the end of a part, while the operation continues.
+CONTINUES = "continues"
+#: Name and phase in a notification -> operation and its phase, for notifications about a part of
+#: an operation, or with another name. Other notifications have those of the operation.
 PARTS = {
     ("resize_prep", "start"): ("resize", "start"),
-    ("resize_prep", "end"): ("resize", GOES_ON),
-    ("resize", "end"): ("resize", GOES_ON),
+    ("resize_prep", "end"): ("resize", CONTINUES),
+    ("resize", "end"): ("resize", CONTINUES),
     ("resize_finish", "start"): ("resize", "start"),
     ("resize_finish", "end"): ("resize", "end"),
     ("resize_confirm", "start"): ("resize", "start"),
@@ -65,114 +70,114 @@ PARTS = {
     ("resize_revert", "start"): ("resize", "start"),
     ("resize_revert", "end"): ("resize", "end"),
     ("live_migration_pre", "start"): ("live_migration", "start"),
-    ("live_migration_pre", "end"): ("live_migration", GOES_ON),
+    ("live_migration_pre", "end"): ("live_migration", CONTINUES),
     ("live_migration_post", "end"): ("live_migration", "end"),
     ("live_migration_post_dest", "end"): ("live_migration", "end"),
     ("live_migration_rollback", "start"): ("live_migration", "error"),
     ("live_migration_abort", "start"): ("live_migration", "error"),
 }
-PART_OF = {part: operation for (part, _), (operation, _) in PARTS.items()}
+OPERATION_OF_PART = {part: operation for (part, _), (operation, _) in PARTS.items()}
 
-#: What a host says of an instance that is not there, or not running.
-ENDED = WITHOUT_A_CAUSE | {
+#: Types of events of a host about an instance that is missing or does not run.
+END_TYPES = WITHOUT_A_CAUSE | {
     *("lifecycle.stopped", "reconcile.missing", "reconcile.not_running"),
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """What nova does, or did last, because somebody asked for it.
+class NovaOperation:
+    """An operation of nova that a user requested.
 
-    :param doing: ``powering it off``.
-    :param leaves: DOWN or UP.
-    :param over: whether nova told of its end.
-    :param at: when nova last told of it; microseconds since the epoch.
-    :param by: who asked for it.
+    :param activity: what nova does: ``powering it off``.
+    :param effect: the state of the instance afterwards.
+    :param is_over: whether nova reported the end.
+    :param at: time of nova's newest event about it, in microseconds since the epoch.
+    :param user: the user who requested it.
     """
 
-    doing: str
-    leaves: str
-    over: bool
+    activity: str
+    effect: Effect
+    is_over: bool
     at: int
-    by: str
+    user: str
 
-    @property
-    def words(self) -> str:
-        """One sentence for a person."""
-        state = "is done with" if self.over else "is"
-        return f"nova {state} {self.doing}, as {self.by} asked"
+    def __str__(self) -> str:
+        """Return the operation as a clause."""
+        state = "has finished" if self.is_over else "is"
+        return f"nova {state} {self.activity}, requested by {self.user}"
 
 
-def plan(incident: Incident, events: Sequence[Event]) -> Plan | None:
-    """Return what nova is doing to an incident's instance, or has done and left it DOWN.
+def current_operation(incident: Incident, events: Sequence[Event]) -> NovaOperation | None:
+    """Return nova's operation on an incident's instance, in progress or with the effect DOWN.
 
-    :param events: the incident's, and nova's of the time before it, oldest first.
-    :returns: None if nova tells of nothing, if it failed at it, if the instance is to run by
-        now, or if its end does not come.
+    :param events: events of the incident, and earlier events of nova, oldest first.
+    :returns: None without such events, if the operation failed, if the instance should be
+        running by now, or if the end was not reported in time.
     """
-    newest: Plan | None = None
-    for event in sorted(events, key=lambda one: one.occurred_at):
-        newest = _after(newest, event)
-    if newest is None or incident.opened_at - newest.at > LIMIT * SECOND:
+    newest: NovaOperation | None = None
+    for event in sorted(events, key=lambda event: event.occurred_at):
+        newest = _operation_after(newest, event)
+    if newest is None or incident.opened_at - newest.at > MAX_SILENCE * SECOND:
         return None
-    return None if newest.over and newest.leaves == UP else newest
+    return None if newest.is_over and newest.effect == Effect.UP else newest
 
 
 def judge(incident: Incident, events: Sequence[Event], otherwise: Verdict) -> Verdict:
-    """Return a verdict, or what nova's plan for the instance makes of it.
+    """Return a verdict that takes nova's operation on the instance into account.
 
-    What nova brings down on purpose is PLANNED, whatever the host saw. While nova works on an
-    instance that is to run afterwards, a stop is a part of that too; but a clear failure, which
-    nova may or may not put right, has to be looked at again.
+    An operation with the effect DOWN makes the verdict PLANNED, for any report of the host. During
+    an operation with the effect UP a stop is part of the operation, but a clear failure has to
+    be judged again, because the operation may or may not repair it.
 
-    :param events: as for ``plan``.
-    :param otherwise: the verdict without nova.
+    :param events: as for ``current_operation``.
+    :param otherwise: the verdict without an operation.
     """
-    doing = plan(incident, events)
-    if doing is None or otherwise.kind in (VerdictKind.PLANNED, VerdictKind.GONE):
+    operation = current_operation(incident, events)
+    if operation is None or otherwise.kind in (VerdictKind.PLANNED, VerdictKind.GONE):
         return otherwise
-    if doing.leaves == DOWN or (
-        otherwise.kind == VerdictKind.UNKNOWN and _ended(incident, events)
-    ):
-        return Verdict(kind=VerdictKind.PLANNED, reason=doing.words)
-    reason = f"{otherwise.reason}; {doing.words}, and what comes of that is to be seen"
+    is_unknown = otherwise.kind == VerdictKind.UNKNOWN
+    if operation.effect == Effect.DOWN or (is_unknown and _has_ended(incident, events)):
+        return Verdict(kind=VerdictKind.PLANNED, reason=str(operation))
+    reason = f"{otherwise.reason}; {operation}, and its result is not known yet"
     return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
 
 
-def _ended(incident: Incident, events: Sequence[Event]) -> bool:
-    """Tell whether its host has last said of an instance that it is not there, or not running."""
-    told = [
+def _has_ended(incident: Incident, events: Sequence[Event]) -> bool:
+    """Return whether the host's newest event is that the instance is missing or does not run."""
+    types = [
         event.type
         for event in events
-        if event.host == incident.host and (event.type in STATE_AFTER or event.type in ENDED)
+        if event.host == incident.host and (event.type in STATE_AFTER or event.type in END_TYPES)
     ]
-    return bool(told) and told[-1] in ENDED
+    return bool(types) and types[-1] in END_TYPES
 
 
-def _after(before: Plan | None, event: Event) -> Plan | None:
-    """Return what nova does after an event, given what it did before."""
+def _operation_after(before: NovaOperation | None, event: Event) -> NovaOperation | None:
+    """Return the operation after an event, given the operation before it."""
     if event.type in RUNNING_AGAIN:
-        return None if before is None or before.over else before
-    if event.type == ERROR:
+        return None if before is None or before.is_over else before
+    if event.type == NOVA_ERROR:
         return None
-    operation, phase = _step(event)
-    if not operation:
+    name, phase = _parse(event)
+    if not name:
         return before
-    if phase == "error" or (phase == GOES_ON and before is None):
+    if phase == "error" or (phase == CONTINUES and before is None):
         return None
-    leaves, doing = OPERATIONS[operation]
-    by = str(event.attributes.get("by_user") or event.attributes.get("by_user_id") or "")
-    if not by:
-        return None if leaves == UP else before
-    return Plan(doing=doing, leaves=leaves, over=phase == "end", at=event.occurred_at, by=by)
+    effect, activity = OPERATIONS[name]
+    user = str(event.attributes.get("by_user") or event.attributes.get("by_user_id") or "")
+    if not user:
+        return None if effect == Effect.UP else before
+    return NovaOperation(
+        activity=activity, effect=effect, is_over=phase == "end", at=event.occurred_at, user=user
+    )
 
 
-def _step(event: Event) -> tuple[str, str]:
-    """Return the operation and the phase that an event tells of; none if it tells of no other."""
-    word = event.type.removeprefix(PREFIX)
+def _parse(event: Event) -> tuple[str, str]:
+    """Return the name and phase of the operation that an event reports, else ('', '')."""
+    word = event.type.removeprefix(NOVA_PREFIX)
     if word == event.type or not event.detail:
         return "", ""
-    operation, phase = PARTS.get((word, event.detail), (word, event.detail))
+    name, phase = PARTS.get((word, event.detail), (word, event.detail))
     if phase == "error":
-        operation = PART_OF.get(word, operation)
-    return (operation, phase) if operation in OPERATIONS else ("", "")
+        name = OPERATION_OF_PART.get(word, name)
+    return (name, phase) if name in OPERATIONS else ("", "")

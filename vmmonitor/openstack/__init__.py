@@ -1,3 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services of OpenStack that are asked: one session each, what can be asked of them, and
-nothing of what it means here."""
+"""Clients of OpenStack services: one keystone session each, requests and responses.
+
+The meaning of a response for vmmonitor is decided elsewhere.
+"""

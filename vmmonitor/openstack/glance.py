@@ -1,39 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks glance's API for an image's properties."""
+"""Client of glance: the properties of an image."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from oslo_config import cfg
-
 from vmmonitor.model.errors import Retriable
-from vmmonitor.openstack.service import Service
-
-GROUP = "glance"
+from vmmonitor.openstack.service import Service, unexpected_status
 
 
-class Silent(Retriable):
-    """glance does not answer"""
+class GlanceUnavailable(Retriable):
+    """glance does not respond"""
 
 
-class GlanceAPI:
-    """One session with keystone and glance, for any thread. Logs in as ``[nova]`` does."""
+class GlanceAPI(Service):
+    """A client of glance. The credentials are those of ``[nova]`` by default."""
 
-    def __init__(self, conf: cfg.ConfigOpts):
-        """Register the options; connect to nothing yet."""
-        self._service = Service(conf, GROUP, "image", auth_section="nova")
+    GROUP = "glance"
+    SERVICE_TYPE = "image"
+    AUTH_SECTION = "nova"
 
-    def image(self, image_id: str) -> Mapping[str, Any]:
-        """Return an image with its properties; empty if there is none, or no more.
+    def get_image(self, image_id: str) -> Mapping[str, Any]:
+        """Return an image with its properties, or an empty mapping for a missing image.
 
-        :raises Silent: glance does not answer.
+        :raises GlanceUnavailable: glance does not respond.
         """
+        path = f"/v2/images/{image_id}"
         try:
-            answer = self._service.ask("GET", f"/v2/images/{image_id}")
+            response = self.request("GET", path)
         except Retriable as error:
-            raise Silent(str(error)) from error
-        if answer.status == 404:
+            raise GlanceUnavailable(str(error)) from error
+        if response.status == 404:
             return {}
-        if answer.status != 200:
-            raise Silent(f"it answers {answer.status} about image {image_id}")
-        return answer.body
+        if response.status != 200:
+            raise GlanceUnavailable(str(unexpected_status(response, path)))
+        return response.body

@@ -1,42 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks masakari's API: tells it of a failed server, and looks what it makes of that.
+"""Client of masakari: post notifications of failed servers and read their status.
 
-Its microversion 1.1 also tells how far a recovery came. That is not asked for: the API has to ask
-its engine, and masakari 22 under uWSGI then often waits a minute for an answer that got lost,
-while the worker that waits takes no notification.
+Only microversion 1.0 is used. Version 1.1 also reports the progress of a recovery, but the API
+then calls its engine, and masakari 22 under uWSGI often waits a minute for a lost response. The
+worker accepts no notification meanwhile.
 """
 
 import dataclasses
 import datetime
+import enum
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from oslo_config import cfg
-
 from vmmonitor.model.errors import Retriable
-from vmmonitor.openstack.service import Answer, Service
+from vmmonitor.openstack.service import Service, ServiceResponse, unexpected_status
 
-GROUP = "masakari"
-SERVICE_TYPE = "instance-ha"
-#: Notifications in a page, and pages after which something is wrong with a list.
-PAGE = 100
-MOST_PAGES = 100
+#: Size of a page of notifications, and the maximum number of pages that are read.
+PAGE_SIZE = 100
+MAX_NOTIFICATION_PAGES = 100
 
-#: What masakari makes of a notification.
-ERROR = "error"
-FAILED = "failed"
-FINISHED = "finished"
-IGNORED = "ignored"
-ENDS = frozenset({FAILED, FINISHED, IGNORED})
+
+class NotificationStatus(enum.StrEnum):
+    """The status of a notification in masakari."""
+
+    NEW = "new"
+    RUNNING = "running"
+    #: The workflow failed; masakari repeats it once.
+    ERROR = "error"
+    FAILED = "failed"
+    FINISHED = "finished"
+    IGNORED = "ignored"
+
+
+FINAL_STATUSES = frozenset(
+    {NotificationStatus.FAILED, NotificationStatus.FINISHED, NotificationStatus.IGNORED}
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class MasakariNotification:
-    """What masakari was told of one server.
+    """A notification of one server, as masakari stores it.
 
-    :param status: ``new``, ``running``, ERROR (it will be tried once more), or one of ENDS.
-    :param generated_at: microseconds since the epoch, in whole seconds.
-    :param message: masakari's own word on it; mostly empty.
+    :param status: usually one of NotificationStatus.
+    :param generated_at: time of the failure, in microseconds since the epoch, in whole seconds.
+    :param message: text of masakari; usually ''.
     """
 
     uuid: str
@@ -46,87 +53,80 @@ class MasakariNotification:
     message: str = ""
 
 
-class MasakariAPI:
-    """One session with keystone and masakari, for any thread.
+class MasakariAPI(Service):
+    """A client of masakari."""
 
-    Everything raises ``vmmonitor.model.errors.Retriable`` if masakari does not answer, or not what
-    was asked; ``timeout`` is the seconds to wait for it.
-    """
+    GROUP = "masakari"
+    SERVICE_TYPE = "instance-ha"
 
-    def __init__(self, conf: cfg.ConfigOpts):
-        """Register the options; connect to nothing yet."""
-        self._service = Service(conf, GROUP, SERVICE_TYPE)
+    def post_notification(
+        self, host: str, instance_uuid: str, event: tuple[str, str], at: int, timeout: float
+    ) -> ServiceResponse:
+        """Report a failed server, and return the response with any status.
 
-    def tell(
-        self, host: str, instance_uuid: str, pair: tuple[str, str], at: int, timeout: float
-    ) -> Answer:
-        """Post that a server has failed, and return whatever masakari answers.
-
-        :param pair: the ``event`` and ``vir_domain_event`` to tell; masakari takes no further one.
-        :param at: microseconds since the epoch, of which masakari keeps the seconds.
+        :param event: values of ``event`` and ``vir_domain_event``.
+        :param at: microseconds since the epoch; masakari stores whole seconds.
         """
-        event, detail = pair
-        payload = {"event": event, "instance_uuid": instance_uuid, "vir_domain_event": detail}
+        kind, detail = event
         notification = {
             "type": "VM",
             "hostname": host,
-            "generated_time": _written(at),
-            "payload": payload,
+            "generated_time": _to_text(at),
+            "payload": {
+                "event": kind,
+                "instance_uuid": instance_uuid,
+                "vir_domain_event": detail,
+            },
         }
         body = {"notification": notification}
-        return self._service.ask("POST", "/notifications", body=body, timeout=timeout)
+        return self.request("POST", "/notifications", body=body, timeout=timeout)
 
-    def notification(self, uuid: str, timeout: float) -> MasakariNotification | None:
-        """Return a notification; None if there is none, or no more."""
-        answer = self._service.ask("GET", f"/notifications/{uuid}", timeout=timeout)
-        if answer.status == 404 and isinstance(answer.body.get("itemNotFound"), Mapping):
-            return None
-        return told(answer)
+    def get_notification(self, uuid: str, timeout: float) -> MasakariNotification | None:
+        """Return a notification, or None if it does not exist."""
+        body = self._get_or_none(f"/notifications/{uuid}", timeout=timeout)
+        return None if body is None else _notification_in(body)
 
-    def notifications(
+    def list_notifications(
         self, instance_uuid: str, since: int, timeout: float
     ) -> Iterator[MasakariNotification]:
-        """Yield the notifications of a server that were generated since then, the newest first.
+        """Yield the notifications of a server that were generated since a time, newest first.
 
         :param since: microseconds since the epoch.
         """
-        query = {"type": "VM", "generated-since": _written(since), "limit": str(PAGE)}
+        query = {"type": "VM", "generated-since": _to_text(since), "limit": str(PAGE_SIZE)}
         query |= {"sort_key": "created_at", "sort_dir": "desc"}
-        for _ in range(MOST_PAGES):
-            answer = self._service.ask("GET", "/notifications", query=query, timeout=timeout)
-            page = answer.body.get("notifications")
-            if not answer.is_good or not isinstance(page, list):
-                raise Retriable(f"it answers {answer.status} to a list of notifications")
-            readable = (_read(one) for one in page)
-            yield from (one for one in readable if one and one.instance_uuid == instance_uuid)
+        for _ in range(MAX_NOTIFICATION_PAGES):
+            page = self._get_list("/notifications", "notifications", query, timeout)
+            for found in page:
+                notification = _read(found)
+                if notification and notification.instance_uuid == instance_uuid:
+                    yield notification
             last = page[-1] if page else None
-            if len(page) < PAGE or not isinstance(last, Mapping):
+            if len(page) < PAGE_SIZE or not isinstance(last, Mapping):
                 return
             query["marker"] = str(last.get("id"))
-        raise Retriable("its list of notifications does not end")
-
-    def segments(self, timeout: float) -> Answer:
-        """Return what masakari answers to the question for its segments."""
-        return self._service.ask("GET", "/segments", query={"limit": "1"}, timeout=timeout)
-
-    def newest(self, timeout: float) -> Answer:
-        """Return what masakari answers to the question for one notification."""
-        return self._service.ask("GET", "/notifications", query={"limit": "1"}, timeout=timeout)
+        raise Retriable(f"the list of notifications has more than {MAX_NOTIFICATION_PAGES} pages")
 
 
-def told(answer: Answer) -> MasakariNotification:
-    """Return the notification in an answer.
+def read_notification(response: ServiceResponse) -> MasakariNotification:
+    """Return the notification in a response.
 
-    :raises vmmonitor.model.errors.Retriable: there is none.
+    :raises vmmonitor.model.errors.Retriable: the response contains no valid notification.
     """
-    notification = _read(answer.body.get("notification"))
-    if not answer.is_good or notification is None:
-        raise Retriable(f"it answers {answer.status} and no notification")
+    if not response.is_success:
+        raise unexpected_status(response, "/notifications")
+    return _notification_in(response.body)
+
+
+def _notification_in(body: Mapping[str, Any]) -> MasakariNotification:
+    notification = _read(body.get("notification"))
+    if notification is None:
+        raise Retriable("the response contains no valid notification")
     return notification
 
 
 def _read(found: Any) -> MasakariNotification | None:
-    """Return a notification as masakari's API shows it; None if it cannot be read."""
+    """Return a notification from its JSON form, or None for an invalid form."""
     if not isinstance(found, Mapping) or not isinstance(found.get("payload"), Mapping):
         return None
     uuid, status = found.get("notification_uuid"), found.get("status")
@@ -146,6 +146,6 @@ def _read(found: Any) -> MasakariNotification | None:
     )
 
 
-def _written(at: int) -> str:
+def _to_text(at: int) -> str:
     moment = datetime.datetime.fromtimestamp(at // 1_000_000, datetime.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,36 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks mistral's API: which workflows there are, what becomes of their executions."""
+"""Client of mistral: read workflows, start executions and read their state."""
 
 import dataclasses
+import enum
 import json
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from oslo_config import cfg
-
 from vmmonitor.model.errors import Retriable
-from vmmonitor.openstack.service import Answer, Service
+from vmmonitor.openstack.service import Service, ServiceResponse
 
-GROUP = "mistral"
-SERVICE_TYPE = "workflowv2"
-#: Executions of one description that are looked at.
-MOST = 100
-FIELDS = "id,workflow_id,state,state_info"
+#: Maximum number of executions that are read for one description.
+MAX_EXECUTIONS = 100
+EXECUTION_FIELDS = "id,workflow_id,state,state_info"
 
-SUCCESS = "SUCCESS"
-ERROR = "ERROR"
-CANCELLED = "CANCELLED"
-#: The states that an execution leaves only if a person wants it to.
-ENDS = frozenset({SUCCESS, ERROR, CANCELLED})
+
+class ExecutionState(enum.StrEnum):
+    """The state of an execution in mistral."""
+
+    IDLE = "IDLE"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    SUCCESS = "SUCCESS"
+    ERROR = "ERROR"
+    CANCELLED = "CANCELLED"
+
+
+#: States that only an operator can change.
+FINAL_STATES = frozenset({ExecutionState.SUCCESS, ExecutionState.ERROR, ExecutionState.CANCELLED})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Workflow:
-    """A workflow's definition.
+    """The definition of a workflow.
 
-    :param required: names of the inputs that it must be given.
-    :param optional: names of those that it has a default for.
+    :param required: names of the inputs without a default.
+    :param optional: names of the inputs with a default.
     """
 
     id: str
@@ -43,8 +49,8 @@ class Workflow:
 class Execution:
     """One run of a workflow.
 
-    :param state: ``IDLE``, ``RUNNING``, ``PAUSED``, or one of ENDS.
-    :param state_info: mistral's own word on it, many lines if it failed; mostly empty.
+    :param state: usually one of ExecutionState.
+    :param state_info: text of mistral, many lines for a failure; usually ''.
     """
 
     id: str
@@ -53,78 +59,67 @@ class Execution:
     state_info: str = ""
 
 
-class MistralAPI:
-    """One session with keystone and mistral, for any thread.
+class MistralAPI(Service):
+    """A client of mistral."""
 
-    Everything raises ``vmmonitor.model.errors.Retriable`` if mistral does not answer, or not what
-    was asked; ``timeout`` is the seconds to wait for it.
-    """
+    GROUP = "mistral"
+    SERVICE_TYPE = "workflowv2"
 
-    def __init__(self, conf: cfg.ConfigOpts):
-        """Register the options; connect to nothing yet."""
-        self._service = Service(conf, GROUP, SERVICE_TYPE)
-
-    def workflow(self, identifier: str, timeout: float) -> Workflow | Answer:
-        """Return a workflow; the answer if it is another.
+    def get_workflow(self, identifier: str, timeout: float) -> Workflow | ServiceResponse:
+        """Return a workflow, or the response if it is an error.
 
         :param identifier: name or id.
         """
         path = "/workflows/" + urllib.parse.quote(identifier, safe="")
-        answer = self._service.ask("GET", path, timeout=timeout)
-        return _workflow(answer.body) if answer.is_good else answer
+        response = self.request("GET", path, timeout=timeout)
+        return _read_workflow(response.body) if response.is_success else response
 
-    def workflows(self, timeout: float) -> Answer:
-        """Return what mistral answers to the question for one workflow."""
-        return self._service.ask("GET", "/workflows", query={"limit": "1"}, timeout=timeout)
-
-    def start(
+    def start_execution(
         self,
         execution_id: str,
         workflow: Workflow,
-        given: Mapping[str, Any],
+        inputs: Mapping[str, Any],
         description: str,
         timeout: float,
-    ) -> Execution | Answer:
-        """Start a workflow, unless there is such an execution; return it, or another answer.
+    ) -> Execution | ServiceResponse:
+        """Start a workflow and return its execution, or the response if it is an error.
 
-        :param execution_id: a UUID. Whoever asks again with the same one gets the same execution.
-        :param given: the workflow's input.
+        :param execution_id: a UUID. A repeated request with the same id returns the existing
+            execution.
+        :param inputs: input of the workflow.
         """
         body = {
             "id": execution_id,
             "workflow_id": workflow.id,
-            "input": given,
+            "input": inputs,
             "description": description,
         }
-        answer = self._service.ask("POST", "/executions", body=body, timeout=timeout)
-        return _execution(answer.body) if answer.is_good else answer
+        response = self.request("POST", "/executions", body=body, timeout=timeout)
+        return _read_execution(response.body) if response.is_success else response
 
-    def execution(self, execution_id: str, timeout: float) -> Execution | None:
-        """Return an execution; None if there is none, or no more."""
-        path = f"/executions/{execution_id}"
-        answer = self._service.ask("GET", path, query={"fields": FIELDS}, timeout=timeout)
-        # A proxy in front of mistral has a 404 too, but not these words.
-        if answer.status == 404 and "faultstring" in answer.body:
-            return None
-        if not answer.is_good:
-            raise Retriable(f"it answers {answer.status} to {path}")
-        return _execution(answer.body)
+    def get_execution(self, execution_id: str, timeout: float) -> Execution | None:
+        """Return an execution, or None if it does not exist."""
+        query = {"fields": EXECUTION_FIELDS}
+        body = self._get_or_none(f"/executions/{execution_id}", query, timeout)
+        return None if body is None else _read_execution(body)
 
-    def executions(self, description: str, timeout: float) -> list[Execution]:
-        """Return the executions with this very description, the newest first."""
-        query = {"description": description, "fields": FIELDS, "limit": str(MOST)}
-        query |= {"sort_keys": "created_at", "sort_dirs": "desc"}
-        answer = self._service.ask("GET", "/executions", query=query, timeout=timeout)
-        found = answer.body.get("executions")
-        if not answer.is_good or not isinstance(found, list):
-            raise Retriable(f"it answers {answer.status} to a list of executions")
-        return [_execution(one) for one in found]
+    def list_executions(self, description: str, timeout: float) -> list[Execution]:
+        """Return the executions with exactly this description, newest first."""
+        query = {
+            "description": description,
+            "fields": EXECUTION_FIELDS,
+            "limit": str(MAX_EXECUTIONS),
+            "sort_keys": "created_at",
+            "sort_dirs": "desc",
+        }
+        found = self._get_list("/executions", "executions", query, timeout)
+        return [_read_execution(form) for form in found]
 
 
-def _workflow(found: Any) -> Workflow:
-    """Return a workflow as mistral's API shows it: what it declares is JSON within JSON.
+def _read_workflow(found: Any) -> Workflow:
+    """Return a workflow from its JSON form; its interface may be JSON text again.
 
-    :raises vmmonitor.model.errors.Retriable: it cannot be read.
+    :raises vmmonitor.model.errors.Retriable: the form is invalid.
     """
     try:
         interface = found["interface"]
@@ -132,32 +127,34 @@ def _workflow(found: Any) -> Workflow:
             interface = json.loads(interface)
         inputs = interface.get("input", [])
         return Workflow(
-            id=_text(found["id"]),
-            name=_text(found["name"]),
-            required=frozenset(one for one in inputs if isinstance(one, str)),
-            optional=frozenset(name for one in inputs if isinstance(one, dict) for name in one),
+            id=_read_text(found["id"]),
+            name=_read_text(found["name"]),
+            required=frozenset(name for name in inputs if isinstance(name, str)),
+            optional=frozenset(
+                name for defaults in inputs if isinstance(defaults, dict) for name in defaults
+            ),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Retriable("its answer is no workflow") from error
+        raise Retriable("the response contains no valid workflow") from error
 
 
-def _execution(found: Any) -> Execution:
-    """Return an execution as mistral's API shows it.
+def _read_execution(found: Any) -> Execution:
+    """Return an execution from its JSON form.
 
-    :raises vmmonitor.model.errors.Retriable: it cannot be read.
+    :raises vmmonitor.model.errors.Retriable: the form is invalid.
     """
     try:
         return Execution(
-            id=_text(found["id"]),
-            workflow_id=_text(found["workflow_id"]),
-            state=_text(found["state"]),
+            id=_read_text(found["id"]),
+            workflow_id=_read_text(found["workflow_id"]),
+            state=_read_text(found["state"]),
             state_info=str(found.get("state_info") or ""),
         )
     except (AttributeError, KeyError, TypeError) as error:
-        raise Retriable("its answer is no execution") from error
+        raise Retriable("the response contains no valid execution") from error
 
 
-def _text(found: Any) -> str:
+def _read_text(found: Any) -> str:
     if not isinstance(found, str):
         raise TypeError
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks nova's API, and has it act: one server, its actions, all that changed, hosts."""
+"""Client of nova: servers and their actions, compute services and aggregates."""
 
 import datetime
 import threading
@@ -10,183 +10,184 @@ from typing import Any
 from oslo_config import cfg
 
 from vmmonitor.model.errors import NotFound, Retriable, VmmonitorError
-from vmmonitor.openstack.service import Answer, Service
+from vmmonitor.openstack.service import Service, ServiceResponse, unexpected_status
 
-GROUP = "nova"
-#: Tells of locked servers (2.9), embeds the flavor (2.47), names services by UUID (2.53), and
-#: names servers of a cell that is down instead of leaving them out (2.69, Stein). It is older
-#: than 2.95, from which on what is evacuated is left stopped.
+#: Contains locked servers (2.9), the embedded flavor (2.47), services identified by UUID (2.53),
+#: and the servers of a cell that is down (2.69, Stein). From 2.95 on, an evacuated server is left
+#: stopped.
 MICROVERSION = "2.69"
-#: Pages of one listing, after which something is wrong with it.
-MOST_PAGES = 10_000
-#: Characters of nova's own words that are passed on.
-WORDS = 300
+#: Tolerance for the clock of nova, whose database stores whole seconds, in microseconds.
+NOVA_CLOCK_TOLERANCE = 5_000_000
+#: Maximum number of pages of the list of servers.
+MAX_SERVER_PAGES = 10_000
+#: Maximum length of a message of nova that is passed on.
+MAX_MESSAGE = 300
 
-# -- of a server -------------------------------------------------------------------------------
-HOST = "OS-EXT-SRV-ATTR:host"
-TASK = "OS-EXT-STS:task_state"
-STATE = "OS-EXT-STS:vm_state"
-POWER = "OS-EXT-STS:power_state"
-#: What ``POWER`` is of one that runs.
-RUNNING = 1
+# -- fields of a server ------------------------------------------------------------------------
+SERVER_HOST = "OS-EXT-SRV-ATTR:host"
+TASK_STATE = "OS-EXT-STS:task_state"
+VM_STATE = "OS-EXT-STS:vm_state"
+POWER_STATE = "OS-EXT-STS:power_state"
+#: Value of POWER_STATE for a running server.
+POWER_RUNNING = 1
 
-#: vm_state of one that is not to run -> what that means, for a person.
-AT_REST = {
-    "stopped": "it is stopped in nova",
-    "paused": "it is paused in nova",
-    "suspended": "it is suspended in nova",
-    "rescued": "it is rescued in nova",
-    "shelved": "it is shelved in nova",
-    "shelved_offloaded": "it is shelved in nova, and on no host",
-    "resized": "its resize waits for a confirmation in nova",
-    "building": "nova is still building it",
-    "error": "nova itself holds it in error, which is for a person to judge",
-    "soft-delete": "it is deleted in nova, for now",
-    "deleted": "it is deleted in nova",
+#: vm_state of a server that should not run -> reason.
+NOT_RUNNING_REASONS = {
+    "stopped": "the server is stopped in nova",
+    "paused": "the server is paused in nova",
+    "suspended": "the server is suspended in nova",
+    "rescued": "the server is rescued in nova",
+    "shelved": "the server is shelved in nova",
+    "shelved_offloaded": "the server is shelved in nova and has no host",
+    "resized": "the resize of the server waits for confirmation in nova",
+    "building": "nova is building the server",
+    "error": "the server is in the error state in nova; an operator must decide",
+    "soft-delete": "the server is soft-deleted in nova",
+    "deleted": "the server is deleted in nova",
 }
-#: How ``disabled_reason`` of a nova-compute begins that was disabled by us, and is none of
-#: somebody's maintenance.
-OURS = "vmmonitor:"
+#: Prefix of ``disabled_reason`` of a compute service that vmmonitor disabled. Such a host is not
+#: in maintenance.
+DISABLED_REASON_PREFIX = "vmmonitor:"
 
 
-class Refused(VmmonitorError):
-    """nova refuses it"""
+class NovaRejection(VmmonitorError):
+    """nova rejected a request"""
 
-    def __init__(self, answer: Answer):
-        """Keep HTTP's status and nova's own words."""
-        self.status = answer.status
-        word = next((one for one in answer.body.values() if isinstance(one, Mapping)), {})
-        self.words = " ".join(str(word.get("message") or "").split())[:WORDS]
-        said = f": {self.words}" if self.words else ""
-        super().__init__(f"nova answers {answer.status}{said}")
+    def __init__(self, response: ServiceResponse):
+        """Read the status and nova's message from the response."""
+        self.status = response.status
+        error = next((part for part in response.body.values() if isinstance(part, Mapping)), {})
+        self.message = " ".join(str(error.get("message") or "").split())[:MAX_MESSAGE]
+        suffix = f": {self.message}" if self.message else ""
+        super().__init__(f"nova rejected the request with HTTP status {self.status}{suffix}")
 
 
-class NovaAPI:
-    """One session with keystone and nova, for any thread.
+class NovaAPI(Service):
+    """A client of nova.
 
-    Where a method takes a ``timeout``, it is in seconds, and bounds what ``[nova] timeout``
-    allows. Each raises ``vmmonitor.model.errors.Retriable`` if nova does not answer, and
-    ``Refused`` if it answers that it will not do it.
+    Methods that change something raise NovaRejection if nova refuses the request.
     """
 
-    def __init__(self, conf: cfg.ConfigOpts):
-        """Register the options; connect to nothing yet."""
-        self._service = Service(conf, GROUP, "compute")
-
-    def user_id(self) -> str:
-        """Return who we are to nova; empty where nobody logs in (``auth_type`` none)."""
-        return self._service.user_id()
+    GROUP = "nova"
+    SERVICE_TYPE = "compute"
 
     # -- one server ----------------------------------------------------------------------------
-    def server(self, uuid: str, timeout: float | None = None) -> Mapping[str, Any] | None:
-        """Return a server as nova shows it; None if nova knows none, or no more."""
-        answer = self._get(f"/servers/{uuid}", missing=True, timeout=timeout)
-        return None if answer is None else _part(answer, "server", dict)
+    def get_server(self, uuid: str, timeout: float | None = None) -> Mapping[str, Any] | None:
+        """Return a server, or None if it does not exist."""
+        body = self._get_or_none(f"/servers/{uuid}", timeout=timeout)
+        return None if body is None else _part(body, "server", dict)
 
-    def actions(self, uuid: str, timeout: float | None = None) -> list[Mapping[str, Any]]:
-        """Return what was done to a server, the newest first."""
-        answer = self._get(f"/servers/{uuid}/os-instance-actions", timeout=timeout)
-        return _mappings(answer or {}, "instanceActions")
+    def list_actions(self, uuid: str, timeout: float | None = None) -> list[Mapping[str, Any]]:
+        """Return the actions on a server, newest first."""
+        body = self._get(f"/servers/{uuid}/os-instance-actions", timeout=timeout)
+        return _mappings(body, "instanceActions")
 
-    def steps(self, uuid: str, request_id: str) -> list[Mapping[str, Any]]:
-        """Return the parts of one action of a server that have begun so far, each with
-        ``finish_time`` and ``result`` once it is over."""
-        answer = self._get(f"/servers/{uuid}/os-instance-actions/{request_id}")
-        return _mappings(_part(answer or {}, "instanceAction", dict), "events")
+    def list_action_events(self, uuid: str, request_id: str) -> list[Mapping[str, Any]]:
+        """Return the events of an action that have started.
 
-    def act(self, uuid: str, name: str, body: Any, timeout: float | None = None) -> None:
-        """Have nova do something to a server; it has begun when this returns.
+        Finished events have ``finish_time`` and ``result``.
+        """
+        body = self._get(f"/servers/{uuid}/os-instance-actions/{request_id}")
+        return _mappings(_part(body, "instanceAction", dict), "events")
 
-        :param name: of the action (``os-start``); ``body`` is what it takes, often None.
-        :raises vmmonitor.model.errors.NotFound: nova knows no such server, or no more.
+    def start_action(self, uuid: str, name: str, body: Any, timeout: float | None = None) -> None:
+        """Start an action on a server. nova carries it out after the response.
+
+        :param name: name of the action (``os-start``).
+        :param body: arguments of the action, often None.
+        :raises vmmonitor.model.errors.NotFound: the server does not exist.
         """
         path = f"/servers/{uuid}/action"
-        answer = self._ask("POST", path, body={name: body}, timeout=timeout)
-        if answer.status == 404 and _is_map(answer.body, "itemNotFound"):
-            raise NotFound("nova does not know it: it was deleted")
-        _agreed(answer, path)
+        response = self._send("POST", path, body={name: body}, timeout=timeout)
+        if response.is_not_found:
+            raise NotFound("the server does not exist in nova: it was deleted")
+        _check_accepted(response, path)
 
     # -- all servers ---------------------------------------------------------------------------
-    def servers(self, since: int | None, page_size: int) -> Iterator[Mapping[str, Any]]:
-        """Yield every server, or those that changed, also the deleted ones, since then.
+    def list_servers(self, since: int | None, page_size: int) -> Iterator[Mapping[str, Any]]:
+        """Yield all servers, or the changed and deleted servers since a time.
 
-        :param since: microseconds since the epoch; nova counts whole seconds.
-        :raises vmmonitor.model.errors.Retriable: nova does not answer, or not to the end.
+        :param since: microseconds since the epoch; nova uses whole seconds.
         """
         query = {"all_tenants": "1", "limit": str(page_size)}
         if since is not None:
             moment = datetime.datetime.fromtimestamp(since // 1_000_000, datetime.UTC)
             query["changes-since"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for _ in range(MOST_PAGES):
-            answer = self._get("/servers/detail", query) or {}
-            page = _mappings(answer, "servers")
+        for _ in range(MAX_SERVER_PAGES):
+            body = self._get("/servers/detail", query)
+            page = _mappings(body, "servers")
             yield from page
             last = str(page[-1].get("id", "")) if page else ""
-            if not answer.get("servers_links") or last in ("", query.get("marker")):
+            if not body.get("servers_links") or last in ("", query.get("marker")):
                 return
             query["marker"] = last
-        raise Retriable("nova's list of servers does not end")
+        raise Retriable(f"the list of servers has more than {MAX_SERVER_PAGES} pages")
 
     # -- hosts ---------------------------------------------------------------------------------
-    def compute(self, host: str, timeout: float | None = None) -> Mapping[str, Any] | None:
-        """Return the nova-compute of a host: ``id``, ``state`` (up, down), ``status`` (enabled,
-        disabled), ``disabled_reason``, ``forced_down``; None if nova knows none."""
-        query = {"binary": "nova-compute", "host": host}
-        answer = self._get("/os-services", query, timeout=timeout)
-        told = _mappings(answer or {}, "services")
-        return next((one for one in told if one.get("host") == host), None)
-
-    def disable(self, service_id: str, reason: str, timeout: float | None = None) -> None:
-        """Have nova place nothing more on the host of a nova-compute.
-
-        :param reason: for people; OURS is put before it.
-        """
-        body = {"status": "disabled", "disabled_reason": f"{OURS} {reason}"[:255]}
-        path = f"/os-services/{service_id}"
-        _agreed(self._ask("PUT", path, body=body, timeout=timeout), path)
-
-    def aggregates(self) -> list[Mapping[str, Any]]:
-        """Return all host aggregates: ``hosts``, ``metadata``, ``name``."""
-        return _mappings(self._get("/os-aggregates") or {}, "aggregates")
-
-    # -- asking --------------------------------------------------------------------------------
-    def _get(
-        self,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        missing: bool = False,
-        timeout: float | None = None,
+    def get_compute_service(
+        self, host: str, timeout: float | None = None
     ) -> Mapping[str, Any] | None:
-        """Return nova's answer; None if there is no such thing, where that may be."""
-        answer = self._ask("GET", path, query=query, timeout=timeout)
-        # A proxy in front of nova has a 404 too, but not these words.
-        if missing and answer.status == 404 and _is_map(answer.body, "itemNotFound"):
-            return None
-        if answer.status != 200 or not answer.body:
-            raise Retriable(f"it answers {answer.status} to {path}")
-        return answer.body
+        """Return the nova-compute service of a host, or None if there is none.
 
-    def _ask(self, method: str, path: str, **given: Any) -> Answer:
-        return self._service.ask(method, path, microversion=MICROVERSION, **given)
+        Fields: ``id``, ``state`` (up, down), ``status`` (enabled, disabled), ``disabled_reason``,
+        ``forced_down``.
+        """
+        query = {"binary": "nova-compute", "host": host}
+        services = _mappings(self._get("/os-services", query, timeout=timeout), "services")
+        return next((service for service in services if service.get("host") == host), None)
+
+    def disable_compute_service(
+        self, service_id: str, reason: str, timeout: float | None = None
+    ) -> None:
+        """Disable a nova-compute service, so that nova schedules nothing to its host.
+
+        :param reason: text for operators; DISABLED_REASON_PREFIX is prepended.
+        """
+        text = f"{DISABLED_REASON_PREFIX} {reason}"[:255]
+        path = f"/os-services/{service_id}"
+        body = {"status": "disabled", "disabled_reason": text}
+        _check_accepted(self._send("PUT", path, body=body, timeout=timeout), path)
+
+    def list_aggregates(self) -> list[Mapping[str, Any]]:
+        """Return all host aggregates: ``hosts``, ``metadata``, ``name``."""
+        return _mappings(self._get("/os-aggregates"), "aggregates")
+
+    # -- requests ------------------------------------------------------------------------------
+    def _get_or_none(
+        self, path: str, query: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> Mapping[str, Any] | None:
+        response = self._send("GET", path, query=query, timeout=timeout)
+        return None if response.is_not_found else _content(response, path)
+
+    def _get(
+        self, path: str, query: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> Mapping[str, Any]:
+        return _content(self._send("GET", path, query=query, timeout=timeout), path)
+
+    def _send(self, method: str, path: str, **arguments: Any) -> ServiceResponse:
+        return self.request(method, path, microversion=MICROVERSION, **arguments)
 
 
 _guard = threading.Lock()
-#: Alive as long as anybody uses it; it keeps its configuration, so that no other has its id.
-_connections: weakref.WeakValueDictionary[int, NovaAPI] = weakref.WeakValueDictionary()
+#: id of a configuration -> its client, which keeps the configuration alive, so that no other
+#: configuration gets the same id.
+_shared: weakref.WeakValueDictionary[int, NovaAPI] = weakref.WeakValueDictionary()
 
 
-def connection(conf: cfg.ConfigOpts) -> NovaAPI:
-    """Return the process's one session with nova, for all who ask by this configuration."""
+def shared_api(conf: cfg.ConfigOpts) -> NovaAPI:
+    """Return the client that all users of one configuration share."""
     with _guard:
-        known = _connections.get(id(conf))
+        known = _shared.get(id(conf))
         if known is None:
-            known = _connections[id(conf)] = NovaAPI(conf)
+            known = _shared[id(conf)] = NovaAPI(conf)
         return known
 
 
-def microseconds(text: Any) -> int:
-    """Return a time of nova's, which is UTC also where it does not say so, as microseconds since
-    the epoch; 0 if it is none."""
+def to_microseconds(text: Any) -> int:
+    """Return a time of nova in microseconds since the epoch, or 0 for an invalid time.
+
+    Times without a time zone are UTC.
+    """
     try:
         moment = datetime.datetime.fromisoformat(text)
         if moment.tzinfo is None:
@@ -196,26 +197,29 @@ def microseconds(text: Any) -> int:
         return 0
 
 
-def _agreed(answer: Answer, path: str) -> None:
-    """Return if nova has done what it was told to."""
-    if answer.is_good:
+def _content(response: ServiceResponse, path: str) -> Mapping[str, Any]:
+    if response.status != 200 or not response.body:
+        raise unexpected_status(response, path)
+    return response.body
+
+
+def _check_accepted(response: ServiceResponse, path: str) -> None:
+    """Raise an error unless nova has accepted a request."""
+    if response.is_success:
         return
-    # What is in front of nova answers with an error too, but with no words of nova's.
-    if 400 <= answer.status < 500 and any(_is_map(answer.body, name) for name in answer.body):
-        raise Refused(answer)
-    raise Retriable(f"it answers {answer.status} to {path}")
+    # The error of a proxy in front of nova has no error object of nova.
+    is_from_nova = any(isinstance(part, Mapping) for part in response.body.values())
+    if 400 <= response.status < 500 and is_from_nova:
+        raise NovaRejection(response)
+    raise unexpected_status(response, path)
 
 
-def _part(answer: Mapping[str, Any], name: str, kind: type) -> Any:
-    part = answer.get(name)
+def _part(body: Mapping[str, Any], name: str, kind: type) -> Any:
+    part = body.get(name)
     if not isinstance(part, kind):
-        raise Retriable(f"its answer has no {name!r}")
+        raise Retriable(f"the response has no {name!r}")
     return part
 
 
-def _mappings(answer: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    return [one for one in _part(answer, name, list) if isinstance(one, Mapping)]
-
-
-def _is_map(answer: Any, name: str) -> bool:
-    return isinstance(answer, Mapping) and isinstance(answer.get(name), Mapping)
+def _mappings(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    return [found for found in _part(body, name, list) if isinstance(found, Mapping)]

@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 from vmmonitor.model import errors
+from vmmonitor.text import one_line
 
-MAX_BYTES = 1024 * 1024
-MAX_DEPTH = 20
+MAX_FILE_BYTES = 1024 * 1024
+MAX_NESTING = 20
 MAX_PROBLEMS = 10
 
 #: Path of a value: the keys and indexes that lead to it from the top.
@@ -125,7 +126,7 @@ def read(path: str) -> Document:
     except yaml.MarkedYAMLError as error:
         raise invalid(path, [_refusal_before(text, error) or _syntax(error)]) from None
     except yaml.YAMLError as error:
-        raise invalid(path, [Problem(f"invalid YAML: {_one_line(error)}")]) from None
+        raise invalid(path, [Problem(f"invalid YAML: {one_line(error, 200)}")]) from None
     except _Refused as error:
         builder.problems.append(error.problem)
     if builder.problems:
@@ -146,12 +147,12 @@ def _content(path: str) -> bytes:
         if not stat.S_ISREG(mode):
             raise invalid(path, [Problem("the path is not a regular file")])
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise invalid(path, [Problem(f"cannot read the file: {reason}")]) from None
-    if len(content) > MAX_BYTES:
-        raise invalid(path, [Problem(f"the file is larger than {MAX_BYTES} bytes")])
+    if len(content) > MAX_FILE_BYTES:
+        raise invalid(path, [Problem(f"the file is larger than {MAX_FILE_BYTES} bytes")])
     return content
 
 
@@ -172,7 +173,7 @@ def _refusal_before(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
     """Return the refusal of what stands before a syntax error, None if there is not any.
 
     A parser reads ahead and has limits of its own, so that it can end with an error before it
-    yields the events that exceed MAX_DEPTH.
+    yields the events that exceed MAX_NESTING.
     """
     if error.problem_mark is None:
         return None
@@ -183,10 +184,6 @@ def _refusal_before(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
     except yaml.YAMLError:
         return None
     return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 class _Refused(Exception):
@@ -222,8 +219,8 @@ class _Builder:
     def _value(self, event: Any, path: Path) -> Any:
         self._refuse_extras(event)
         mark = event.start_mark
-        if len(path) > MAX_DEPTH:
-            raise _Refused(f"nested more than {MAX_DEPTH} levels deep", mark)
+        if len(path) > MAX_NESTING:
+            raise _Refused(f"nested more than {MAX_NESTING} levels deep", mark)
         self.places[path] = (mark.line + 1, mark.column + 1)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)

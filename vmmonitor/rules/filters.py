@@ -15,7 +15,7 @@ from vmmonitor.rules.ruleset import RuleSet, Trial
 DEFAULT = "default"
 
 #: Decision if a rule raises an error: an ignored event could be a failure.
-UNDECIDED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter-failed")
+FILTER_FAILED = Decision(action=events.RECORD, severity=events.WARNING, rule="filter-failed")
 
 _SEVERITY = {
     events.IGNORE: events.INFO,

@@ -8,7 +8,7 @@ operators to operands that must all hold.
 Values are compared as text (``5`` is "5", ``true`` is "true"); numbers are also compared as
 numbers (5 equals 5.0). A missing field, a list and a mapping equal no value: ``=``, ``in`` and
 ``=~`` fail, and ``!=``, ``not_in`` and ``!~`` hold. A regular expression must match the whole
-text, cut after MAX_TEXT characters; its dot also matches line breaks.
+text, cut after MAX_MATCHED_TEXT characters; its dot also matches line breaks.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from vmmonitor.model.instance import Instance
 
 #: Maximum length of a text that a regular expression is matched against.
-MAX_TEXT = 4096
-ATTRIBUTES = "attributes."
+MAX_MATCHED_TEXT = 4096
+ATTRIBUTE_PREFIX = "attributes."
 FIELDS = (
     "source",
     "type",
@@ -97,7 +97,7 @@ class Matcher:
     def _matches_pattern(self, value: Any) -> bool:
         seen = text(value)
         assert self._pattern is not None
-        return seen is not None and self._pattern.fullmatch(seen[:MAX_TEXT]) is not None
+        return seen is not None and self._pattern.fullmatch(seen[:MAX_MATCHED_TEXT]) is not None
 
     def why_not(self, event: Matchable) -> str:
         """Return a line with the test and the value of the event."""
@@ -214,9 +214,9 @@ def reader(field: str) -> Callable[[Matchable], Any]:
 
     :param field: one of FIELDS, or ``attributes.`` and a name; dots reach into mappings.
     """
-    if not field.startswith(ATTRIBUTES):
+    if not field.startswith(ATTRIBUTE_PREFIX):
         return operator.attrgetter(field)
-    names = field.removeprefix(ATTRIBUTES).split(".")
+    names = field.removeprefix(ATTRIBUTE_PREFIX).split(".")
 
     def read(event: Matchable) -> Any:
         value: Any = event.attributes

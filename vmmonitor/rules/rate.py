@@ -5,10 +5,10 @@ import collections
 import hashlib
 from collections.abc import Sequence
 
+from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Event
 from vmmonitor.rules import matchers
 
-SECOND = 1_000_000
 #: Events that differ in these fields are counted separately, unless the rule has others.
 PER = ("instance.uuid",)
 #: Maximum number of keys of one rule, and of times of all its keys together.

@@ -5,9 +5,11 @@ Pure; the memory used does not grow with the number of compared decisions.
 """
 
 import dataclasses
+import enum
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.timeline import TimelineEntry
 from vmmonitor.rules import policies
@@ -17,10 +19,14 @@ from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy
 #: Maximum number of examples of each difference, and of distinct differences.
 EXAMPLES = 3
 MAX_DIFFERENCES = 1000
-SECOND = 1_000_000
-#: Action of a policy with an enabled step, and of a policy without one.
-RECOVER = "recover"
-LEAVE = "leave"
+
+
+class PolicyAction(enum.StrEnum):
+    """The action of a policy on an incident."""
+
+    RECOVER = "recover"
+    #: No step is enabled: the incident is left to an operator.
+    LEAVE = "leave"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +34,7 @@ class RuleOutcome:
     """The decision of a rule or a policy, made or hypothetical.
 
     :param name: name of the rule or policy; '' if no policy matches.
-    :param action: action of the filter's decision; RECOVER or LEAVE for a policy.
+    :param action: action of the filter's decision, or a PolicyAction.
     :param detail: further text that distinguishes the outcome from others.
     """
 
@@ -147,8 +153,9 @@ def compare_policies(
     )
 
 
-def _action(steps: Sequence[Mapping[str, Any]]) -> str:
-    return RECOVER if any(step["enabled"] for step in steps) else LEAVE
+def _action(steps: Sequence[Mapping[str, Any]]) -> PolicyAction:
+    is_enabled = any(step["enabled"] for step in steps)
+    return PolicyAction.RECOVER if is_enabled else PolicyAction.LEAVE
 
 
 def _summary(plan: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def _is_attribute(name: str) -> bool:
-    return name.startswith(matchers.ATTRIBUTES) and all(name.split("."))
+    return name.startswith(matchers.ATTRIBUTE_PREFIX) and all(name.split("."))
 
 
 def _unknown_field(name: str, known: Mapping[str, Any], attributes: bool = True) -> str:
@@ -75,7 +75,7 @@ def _unknown_field(name: str, known: Mapping[str, Any], attributes: bool = True)
     :param attributes: whether the fields ``attributes.NAME`` are allowed.
     """
     quoted = repr(name[:MAX_QUOTED])
-    if attributes and name.startswith(matchers.ATTRIBUTES):
+    if attributes and name.startswith(matchers.ATTRIBUTE_PREFIX):
         return f"{quoted} has no attribute name; write attributes.NAME"
     if attributes and name.split(".")[0] == "attribute":
         return f"unknown field {quoted}{suggestion(name, ['attributes.' + name[10:]])}"

@@ -11,7 +11,7 @@ from vmmonitor.model import event, evidence
 from vmmonitor.rules import matchers, schema_errors
 from vmmonitor.rules.document import Document, invalid
 
-VERSION = 1
+DOCUMENT_VERSION = 1
 #: Maximum number of steps of one policy, including the steps of its step lists.
 MAX_STEPS = 100
 #: Maximum number of schema errors that are read, to bound the work on a hostile file.
@@ -145,7 +145,7 @@ _POLICY = {
     "limits": _object(_LIMITS),
     "steps": {"type": "array", "maxItems": MAX_STEPS, "items": _STEP_OR_NAME},
 }
-_VERSION = {"const": VERSION}
+_VERSION = {"const": DOCUMENT_VERSION}
 
 
 def _rows(row: Mapping[str, Any], *required: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from vmmonitor.model.event import Decision, Event, RawEvent
 from vmmonitor.model.receipt import ReceiptStatus
 from vmmonitor.rpc import event_wire
 from vmmonitor.rpc.event_wire import Delivery
-from vmmonitor.rules.filters import UNDECIDED, Filters
+from vmmonitor.rules.filters import FILTER_FAILED, Filters
 
 LOG = log.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class LocalEvents:
             LOG.exception(
                 "Filter error on event %s (%s); recorded by default", event.event_id, event.cause
             )
-            return UNDECIDED
+            return FILTER_FAILED
 
 
 def _text(delivery: Delivery | str) -> str:

@@ -214,10 +214,10 @@ class Recoveries:
 
     def _told(self, incident: Incident) -> tuple[list[Event], list[Event]]:
         """Return the incident's events, and what nova told of its instance before them."""
-        since = incident.opened_at - operations.LIMIT * SECOND
+        since = incident.opened_at - operations.MAX_SILENCE * SECOND
         with self._database.reader() as tx:
             told = events.of_incident(tx, incident.incident_id)
-            planned = events.of_instance(tx, incident, operations.PREFIX, since)
+            planned = events.of_instance(tx, incident, operations.NOVA_PREFIX, since)
         return [one.event for one in told], [one.event for one in planned]
 
     def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:

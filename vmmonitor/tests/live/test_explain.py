@@ -57,7 +57,7 @@ class TestExplain(WholeTest):
             "seen on node-1: it",
             "policy crashed applies: immediately, libvirt (3 attempts)",
             "asked the host's events, whether it failed or was stopped on purpose",
-            f"answer libvirt said {self.incident.cause}",
+            f"answer libvirt reported {self.incident.cause}",
             "verdict: failed",
             "so its recovery starts (recovering)",
             "asked driver libvirt, to bring it back: step 1 of 1, attempt 1 of 3, timeout 30 s",

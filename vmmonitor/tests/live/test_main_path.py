@@ -151,7 +151,7 @@ class TestOnMariaDB(MainPath, WholeTest):
             "rule died says incident",
             "no hold",
             "asked the host's events whether it failed or was stopped on purpose",
-            f"libvirt said {incident.cause}",
+            f"libvirt reported {incident.cause}",
             "calling the driver",
             "it was started and runs",
             "recovering -> resolved",

@@ -152,7 +152,7 @@ class OpenStackTest(testtools.TestCase):
     def questions(self, server: Server) -> int:
         """Return the number of failed queries to nova about a server."""
         return sum(
-            "nova cannot be asked" in step.message
+            "the request to nova failed" in step.message
             for incident in self.deployment.incidents(server.uuid)
             for step in self.deployment.steps(incident.incident_id)
         )

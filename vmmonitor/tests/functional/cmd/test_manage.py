@@ -139,7 +139,7 @@ class ManageTest(testtools.TestCase):
         self.assertEqual((0, "log: OK\n", ""), self.manage("driver", "check", "log"))
         code, out, _ = self.manage("driver", "check", "log", "webhook")
         self.assertEqual(1, code)
-        self.assertIn("webhook: no receiver is configured", out)
+        self.assertIn("webhook: [webhook] url must be set", out)
 
     def test_db_commands_work(self):
         self.assertIn("no tables", self.manage("db", "version")[1])

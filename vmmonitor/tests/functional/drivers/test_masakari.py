@@ -65,7 +65,7 @@ class MasakariTest(testtools.TestCase):
 
 
 class TestTelling(MasakariTest):
-    def test_what_is_posted(self):
+    def test_notification_has_the_documented_content(self):
         self.recover()
         (asked,) = self.masakari.told("POST")
         expected = {
@@ -76,21 +76,21 @@ class TestTelling(MasakariTest):
         }
         self.assertEqual({"notification": expected}, asked.body)
 
-    def test_whatever_our_own_cause_was(self):
+    def test_notification_does_not_depend_on_the_cause(self):
         hung = builders.incident(cause="liveness.hung/monitor")
         self.recover(incident=hung, events=(builders.event("liveness.hung/monitor"),))
         self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")], self.told())
 
-    def test_a_host_in_no_segment(self):
+    def test_host_without_a_segment_fails_with_the_command(self):
         outcome = self.recover(incident=builders.incident(host="compute-9"))
         self.assertFails(outcome, "segment host create compute-9", retry=False)
 
-    def test_a_host_on_maintenance(self):
+    def test_host_in_maintenance_fails_with_the_command(self):
         self.masakari.on_maintenance = True
         self.assertFails(self.recover(), "--on_maintenance False", retry=False)
         self.assertEqual(1, len(self.told()))
 
-    def test_refusals(self):
+    def test_error_status_fails_with_the_message_of_masakari(self):
         for status, retry in ((400, False), (401, False), (403, False), (404, False)) + (
             (429, True),
             (500, True),
@@ -98,10 +98,10 @@ class TestTelling(MasakariTest):
         ):
             body = {"someError": {"code": status, "message": "so it is"}}
             self.masakari.answer = lambda asked, what=(status, body): what
-            self.assertFails(self.recover(), f"answers {status}", retry)
+            self.assertFails(self.recover(), f"returned HTTP status {status}", retry)
             self.assertIn("so it is", self.recover().message)
 
-    def test_a_wrong_address(self):
+    def test_wrong_address_fails_without_retry(self):
         for body in (b"<html>what?</html>", {}):
             self.masakari.answer = lambda asked, body=body: (404, body)
             self.assertFails(self.recover(), "endpoint_override", retry=False)
@@ -112,22 +112,22 @@ class TestEnds(MasakariTest):
         self.masakari.course = list(course)
         return self.recover()
 
-    def test_finished(self):
+    def test_finished_notification_waits_for_the_instance(self):
         outcome = self.ended("new", "running", "running", "finished")
         self.assertEqual("wait", outcome.move)
         self.assertIn(f"{self.kept()} is finished", outcome.message)
 
-    def test_ignored(self):
+    def test_ignored_notification_fails_without_retry(self):
         self.assertFails(self.ended("new", "ignored"), "paused or rescued", retry=False)
 
-    def test_failed(self):
+    def test_failed_notification_fails_with_retry(self):
         self.assertFails(self.ended("new", "running", "failed"), "is failed", retry=True)
 
-    def test_error(self):
+    def test_notification_in_error_fails_with_retry(self):
         outcome = self.ended("new", "running", "error")
-        self.assertFails(outcome, "is error: it will try once more by itself", retry=True)
+        self.assertFails(outcome, "is error: masakari repeats the workflow once", retry=True)
 
-    def test_its_own_message(self):
+    def test_message_of_masakari_is_shown(self):
         self.masakari.course = ["new", "ignored"]
 
         def answer(asked):
@@ -139,51 +139,51 @@ class TestEnds(MasakariTest):
         self.masakari.answer = answer
         self.assertFails(self.recover(), "the segment HA is disabled.", retry=False)
 
-    def test_one_that_is_gone(self):
+    def test_deleted_notification_fails_with_retry(self):
         def answer(asked):
             status, body = self.masakari.reply(asked)
             self.masakari.rows.clear()
             return status, body
 
         self.masakari.answer = answer
-        self.assertFails(self.recover(), "any more", retry=True)
+        self.assertFails(self.recover(), "no longer has", retry=True)
 
 
 class TestAgain(MasakariTest):
     """What is known is followed; nothing is told twice, and no second failure is left alone."""
 
-    def test_one_that_goes_on_is_followed_by_the_next_attempt(self):
+    def test_unfinished_notification_is_polled_by_the_next_attempt(self):
         self.masakari.course = ["new"] + ["running"] * 12 + ["finished"]
         began = time.monotonic()
-        self.assertFails(self.recover(timeout=0.6), "not finished", retry=True)
+        self.assertFails(self.recover(timeout=0.6), "has not finished", retry=True)
         self.assertLess(time.monotonic() - began, 5)
         outcome = self.recover(seconds=3, attempt=2)
         self.assertEqual("wait", outcome.move)
         self.assertIn(self.kept(), outcome.message)
         self.assertEqual(1, len(self.told()))
 
-    def test_its_own_second_try_is_waited_for(self):
+    def test_repeated_workflow_of_masakari_is_polled(self):
         self.masakari.course = ["new", "error"] + ["error"] * 4 + ["running", "finished"]
         self.assertFails(self.recover(), "is error", retry=True)
         self.assertEqual("wait", self.recover(seconds=3, attempt=2).move)
         self.assertEqual(1, len(self.told()))
 
-    def test_one_that_runs_for_ever_ends_each_attempt(self):
+    def test_endless_notification_ends_each_attempt(self):
         """Its engine was killed in the middle of it."""
         self.masakari.course = ["new", "running"]
         for attempt in (1, 2):
             outcome = self.recover(seconds=attempt, attempt=attempt, timeout=0.5)
-            self.assertFails(outcome, "not finished", retry=True)
+            self.assertFails(outcome, "has not finished", retry=True)
         self.assertEqual(1, len(self.told()))
 
-    def test_after_it_failed_it_is_told_anew(self):
+    def test_failed_notification_is_posted_again_by_the_next_attempt(self):
         self.masakari.course = ["new", "failed"]
         self.assertFails(self.recover(), "is failed", retry=True)
         self.masakari.course = ["new", "finished"]
         self.assertEqual("wait", self.recover(seconds=200, attempt=2).move)
         self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")] * 2, self.told())
 
-    def test_a_second_crash_within_three_minutes(self):
+    def test_second_crash_within_three_minutes_is_posted_with_another_event(self):
         """Which it calls a repeat, and leaves the server down."""
         self.recover()
         later = builders.incident(opened_at=builders.AT + 60 * SECOND)
@@ -192,7 +192,7 @@ class TestAgain(MasakariTest):
         self.assertEqual([life, life, ("IO_ERROR", "IO_ERROR_REPORT")], self.told())
         self.assertEqual(["finished"] * 2, [row["status"] for row in self.masakari.rows])
 
-    def test_more_crashes_than_it_has_words_for(self):
+    def test_fourth_crash_within_three_minutes_fails(self):
         for minute in range(3):
             at = builders.AT + minute * 50 * SECOND
             crash = builders.incident(opened_at=at)
@@ -202,25 +202,25 @@ class TestAgain(MasakariTest):
         self.assertFails(outcome, "duplicate_notification_detection_interval", retry=False)
         self.assertEqual(3, len(self.masakari.rows))
 
-    def test_what_its_own_monitor_told_is_followed(self):
+    def test_notification_of_masakaris_monitor_is_polled(self):
         """Whose host's clock may be late."""
         self.masakari.add(payload(), builders.AT - 2 * SECOND)
         self.assertEqual("wait", self.recover(seconds=1).move)
         self.assertEqual((1, 1), (len(self.told()), len(self.masakari.rows)))
 
-    def test_what_is_told_of_others_is_not_followed(self):
+    def test_notification_of_another_server_is_not_polled(self):
         self.masakari.add(
             payload() | {"instance_uuid": str(uuid.uuid4())}, builders.AT, ["running"]
         )
         self.assertEqual("wait", self.recover(attempt=2).move)
         self.assertEqual(2, len(self.masakari.rows))
 
-    def test_an_old_one_that_runs_for_ever_is_not_followed(self):
+    def test_old_endless_notification_is_not_polled(self):
         self.masakari.add(payload(), builders.AT - 600 * SECOND, ["running"])
         self.assertEqual("wait", self.recover(attempt=2).move)
         self.assertEqual(2, len(self.masakari.rows))
 
-    def test_a_takeover_follows_what_the_dead_engine_told(self):
+    def test_takeover_polls_the_notification_of_the_dead_engine(self):
         for course in (["running", "finished"], ["finished"]):
             self.masakari.rows.clear()
             self.masakari.asked.clear()
@@ -230,18 +230,18 @@ class TestAgain(MasakariTest):
             self.assertIn(self.kept(), outcome.message)
             self.assertEqual([], self.told())
 
-    def test_a_takeover_tells_what_the_dead_engine_could_not(self):
+    def test_takeover_without_a_notification_posts_one(self):
         self.assertEqual("wait", self.recover(taken_over=True).move)
         self.assertEqual(1, len(self.told()))
 
-    def test_it_is_found_behind_many_others(self):
+    def test_notification_is_found_on_a_later_page(self):
         self.masakari.add(payload(), builders.AT, ["running", "finished"])
         for _ in range(250):
             self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, builders.AT)
         self.assertEqual("wait", self.recover(taken_over=True).move)
         self.assertEqual([], self.told())
 
-    def test_an_answer_that_came_too_late(self):
+    def test_late_response_is_found_by_the_next_attempt(self):
         def answer(asked):
             answered = self.masakari.reply(asked)
             if asked.method == "POST":
@@ -249,14 +249,14 @@ class TestAgain(MasakariTest):
             return answered
 
         self.masakari.answer = answer
-        self.assertFails(self.recover(timeout=0.5), "cannot be asked", retry=True)
+        self.assertFails(self.recover(timeout=0.5), "the request to ", retry=True)
         self.masakari.answer = self.masakari.reply
         self.assertEqual("wait", self.recover(seconds=2, attempt=2).move)
         self.assertEqual(1, len(self.told()))
 
 
 class TestTroubles(MasakariTest):
-    def test_it_restarts_meanwhile(self):
+    def test_restart_of_masakari_does_not_end_the_polling(self):
         looks = itertools.count()
 
         def answer(asked):
@@ -267,28 +267,28 @@ class TestTroubles(MasakariTest):
         self.masakari.answer = answer
         self.assertEqual("wait", self.recover().move)
 
-    def test_it_goes_away_for_good(self):
+    def test_unavailable_masakari_fails_at_the_deadline(self):
         self.masakari.answer = lambda asked: (
             self.masakari.reply(asked) if asked.method == "POST" else (500, {})
         )
-        self.assertFails(self.recover(timeout=0.6), "answers 500", retry=True)
+        self.assertFails(self.recover(timeout=0.6), "HTTP status 500", retry=True)
 
-    def test_it_hangs(self):
+    def test_hanging_masakari_fails_at_the_deadline(self):
         self.masakari.answer = self.masakari.hang
         began = time.monotonic()
-        self.assertFails(self.recover(timeout=0.5), "cannot be asked", retry=True)
+        self.assertFails(self.recover(timeout=0.5), "the request to ", retry=True)
         self.assertLess(time.monotonic() - began, 5)
 
-    def test_nobody_listens(self):
+    def test_refused_connection_fails_with_retry(self):
         self.masakari.server.shutdown()
         self.masakari.server.server_close()
-        self.assertFails(self.recover(), "cannot be asked: ConnectFailure", retry=True)
+        self.assertFails(self.recover(), "failed: ConnectFailure", retry=True)
 
-    def test_nothing_is_configured(self):
+    def test_missing_configuration_fails_with_retry(self):
         driver = MasakariDriver(configuration.new([], files=[]), lambda *asked: {})
-        self.assertFails(driver.recover(request()), "cannot be asked", retry=True)
+        self.assertFails(driver.recover(request()), "the request to ", retry=True)
 
-    def test_answers_that_are_none(self):
+    def test_invalid_response_fails_with_retry(self):
         for status, body in (
             (202, b""),
             (202, b"\xff\xfe"),
@@ -300,9 +300,9 @@ class TestTroubles(MasakariTest):
             (409, b"[" * 5000),
         ):
             self.masakari.answer = lambda asked, what=(status, body): what
-            self.assertFails(self.recover(), "cannot be asked", retry=True)
+            self.assertFails(self.recover(), "the request to ", retry=True)
 
-    def test_rows_that_cannot_be_read_are_left_out(self):
+    def test_invalid_notification_in_a_list_is_skipped(self):
         row = self.masakari.add(payload(), builders.AT, ["running", "finished"])
         broken = [None, 7, {}, row | {"payload": "x"}, row | {"generated_time": "yesterday"}]
         broken += [row | {"generated_time": None}, row | {"notification_uuid": None}]
@@ -316,12 +316,14 @@ class TestTroubles(MasakariTest):
         self.masakari.answer = answer
         self.assertEqual("wait", self.recover(taken_over=True).move)
 
-    def test_a_list_that_does_not_end(self):
+    def test_endless_list_fails_with_retry(self):
         row = self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, builders.AT)
         self.masakari.answer = lambda asked: (200, {"notifications": [row] * 100})
-        self.assertFails(self.recover(taken_over=True, timeout=60), "does not end", retry=True)
+        self.assertFails(
+            self.recover(taken_over=True, timeout=60), "more than 100 pages", retry=True
+        )
 
-    def test_words_of_any_length_and_script(self):
+    def test_long_message_is_cut_and_printable(self):
         words = "a\x1b[31m\n" + "é" * 5000
         refusal = 500, {"computeFault": {"message": words}}
         self.masakari.answer = lambda asked: refusal
@@ -332,17 +334,17 @@ class TestTroubles(MasakariTest):
 
 
 class TestCheck(MasakariTest):
-    def test_all_is_well(self):
+    def test_check_of_a_working_masakari_returns_no_problem(self):
         self.assertEqual("", self.driver.check())
         self.assertEqual([], self.masakari.told("POST"))
 
-    def test_what_is_not(self):
+    def test_check_of_a_broken_masakari_returns_the_problem(self):
         refusal = {"forbidden": {"code": 403, "message": "Policy doesn't allow it."}}
         for answers, word in (
-            ({"/segments": (200, {"segments": []})}, "it has no segment"),
+            ({"/segments": (200, {"segments": []})}, "masakari has no segment"),
             ({"/segments": (403, refusal)}, "lacks a role: Policy doesn't"),
             ({"/notifications": (404, {})}, "endpoint_override"),
-            ({"/notifications": (200, b"<html>")}, "it cannot be asked"),
+            ({"/notifications": (200, b"<html>")}, "the request to "),
         ):
             self.masakari.answer = lambda asked, answers=answers: (
                 answers.get(asked.path) or self.masakari.reply(asked)
@@ -365,10 +367,10 @@ class TestTls(MasakariTest):
             authority.cert_pem.write_to_path(options["cafile"])
         return self.connect(self.masakari, **options).recover(request())
 
-    def test_the_right_authority(self):
+    def test_certificate_of_a_trusted_authority_is_accepted(self):
         self.assertEqual("wait", self.outcome(self.authority).move)
 
-    def test_no_authority_and_a_wrong_one(self):
+    def test_certificate_of_an_untrusted_authority_is_refused(self):
         for authority in (None, trustme.CA()):
             self.assertFails(self.outcome(authority), "SSL", retry=True)
         self.assertEqual([], self.masakari.asked)

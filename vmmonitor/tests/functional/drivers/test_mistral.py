@@ -14,7 +14,7 @@ import testtools
 import trustme
 
 from vmmonitor import conf as configuration
-from vmmonitor.drivers.mistral import EVENTS, MistralDriver
+from vmmonitor.drivers.mistral import MAX_EVENTS, MistralDriver
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
@@ -76,7 +76,7 @@ class MistralTest(testtools.TestCase):
 
 
 class TestStarting(MistralTest):
-    def test_what_is_started(self):
+    def test_execution_is_started_with_the_documented_input(self):
         self.recover()
         (body,) = self.started()
         given = body.pop("input")
@@ -98,7 +98,7 @@ class TestStarting(MistralTest):
         self.assertEqual(RECOVERY_ID, told["recovery"]["recovery_id"])
         self.assertEqual([builders.AT], [event["occurred_at"] for event in told["events"]])
 
-    def test_the_newest_events_oldest_first(self):
+    def test_input_contains_the_newest_events_oldest_first(self):
         events = [
             builders.event("io_error/report", occurred_at=builders.AT + n) for n in range(30)
         ]
@@ -107,9 +107,9 @@ class TestStarting(MistralTest):
         told = [
             event["occurred_at"] - builders.AT for event in body["input"]["vmmonitor"]["events"]
         ]
-        self.assertEqual(list(range(30 - EVENTS, 30)), told)
+        self.assertEqual(list(range(30 - MAX_EVENTS, 30)), told)
 
-    def test_only_what_the_workflow_declares_is_given(self):
+    def test_input_contains_only_declared_names(self):
         for inputs, given in (
             (["instance_uuid"], {"instance_uuid"}),
             ([{"host": None}], {"host"}),
@@ -120,40 +120,40 @@ class TestStarting(MistralTest):
             self.assertEqual("wait", self.recover().move)
             self.assertEqual(given, set(self.started()[-1]["input"]))
 
-    def test_an_input_that_nobody_knows(self):
+    def test_workflow_with_an_unknown_required_input_fails(self):
         self.mistral.inputs["recover"] = ["instance_uuid", "colour", "shape"]
-        self.assertFails(self.recover(), "does not know: colour, shape", retry=False)
+        self.assertFails(self.recover(), "does not provide: colour, shape", retry=False)
         self.assertEqual([], self.started())
 
-    def test_the_workflow_of_the_step(self):
+    def test_workflow_of_the_step_replaces_the_option(self):
         self.mistral.inputs["move away"] = ["instance_uuid"]
         self.assertEqual("wait", self.recover(options={"workflow": "move away"}).move)
         self.assertEqual(id_of("move away"), self.started()[0]["workflow_id"])
 
-    def test_no_such_workflow(self):
+    def test_missing_workflow_fails_without_retry(self):
         outcome = self.recover(options={"workflow": "absent"})
         self.assertFails(outcome, "Workflow not found [workflow_identifier=absent", retry=False)
 
-    def test_no_workflow_is_named(self):
+    def test_recovery_without_a_workflow_fails(self):
         driver = self.connect(self.mistral, workflow="")
         self.assertFails(driver.recover(request()), "[mistral] workflow", retry=False)
         self.assertEqual([], self.mistral.asked)
 
-    def test_refusals(self):
+    def test_error_status_fails_with_the_message_of_mistral(self):
         for status, retry in ((400, False), (403, False), (409, False), (429, True), (503, True)):
             self.mistral.answer = lambda asked, status=status: (
                 fault(status, "so it is") if asked.method == "POST" else self.mistral.reply(asked)
             )
-            self.assertFails(self.recover(), f"answers {status}", retry)
+            self.assertFails(self.recover(), f"returned HTTP status {status}", retry)
             self.assertIn("so it is", self.recover().message)
 
 
 class TestOptions(testtools.TestCase):
-    def test_a_workflow_or_nothing(self):
+    def test_option_workflow_is_accepted(self):
         for options in ({}, {"workflow": "recover"}):
             MistralDriver.check_options(options)
 
-    def test_anything_else_is_refused_by_name(self):
+    def test_other_option_is_refused_by_name(self):
         for options, name in (
             ({"workflow": ""}, "workflow"),
             ({"workflow": 7}, "workflow"),
@@ -170,60 +170,60 @@ class TestEnds(MistralTest):
         self.mistral.course = list(course)
         return self.recover()
 
-    def test_success(self):
+    def test_successful_execution_waits_for_the_instance(self):
         outcome = self.ended("RUNNING", "RUNNING", "SUCCESS")
         self.assertEqual("wait", outcome.move)
         self.assertIn(f"{RECOVERY_ID} of workflow recover is SUCCESS", outcome.message)
 
-    def test_error(self):
+    def test_failed_execution_fails_with_retry(self):
         self.mistral.state_info = WRONG
         outcome = self.ended("RUNNING", "ERROR")
         self.assertFails(outcome, "msg='Conflict'", retry=True)
         self.assertTrue(outcome.message.isprintable())
 
-    def test_cancelled(self):
+    def test_cancelled_execution_fails_without_retry(self):
         self.mistral.state_info = "not today"
         self.assertFails(self.ended("RUNNING", "CANCELLED"), "CANCELLED: not today", retry=False)
 
-    def test_one_that_is_gone(self):
+    def test_deleted_execution_fails_with_retry(self):
         self.mistral.answer = lambda asked: (
             fault(404, "WorkflowExecution not found [id=x]")
             if asked.path.startswith("/executions/")
             else self.mistral.reply(asked)
         )
-        self.assertFails(self.recover(), "any more", retry=True)
+        self.assertFails(self.recover(), "no longer has", retry=True)
 
 
 class TestAgain(MistralTest):
     """One execution a recovery, whoever asks, and as often as it is asked for."""
 
-    def test_one_that_goes_on_is_followed_by_the_next_attempt(self):
+    def test_unfinished_execution_is_polled_by_the_next_attempt(self):
         for waits in ("RUNNING", "PAUSED", "IDLE"):
             self.mistral.executions.clear()
             self.mistral.asked.clear()
             self.mistral.course = ["RUNNING"] + [waits] * 12 + ["SUCCESS"]
             began = time.monotonic()
-            self.assertFails(self.recover(timeout=0.6), f"is still {waits}", retry=True)
+            self.assertFails(self.recover(timeout=0.6), f"its state is {waits}", retry=True)
             self.assertLess(time.monotonic() - began, 5)
             outcome = self.recover(attempt=2)
             self.assertEqual("wait", outcome.move)
             self.assertIn(RECOVERY_ID, outcome.message)
             self.assertEqual(1, len(self.started()))
 
-    def test_after_it_failed_it_is_started_anew(self):
+    def test_failed_execution_is_started_again_by_the_next_attempt(self):
         self.mistral.course = ["RUNNING", "ERROR"]
         self.assertFails(self.recover(), "is ERROR", retry=True)
         self.mistral.course = ["RUNNING", "SUCCESS"]
         self.assertEqual("wait", self.recover(attempt=2).move)
         self.assertEqual([RECOVERY_ID, OTHER_ID], [body["id"] for body in self.started()])
 
-    def test_a_takeover_starts_nothing_again(self):
+    def test_takeover_starts_no_second_execution(self):
         for course, move in ((("RUNNING", "SUCCESS"), "wait"), (("ERROR",), "fail")):
             self.left_behind(*course)
             self.assertEqual(move, self.recover(taken_over=True).move)
             self.assertEqual(1, len(self.mistral.executions))
 
-    def test_many_at_once_start_one(self):
+    def test_concurrent_requests_start_one_execution(self):
         outcomes: list[Outcome] = []
         threads = [
             threading.Thread(target=lambda: outcomes.append(self.recover())) for _ in range(6)
@@ -235,13 +235,13 @@ class TestAgain(MistralTest):
         self.assertEqual(["wait"] * 6, [outcome.move for outcome in outcomes])
         self.assertEqual([RECOVERY_ID], list(self.mistral.executions))
 
-    def test_what_goes_on_for_others_is_not_followed(self):
+    def test_execution_of_another_incident_is_not_polled(self):
         self.left_behind("RUNNING", id=str(uuid.uuid4()), description="vmmonitor incident other")
         self.left_behind("RUNNING", id=str(uuid.uuid4()), workflow_id=id_of("another"))
         self.assertEqual("wait", self.recover(attempt=2).move)
         self.assertIn(OTHER_ID, self.mistral.executions)
 
-    def test_an_answer_that_came_too_late(self):
+    def test_late_response_is_found_by_the_next_attempt(self):
         def answer(asked):
             answered = self.mistral.reply(asked)
             if asked.method == "POST":
@@ -249,14 +249,14 @@ class TestAgain(MistralTest):
             return answered
 
         self.mistral.answer = answer
-        self.assertFails(self.recover(timeout=0.5), "cannot be asked", retry=True)
+        self.assertFails(self.recover(timeout=0.5), "the request to ", retry=True)
         self.mistral.answer = self.mistral.reply
         self.assertEqual("wait", self.recover(attempt=2).move)
         self.assertEqual([RECOVERY_ID], list(self.mistral.executions))
 
 
 class TestTroubles(MistralTest):
-    def test_it_restarts_meanwhile(self):
+    def test_restart_of_mistral_does_not_end_the_polling(self):
         looks = itertools.count()
 
         def answer(asked):
@@ -267,18 +267,18 @@ class TestTroubles(MistralTest):
         self.mistral.answer = answer
         self.assertEqual("wait", self.recover().move)
 
-    def test_it_hangs(self):
+    def test_hanging_mistral_fails_at_the_deadline(self):
         self.mistral.answer = self.mistral.hang
         began = time.monotonic()
-        self.assertFails(self.recover(timeout=0.5), "cannot be asked", retry=True)
+        self.assertFails(self.recover(timeout=0.5), "the request to ", retry=True)
         self.assertLess(time.monotonic() - began, 5)
 
-    def test_nobody_listens(self):
+    def test_refused_connection_fails_with_retry(self):
         self.mistral.server.shutdown()
         self.mistral.server.server_close()
-        self.assertFails(self.recover(), "cannot be asked: ConnectFailure", retry=True)
+        self.assertFails(self.recover(), "failed: ConnectFailure", retry=True)
 
-    def test_answers_that_are_none(self):
+    def test_invalid_response_fails_with_retry(self):
         workflow = {"id": "x", "name": "recover"}
         for path, body in (
             ("/workflows/recover", b""),
@@ -297,32 +297,34 @@ class TestTroubles(MistralTest):
             self.mistral.answer = lambda asked, path=path, body=body: (
                 (200, body) if asked.path == path else self.mistral.reply(asked)
             )
-            self.assertFails(self.recover(timeout=0.4), "cannot be asked", retry=True)
+            self.assertFails(self.recover(timeout=0.4), "the request to ", retry=True)
 
-    def test_a_name_is_no_path(self):
+    def test_workflow_name_is_quoted_in_the_path(self):
         self.recover(options={"workflow": "../executions?x=y"})
         self.assertEqual("/workflows/..%2Fexecutions%3Fx%3Dy", self.mistral.asked[0].path)
 
 
 class TestCheck(MistralTest):
-    def test_all_is_well(self):
+    def test_check_of_a_working_mistral_returns_no_problem(self):
         self.assertEqual("", self.driver.check())
         self.assertEqual("", self.connect(self.mistral, workflow="").check())
         self.assertEqual([], self.mistral.told("POST"))
 
-    def test_what_is_not(self):
+    def test_check_of_a_broken_mistral_returns_the_problem(self):
         absent = self.connect(self.mistral, workflow="absent")
-        self.assertIn("workflow absent: it answers 404: Workflow not found", absent.check())
+        self.assertIn(
+            "workflow absent: mistral returned HTTP status 404: Workflow not found", absent.check()
+        )
         self.mistral.inputs["recover"] = ["colour"]
-        self.assertIn("does not know: colour", self.driver.check())
+        self.assertIn("does not provide: colour", self.driver.check())
         self.mistral.answer = lambda asked: (401, {"error": {"message": "who?"}})
-        self.assertIn("[mistral] is not accepted: who?", self.driver.check())
+        self.assertIn("account of [mistral]: who?", self.driver.check())
         self.mistral.answer = lambda asked: (200, b"<html>")
-        self.assertIn("it cannot be asked", self.driver.check())
+        self.assertIn("the request to ", self.driver.check())
 
 
 class TestTls(MistralTest):
-    def test_its_authority(self):
+    def test_certificate_of_the_configured_authority_is_accepted(self):
         authority = trustme.CA()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(context)

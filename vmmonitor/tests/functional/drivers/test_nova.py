@@ -9,10 +9,12 @@ from typing import Any
 import testtools
 
 from vmmonitor import conf as configuration
-from vmmonitor.drivers.nova import Attempt, NovaDriver
+from vmmonitor.drivers.nova import NovaAttempt, NovaDriver
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.openstack import nova
-from vmmonitor.openstack.nova import HOST, STATE, TASK
+from vmmonitor.openstack.nova import SERVER_HOST as HOST
+from vmmonitor.openstack.nova import TASK_STATE as TASK
+from vmmonitor.openstack.nova import VM_STATE as STATE
 from vmmonitor.testing import builders
 from vmmonitor.testing.builders import AT, UUID
 from vmmonitor.tests.fixtures.openstack import USER_ID, Cloud
@@ -107,37 +109,37 @@ class DriverCase(testtools.TestCase):
 
 
 class ActsTest(DriverCase):
-    def test_hard_reboot_is_what_is_done_about_a_crash(self):
-        self.assert_done(self.recover(), REBOOT, because="a hard reboot; it called it active")
+    def test_crashed_server_is_rebooted(self):
+        self.assert_done(self.recover(), REBOOT, because="a hard reboot; the server was active")
         asked = [path for _, path, _ in self.cloud.asked]
         self.assertEqual([f"/v2.1/servers/{UUID}", PATH], asked)
 
-    def test_what_nova_has_found_dead_and_stopped_is_rebooted_too(self):
+    def test_server_stopped_by_nova_is_rebooted(self):
         self.has(server("stopped by nova", id=UUID))
         self.did(*RECORDED["actions, stopped by nova"]["instanceActions"])
-        self.assert_done(self.recover(), REBOOT, because="it called it stopped")
+        self.assert_done(self.recover(), REBOOT, because="the server was stopped")
 
-    def test_what_our_own_reboot_left_in_error_is_rebooted_again(self):
+    def test_server_in_error_after_own_reboot_is_rebooted(self):
         self.has(server(**{STATE: "error"}))
         self.did(action("reboot", message="Error"))
         self.assert_done(self.recover(attempt=2), REBOOT)
 
-    def test_stop_and_start(self):
+    def test_stop_start_stops_and_starts_the_server(self):
         stopping = server(**{TASK: "powering-off"})
         self.has(server(), stopping, server(**{STATE: "stopped"}))
         self.assert_done(self.recover(method="stop_start"), STOP, START, because="a start")
 
-    def test_start_of_what_is_stopped(self):
+    def test_stop_start_of_a_stopped_server_only_starts_it(self):
         self.has(server(**{STATE: "stopped"}))
         self.did(action("stop"))
         self.assert_done(self.recover(method="stop_start"), START)
 
-    def test_what_is_in_error_is_reset_first(self):
+    def test_stop_start_of_a_server_in_error_resets_the_state(self):
         self.has(server(**{STATE: "error"}), server(**{STATE: "stopped"}))
         self.did(action("reboot", message="Error"))
         self.assert_done(self.recover(method="stop_start"), RESET, STOP, START)
 
-    def test_it_does_not_stop_in_time_and_is_started_by_the_next_attempt(self):
+    def test_server_that_stops_late_is_started_by_the_next_attempt(self):
         self.has(server(), server(**{TASK: "powering-off"}))
         clock = [0.0]
 
@@ -145,22 +147,22 @@ class ActsTest(DriverCase):
             clock[0] += seconds
 
         request = builders.request(30.0, options={"method": "stop_start"})
-        api = nova.connection(self.conf)
-        outcome = Attempt(api, request, self.fail, lambda: clock[0], pause).make()
+        api = nova.shared_api(self.conf)
+        outcome = NovaAttempt(api, request, self.fail, lambda: clock[0], pause).run()
         self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
-        self.assertIn("not come to an end", outcome.message)
+        self.assertIn("has not stopped the server in time", outcome.message)
         self.assertTrue(29 < clock[0] <= 30, clock)
         self.has(server(**{STATE: "stopped"}))
         self.did(action("stop"))
         self.assert_done(self.recover(method="stop_start", attempt=2), STOP, START)
 
-    def test_a_stop_that_fails_is_no_reason_to_start(self):
+    def test_server_whose_stop_fails_is_not_started(self):
         self.has(server(), server(**{STATE: "error"}))
         outcome = self.recover(method="stop_start")
         self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
         self.assertEqual([STOP], self.cloud.orders())
 
-    def test_an_io_pause_is_resumed_by_the_agent(self):
+    def test_server_paused_by_an_io_error_is_resumed_by_the_agent(self):
         """Nova leaves such a one paused, and has nothing that would make it go on."""
         for options in ({}, {"method": "resume"}, {"method": "auto"}):
             outcome = self.recover("lifecycle.suspended/ioerror", timeout=5, **options)
@@ -171,36 +173,36 @@ class ActsTest(DriverCase):
             self.assertEqual("lifecycle.suspended/ioerror", cause)
             self.assertTrue(0 < timeout <= 5)
 
-    def test_an_io_pause_is_rebooted_where_the_policy_says_so(self):
+    def test_method_of_the_step_replaces_the_resume(self):
         outcome = self.recover("io_error/pause", method="hard_reboot")
         self.assert_done(outcome, REBOOT)
 
-    def test_evacuate_from_a_host_that_is_down(self):
+    def test_server_on_a_host_that_is_down_is_evacuated(self):
         for down in (compute("down"), compute("up", forced_down=True)):
             self.cloud.asked.clear()
             self.host_is(compute(host="other"), down)
             self.assert_done(self.recover(method="evacuate"), EVACUATE)
 
-    def test_what_nova_has_stopped_is_to_run_where_it_comes_up(self):
+    def test_stopped_server_is_reset_before_evacuation(self):
         self.host_is(compute("down"))
         self.has(server("stopped by nova", id=UUID, host_status="UNKNOWN"))
         self.did(*RECORDED["actions, stopped by nova"]["instanceActions"])
         self.assert_done(self.recover(method="evacuate"), RESET, EVACUATE)
 
-    def test_no_evacuation_from_a_host_that_works(self):
+    def test_server_on_a_host_that_is_up_is_not_evacuated(self):
         for up in (compute(), compute(status="disabled"), compute(status="UNKNOWN", state=None)):
             self.host_is(up)
-            self.assert_not(self.recover(method="evacuate"), "is not down, and nova evacuates")
+            self.assert_not(self.recover(method="evacuate"), "is not down; nova evacuates only")
         self.host_is()
         self.assert_not(self.recover(method="evacuate"), "is not down")
 
-    def test_what_cannot_reach_its_host_is_not_ordered(self):
+    def test_server_on_a_host_that_is_down_is_not_rebooted(self):
         """Nova would take the order, and hold the server in it until the host is back."""
         self.has(server(host_status="UNKNOWN"))
         self.host_is(compute("down"))
         self.assert_not(self.recover(), "nova-compute on compute-1 is down")
 
-    def test_disable_compute(self):
+    def test_disable_compute_disables_the_service_first(self):
         put = "PUT /v2.1/os-services/service-1"
         self.cloud.tell(put, {"service": {}})
         outcome = self.recover("liveness.hung/uninterruptible", disable_compute=True)
@@ -209,14 +211,16 @@ class ActsTest(DriverCase):
         self.assertEqual(([REBOOT], put[4:]), (others, path))
         self.assertEqual("disabled", body["status"])
         reason = body["disabled_reason"]
-        self.assertTrue(reason.startswith(f"{nova.OURS} lifecycle.stopped/failed"), reason)
+        self.assertTrue(
+            reason.startswith(f"{nova.DISABLED_REASON_PREFIX} lifecycle.stopped/failed"), reason
+        )
         self.assertIn(builders.incident().incident_id, reason)
 
-    def test_disabled_already(self):
+    def test_disabled_service_is_not_disabled_again(self):
         self.host_is(compute(status="disabled", disabled_reason="a person's"))
         self.assert_done(self.recover(disable_compute=True), REBOOT)
 
-    def test_disabled_before_it_is_resumed(self):
+    def test_disable_compute_applies_to_a_resume(self):
         self.cloud.tell("PUT /v2.1/os-services/service-1", {"service": {}})
         self.recover("io_error/pause", disable_compute=True)
         self.assertEqual(1, len(self.cloud.orders()))
@@ -224,20 +228,20 @@ class ActsTest(DriverCase):
 
 
 class LeftAloneTest(DriverCase):
-    def test_it_is_gone(self):
+    def test_deleted_server_is_skipped(self):
         self.has(GONE)
         self.assert_not(self.recover(), "it was deleted", "skip")
 
-    def test_it_goes_while_it_is_ordered(self):
+    def test_server_deleted_during_the_request_is_skipped(self):
         self.cloud.tell(ACT, GONE[1], 404)
         outcome = self.recover()
         self.assertEqual("skip", outcome.move, outcome)
 
-    def test_it_is_elsewhere(self):
+    def test_server_on_another_host_is_skipped(self):
         self.has(server(**{HOST: "compute-2"}))
-        self.assert_not(self.recover(), "nova has it on host compute-2 now", "skip")
+        self.assert_not(self.recover(), "the server is on host compute-2 in nova", "skip")
 
-    def test_its_owner_keeps_it_so(self):
+    def test_server_in_a_state_of_rest_is_skipped(self):
         for state, why in (
             *(("paused", "paused in nova"), ("rescued", "rescued"), ("suspended", "suspended")),
             *(("shelved", "shelved"), ("shelved_offloaded", "no host"), ("resized", "resize")),
@@ -246,41 +250,43 @@ class LeftAloneTest(DriverCase):
             self.has(server(**{STATE: state}))
             self.assert_not(self.recover(), why, "skip")
 
-    def test_its_owner_stopped_it(self):
+    def test_server_stopped_by_a_user_is_skipped(self):
         self.has(server("stopped by a user", id=UUID))
         self.did(*RECORDED["actions, stopped by a user"]["instanceActions"])
-        self.assert_not(self.recover(), "it is stopped in nova", "skip")
+        self.assert_not(self.recover(), "the server is stopped in nova", "skip")
 
-    def test_its_owner_brought_it_into_error(self):
+    def test_server_in_error_after_a_users_action_is_skipped(self):
         self.has(server(**{STATE: "error"}))
         self.did(action("resize", by="alice", message="Error"))
-        self.assert_not(self.recover(), "holds it in error", "skip")
+        self.assert_not(self.recover(), "is in the error state in nova", "skip")
 
-    def test_nova_is_at_work_on_it(self):
+    def test_server_with_a_task_fails_with_retry(self):
         self.has(server(**{TASK: "powering-off"}))
-        self.assert_not(self.recover(), "nova is at work on it: powering-off")
+        self.assert_not(self.recover(), "nova is working on the server: powering-off")
 
-    def test_nova_does_not_tell(self):
+    def test_server_without_a_state_or_host_fails_with_retry(self):
         self.has({"id": UUID, "status": "UNKNOWN"})
         self.assert_not(self.recover(), "its cell is down")
         self.has(server(**{HOST: None}))
-        self.assert_not(self.recover(), "on which host")
+        self.assert_not(self.recover(), "does not return the host")
 
 
 class OnceTest(DriverCase):
     """An order is given once, also where its answer was heard by nobody."""
 
-    def test_taken_over_while_nova_is_at_it(self):
+    def test_takeover_during_the_action_sends_no_request(self):
         self.has(server(**{TASK: "reboot_started_hard"}))
         self.did(action("reboot"))
         outcome = self.recover(taken_over=True)
-        self.assert_done(outcome, because="nova is at it already: reboot_started_hard")
+        self.assert_done(outcome, because="already carrying out the request: reboot_started_hard")
 
-    def test_taken_over_when_nova_has_done_it(self):
+    def test_takeover_after_the_action_sends_no_request(self):
         self.did(action("reboot"), action("create", -1000, "alice"))
-        self.assert_done(self.recover(taken_over=True), because="done it already: reboot")
+        self.assert_done(
+            self.recover(taken_over=True), because="already carried out the request: reboot"
+        )
 
-    def test_taken_over_before_it_was_ordered(self):
+    def test_takeover_before_the_action_sends_the_request(self):
         for newest in (
             action("reboot", -60),
             action("reboot", by="alice"),
@@ -292,24 +298,24 @@ class OnceTest(DriverCase):
             self.did(newest)
             self.assert_done(self.recover(taken_over=True), REBOOT)
 
-    def test_a_new_recovery_does_not_look_back(self):
+    def test_new_recovery_ignores_earlier_actions(self):
         self.did(action("reboot"))
         self.assert_done(self.recover(), REBOOT)
 
-    def test_an_answer_that_got_lost(self):
+    def test_lost_response_is_found_by_the_next_attempt(self):
         """Nova took the order; the next attempt finds that, and gives none."""
         self.cloud.tell(ACT, b"<html>try later</html>", 504)
         outcome = self.recover()
         self.assertEqual(("fail", True), (outcome.move, outcome.retry))
         self.did(action("reboot", -3))
         self.cloud.asked.clear()
-        self.assert_done(self.recover(attempt=2), because="done it already")
+        self.assert_done(self.recover(attempt=2), because="already carried out the request")
 
-    def test_the_attempt_before_did_it_in_vain(self):
+    def test_action_before_the_last_attempt_does_not_count(self):
         self.did(action("reboot", -70))
         self.assert_done(self.recover(attempt=2), REBOOT)
 
-    def test_it_failed_again_since(self):
+    def test_action_before_a_newer_failure_does_not_count(self):
         self.did(action("reboot", 1))
         events = [
             builders.event("lifecycle.stopped/failed"),
@@ -317,23 +323,26 @@ class OnceTest(DriverCase):
         ]
         self.assert_done(self.recover(taken_over=True, events=events), REBOOT)
 
-    def test_taken_over_between_stop_and_start(self):
+    def test_takeover_between_stop_and_start_starts_the_server(self):
         self.has(server(**{STATE: "stopped"}))
         self.did(action("stop"), action("reboot", -1000, "alice"))
         outcome = self.recover(taken_over=True, method="stop_start")
         self.assert_done(outcome, START)
 
-    def test_it_was_evacuated_already(self):
+    def test_evacuated_server_is_not_evacuated_again(self):
         self.host_is(compute("down"))
         self.did(action("evacuate"))
         for attempt in (1, 2):
             self.has(server(**{TASK: "rebuilding"}), server(**{HOST: "compute-2"}))
-            for because in ("at it already: rebuilding", "done it already: evacuate"):
+            for because in (
+                "carrying out the request: rebuilding",
+                "carried out the request: evacuate",
+            ):
                 outcome = self.recover(method="evacuate", attempt=attempt)
                 self.assert_done(outcome, because=because)
 
-    def test_nothing_is_begun_when_the_time_is_over(self):
+    def test_expired_attempt_sends_no_request(self):
         self.cloud.go_on.clear()
         threading.Timer(0.5, self.cloud.go_on.set).start()
         outcome = self.recover(timeout=0.3)
-        self.assert_not(outcome, "nova cannot be asked")
+        self.assert_not(outcome, "the request to nova failed")

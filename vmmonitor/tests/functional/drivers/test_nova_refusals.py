@@ -10,7 +10,7 @@ from vmmonitor.drivers.nova import NovaDriver
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.openstack import nova
-from vmmonitor.openstack.nova import STATE
+from vmmonitor.openstack.nova import VM_STATE as STATE
 from vmmonitor.testing.builders import UUID
 from vmmonitor.tests.fixtures.openstack import USER_ID
 from vmmonitor.tests.functional.drivers.test_nova import (
@@ -32,23 +32,26 @@ class RefusedTest(DriverCase):
         self.cloud.tell(ACT, body, status)
         return self.recover(**options)
 
-    def test_a_conflict_passes(self):
+    def test_conflict_fails_with_retry(self):
         outcome = self.refused(*CONFLICT)
         self.assertEqual(("fail", True), (outcome.move, outcome.retry))
-        self.assertEqual("nova answers 409: it is in task_state deleting", outcome.message)
+        self.assertEqual(
+            "nova rejected the request with HTTP status 409: it is in task_state deleting",
+            outcome.message,
+        )
 
-    def test_it_is_not_allowed(self):
+    def test_forbidden_action_fails_without_retry(self):
         outcome = self.refused(*FORBIDDEN)
         self.assertEqual(("fail", False), (outcome.move, outcome.retry))
         self.assertIn("needs the role admin", outcome.message)
         self.assertIn("Policy doesn't allow it", outcome.message)
 
-    def test_it_makes_no_sense_to_nova(self):
+    def test_bad_request_fails_without_retry(self):
         outcome = self.refused(400, {"badRequest": {"code": 400, "message": "x" * 5000}})
         self.assertEqual(("fail", False), (outcome.move, outcome.retry))
         self.assertLess(len(outcome.message), 400)
 
-    def test_what_is_no_answer(self):
+    def test_unexpected_status_of_an_action_fails_with_retry(self):
         for status, body in (
             *((500, {"computeFault": {"message": "?"}}), (503, b""), (502, b"<html>")),
             *((404, b"<html>"), (400, b"bad"), (409, {}), (403, {"forbidden": "?"})),
@@ -58,7 +61,7 @@ class RefusedTest(DriverCase):
             self.assertEqual(("fail", True), (outcome.move, outcome.retry), (status, outcome))
             self.assertLess(len(outcome.message), 300)
 
-    def test_hostile_answers_to_what_is_asked_first(self):
+    def test_invalid_response_to_a_read_fails_with_retry(self):
         for body in ([], {}, {"server": None}, b"", b"\xff", {"server": {}}):
             self.cloud.tell(SERVER, body)
             self.assert_not(self.recover(), "nova")
@@ -74,15 +77,15 @@ class RefusedTest(DriverCase):
         self.cloud.asked.clear()
         for body in ({}, {"services": {}}, b"<html>"):
             self.cloud.tell(COMPUTE, body)
-            self.assert_not(self.recover(), "nova cannot be asked")
+            self.assert_not(self.recover(), "the request to nova failed")
 
-    def test_keystone_refuses(self):
+    def test_check_with_a_refused_login_returns_the_problem(self):
         self.cloud.keystone_status = 401
-        self.assert_not(self.recover(), "nova cannot be asked")
+        self.assert_not(self.recover(), "the request to nova failed")
 
-    def test_it_hangs(self):
+    def test_hanging_nova_fails_at_the_deadline(self):
         self.cloud.go_on.clear()
-        self.assert_not(self.recover(timeout=1), "nova cannot be asked")
+        self.assert_not(self.recover(timeout=1), "the request to nova failed")
 
 
 class CheckTest(DriverCase):
@@ -90,43 +93,43 @@ class CheckTest(DriverCase):
         super().setUp()
         self.cloud.tell("GET /v2.1/servers/detail", {"servers": [server()]})
 
-    def test_all_is_well(self):
+    def test_check_of_a_working_nova_returns_no_problem(self):
         self.assertEqual("", self.driver.check())
         self.assertEqual([], self.cloud.orders())
         self.cloud.tell("GET /v2.1/servers/detail", {"servers": []})
         self.assertEqual("", self.driver.check())
 
-    def test_keystone_refuses(self):
+    def test_check_with_a_refused_login_returns_the_problem(self):
         self.cloud.keystone_status = 401
         self.assertIn("Unauthorized", self.driver.check())
 
-    def test_no_nova_in_the_catalog(self):
+    def test_check_without_nova_in_the_catalog_returns_the_problem(self):
         self.conf.set_override("service_type", "weather", "nova")
         self.assertIn("weather", self.driver.check())
 
-    def test_not_allowed_to_see_all(self):
+    def test_check_without_the_role_admin_returns_the_problem(self):
         self.cloud.tell("GET /v2.1/servers/detail", *reversed(FORBIDDEN))
-        self.assertIn("it answers 403 to /servers/detail", self.driver.check())
+        self.assertIn("HTTP status 403 for /servers/detail", self.driver.check())
         self.cloud.tell("GET /v2.1/servers/detail", {"servers": [{"id": UUID}]})
-        self.assertIn("no administrator", self.driver.check())
+        self.assertIn("the role admin is missing", self.driver.check())
         self.cloud.tell("GET /v2.1/servers/detail", {"servers": []})
         self.cloud.tell(COMPUTE, *reversed(FORBIDDEN))
-        self.assertIn("it answers 403 to /os-services", self.driver.check())
+        self.assertIn("HTTP status 403 for /os-services", self.driver.check())
 
-    def test_nothing_is_configured(self):
+    def test_check_without_configuration_returns_the_problem(self):
         conf = configuration.new([], files=[])
-        self.assertIn("cannot be asked", NovaDriver(conf, self.ask_agent).check())
+        self.assertIn("[nova] auth_type must be set", NovaDriver(conf, self.ask_agent).check())
 
 
 class OptionsTest(testtools.TestCase):
-    def test_known(self):
+    def test_known_options_are_accepted(self):
         for options in (
             *({}, {"method": "auto"}, {"method": "evacuate", "disable_compute": False}),
             *({"method": "hard_reboot"}, {"method": "stop_start"}, {"method": "resume"}),
         ):
             NovaDriver.check_options(options)
 
-    def test_unknown(self):
+    def test_unknown_options_are_refused(self):
         for options, words in (
             ({"method": "reboot"}, "'reboot' is not one of auto, hard_reboot.*'method'"),
             ({"method": ["evacuate"]}, "is not one of auto"),
@@ -138,8 +141,8 @@ class OptionsTest(testtools.TestCase):
 
 
 class OneSessionTest(testtools.TestCase):
-    def test_whoever_asks_by_one_configuration_shares_it(self):
+    def test_users_of_one_configuration_share_one_client(self):
         conf = configuration.new([], files=[])
-        one = nova.connection(conf)
-        self.assertIs(one, nova.connection(conf))
-        self.assertIsNot(one, nova.connection(configuration.new([], files=[])))
+        one = nova.shared_api(conf)
+        self.assertIs(one, nova.shared_api(conf))
+        self.assertIsNot(one, nova.shared_api(configuration.new([], files=[])))

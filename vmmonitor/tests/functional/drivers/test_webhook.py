@@ -102,7 +102,7 @@ class TestMessage(WebhookTest):
         (received,) = receiver.received
         return json.loads(received.body)
 
-    def test_it_is_a_cloud_event(self):
+    def test_request_body_is_a_cloud_event(self):
         request = builders.request()
         event = self.posted(request)
         jsonschema.validate(event, CLOUD_EVENT)
@@ -125,7 +125,7 @@ class TestMessage(WebhookTest):
         self.assertEqual("web", data["incident"]["instance"]["name"])
         self.assertEqual([builders.AT], [event["occurred_at"] for event in data["events"]])
 
-    def test_the_cloudevents_sdk_reads_it(self):
+    def test_cloudevents_sdk_reads_the_body(self):
         receiver = self.receiver()
         self.recover()
         (received,) = receiver.received
@@ -137,7 +137,7 @@ class TestMessage(WebhookTest):
         self.assertEqual(datetime.timedelta(0), event.get_time().utcoffset())
         self.assertEqual(1, event.get_data()["attempt"])
 
-    def test_names_of_any_script_arrive(self):
+    def test_names_in_any_script_are_sent_unchanged(self):
         name = "веб-сервер 東京 🔥 \ud800"
         instance = Instance(uuid=builders.UUID, name=name)
         request = builders.request(incident=builders.incident(instance=instance, host="höst/1 %"))
@@ -146,14 +146,14 @@ class TestMessage(WebhookTest):
         self.assertEqual(name, event["data"]["incident"]["instance"]["name"])
         self.assertEqual("/vmmonitor/hosts/h%C3%B6st%2F1%20%25", event["source"])
 
-    def test_a_takeover_posts_the_same_bytes(self):
+    def test_takeover_posts_the_same_body(self):
         receiver = self.receiver()
         self.recover()
         self.recover(builders.request(taken_over=True))
         first, second = receiver.received
         self.assertEqual(first.body, second.body)
 
-    def test_many_threads_at_once(self):
+    def test_concurrent_recoveries_all_succeed(self):
         receiver = self.receiver()
         outcomes: list[Outcome] = []
         threads = [
@@ -174,7 +174,7 @@ class TestSignature(WebhookTest):
         (received,) = receiver.received
         return received
 
-    def test_the_documented_receiver_accepts_it_once(self):
+    def test_documented_receiver_accepts_an_event_once(self):
         self.option(secret=SECRET)
         received = self.posted()
         accept = receiver_example()["accept"]
@@ -182,7 +182,7 @@ class TestSignature(WebhookTest):
         self.assertEqual(builders.UUID, accept(received.body, signature)["subject"])
         self.assertIsNone(accept(received.body, signature))
 
-    def test_the_documented_receiver_refuses_anybody_else(self):
+    def test_documented_receiver_refuses_a_wrong_secret(self):
         self.option(secret="guessed")
         received = self.posted()
         accept = receiver_example()["accept"]
@@ -190,7 +190,7 @@ class TestSignature(WebhookTest):
         self.assertRaises(PermissionError, accept, received.body, signature)
         self.assertRaises(PermissionError, accept, received.body, "")
 
-    def test_a_changed_body_is_refused(self):
+    def test_documented_receiver_refuses_a_changed_body(self):
         self.option(secret=SECRET)
         received = self.posted()
         changed = received.body.replace(b"compute-1", b"compute-2")
@@ -198,7 +198,7 @@ class TestSignature(WebhookTest):
         signature = received.headers["X-Vmmonitor-Signature"]
         self.assertRaises(PermissionError, accept, changed, signature)
 
-    def test_no_secret_no_signature(self):
+    def test_request_without_a_secret_has_no_signature(self):
         self.assertNotIn("X-Vmmonitor-Signature", self.posted().headers)
 
 
@@ -210,27 +210,27 @@ class TestAnswers(WebhookTest):
         self.assertEqual(1, len(receiver.received))
         return outcome
 
-    def test_2xx_is_done(self):
+    def test_status_2xx_waits_for_the_instance(self):
         for code in (200, 202, 204):
-            expected = Outcome(move="wait", message=f"the receiver answered {code}")
+            expected = Outcome(move="wait", message=f"the receiver returned HTTP status {code}")
             self.assertEqual(expected, self.answered(code))
 
-    def test_5xx_is_tried_again(self):
+    def test_status_5xx_fails_with_retry(self):
         for code in (500, 503):
-            self.assertFails(self.answered(code, "busy"), f"answered {code}: busy", retry=True)
+            self.assertFails(self.answered(code, "busy"), f"status {code}: busy", retry=True)
 
-    def test_4xx_is_not(self):
+    def test_status_4xx_fails_without_retry(self):
         for code in (400, 404, 429):
-            self.assertFails(self.answered(code, "no"), f"answered {code}: no", retry=False)
+            self.assertFails(self.answered(code, "no"), f"status {code}: no", retry=False)
 
-    def test_a_redirect_is_not_followed(self):
+    def test_redirect_is_not_followed(self):
         for code in (302, 307):
             self.assertFails(self.answered(code), "redirects are not followed", retry=False)
 
-    def test_the_answer_is_cut_and_made_printable(self):
+    def test_response_text_is_cut_and_printable(self):
         message = self.answered(400, "no\x1b[31m\n\x00way " + "é" * 1000).message
-        self.assertStartsWith(message, "the receiver answered 400: no [31m way éé")
-        self.assertEqual(len("the receiver answered 400: ") + 200, len(message))
+        self.assertStartsWith(message, "the receiver returned HTTP status 400: no [31m way éé")
+        self.assertEqual(len("the receiver returned HTTP status 400: ") + 200, len(message))
         self.assertTrue(message.isprintable())
 
     def assertStartsWith(self, text: str, start: str) -> None:
@@ -254,38 +254,38 @@ class TestSlowReceivers(WebhookTest):
 
     def check_timed_out(self, timeout: float) -> None:
         outcome, took = self.timed(timeout)
-        self.assertFails(outcome, "did not answer within 0.3 s", retry=True)
+        self.assertFails(outcome, "did not respond within 0.3 s", retry=True)
         self.assertLess(took, 1.3)
 
-    def test_silence(self):
+    def test_receiver_without_response_fails_with_retry(self):
         receiver = self.receiver()
         receiver.answer = lambda request: receiver.over.wait(30)
         self.check_timed_out(0.3)
 
-    def test_the_shorter_timeout_counts(self):
+    def test_shorter_timeout_applies(self):
         receiver = self.receiver()
         receiver.answer = lambda request: receiver.over.wait(30)
         self.option(timeout=0.3)
         self.check_timed_out(60)
 
-    def test_a_head_that_drips(self):
+    def test_slow_response_header_fails_with_retry(self):
         self.drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"z")
         self.check_timed_out(0.3)
 
-    def test_a_body_that_drips_does_not_hide_the_code(self):
+    def test_slow_response_body_keeps_the_status(self):
         for code, move in ((200, "wait"), (404, "fail")):
             self.drips(b"HTTP/1.1 %d Hm\r\n\r\n" % code, b"z")
             outcome, took = self.timed(5)
             self.assertEqual((move, False), (outcome.move, outcome.retry))
             self.assertLess(took, 2.5)
 
-    def test_a_body_that_never_comes_does_not_hide_the_code(self):
+    def test_missing_response_body_keeps_the_status(self):
         self.drips(b"HTTP/1.1 404 Hm\r\nContent-Length: 9\r\n\r\n", b"")
         outcome, took = self.timed(5)
-        self.assertFails(outcome, "answered 404", retry=False)
+        self.assertFails(outcome, "HTTP status 404", retry=False)
         self.assertLess(took, 2.5)
 
-    def test_a_huge_body_is_not_read(self):
+    def test_huge_response_body_is_not_read(self):
         receiver = self.receiver()
         written: list[int] = []
         hung_up = threading.Event()
@@ -308,10 +308,10 @@ class TestSlowReceivers(WebhookTest):
 
 
 class TestUnreachable(WebhookTest):
-    def test_no_url(self):
-        self.assertFails(self.recover(), "[webhook] url is empty", retry=False)
+    def test_missing_url_fails_without_retry(self):
+        self.assertFails(self.recover(), "[webhook] url must be set", retry=False)
 
-    def test_connection_refused_keeps_the_url_secret(self):
+    def test_refused_connection_does_not_show_the_url(self):
         with socket.socket() as bound:
             # Bound and not listening: nobody else can take the port meanwhile.
             bound.bind(("127.0.0.1", 0))
@@ -320,15 +320,15 @@ class TestUnreachable(WebhookTest):
         self.assertFails(outcome, "Connection refused", retry=True)
         self.assertNotIn("hush", outcome.message)
 
-    def test_a_receiver_that_hangs_up(self):
+    def test_closed_connection_fails_with_retry(self):
         receiver = self.receiver()
         receiver.answer = lambda request: request.connection.close()
-        self.assertFails(self.recover(), "cannot be reached", retry=True)
+        self.assertFails(self.recover(), "the connection to the receiver failed", retry=True)
 
-    def test_a_url_that_is_none(self):
+    def test_invalid_url_fails_without_retry(self):
         self.option(url="http://*.example.org/?token=hush")
         outcome = self.recover()
-        self.assertFails(outcome, "cannot be called", retry=False)
+        self.assertFails(outcome, "the request to the receiver failed", retry=False)
         self.assertNotIn("hush", outcome.message)
 
 
@@ -354,32 +354,32 @@ class TestTls(WebhookTest):
         self.assertIn(word, self.driver.check())
         self.assertEqual([], receiver.received)
 
-    def test_the_right_authority(self):
+    def test_certificate_of_a_trusted_authority_is_accepted(self):
         receiver = self.https()
         self.trust(self.authority)
         self.assertEqual("", self.driver.check())
         self.assertEqual("wait", self.recover().move)
         self.assertEqual(1, len(receiver.received))
 
-    def test_a_wrong_authority(self):
+    def test_certificate_of_an_untrusted_authority_is_refused(self):
         receiver = self.https()
         self.trust(trustme.CA())
-        self.assertRefused(receiver, "certificate cannot be trusted")
+        self.assertRefused(receiver, "certificate is not trusted")
 
-    def test_the_systems_authorities_by_default(self):
+    def test_system_authorities_apply_by_default(self):
         receiver = self.https()
-        self.assertRefused(receiver, "certificate cannot be trusted")
+        self.assertRefused(receiver, "certificate is not trusted")
         path = f"{self.directory}/system.pem"
         self.authority.cert_pem.write_to_path(path)
         self.useFixture(fixtures.EnvironmentVariable("SSL_CERT_FILE", path))
         self.assertEqual("wait", self.recover().move)
 
-    def test_a_certificate_of_somebody_else(self):
+    def test_certificate_of_another_host_is_refused(self):
         receiver = self.https("other.example.org")
         self.trust(self.authority)
-        self.assertRefused(receiver, "certificate cannot be trusted")
+        self.assertRefused(receiver, "certificate is not trusted")
 
-    def test_authorities_that_cannot_be_read(self):
+    def test_unreadable_authorities_fail_without_retry(self):
         receiver = self.https()
         self.option(ca_file=f"{self.directory}/missing.pem")
         self.assertRefused(receiver, "[webhook] ca_file")

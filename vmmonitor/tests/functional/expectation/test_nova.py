@@ -59,48 +59,48 @@ class ExpectationTest(testtools.TestCase):
         self.cloud.asked.clear()
         return asked
 
-    def test_one_question_is_enough(self):
+    def test_judge_sends_one_request(self):
         self.assert_word(VerdictKind.FAILED)
         self.assertEqual([SERVER], self.asked())
 
-    def test_the_image_says_no(self):
+    def test_image_setting_is_read_once_from_glance(self):
         """Glance is logged in to as nova is; nothing is configured for it."""
         self.set(image_key="recover")
-        self.assert_word(VerdictKind.PLANNED, "its image image-1 says recover = false")
+        self.assert_word(VerdictKind.PLANNED, "its image image-1 has recover = false")
         self.assertEqual([SERVER, IMAGE], self.asked())
         self.judge()
         self.assertEqual([SERVER], self.asked())
 
-    def test_the_image_is_gone(self):
+    def test_missing_image_has_no_setting(self):
         self.set(image_key="recover")
         self.tell(IMAGE, NO_IMAGE, 404)
         self.assert_word(VerdictKind.FAILED)
 
-    def test_glance_does_not_answer(self):
+    def test_unavailable_glance_makes_the_verdict_unknown(self):
         self.set(image_key="recover")
         for status, body in ((500, {}), (403, {}), (200, b"\xff"), (503, b"<html>")):
             self.tell(IMAGE, body, status)
-            self.assert_word(VerdictKind.UNKNOWN, "glance cannot be asked")
+            self.assert_word(VerdictKind.UNKNOWN, "the request to glance failed")
 
-    def test_an_aggregate_says_no(self):
+    def test_aggregate_setting_is_read_once(self):
         self.set(aggregate_key="recover")
         told = {"name": "test", "hosts": [builders.HOST], "metadata": {"recover": "false"}}
         self.tell(AGGREGATES, {"aggregates": [None, told]})
-        self.assert_word(VerdictKind.PLANNED, "host aggregate test says recover = false")
+        self.assert_word(VerdictKind.PLANNED, "host aggregate test has recover = false")
         self.judge()
         self.assertEqual([SERVER, AGGREGATES, SERVER], self.asked())
 
-    def test_aggregates_are_not_told(self):
+    def test_unavailable_aggregates_make_the_verdict_unknown(self):
         self.set(aggregate_key="recover")
         for status, body in ((403, {"forbidden": {}}), (200, {}), (200, {"aggregates": {}})):
             self.tell(AGGREGATES, body, status)
-            self.assert_word(VerdictKind.UNKNOWN, "nova cannot be asked")
+            self.assert_word(VerdictKind.UNKNOWN, "the request to nova failed")
 
-    def test_a_forged_host_makes_nobody_ask_further(self):
+    def test_wrong_host_ends_the_requests(self):
         self.assert_word(VerdictKind.PLANNED, "not on forged", host="forged")
         self.assertEqual([SERVER], self.asked())
 
-    def test_maintenance(self):
+    def test_disabled_host_mutes_the_verdict(self):
         self.shows(host_status="MAINTENANCE")
         service = {"host": builders.HOST, "status": "disabled", "disabled_reason": "new memory"}
         self.tell(SERVICES, {"services": [{"host": "compute-2"}, service]})
@@ -108,7 +108,7 @@ class ExpectationTest(testtools.TestCase):
         self.judge()
         self.assertEqual([SERVER, SERVICES, SERVER], self.asked())
 
-    def test_it_is_active_again(self):
+    def test_successful_action_makes_the_server_active(self):
         recorded = RECORDED["actions, stopped by a user"]["instanceActions"][1:]
         self.tell(ACTIONS, {"instanceActions": recorded})
         request_id = recorded[0]["request_id"]
@@ -121,6 +121,6 @@ class ExpectationTest(testtools.TestCase):
             self.tell(f"{ACTIONS}/{request_id}", body)
             self.assertFalse(self.expectation.is_active(recovery))
 
-    def test_expectation_and_driver_log_in_once(self):
+    def test_expectation_and_driver_share_one_client(self):
         driver = NovaDriver(self.conf, lambda *_: {})
         self.assertIs(self.expectation._nova, driver._nova)

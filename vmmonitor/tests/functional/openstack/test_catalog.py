@@ -10,15 +10,14 @@ from keystoneauth1.fixture import V3Token
 
 from vmmonitor import conf as configuration
 from vmmonitor.model.errors import Retriable
-from vmmonitor.openstack import masakari, mistral
 from vmmonitor.openstack.masakari import MasakariAPI
 from vmmonitor.openstack.mistral import MistralAPI
 from vmmonitor.tests.fixtures.rest_service import Asked, RestService
 
 #: group -> (its client's class, the type that its installer registers it as).
 SERVICES = {
-    masakari.GROUP: (MasakariAPI, "instance-ha"),
-    mistral.GROUP: (MistralAPI, "workflowv2"),
+    MasakariAPI.GROUP: (MasakariAPI, "instance-ha"),
+    MistralAPI.GROUP: (MistralAPI, "workflowv2"),
 }
 
 
@@ -71,18 +70,19 @@ class CatalogTest(testtools.TestCase):
         return api
 
     def ask(self, api: Any) -> Any:
-        return api.segments(5) if isinstance(api, MasakariAPI) else api.workflows(5)
+        path = "/segments" if isinstance(api, MasakariAPI) else "/workflows"
+        return api.probe(path, 5)
 
-    def test_each_is_found_under_its_own_type(self):
+    def test_service_is_found_by_its_type(self):
         for group in SERVICES:
-            self.assertTrue(self.ask(self.connect(group, group)).is_good)
+            self.assertTrue(self.ask(self.connect(group, group)).is_success)
             self.assertIn(f"/{group}/", self.cloud.asked[-1].path)
 
-    def test_the_account_of_another_group(self):
+    def test_auth_section_uses_the_account_of_another_group(self):
         for group in SERVICES:
-            self.assertTrue(self.ask(self.connect(group, "nova")).is_good)
+            self.assertTrue(self.ask(self.connect(group, "nova")).is_success)
 
-    def test_a_wrong_password(self):
+    def test_wrong_password_raises_retriable(self):
         api = self.connect("masakari", "masakari", "wrong")
         error = self.assertRaises(Retriable, self.ask, api)
         self.assertIn("Unauthorized", str(error))

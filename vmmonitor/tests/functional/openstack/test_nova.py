@@ -80,28 +80,28 @@ class NovaApiTest(testtools.TestCase):
     def answer(self, path: str, body: Any, status: int = 200) -> None:
         self.nova.answers[f"/v2.1{path}"] = (status, body)
 
-    def test_nobody_to_log_in(self):
+    def test_missing_auth_type_raises_retriable(self):
         api = NovaAPI(configuration.new([], files=[]))
-        with self.assertRaisesRegex(Retriable, r"^\[nova\] auth_type is not set"):
-            api.server("some")
-        with self.assertRaisesRegex(Retriable, r"^\[nova\] auth_type is not set"):
+        with self.assertRaisesRegex(Retriable, r"^\[nova\] auth_type must be set"):
+            api.get_server("some")
+        with self.assertRaisesRegex(Retriable, r"^\[nova\] auth_type must be set"):
             api.user_id()
 
-    def test_a_server(self):
+    def test_get_server_returns_the_server(self):
         self.answer(f"/servers/{UUID}", RECORDED["active"])
-        self.assertEqual(RECORDED["active"]["server"], self.api.server(UUID))
+        self.assertEqual(RECORDED["active"]["server"], self.api.get_server(UUID))
         ((_, _, microversion),) = self.nova.asked
         self.assertEqual(f"compute {MICROVERSION}", microversion)
 
-    def test_no_such_server(self):
+    def test_get_server_returns_none_for_a_missing_server(self):
         self.answer(f"/servers/{UUID}", RECORDED["unknown"], 404)
-        self.assertIsNone(self.api.server(UUID))
+        self.assertIsNone(self.api.get_server(UUID))
 
-    def test_actions(self):
+    def test_list_actions_returns_the_newest_first(self):
         self.answer(f"/servers/{UUID}/os-instance-actions", RECORDED["actions, stopped by a user"])
-        self.assertEqual("stop", self.api.actions(UUID)[0]["action"])
+        self.assertEqual("stop", self.api.list_actions(UUID)[0]["action"])
 
-    def test_what_is_no_answer(self):
+    def test_invalid_response_raises_retriable(self):
         """Also a 404 that is not nova's own: a proxy's must not make a server look deleted."""
         for status, body in (
             (500, {}),
@@ -118,60 +118,61 @@ class NovaApiTest(testtools.TestCase):
             (200, {"server": []}),
         ):
             self.answer(f"/servers/{UUID}", body, status)
-            error = self.assertRaises(Retriable, self.api.server, UUID)
+            error = self.assertRaises(Retriable, self.api.get_server, UUID)
             self.assertLess(len(str(error)), 250)
 
-    def test_the_actions_of_a_server_that_is_gone_are_no_answer(self):
+    def test_list_actions_of_a_missing_server_raises_retriable(self):
         self.answer(f"/servers/{UUID}/os-instance-actions", RECORDED["unknown"], 404)
-        self.assertRaises(Retriable, self.api.actions, UUID)
+        self.assertRaises(Retriable, self.api.list_actions, UUID)
 
-    def test_nobody_listens(self):
+    def test_refused_connection_raises_retriable(self):
         other = Nova()
         port = other.server_address[1]
         other.server_close()
-        self.assertRaises(Retriable, self.connect(port).server, UUID)
+        self.assertRaises(Retriable, self.connect(port).get_server, UUID)
 
-    def test_it_hangs(self):
+    def test_timeout_raises_retriable(self):
         self.nova.go_on.clear()
         api = self.connect(self.nova.server_address[1], timeout=1)
-        self.assertRaises(Retriable, api.server, UUID)
+        self.assertRaises(Retriable, api.get_server, UUID)
 
-    def test_nothing_is_configured(self):
-        self.assertRaises(Retriable, NovaAPI(configuration.new([], files=[])).server, UUID)
+    def test_missing_configuration_raises_retriable(self):
+        self.assertRaises(Retriable, NovaAPI(configuration.new([], files=[])).get_server, UUID)
 
-    def test_pages(self):
+    def test_list_servers_reads_all_pages(self):
         first, last = RECORDED["changes, first page"], RECORDED["changes, last page"]
         self.answer("/servers/detail", first)
         self.answer(f"/servers/detail#{first['servers'][-1]['id']}", last)
         self.answer(f"/servers/detail#{last['servers'][-1]['id']}", {"servers": []})
-        names = [one["name"] for one in self.api.servers(SINCE, 2)]
+        names = [one["name"] for one in self.api.list_servers(SINCE, 2)]
         self.assertEqual([one["name"] for page in (first, last) for one in page["servers"]], names)
         self.assertEqual(3, len(self.nova.asked))
         query = {"all_tenants": "1", "limit": "2", "changes-since": "2026-11-22T17:00:00Z"}
         self.assertEqual(query, self.nova.asked[0][1])
 
-    def test_the_whole_has_no_since(self):
+    def test_list_servers_without_since_has_no_filter(self):
         self.answer("/servers/detail", {"servers": []})
-        self.assertEqual([], list(self.api.servers(None, 500)))
+        self.assertEqual([], list(self.api.list_servers(None, 500)))
         self.assertNotIn("changes-since", self.nova.asked[0][1])
 
-    def test_a_list_that_repeats_itself_ends(self):
+    def test_list_servers_ends_at_a_repeated_page(self):
         page = RECORDED["changes, first page"]
         self.answer("/servers/detail", page)
         self.answer(f"/servers/detail#{page['servers'][-1]['id']}", page)
-        self.assertEqual(4, len(list(self.api.servers(None, 2))))
+        self.assertEqual(4, len(list(self.api.list_servers(None, 2))))
 
-    def test_a_list_that_breaks_off_is_no_answer(self):
+    def test_list_servers_raises_retriable_if_a_page_fails(self):
         page = RECORDED["changes, first page"]
         self.answer("/servers/detail", page)
         self.answer(f"/servers/detail#{page['servers'][-1]['id']}", {}, 500)
-        self.assertRaises(Retriable, lambda: list(self.api.servers(None, 2)))
+        self.assertRaises(Retriable, lambda: list(self.api.list_servers(None, 2)))
 
-    def test_many_threads_share_a_session(self):
+    def test_concurrent_requests_share_a_session(self):
         self.answer(f"/servers/{UUID}", RECORDED["active"])
         found: list[Any] = []
         threads = [
-            threading.Thread(target=lambda: found.append(self.api.server(UUID))) for _ in range(8)
+            threading.Thread(target=lambda: found.append(self.api.get_server(UUID)))
+            for _ in range(8)
         ]
         for thread in threads:
             thread.start()

@@ -34,13 +34,13 @@ class TestLibvirtDriver(testtools.TestCase):
             builders.request(timeout=7.5, **changes)
         )
 
-    def test_it_asks_the_agent_once(self):
+    def test_agent_is_called_once_with_the_cause(self):
         self.recover(ANSWER)
         recovery_id = builders.request().recovery.recovery_id
         expected = (builders.HOST, builders.UUID, recovery_id, 7.5, "lifecycle.stopped/failed")
         self.assertEqual([expected], self.asked)
 
-    def test_it_tells_the_newest_failure(self):
+    def test_newest_lasting_failure_is_sent(self):
         for told, cause in (
             ("liveness.hung/monitor", "liveness.hung/monitor"),
             ("lifecycle.suspended/ioerror liveness.hung/stopped", "liveness.hung/stopped"),
@@ -67,39 +67,39 @@ class TestLibvirtDriver(testtools.TestCase):
             self.recover(ANSWER, events=[builders.event(one) for one in told.split()])
             self.assertEqual(cause, self.asked[0][-1], told)
 
-    def test_what_the_agent_did_must_be_seen_running(self):
+    def test_successful_action_waits_for_the_instance(self):
         for action in ("started", "created", "reset", "resumed", "none"):
             outcome = self.recover({**ANSWER, "action": action})
             self.assertEqual(Outcome(move="wait", message="started it"), outcome)
 
-    def test_an_answer_without_words_is_put_into_words(self):
+    def test_response_without_a_message_is_described(self):
         outcome = self.recover({**ANSWER, "message": ""})
         self.assertEqual("started, and the instance is running (booted)", outcome.message)
 
-    def test_what_the_agent_does_not_touch_is_skipped(self):
+    def test_refused_action_is_skipped(self):
         for ok in (True, False):
             answer = {**ANSWER, "ok": ok, "action": "refused", "message": "somebody paused it"}
             expected = Outcome(move="skip", message="somebody paused it")
             self.assertEqual(expected, self.recover(answer))
 
-    def test_a_failure_is_tried_again_if_the_agent_says_so(self):
+    def test_failure_is_retried_if_the_agent_allows_it(self):
         for retry in (True, False):
             answer = {"ok": False, "message": "no such disk", "retry": retry}
             expected = Outcome(move="fail", message="no such disk", retry=retry)
             self.assertEqual(expected, self.recover(answer))
 
-    def test_no_answer_is_tried_again(self):
+    def test_missing_response_fails_with_retry(self):
         outcome = self.recover(errors.Retriable("timed out"))
         self.assertEqual(
             Outcome(
                 move="fail",
-                message="the agent on compute-1 did not answer: timed out",
+                message="the agent on compute-1 did not respond: timed out",
                 retry=True,
             ),
             outcome,
         )
 
-    def test_an_answer_that_cannot_be_read_is_not_tried_again(self):
+    def test_invalid_response_fails_without_retry(self):
         broken = (
             None,
             "ok",
@@ -114,7 +114,7 @@ class TestLibvirtDriver(testtools.TestCase):
         for answer in broken:
             outcome = self.recover(answer)
             self.assertEqual(("fail", False), (outcome.move, outcome.retry), answer)
-            self.assertIn("cannot be read", outcome.message)
+            self.assertIn("invalid response of the agent", outcome.message)
 
-    def test_a_huge_answer_is_cut(self):
+    def test_huge_response_is_cut(self):
         self.assertLess(len(self.recover(["x" * 100_000]).message), 300)

@@ -216,16 +216,16 @@ class TestLibvirtExpectation(testtools.TestCase):
         judged = {what: self.judge(_events(story)).kind for what, (story, _) in stories.items()}
         self.assertEqual(expected, judged)
 
-    def test_each_fault(self):
+    def test_fault_has_the_expected_verdict(self):
         self.check(FAULTS)
 
-    def test_the_newest_word_decides(self):
+    def test_newest_event_decides(self):
         self.check(ORDERS)
 
-    def test_the_end_of_the_process(self):
+    def test_process_exit_has_the_expected_verdict(self):
         self.check(ENDS)
 
-    def test_the_end_of_a_process_that_was_told_before_tells_nothing(self):
+    def test_explained_process_exit_does_not_decide(self):
         told = _events("lifecycle.stopped/destroyed process.exited")
         told[1] = builders.event("process.exited", attributes={"follows": told[0].cause})
         self.assertEqual(VerdictKind.PLANNED, self.judge(told).kind)
@@ -234,26 +234,26 @@ class TestLibvirtExpectation(testtools.TestCase):
             VerdictKind.FAILED, self.judge([*_events("watchdog/reset"), replaced]).kind
         )
 
-    def test_one_that_never_arrived_is_not_started_here(self):
+    def test_failed_arrival_is_planned(self):
         died = builders.event("lifecycle.stopped/failed", attributes={"was_arriving": True})
         verdict = self.judge([died])
         self.assertEqual(VerdictKind.PLANNED, verdict.kind)
         self.assertIn("before it ran here", verdict.reason)
 
-    def test_a_shutdown_by_the_guest_names_itself(self):
+    def test_shutdown_by_the_guest_is_planned(self):
         by_guest = builders.event(
             "lifecycle.stopped/shutdown", attributes={"shutdown_by": "guest"}
         )
         self.assertEqual(VerdictKind.PLANNED, self.judge([by_guest]).kind)
 
-    def test_a_late_word_from_the_old_host_excuses_nothing(self):
+    def test_late_event_of_the_source_host_does_not_decide(self):
         late = builders.event("lifecycle.stopped/migrated", host="compute-2")
         self.assertEqual(
             VerdictKind.FAILED, self.judge([builders.event("lifecycle.stopped/failed"), late]).kind
         )
         self.assertEqual(VerdictKind.UNKNOWN, self.judge([late]).kind)
 
-    def test_a_symptom_goes_with_an_instance_that_was_migrated(self):
+    def test_symptom_counts_after_a_migration(self):
         moved = [
             builders.event("watchdog/reset", host="compute-0"),
             builders.event("lifecycle.suspended/migrated", host="compute-0"),
@@ -269,17 +269,18 @@ class TestLibvirtExpectation(testtools.TestCase):
             self.judge([*moved, builders.event("lifecycle.stopped/destroyed")]).kind,
         )
 
-    def test_reasons_are_for_a_person(self):
+    def test_verdict_has_a_readable_reason(self):
         self.assertEqual(
-            "libvirt said lifecycle.stopped/shutdown by host: its process was told to end by "
-            "something on the host other than libvirt",
+            "libvirt reported lifecycle.stopped/shutdown by host: a process on the host other "
+            "than libvirt ended its process",
             self.judge([_by_host()]).reason,
         )
         self.assertIn(
-            "while nobody watched", self.judge(_events("lifecycle.stopped/vanished")).reason
+            "while its host was not monitored",
+            self.judge(_events("lifecycle.stopped/vanished")).reason,
         )
-        self.assertEqual("nothing is known from its host: not conclusive", self.judge([]).reason)
+        self.assertEqual("its host reported nothing: not conclusive", self.judge([]).reason)
         self.assertEqual(
-            "libvirt said memory_failure/fatal: not conclusive",
+            "libvirt reported memory_failure/fatal: not conclusive",
             self.judge(_events("memory_failure/fatal")).reason,
         )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 from typing import Any
+from unittest import mock
 
 import testtools
 
@@ -14,7 +15,8 @@ from vmmonitor.expectation.nova import NovaExpectation
 from vmmonitor.model.desired import DesiredSnapshot, DesiredStatus
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import Verdict, VerdictKind
-from vmmonitor.openstack.nova import microseconds
+from vmmonitor.openstack import nova
+from vmmonitor.openstack.nova import to_microseconds
 from vmmonitor.testing import builders
 from vmmonitor.tests.unit.expectation.test_operations import told
 
@@ -36,29 +38,29 @@ class FakeNova:
         self.groups: Any = []
         self.asked: list[Any] = []
 
-    def server(self, uuid: str) -> Any:
+    def get_server(self, uuid: str) -> Any:
         self.asked.append(uuid)
         return _given(self.answer)
 
-    def actions(self, uuid: str) -> Any:
+    def list_actions(self, uuid: str) -> Any:
         return _given(self.done)
 
     def user_id(self) -> str:
         return "vmmonitor-user"
 
-    def steps(self, uuid: str, request_id: str) -> Any:
+    def list_action_events(self, uuid: str, request_id: str) -> Any:
         self.asked.append(request_id)
         return _given(self.parts)
 
-    def compute(self, host: str) -> Any:
+    def get_compute_service(self, host: str) -> Any:
         self.asked.append(host)
         return _given(self.service)
 
-    def aggregates(self) -> Any:
+    def list_aggregates(self) -> Any:
         self.asked.append("aggregates")
         return _given(self.groups)
 
-    def servers(self, since: int | None, page_size: int) -> Any:
+    def list_servers(self, since: int | None, page_size: int) -> Any:
         self.asked.append(since)
         return iter(_given(self.all))
 
@@ -77,8 +79,9 @@ class NovaCase(testtools.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.conf = configuration.new([], files=[])
-        self.expectation = NovaExpectation(self.conf, now=lambda: NOW)
-        self.nova = self.expectation._nova = self.expectation._choice._nova = FakeNova()
+        self.nova = FakeNova()
+        with mock.patch.object(nova, "shared_api", return_value=self.nova):
+            self.expectation = NovaExpectation(self.conf, now=lambda: NOW)
 
     def judge(
         self, answer: Any, *causes: str, events: Any = (), host: str = "compute-1"
@@ -93,12 +96,14 @@ class NovaCase(testtools.TestCase):
 
 
 class JudgeTest(NovaCase):
-    def test_it_should_run_here_and_failed(self):
+    def test_active_server_that_failed_is_failed(self):
         self.assert_word(
-            VerdictKind.FAILED, self.judge(server()), "nova says that it should run here"
+            VerdictKind.FAILED,
+            self.judge(server()),
+            "should run here according to nova",
         )
 
-    def test_what_the_host_says_of_one_that_should_run(self):
+    def test_active_server_is_judged_by_the_events_of_its_host(self):
         for causes, word in (
             (["lifecycle.stopped/vanished"], VerdictKind.FAILED),
             (["lifecycle.stopped/unknown"], VerdictKind.FAILED),
@@ -113,20 +118,20 @@ class JudgeTest(NovaCase):
             (["lifecycle.crashed/crashloaded"], VerdictKind.UNKNOWN),
             (["lifecycle.suspended/postcopy_failed"], VerdictKind.UNKNOWN),
         ):
-            self.assert_word(word, self.judge(server(), *causes), "said")
+            self.assert_word(word, self.judge(server(), *causes), "reported")
 
-    def test_it_was_deleted(self):
+    def test_deleted_server_is_gone(self):
         self.assert_word(VerdictKind.GONE, self.judge(None), "deleted")
         self.assert_word(VerdictKind.GONE, self.judge(server(**{STATE: "deleted"})), "deleted")
 
-    def test_nova_is_at_work_on_it(self):
+    def test_server_with_a_task_is_planned(self):
         self.assert_word(
             VerdictKind.PLANNED, self.judge(server("being rebooted")), "reboot_started"
         )
         for task in ("powering-off", "deleting", "migrating", "resize_prep", "image_snapshot"):
             self.assert_word(VerdictKind.PLANNED, self.judge(server(**{TASK: task})), task)
 
-    def test_it_is_not_to_run(self):
+    def test_server_in_a_state_of_rest_is_planned(self):
         self.assert_word(VerdictKind.PLANNED, self.judge(server("paused")), "paused")
         for state in (
             *("suspended", "rescued", "shelved", "shelved_offloaded", "resized"),
@@ -134,41 +139,47 @@ class JudgeTest(NovaCase):
         ):
             self.assert_word(VerdictKind.PLANNED, self.judge(server(**{STATE: state})), "nova")
 
-    def test_it_is_elsewhere(self):
+    def test_server_on_another_host_is_planned(self):
         verdict = self.judge(server(), host="compute-2")
         self.assert_word(
-            VerdictKind.PLANNED, verdict, "nova has it on host compute-1, not on compute-2"
+            VerdictKind.PLANNED,
+            verdict,
+            "is on host compute-1 in nova, not on compute-2",
         )
 
-    def test_a_user_stopped_it(self):
+    def test_server_stopped_by_a_user_is_planned(self):
         self.nova.done = RECORDED["actions, stopped by a user"]["instanceActions"]
         self.assert_word(
             VerdictKind.PLANNED, self.judge(server("stopped by a user")), "stopped in nova"
         )
 
-    def test_nova_stopped_it_because_it_was_dead(self):
+    def test_server_stopped_by_nova_is_failed(self):
         self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
         stopped = server("stopped by nova")
-        self.assert_word(VerdictKind.FAILED, self.judge(stopped), "nobody asked nova to stop it")
+        self.assert_word(VerdictKind.FAILED, self.judge(stopped), "no user requested that")
         self.assert_word(VerdictKind.PLANNED, self.judge(stopped, "lifecycle.stopped/shutdown"))
         self.assert_word(VerdictKind.UNKNOWN, self.judge(stopped, "lifecycle.stopped/vanished"))
 
-    def test_stopped_and_nova_does_not_say_why(self):
+    def test_stopped_server_without_an_action_is_planned(self):
         self.nova.done = []
         self.assert_word(VerdictKind.PLANNED, self.judge(server("stopped by nova")))
-        self.nova.done = Retriable("it answers 503")
+        self.nova.done = Retriable("HTTP status 503")
         self.assert_word(VerdictKind.UNKNOWN, self.judge(server("stopped by nova")), "503")
 
-    def test_nova_does_not_tell(self):
+    def test_incomplete_response_makes_the_verdict_unknown(self):
         self.assert_word(
-            VerdictKind.UNKNOWN, self.judge(Retriable("it answers 500")), "cannot be asked"
+            VerdictKind.UNKNOWN,
+            self.judge(Retriable("HTTP status 500")),
+            "request to nova failed",
         )
         self.assert_word(
             VerdictKind.UNKNOWN, self.judge({"id": builders.UUID, "status": "UNKNOWN"}), "cell"
         )
-        self.assert_word(VerdictKind.UNKNOWN, self.judge(server(**{HOST: None})), "which host")
+        self.assert_word(
+            VerdictKind.UNKNOWN, self.judge(server(**{HOST: None})), "does not return the host"
+        )
 
-    def test_locked(self):
+    def test_locked_server_is_planned_if_configured(self):
         self.assert_word(VerdictKind.FAILED, self.judge(server(locked=True)))
         self.conf.set_override("recover_locked", False, "nova")
         self.assert_word(VerdictKind.PLANNED, self.judge(server(locked=True)), "locked")
@@ -176,11 +187,11 @@ class JudgeTest(NovaCase):
 
 
 class FoundDeadTest(NovaCase):
-    def test_we_had_it_stopped_and_did_not_come_to_start_it(self):
+    def test_server_stopped_by_vmmonitor_is_failed(self):
         ours = dict(RECORDED["actions, stopped by a user"]["instanceActions"][0])
         self.nova.done = [{**ours, "user_id": "vmmonitor-user"}]
         verdict = self.judge(server("stopped by a user"))
-        self.assert_word(VerdictKind.FAILED, verdict, "vmmonitor had nova stop it")
+        self.assert_word(VerdictKind.FAILED, verdict, "vmmonitor had nova stop the server")
         self.assert_word(
             VerdictKind.PLANNED, self.judge(server("stopped by a user"), "lifecycle.stopped/saved")
         )
@@ -189,14 +200,14 @@ class FoundDeadTest(NovaCase):
 class ForgedHostTest(NovaCase):
     """A host that is in somebody else's hands cannot have others' instances acted on."""
 
-    def test_it_claims_an_instance_of_another_host(self):
+    def test_event_of_a_wrong_host_is_planned(self):
         for answer in (server(), server("stopped by nova"), server(**{STATE: "error"})):
             self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
             for cause in ("lifecycle.stopped/failed", "io_error/pause", "liveness.hung/monitor"):
                 verdict = self.judge(answer, cause, host="forged")
-                self.assert_word(VerdictKind.PLANNED, verdict, "on host compute-1, not on forged")
+                self.assert_word(VerdictKind.PLANNED, verdict, "in nova, not on forged")
 
-    def test_whatever_its_name_looks_like(self):
+    def test_similar_host_name_is_another_host(self):
         for host in ("", "COMPUTE-1", "compute-1 ", "compute-1.example.org", "compute-10"):
             self.assert_word(VerdictKind.PLANNED, self.judge(server(), host=host), "not on")
 
@@ -208,7 +219,7 @@ class ActiveTest(NovaCase):
         super().setUp()
         self.nova.answer = server()
         self.nova.done = RECORDED["actions, stopped by a user"]["instanceActions"][1:]
-        self.began = microseconds(self.nova.done[0]["start_time"])
+        self.began = to_microseconds(self.nova.done[0]["start_time"])
         self.nova.parts = [{"event": "compute_reboot_instance", "result": "Success"}]
 
     def is_active(self, driver: str = "masakari", **changes: Any) -> bool:
@@ -216,20 +227,20 @@ class ActiveTest(NovaCase):
         recovery = dataclasses.replace(builders.request().recovery, **known)
         return self.expectation.is_active(recovery)
 
-    def test_nova_has_done_something_since(self):
+    def test_successful_newer_action_makes_the_server_active(self):
         self.assertTrue(self.is_active())
         self.assertIn(self.nova.done[0]["request_id"], self.nova.asked)
 
-    def test_that_it_is_called_active_proves_nothing(self):
+    def test_active_state_without_a_newer_action_does_not_count(self):
         """So nova calls what has crashed, for 15 s and more."""
         self.assertFalse(self.is_active(created_at=self.began + 6_000_000))
         self.nova.done = []
         self.assertFalse(self.is_active(created_at=0))
 
-    def test_after_the_nova_driver_the_newest_action_will_do(self):
+    def test_newest_action_counts_after_the_nova_driver(self):
         self.assertTrue(self.is_active("nova", created_at=self.began + 3600_000_000))
 
-    def test_it_is_not_over(self):
+    def test_server_that_does_not_run_is_not_active(self):
         for changes in (
             {TASK: "reboot_started_hard"},
             {STATE: "stopped"},
@@ -241,7 +252,7 @@ class ActiveTest(NovaCase):
             self.nova.answer = server(**changes)
             self.assertFalse(self.is_active(), changes)
 
-    def test_it_did_not_work(self):
+    def test_failed_action_does_not_count(self):
         for parts in (
             [],
             [{"result": None}],
@@ -252,12 +263,12 @@ class ActiveTest(NovaCase):
             self.nova.parts = parts
             self.assertFalse(self.is_active(), parts)
 
-    def test_what_does_not_leave_it_running(self):
+    def test_action_that_does_not_start_the_server_does_not_count(self):
         for action in ("stop", "pause", "delete", "lock", "attach_volume", None, [], {}):
             self.nova.done = [{"action": action, "start_time": "2026-11-22T16:53:16.000000"}]
             self.assertFalse(self.is_active())
 
-    def test_it_cannot_be_told(self):
+    def test_unavailable_nova_is_not_active(self):
         self.nova.answer = None
         self.assertFalse(self.is_active())
         for odd in (Retriable("no"), [{}], [{"action": "reboot"}]):
@@ -266,28 +277,30 @@ class ActiveTest(NovaCase):
 
 
 class NotificationsTest(NovaCase):
-    def test_what_nova_has_told_need_not_be_asked(self):
+    def test_reported_operation_needs_no_request(self):
         verdict = self.judge(server(), events=told("-1 power_off/start"))
-        self.assert_word(VerdictKind.PLANNED, verdict, "powering it off, as alice asked")
+        self.assert_word(VerdictKind.PLANNED, verdict, "powering it off, requested by alice")
         self.assertEqual([], self.nova.asked)
 
-    def test_what_is_over_is_asked_for(self):
+    def test_finished_operation_is_checked_with_nova(self):
         events = told("-3 power_off/start -2 power_off/end")
         self.assert_word(VerdictKind.FAILED, self.judge(server(), events=events))
 
-    def test_what_nova_has_told_counts_where_it_does_not_answer(self):
+    def test_reported_operation_counts_if_nova_is_unavailable(self):
         events = told("-3 power_off/start -2 power_off/end")
         self.assert_word(
             VerdictKind.PLANNED, self.judge(Retriable("no"), events=events), "powering it off"
         )
         events = told("-3 reboot/start -2 reboot/error")
         self.assert_word(
-            VerdictKind.UNKNOWN, self.judge(Retriable("no"), events=events), "cannot be asked"
+            VerdictKind.UNKNOWN,
+            self.judge(Retriable("no"), events=events),
+            "request to nova failed",
         )
 
 
 class SurveyTest(NovaCase):
-    def test_the_hosts_of_each_aggregate(self):
+    def test_aggregates_contain_their_hosts(self):
         self.nova.groups = [
             {"name": "ssd", "hosts": ["node1", "node2"], "metadata": {}},
             {"name": "none"},
@@ -298,7 +311,7 @@ class SurveyTest(NovaCase):
         self.nova.all = list(servers)
         return self.expectation.survey(since, ())
 
-    def test_recorded(self):
+    def test_recorded_servers_have_the_expected_states(self):
         pages = ("changes, first page", "changes, last page")
         recorded = [one for page in pages for one in RECORDED[page]["servers"]]
         told = {one.instance.name: one for one in self.survey(*recorded).states}
@@ -312,7 +325,7 @@ class SurveyTest(NovaCase):
         self.assertEqual(0, running.updated_at % 1_000_000)
         self.assertGreater(running.updated_at, 1_795_360_000_000_000)
 
-    def test_states(self):
+    def test_server_state_has_the_desired_state(self):
         for changes, state in (
             ({}, DesiredStatus.RUNNING),
             ({TASK: "powering-off"}, DesiredStatus.BUSY),
@@ -331,24 +344,24 @@ class SurveyTest(NovaCase):
             (one,) = self.survey(server(**changes)).states
             self.assertEqual(state, one.state, changes)
 
-    def test_what_is_not_told_is_left_out(self):
+    def test_server_without_a_state_is_omitted(self):
         """Of a server in a cell that is down nova names the id, and no more."""
         survey = self.survey(
             {"id": builders.UUID, "status": "UNKNOWN"}, {}, {"id": 7, STATE: "active"}
         )
         self.assertEqual((), survey.states)
 
-    def test_odd_values(self):
+    def test_invalid_values_become_empty(self):
         (one,) = self.survey(server(updated="yesterday", flavor=None, name=None)).states
         self.assertEqual((0, "", ""), (one.updated_at, one.instance.flavor, one.instance.name))
 
-    def test_the_whole_and_what_changed(self):
+    def test_survey_reads_all_servers_and_then_changes(self):
         whole = self.survey()
         self.assertEqual((True, NOW), (whole.whole, whole.until))
         changed = self.survey(since=whole.until)
         self.assertEqual((False, NOW), (changed.whole, changed.until))
         self.assertEqual([None, NOW - 120_000_000], self.nova.asked)
 
-    def test_no_answer(self):
-        self.nova.all = Retriable("it answers 500")
+    def test_unavailable_nova_raises_retriable(self):
+        self.nova.all = Retriable("HTTP status 500")
         self.assertRaises(Retriable, self.expectation.survey, None, ())

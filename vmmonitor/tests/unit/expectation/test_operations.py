@@ -14,7 +14,7 @@ from vmmonitor.testing.builders import AT
 
 SECOND = 1_000_000
 BY = {"by_user": "alice"}
-IT_FAILED = Verdict(kind=VerdictKind.FAILED, reason="libvirt said that it failed")
+IT_FAILED = Verdict(kind=VerdictKind.FAILED, reason="libvirt reported that it failed")
 NOBODY_KNOWS = Verdict(kind=VerdictKind.UNKNOWN, reason="not conclusive")
 
 #: What nova told, seconds before (-) or after the incident began -> what becomes of a failure,
@@ -134,7 +134,7 @@ def told(story: str, **attributes: str) -> list[Event]:
 
 
 class OperationsTest(unittest.TestCase):
-    def test_what_becomes_of_a_verdict(self):
+    def test_operation_changes_the_verdict_as_expected(self):
         for name, (story, failed, unclear) in STORIES.items():
             events = told(story)
             for given, wanted in ((IT_FAILED, failed), (NOBODY_KNOWS, unclear)):
@@ -145,52 +145,52 @@ class OperationsTest(unittest.TestCase):
                     if wanted is None:
                         self.assertIs(given, verdict)
 
-    def test_what_nova_does_by_itself_is_no_plan(self):
+    def test_operation_without_a_user_does_not_count(self):
         """Nova stops an instance that it finds dead: that is the failure, and not its excuse."""
         for story in ("-1 power_off/start", "-3 power_off/start -1 power_off/end"):
             events = told(story, request_id="req-1")
             self.assertIs(IT_FAILED, operations.judge(builders.incident(), events, IT_FAILED))
 
-    def test_what_nova_starts_by_itself_ends_a_plan(self):
+    def test_restart_without_a_user_ends_an_operation(self):
         events = [*told("-9 power_off/start -8 power_off/end"), *told("-7 reboot/start", x="y")]
-        self.assertIsNone(operations.plan(builders.incident(), events))
+        self.assertIsNone(operations.current_operation(builders.incident(), events))
 
-    def test_only_an_end_is_a_part_of_what_is_to_run_again(self):
+    def test_only_a_stop_is_part_of_an_operation(self):
         for cause in ("lifecycle.suspended/postcopy_failed", "memory_failure/fatal"):
             events = [*told("-1 live_migration_pre/start"), builders.event(cause)]
             verdict = operations.judge(builders.incident(), events, NOBODY_KNOWS)
             self.assertEqual(VerdictKind.UNKNOWN, verdict.kind, cause)
 
-    def test_novas_words_are_a_persons(self):
+    def test_verdict_contains_operation_and_user(self):
         events = told("-3 power_off/start -1 power_off/end")
         verdict = operations.judge(builders.incident(), events, IT_FAILED)
-        self.assertEqual("nova is done with powering it off, as alice asked", verdict.reason)
+        self.assertEqual("nova has finished powering it off, requested by alice", verdict.reason)
         verdict = operations.judge(builders.incident(), told("-1 reboot/start"), IT_FAILED)
-        self.assertIn("libvirt said that it failed; nova is rebooting it", verdict.reason)
+        self.assertIn("libvirt reported that it failed; nova is rebooting it", verdict.reason)
 
-    def test_what_is_clear_stays_so(self):
+    def test_planned_and_gone_verdicts_are_unchanged(self):
         for word in (VerdictKind.PLANNED, VerdictKind.GONE):
             given = Verdict(kind=word, reason="")
             self.assertIs(
                 given, operations.judge(builders.incident(), told("-1 reboot/start"), given)
             )
 
-    def test_an_instance_that_runs_again_is_no_more_stopped(self):
+    def test_running_instance_ends_a_finished_operation(self):
         events = told("-9 power_off/start -8 power_off/end")
         events.append(builders.event("lifecycle.started/booted", occurred_at=AT - SECOND))
-        self.assertIsNone(operations.plan(builders.incident(), events))
+        self.assertIsNone(operations.current_operation(builders.incident(), events))
 
-    def test_one_that_is_being_stopped_may_have_just_run(self):
+    def test_running_instance_keeps_an_unfinished_operation(self):
         events = told("-9 power_off/start")
         events.append(builders.event("lifecycle.resumed/unpaused", occurred_at=AT - SECOND))
-        self.assertIsNotNone(operations.plan(builders.incident(), events))
+        self.assertIsNotNone(operations.current_operation(builders.incident(), events))
 
 
 class LibvirtTest(unittest.TestCase):
     def judge(self, *events: Event) -> str:
         return LibvirtExpectation(cfg.ConfigOpts()).judge(builders.incident(), events).kind
 
-    def test_the_libvirt_expectation_listens_to_nova(self):
+    def test_libvirt_expectation_takes_operations_into_account(self):
         died = builders.event("lifecycle.stopped/failed")
         self.assertEqual(VerdictKind.FAILED, self.judge(died))
         self.assertEqual(VerdictKind.PLANNED, self.judge(*told("-1 power_off/start"), died))

@@ -11,7 +11,7 @@ import unittest.mock
 
 from vmmonitor import conf as configuration
 from vmmonitor.cmd import manage_rules
-from vmmonitor.drivers.nova import METHODS, NovaDriver
+from vmmonitor.drivers.nova import NovaDriver, NovaMethod
 from vmmonitor.model import evidence
 from vmmonitor.rules import defaults, filters, matchers, policies
 from vmmonitor.tests.unit.rules import base
@@ -94,7 +94,7 @@ class DocsTest(base.RulesTest):
             self.file(example), lambda step: NovaDriver.check_options(step.options)
         )
         self.assertEqual(3, len(loaded.rows))
-        for method in METHODS:
+        for method in NovaMethod:
             self.assertIn(f"``{method}``", text)
 
     def test_step_defaults_equal_the_policy_page(self):

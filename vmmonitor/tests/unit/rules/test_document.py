@@ -124,8 +124,10 @@ class RefuseTest(base.RulesTest):
         self.assertIn("a key must be a word", self.refused("? [a]\n: 1\n"))
 
     def test_too_large_file_is_refused(self):
-        fits = "a: " + "x" * (document.MAX_BYTES - 3)
-        self.assertEqual(document.MAX_BYTES - 3, len(document.read(self.file(fits)).value["a"]))
+        fits = "a: " + "x" * (document.MAX_FILE_BYTES - 3)
+        self.assertEqual(
+            document.MAX_FILE_BYTES - 3, len(document.read(self.file(fits)).value["a"])
+        )
         self.assertIn("larger than 1048576 bytes", self.refused(fits + "x"))
 
     def test_path_without_a_regular_file_is_refused(self):

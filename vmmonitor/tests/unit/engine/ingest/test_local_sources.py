@@ -72,7 +72,7 @@ class LocalEventsTest(LocalCase):
     def test_store_event_with_failing_filter_records_it(self):
         self.local_events.store([raw("x/poison", host="a")])
         (batch,) = self.writer.batches
-        self.assertEqual(filters.UNDECIDED, batch.deliveries[0].decision)
+        self.assertEqual(filters.FILTER_FAILED, batch.deliveries[0].decision)
 
     def test_store_without_database_raises_retriable(self):
         self.writer.failing = Retriable("away")

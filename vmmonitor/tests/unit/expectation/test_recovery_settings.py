@@ -4,9 +4,8 @@ from typing import Any
 import testtools
 
 from vmmonitor import conf as configuration
-from vmmonitor.expectation.nova_choice import Choice
+from vmmonitor.expectation.recovery_settings import RecoverySettings
 from vmmonitor.model.errors import Retriable
-from vmmonitor.openstack.memory import Memory
 from vmmonitor.tests.unit.expectation.test_nova import server
 
 PROJECT = server()["tenant_id"]
@@ -17,7 +16,7 @@ class FakeNova:
         self.told: Any = []
         self.asked = 0
 
-    def aggregates(self) -> Any:
+    def list_aggregates(self) -> Any:
         self.asked += 1
         if isinstance(self.told, Exception):
             raise self.told
@@ -29,19 +28,19 @@ class FakeGlance:
         self.told: Any = {}
         self.asked: list[str] = []
 
-    def image(self, image_id: str) -> Any:
+    def get_image(self, image_id: str) -> Any:
         self.asked.append(image_id)
         if isinstance(self.told, Exception):
             raise self.told
         return self.told
 
 
-class ChoiceTest(testtools.TestCase):
+class RecoverySettingsTest(testtools.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.conf = configuration.new([], files=[])
         self.nova, self.glance = FakeNova(), FakeGlance()
-        self.choice = Choice(self.conf, self.nova, self.glance)
+        self.settings = RecoverySettings(self.conf, self.nova, self.glance)
         self.server = server(metadata={}, image={"id": "image-1"})
 
     def set(self, **options: Any) -> None:
@@ -59,83 +58,83 @@ class ChoiceTest(testtools.TestCase):
         ]
 
     def assert_said(self, wanted: bool, because: str) -> None:
-        said, who = self.choice.recovers(self.server, "compute-1")
+        said, who = self.settings.wants_recovery(self.server, "compute-1")
         self.assertEqual((wanted, because), (said, who))
 
-    def test_the_first_that_says_anything_decides(self):
+    def test_first_setting_decides(self):
         """From the last to the first: each is overruled by the next."""
         self.set(recover_by_default=False, image_key="recover", aggregate_key="recover")
-        self.assert_said(False, "nobody asked for it")
+        self.assert_said(False, "no setting requests recovery")
         self.set(recover_projects=[PROJECT])
-        self.assert_said(True, f"[nova] recover_projects names its project {PROJECT}")
+        self.assert_said(True, f"[nova] recover_projects contains its project {PROJECT}")
         self.set(ignore_projects=[PROJECT])
-        self.assert_said(False, f"[nova] ignore_projects names its project {PROJECT}")
-        self.choice = Choice(self.conf, self.nova, self.glance)
+        self.assert_said(False, f"[nova] ignore_projects contains its project {PROJECT}")
+        self.settings = RecoverySettings(self.conf, self.nova, self.glance)
         self.aggregate("true")
-        self.assert_said(True, "host aggregate rack-0 says recover = true")
-        self.choice = Choice(self.conf, self.nova, self.glance)
+        self.assert_said(True, "host aggregate rack-0 has recover = true")
+        self.settings = RecoverySettings(self.conf, self.nova, self.glance)
         self.glance.told = {"recover": "no"}
-        self.assert_said(False, "its image image-1 says recover = no")
+        self.assert_said(False, "its image image-1 has recover = no")
         self.flavor("yes")
-        self.assert_said(True, "its flavor m1 says vmmonitor:recover = yes")
+        self.assert_said(True, "its flavor m1 has vmmonitor:recover = yes")
         self.server["metadata"] = {"HA_Enabled": "False"}
-        self.assert_said(False, "its metadata says HA_Enabled = False")
+        self.assert_said(False, "its metadata has HA_Enabled = False")
 
-    def test_by_default(self):
+    def test_default_applies_without_a_setting(self):
         self.assert_said(True, "")
 
-    def test_a_word_that_is_neither_yes_nor_no_says_nothing(self):
+    def test_value_that_is_not_a_boolean_is_no_setting(self):
         for word in ("maybe", "", "2"):
             self.server["metadata"] = {"HA_Enabled": word}
             self.flavor("off")
-            self.assert_said(False, "its flavor m1 says vmmonitor:recover = off")
+            self.assert_said(False, "its flavor m1 has vmmonitor:recover = off")
 
-    def test_nobody_is_asked_in_vain(self):
+    def test_services_are_called_only_if_they_can_decide(self):
         self.set(image_key="recover", aggregate_key="recover")
         self.server["metadata"] = {"HA_Enabled": "True"}
-        self.assert_said(True, "its metadata says HA_Enabled = True")
+        self.assert_said(True, "its metadata has HA_Enabled = True")
         self.assertEqual(([], 0), (self.glance.asked, self.nova.asked))
         self.set(image_key="", aggregate_key="")
         self.server["metadata"] = {}
         self.assert_said(True, "")
         self.assertEqual(([], 0), (self.glance.asked, self.nova.asked))
 
-    def test_each_is_asked_once_in_a_while(self):
+    def test_responses_are_cached(self):
         self.set(image_key="recover", aggregate_key="recover")
         for _ in range(3):
             self.assert_said(True, "")
         self.assertEqual((["image-1"], 1), (self.glance.asked, self.nova.asked))
 
-    def test_nobody_knows(self):
+    def test_unavailable_service_raises_retriable(self):
         self.set(aggregate_key="recover")
-        self.nova.told = Retriable("it answers 500")
-        self.assertRaises(Retriable, self.choice.recovers, self.server, "compute-1")
+        self.nova.told = Retriable("HTTP status 500")
+        self.assertRaises(Retriable, self.settings.wants_recovery, self.server, "compute-1")
         self.set(image_key="recover")
-        self.glance.told = Retriable("glance answers 500")
-        self.assertRaises(Retriable, self.choice.recovers, self.server, "compute-1")
+        self.glance.told = Retriable("HTTP status 500")
+        self.assertRaises(Retriable, self.settings.wants_recovery, self.server, "compute-1")
 
-    def test_one_that_was_booted_from_a_volume_has_no_image(self):
+    def test_server_without_an_image_needs_no_request(self):
         self.set(image_key="recover")
         for image in ("", None, {}, {"id": ""}, {"id": 7}, []):
             self.server["image"] = image
             self.assert_said(True, "")
         self.assertEqual([], self.glance.asked)
 
-    def test_an_image_that_is_gone_says_nothing(self):
+    def test_missing_image_has_no_setting(self):
         self.set(image_key="recover", recover_by_default=False)
-        self.assert_said(False, "nobody asked for it")
+        self.assert_said(False, "no setting requests recovery")
 
-    def test_where_aggregates_differ_it_is_left_alone(self):
+    def test_differing_aggregates_disable_recovery(self):
         self.set(aggregate_key="recover")
         self.aggregate("true", "false", "true")
-        self.assert_said(False, "host aggregate rack-1 says recover = false")
+        self.assert_said(False, "host aggregate rack-1 has recover = false")
 
-    def test_aggregates_of_other_hosts_say_nothing(self):
+    def test_aggregates_of_other_hosts_do_not_count(self):
         self.set(aggregate_key="recover")
         self.aggregate("false", hosts=["compute-10", "compute"])
         self.assert_said(True, "")
 
-    def test_odd_answers_say_nothing(self):
+    def test_invalid_responses_have_no_setting(self):
         self.set(aggregate_key="recover", image_key="recover")
         self.glance.told = {"recover": {"deep": True}}
         self.nova.told = [
@@ -146,37 +145,3 @@ class ChoiceTest(testtools.TestCase):
         ]
         self.server |= {"metadata": [1], "flavor": "m1", "tenant_id": None}
         self.assert_said(True, "")
-
-
-class MemoryTest(testtools.TestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.clock = 0.0
-        self.asked = 0
-        self.memory: Memory[int] = Memory(5, most=3, now=lambda: self.clock)
-
-    def ask(self) -> int:
-        self.asked += 1
-        return self.asked
-
-    def test_an_answer_holds_for_a_while(self):
-        self.assertEqual(1, self.memory.get("a", self.ask))
-        self.clock = 4.9
-        self.assertEqual(1, self.memory.get("a", self.ask))
-        self.clock = 5.0
-        self.assertEqual(2, self.memory.get("a", self.ask))
-
-    def test_keys_are_apart_and_bounded(self):
-        for key in "abcabc":
-            self.memory.get(key, self.ask)
-        self.assertEqual(3, self.asked)
-        for number in range(1000):
-            self.memory.get(str(number), self.ask)
-        self.assertLessEqual(len(self.memory._known), 3)
-
-    def test_what_failed_is_asked_again(self):
-        def fail():
-            raise Retriable("no")
-
-        self.assertRaises(Retriable, self.memory.get, "a", fail)
-        self.assertEqual(1, self.memory.get("a", self.ask))
