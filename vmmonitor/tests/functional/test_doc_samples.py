@@ -151,7 +151,9 @@ class TestReplay(DocSamplesTest):
 class TestDriverCheck(DocSamplesTest):
     def test_check_of_drivers_is_as_documented(self):
         def found(_namespace: str, name: str) -> type[LogDriver]:
-            problem = "it cannot be asked: ConnectFailure" if name == "masakari" else ""
+            problem = (
+                "the request to masakari failed: ConnectFailure" if name == "masakari" else ""
+            )
             return type("Checked", (LogDriver,), {"check": lambda self: problem})
 
         with mock.patch.object(plugins, "load", found):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import yaml
 
 import vmmonitor
-from vmmonitor.drivers.mistral import MistralDriver, told
+from vmmonitor.drivers.mistral import MistralDriver, workflow_inputs
 from vmmonitor.rules import policies
 from vmmonitor.testing import builders
 from vmmonitor.tests.bench import figures
@@ -100,11 +100,11 @@ class TestDrivers(unittest.TestCase):
     def test_workflow_declares_known_inputs(self):
         workflow = yaml.safe_load(self.shown("mistral")[1])["vmmonitor_reboot"]
         names = [next(iter(one)) if isinstance(one, dict) else one for one in workflow["input"]]
-        self.assertEqual(set(), set(names) - set(told(builders.request())))
+        self.assertEqual(set(), set(names) - set(workflow_inputs(builders.request())))
 
     def test_page_describes_every_workflow_input(self):
         page = (DOCS / "admin" / "driver-mistral.rst").read_text()
-        given = told(builders.request())
+        given = workflow_inputs(builders.request())
         names = {*given, *given["vmmonitor"], *given["vmmonitor"]["incident"]}
         names |= {*given["vmmonitor"]["recovery"], *given["vmmonitor"]["events"][0]}
         names |= set(given["vmmonitor"]["incident"]["instance"])

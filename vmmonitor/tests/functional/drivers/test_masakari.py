@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The masakari driver: what it tells, what it makes of the answers, and what it tells once."""
+"""Test the masakari driver: notifications, responses, and that each is posted once."""
 
 import dataclasses
 import itertools
@@ -22,7 +22,7 @@ from vmmonitor.tests.fixtures.masakari import SECOND, Masakari, payload
 def request(
     seconds: float = 0, attempt: int = 1, timeout: float = 5.0, **changes: Any
 ) -> RecoveryRequest:
-    """A request of a recovery that was asked for so long after the first failure."""
+    """Return a request for a recovery, created some seconds after the first failure."""
     made = builders.request(timeout=timeout, **changes)
     at = builders.AT + round(seconds * SECOND)
     recovery = dataclasses.replace(made.recovery, attempt=attempt, created_at=at, not_before=at)
@@ -48,13 +48,15 @@ class MasakariTest(testtools.TestCase):
     def recover(self, *args: Any, **changes: Any) -> Outcome:
         return self.driver.recover(request(*args, **changes))
 
-    def told(self) -> list[tuple[str, str]]:
-        """What it was told so far."""
-        payloads = [asked.body["notification"]["payload"] for asked in self.masakari.told("POST")]
+    def posted_events(self) -> list[tuple[str, str]]:
+        """Return the events of the notifications that were posted."""
+        payloads = [
+            asked.body["notification"]["payload"] for asked in self.masakari.requests("POST")
+        ]
         return [(one["event"], one["vir_domain_event"]) for one in payloads]
 
-    def kept(self) -> str:
-        """The id of the only notification that it has."""
+    def notification_id(self) -> str:
+        """Return the id of the only notification."""
         (row,) = self.masakari.rows
         return row["notification_uuid"]
 
@@ -67,7 +69,7 @@ class MasakariTest(testtools.TestCase):
 class TestTelling(MasakariTest):
     def test_notification_has_the_documented_content(self):
         self.recover()
-        (asked,) = self.masakari.told("POST")
+        (asked,) = self.masakari.requests("POST")
         expected = {
             "type": "VM",
             "hostname": "compute-1",
@@ -79,7 +81,7 @@ class TestTelling(MasakariTest):
     def test_notification_does_not_depend_on_the_cause(self):
         hung = builders.incident(cause="liveness.hung/monitor")
         self.recover(incident=hung, events=(builders.event("liveness.hung/monitor"),))
-        self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")], self.told())
+        self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")], self.posted_events())
 
     def test_host_without_a_segment_fails_with_the_command(self):
         outcome = self.recover(incident=builders.incident(host="compute-9"))
@@ -88,7 +90,7 @@ class TestTelling(MasakariTest):
     def test_host_in_maintenance_fails_with_the_command(self):
         self.masakari.on_maintenance = True
         self.assertFails(self.recover(), "--on_maintenance False", retry=False)
-        self.assertEqual(1, len(self.told()))
+        self.assertEqual(1, len(self.posted_events()))
 
     def test_error_status_fails_with_the_message_of_masakari(self):
         for status, retry in ((400, False), (401, False), (403, False), (404, False)) + (
@@ -115,7 +117,7 @@ class TestEnds(MasakariTest):
     def test_finished_notification_waits_for_the_instance(self):
         outcome = self.ended("new", "running", "running", "finished")
         self.assertEqual("wait", outcome.move)
-        self.assertIn(f"{self.kept()} is finished", outcome.message)
+        self.assertIn(f"{self.notification_id()} is finished", outcome.message)
 
     def test_ignored_notification_fails_without_retry(self):
         self.assertFails(self.ended("new", "ignored"), "paused or rescued", retry=False)
@@ -150,7 +152,7 @@ class TestEnds(MasakariTest):
 
 
 class TestAgain(MasakariTest):
-    """What is known is followed; nothing is told twice, and no second failure is left alone."""
+    """Existing notifications are polled, none is posted twice, and no failure is lost."""
 
     def test_unfinished_notification_is_polled_by_the_next_attempt(self):
         self.masakari.course = ["new"] + ["running"] * 12 + ["finished"]
@@ -159,37 +161,36 @@ class TestAgain(MasakariTest):
         self.assertLess(time.monotonic() - began, 5)
         outcome = self.recover(seconds=3, attempt=2)
         self.assertEqual("wait", outcome.move)
-        self.assertIn(self.kept(), outcome.message)
-        self.assertEqual(1, len(self.told()))
+        self.assertIn(self.notification_id(), outcome.message)
+        self.assertEqual(1, len(self.posted_events()))
 
     def test_repeated_workflow_of_masakari_is_polled(self):
         self.masakari.course = ["new", "error"] + ["error"] * 4 + ["running", "finished"]
         self.assertFails(self.recover(), "is error", retry=True)
         self.assertEqual("wait", self.recover(seconds=3, attempt=2).move)
-        self.assertEqual(1, len(self.told()))
+        self.assertEqual(1, len(self.posted_events()))
 
     def test_endless_notification_ends_each_attempt(self):
-        """Its engine was killed in the middle of it."""
         self.masakari.course = ["new", "running"]
         for attempt in (1, 2):
             outcome = self.recover(seconds=attempt, attempt=attempt, timeout=0.5)
             self.assertFails(outcome, "has not finished", retry=True)
-        self.assertEqual(1, len(self.told()))
+        self.assertEqual(1, len(self.posted_events()))
 
     def test_failed_notification_is_posted_again_by_the_next_attempt(self):
         self.masakari.course = ["new", "failed"]
         self.assertFails(self.recover(), "is failed", retry=True)
         self.masakari.course = ["new", "finished"]
         self.assertEqual("wait", self.recover(seconds=200, attempt=2).move)
-        self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")] * 2, self.told())
+        self.assertEqual([("LIFECYCLE", "STOPPED_FAILED")] * 2, self.posted_events())
 
     def test_second_crash_within_three_minutes_is_posted_with_another_event(self):
-        """Which it calls a repeat, and leaves the server down."""
+        """masakari would reject the same event as a duplicate and leave the server down."""
         self.recover()
         later = builders.incident(opened_at=builders.AT + 60 * SECOND)
         self.assertEqual("wait", self.recover(seconds=60, incident=later).move)
         life = ("LIFECYCLE", "STOPPED_FAILED")
-        self.assertEqual([life, life, ("IO_ERROR", "IO_ERROR_REPORT")], self.told())
+        self.assertEqual([life, life, ("IO_ERROR", "IO_ERROR_REPORT")], self.posted_events())
         self.assertEqual(["finished"] * 2, [row["status"] for row in self.masakari.rows])
 
     def test_fourth_crash_within_three_minutes_fails(self):
@@ -203,10 +204,10 @@ class TestAgain(MasakariTest):
         self.assertEqual(3, len(self.masakari.rows))
 
     def test_notification_of_masakaris_monitor_is_polled(self):
-        """Whose host's clock may be late."""
+        """The clock of the monitor's host may be late."""
         self.masakari.add(payload(), builders.AT - 2 * SECOND)
         self.assertEqual("wait", self.recover(seconds=1).move)
-        self.assertEqual((1, 1), (len(self.told()), len(self.masakari.rows)))
+        self.assertEqual((1, 1), (len(self.posted_events()), len(self.masakari.rows)))
 
     def test_notification_of_another_server_is_not_polled(self):
         self.masakari.add(
@@ -227,19 +228,19 @@ class TestAgain(MasakariTest):
             self.masakari.add(payload(), builders.AT, course)
             outcome = self.recover(taken_over=True)
             self.assertEqual("wait", outcome.move)
-            self.assertIn(self.kept(), outcome.message)
-            self.assertEqual([], self.told())
+            self.assertIn(self.notification_id(), outcome.message)
+            self.assertEqual([], self.posted_events())
 
     def test_takeover_without_a_notification_posts_one(self):
         self.assertEqual("wait", self.recover(taken_over=True).move)
-        self.assertEqual(1, len(self.told()))
+        self.assertEqual(1, len(self.posted_events()))
 
     def test_notification_is_found_on_a_later_page(self):
         self.masakari.add(payload(), builders.AT, ["running", "finished"])
         for _ in range(250):
             self.masakari.add(payload() | {"instance_uuid": str(uuid.uuid4())}, builders.AT)
         self.assertEqual("wait", self.recover(taken_over=True).move)
-        self.assertEqual([], self.told())
+        self.assertEqual([], self.posted_events())
 
     def test_late_response_is_found_by_the_next_attempt(self):
         def answer(asked):
@@ -252,7 +253,7 @@ class TestAgain(MasakariTest):
         self.assertFails(self.recover(timeout=0.5), "the request to ", retry=True)
         self.masakari.answer = self.masakari.reply
         self.assertEqual("wait", self.recover(seconds=2, attempt=2).move)
-        self.assertEqual(1, len(self.told()))
+        self.assertEqual(1, len(self.posted_events()))
 
 
 class TestTroubles(MasakariTest):
@@ -336,7 +337,7 @@ class TestTroubles(MasakariTest):
 class TestCheck(MasakariTest):
     def test_check_of_a_working_masakari_returns_no_problem(self):
         self.assertEqual("", self.driver.check())
-        self.assertEqual([], self.masakari.told("POST"))
+        self.assertEqual([], self.masakari.requests("POST"))
 
     def test_check_of_a_broken_masakari_returns_the_problem(self):
         refusal = {"forbidden": {"code": 403, "message": "Policy doesn't allow it."}}

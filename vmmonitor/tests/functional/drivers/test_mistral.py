@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mistral driver: what it starts, what it makes of the answers, and what it starts once."""
+"""Test the mistral driver: executions, responses, and that each is started once."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ WRONG = (
 
 
 def request(attempt: int = 1, timeout: float = 5.0, **changes: Any) -> RecoveryRequest:
-    """A request; each attempt is a recovery of its own."""
+    """Return a request; each attempt has its own recovery."""
     made = builders.request(timeout=timeout, **changes)
     recovery_id = RECOVERY_ID if attempt == 1 else OTHER_ID
     recovery = dataclasses.replace(made.recovery, attempt=attempt, recovery_id=recovery_id)
@@ -57,11 +57,11 @@ class MistralTest(testtools.TestCase):
         return self.driver.recover(request(*args, **changes))
 
     def started(self) -> list[dict[str, Any]]:
-        """The executions that it was asked for."""
-        return [asked.body for asked in self.mistral.told("POST")]
+        """Return the bodies of the requests for executions."""
+        return [asked.body for asked in self.mistral.requests("POST")]
 
     def left_behind(self, *course: str, **changes: str) -> None:
-        """Have it know the execution of this recovery, and what becomes of it."""
+        """Add the execution of this recovery, with its further states."""
         wanted = {
             "id": RECOVERY_ID,
             "workflow_id": id_of("recover"),
@@ -195,7 +195,7 @@ class TestEnds(MistralTest):
 
 
 class TestAgain(MistralTest):
-    """One execution a recovery, whoever asks, and as often as it is asked for."""
+    """One execution per recovery, for repeated requests and from several engines."""
 
     def test_unfinished_execution_is_polled_by_the_next_attempt(self):
         for waits in ("RUNNING", "PAUSED", "IDLE"):
@@ -308,7 +308,7 @@ class TestCheck(MistralTest):
     def test_check_of_a_working_mistral_returns_no_problem(self):
         self.assertEqual("", self.driver.check())
         self.assertEqual("", self.connect(self.mistral, workflow="").check())
-        self.assertEqual([], self.mistral.told("POST"))
+        self.assertEqual([], self.mistral.requests("POST"))
 
     def test_check_of_a_broken_mistral_returns_the_problem(self):
         absent = self.connect(self.mistral, workflow="absent")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the nova driver tells a nova to do, over real HTTP, and what it makes of the answers."""
+"""Test the nova driver over real HTTP: its requests, and the outcomes of the responses."""
 
 import dataclasses
 import datetime
@@ -37,7 +37,7 @@ GONE = (404, {"itemNotFound": {"code": 404, "message": "Instance could not be fo
 
 
 def action(name: str, seconds: float = 1, by: Any = USER_ID, **changes: Any) -> dict[str, Any]:
-    """An action on the server's record, so many seconds after AT; over at once."""
+    """Return an action in the server's records that started some seconds after AT."""
     at = datetime.datetime.fromtimestamp(int(AT / SECOND + seconds), datetime.UTC)
     text = at.strftime("%Y-%m-%dT%H:%M:%S.000000")
     told = {"action": name, "instance_uuid": UUID, "request_id": "req-1", "user_id": by}
@@ -67,7 +67,7 @@ class DriverCase(testtools.TestCase):
         return {"ok": True, "action": "resumed", "state": "running", "reason": "unpaused"}
 
     def has(self, *servers: Any) -> None:
-        """Have nova show the server so, one after the other, then as the last."""
+        """Set the responses for the server, in order; the last one stays."""
         self.cloud.answers[SERVER] = [
             one if isinstance(one, tuple) else (200, {"server": one}) for one in servers
         ]
@@ -102,7 +102,7 @@ class DriverCase(testtools.TestCase):
     def assert_not(
         self, outcome: Outcome, because: str, move: str = "fail", retry: bool = True
     ) -> None:
-        """It was not done, nothing was ordered, and this is why."""
+        """Check that no request was sent, and the reason."""
         self.assertEqual((move, move == "fail" and retry), (outcome.move, outcome.retry), outcome)
         self.assertIn(because, outcome.message)
         self.assertEqual([], self.cloud.orders())
@@ -163,7 +163,7 @@ class ActsTest(DriverCase):
         self.assertEqual([STOP], self.cloud.orders())
 
     def test_server_paused_by_an_io_error_is_resumed_by_the_agent(self):
-        """Nova leaves such a one paused, and has nothing that would make it go on."""
+        """No action of nova would resume such a server without a reset."""
         for options in ({}, {"method": "resume"}, {"method": "auto"}):
             outcome = self.recover("lifecycle.suspended/ioerror", timeout=5, **options)
             self.assert_done(outcome, because="resumed")
@@ -197,7 +197,7 @@ class ActsTest(DriverCase):
         self.assert_not(self.recover(method="evacuate"), "is not down")
 
     def test_server_on_a_host_that_is_down_is_not_rebooted(self):
-        """Nova would take the order, and hold the server in it until the host is back."""
+        """nova would accept the request and keep the server in it until the host is back."""
         self.has(server(host_status="UNKNOWN"))
         self.host_is(compute("down"))
         self.assert_not(self.recover(), "nova-compute on compute-1 is down")
@@ -272,7 +272,7 @@ class LeftAloneTest(DriverCase):
 
 
 class OnceTest(DriverCase):
-    """An order is given once, also where its answer was heard by nobody."""
+    """A request is sent once, also if its response was lost."""
 
     def test_takeover_during_the_action_sends_no_request(self):
         self.has(server(**{TASK: "reboot_started_hard"}))
@@ -303,7 +303,6 @@ class OnceTest(DriverCase):
         self.assert_done(self.recover(), REBOOT)
 
     def test_lost_response_is_found_by_the_next_attempt(self):
-        """Nova took the order; the next attempt finds that, and gives none."""
         self.cloud.tell(ACT, b"<html>try later</html>", 504)
         outcome = self.recover()
         self.assertEqual(("fail", True), (outcome.move, outcome.retry))

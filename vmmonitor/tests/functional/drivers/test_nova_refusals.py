@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the nova driver makes of refusals, of what is no answer, and of options; its check."""
+"""Test the nova driver: rejections, invalid responses, options, and the health check."""
 
 from typing import Any
 

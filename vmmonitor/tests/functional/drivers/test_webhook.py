@@ -30,7 +30,7 @@ from vmmonitor.tests.fixtures.receiver import Receiver
 SECRET = "the value of [webhook] secret"
 PAGE = pathlib.Path(vmmonitor.__file__).parents[1] / "doc/source/admin/drivers.rst"
 
-#: What the CloudEvents 1.0 specification asks of an event in JSON.
+#: Attributes of an event that the CloudEvents 1.0 specification requires.
 CLOUD_EVENT = {
     "type": "object",
     "required": ["id", "source", "specversion", "type"],
@@ -52,7 +52,7 @@ CLOUD_EVENT = {
 
 
 def receiver_example() -> dict[str, Any]:
-    """Run the receiver's example of the documentation and return its names."""
+    """Run the example receiver of the documentation and return its names."""
     _, _, after = PAGE.read_text().partition(".. code-block:: python\n\n")
     lines = []
     for line in after.splitlines():
@@ -77,7 +77,7 @@ class WebhookTest(testtools.TestCase):
             self.conf.set_override(name, value, group="webhook")
 
     def receiver(self, **how: Any) -> Receiver:
-        """Start a receiver and post to it from now on."""
+        """Start a receiver and configure its URL."""
         receiver = self.useFixture(Receiver(**how))
         self.option(url=receiver.url)
         return receiver
@@ -238,10 +238,10 @@ class TestAnswers(WebhookTest):
 
 
 class TestSlowReceivers(WebhookTest):
-    """Each call ends by its own timeout, whatever the receiver does."""
+    """Each call ends at its own timeout, independent of the receiver."""
 
     def drips(self, head: bytes, piece: bytes) -> Receiver:
-        """Answer with ``head``, then ``piece`` again and again."""
+        """Send ``head``, then ``piece`` repeatedly."""
         receiver = self.receiver()
 
         def answer(request: Any) -> None:
@@ -303,7 +303,7 @@ class TestSlowReceivers(WebhookTest):
         self.assertFails(outcome, "zzz", retry=False)
         self.assertLess(took, 2.5)
         self.assertTrue(hung_up.wait(10))
-        # What the kernel's buffers took, and no more.
+        # The kernel's buffers accept a limited amount.
         self.assertLess(sum(written), 32 * 2**20)
 
 
@@ -313,7 +313,7 @@ class TestUnreachable(WebhookTest):
 
     def test_refused_connection_does_not_show_the_url(self):
         with socket.socket() as bound:
-            # Bound and not listening: nobody else can take the port meanwhile.
+            # Bound but not listening, so that no other process can take the port.
             bound.bind(("127.0.0.1", 0))
             self.option(url=f"http://127.0.0.1:{bound.getsockname()[1]}/?token=hush")
             outcome = self.recover()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The webhook driver's health check; what it makes of certificates, its other tests say too."""
+"""Test the health check of the webhook driver."""
 
 import socket
 
@@ -10,7 +10,7 @@ from vmmonitor.tests.functional.drivers.test_webhook import WebhookTest
 
 
 class TestCheck(WebhookTest):
-    """Nothing is posted: whoever receives acts."""
+    """Nothing is posted, because the receiver would act."""
 
     def test_check_with_a_listening_receiver_returns_no_problem(self):
         receiver = self.receiver()

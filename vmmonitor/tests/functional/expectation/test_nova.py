@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the nova expectation asks nova and glance, over real HTTP, and how often."""
+"""Test the requests of the nova expectation to nova and glance over real HTTP."""
 
 import dataclasses
 from typing import Any
@@ -54,7 +54,7 @@ class ExpectationTest(testtools.TestCase):
         self.assertIn(because, verdict.reason)
 
     def asked(self) -> list[str]:
-        """Return what was asked, without the queries, and forget it."""
+        """Return the paths that were requested, without queries, and clear the list."""
         asked = [path.partition("?")[0] for _, path, _ in self.cloud.asked]
         self.cloud.asked.clear()
         return asked
@@ -64,7 +64,7 @@ class ExpectationTest(testtools.TestCase):
         self.assertEqual([SERVER], self.asked())
 
     def test_image_setting_is_read_once_from_glance(self):
-        """Glance is logged in to as nova is; nothing is configured for it."""
+        """glance uses the credentials of nova."""
         self.set(image_key="recover")
         self.assert_word(VerdictKind.PLANNED, "its image image-1 has recover = false")
         self.assertEqual([SERVER, IMAGE], self.asked())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logging in at a keystone, and finding each service in its catalog, over real HTTP."""
+"""Test the login at keystone and the look-up of services in its catalog over real HTTP."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ SERVICES = {
 
 
 class Cloud(RestService):
-    """A keystone with a catalog of the services, which it plays too."""
+    """A keystone with a catalog, and the services in the catalog."""
 
     def reply(self, asked: Asked) -> tuple[int, Any]:
         if asked.path != "/v3/auth/tokens":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking a nova: one on this machine, that answers what it is told to over real HTTP."""
+"""Test the client of nova against a local HTTP server with configured responses."""
 
 import contextlib
 import http.server
@@ -20,7 +20,7 @@ SINCE = 1_795_366_800_900_000
 
 
 class Nova(http.server.ThreadingHTTPServer):
-    """``answers`` holds (status, body) of each path; a body of bytes is sent as it is."""
+    """Sends the (status, body) of ``answers`` for each path; bytes are sent unchanged."""
 
     daemon_threads = True
 

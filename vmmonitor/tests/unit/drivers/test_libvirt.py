@@ -78,8 +78,8 @@ class TestLibvirtDriver(testtools.TestCase):
 
     def test_refused_action_is_skipped(self):
         for ok in (True, False):
-            answer = {**ANSWER, "ok": ok, "action": "refused", "message": "somebody paused it"}
-            expected = Outcome(move="skip", message="somebody paused it")
+            answer = {**ANSWER, "ok": ok, "action": "refused", "message": "a user paused it"}
+            expected = Outcome(move="skip", message="a user paused it")
             self.assertEqual(expected, self.recover(answer))
 
     def test_failure_is_retried_if_the_agent_allows_it(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every fault that libvirt tells of, in the order in which it tells it."""
+"""Test the verdict on the events of each fault that libvirt reports."""
 
 import testtools
 from oslo_config import cfg
@@ -13,7 +13,7 @@ BY_HOST = "lifecycle.stopped/shutdown by host"
 DESTROYED = "lifecycle.shutdown/host lifecycle.stopped/destroyed"
 IO_PAUSE = "io_error/pause io_error_reason/pause lifecycle.suspended/ioerror"
 
-#: What happens: (the events, oldest first; the verdict).
+#: Name -> (events, oldest first; verdict).
 FAULTS = {
     "qemu is killed or crashes": ("lifecycle.stopped/failed", VerdictKind.FAILED),
     "qemu gets SIGTERM": (f"lifecycle.shutdown/host {BY_HOST}", VerdictKind.FAILED),
@@ -31,12 +31,12 @@ FAULTS = {
         "reconcile.not_running/destroyed",
         VerdictKind.PLANNED,
     ),
-    "it is gone without a trace": ("reconcile.missing", VerdictKind.UNKNOWN),
+    "it is missing without an event": ("reconcile.missing", VerdictKind.UNKNOWN),
     "it was destroyed after it was missed": (
         f"reconcile.missing {DESTROYED}",
         VerdictKind.PLANNED,
     ),
-    "destroy, half told": ("lifecycle.shutdown/host", VerdictKind.UNKNOWN),
+    "destroy, its first event only": ("lifecycle.shutdown/host", VerdictKind.UNKNOWN),
     "suspend": ("lifecycle.suspended/paused lifecycle.suspended/paused", VerdictKind.PLANNED),
     "suspend, found later": ("lifecycle.suspended/user", VerdictKind.PLANNED),
     "save": (
@@ -82,18 +82,18 @@ FAULTS = {
     "disk error, report": ("io_error/report io_error_reason/report", VerdictKind.FAILED),
     "disk error, report, no name": ("block_io_error/report", VerdictKind.FAILED),
     "libvirt could not resume it": ("lifecycle.suspended/api_error", VerdictKind.FAILED),
-    "the daemon gave it up": ("lifecycle.stopped/daemon", VerdictKind.FAILED),
-    "gone while nobody watched": ("lifecycle.stopped/vanished", VerdictKind.UNKNOWN),
-    "stopped, nobody knows why": ("lifecycle.stopped/unknown", VerdictKind.UNKNOWN),
-    "newer than this table": ("lifecycle.stopped/unknown-9", VerdictKind.UNKNOWN),
+    "stopped by the daemon": ("lifecycle.stopped/daemon", VerdictKind.FAILED),
+    "vanished while not monitored": ("lifecycle.stopped/vanished", VerdictKind.UNKNOWN),
+    "stopped for an unknown reason": ("lifecycle.stopped/unknown", VerdictKind.UNKNOWN),
+    "an unknown detail": ("lifecycle.stopped/unknown-9", VerdictKind.UNKNOWN),
     "qemu hangs": ("liveness.hung/monitor", VerdictKind.FAILED),
-    "qemu hangs, a detail of tomorrow": ("liveness.hung/new", VerdictKind.FAILED),
+    "qemu hangs, with an unknown detail": ("liveness.hung/new", VerdictKind.FAILED),
     "qemu hung": ("liveness.hung/stopped liveness.recovered", VerdictKind.UNKNOWN),
-    "qemu hung, told otherwise": (
+    "qemu hung, and the finding was cleared": (
         "liveness.hung/stopped liveness.cleared/hung",
         VerdictKind.UNKNOWN,
     ),
-    "the guest stalls, qemu answers again": (
+    "the guest stalls, qemu responds again": (
         "liveness.stalled/failed liveness.hung/monitor liveness.cleared/hung",
         VerdictKind.FAILED,
     ),
@@ -107,12 +107,12 @@ FAULTS = {
     "found paused by a disk error": ("liveness.paused/ioerror", VerdictKind.FAILED),
     "found paused by its watchdog": ("liveness.paused/watchdog", VerdictKind.FAILED),
     "found paused after post-copy": ("liveness.paused/postcopy_failed", VerdictKind.UNKNOWN),
-    "found paused by somebody": ("liveness.paused/user", VerdictKind.PLANNED),
+    "found paused by a user": ("liveness.paused/user", VerdictKind.PLANNED),
     "another kind of event": ("memory_failure/fatal", VerdictKind.UNKNOWN),
     "nothing at all": ("", VerdictKind.UNKNOWN),
 }
 
-#: The same, with the end of the process, which is told without a cause.
+#: The same with the end of the process, which has no cause.
 ENDS = {
     "the process ended": ("process.exited", VerdictKind.UNKNOWN),
     "it ended after a start": ("lifecycle.started/booted process.exited", VerdictKind.UNKNOWN),
@@ -130,9 +130,9 @@ ENDS = {
     "it ended, then a symptom": ("process.exited watchdog/reset", VerdictKind.UNKNOWN),
 }
 
-#: The same, where the order decides.
+#: The same for events whose order decides.
 ORDERS = {
-    "hung and paused, answers again": (
+    "hung and paused, responds again": (
         "lifecycle.suspended/ioerror liveness.hung/monitor liveness.recovered",
         VerdictKind.FAILED,
     ),
@@ -140,7 +140,7 @@ ORDERS = {
         "liveness.paused/ioerror lifecycle.resumed/unpaused liveness.hung/monitor",
         VerdictKind.FAILED,
     ),
-    "hung, then started anew": (
+    "hung, then started again": (
         "liveness.hung/monitor lifecycle.started/booted",
         VerdictKind.UNKNOWN,
     ),
@@ -158,7 +158,7 @@ ORDERS = {
         VerdictKind.PLANNED,
     ),
     "destroyed while paused by its disk": (f"{IO_PAUSE} {DESTROYED}", VerdictKind.PLANNED),
-    "paused by somebody, then a late disk error": (
+    "paused by a user, then a late disk error": (
         "lifecycle.suspended/paused io_error/report",
         VerdictKind.PLANNED,
     ),
@@ -177,11 +177,11 @@ ORDERS = {
         "lifecycle.stopped/failed lifecycle.undefined/removed",
         VerdictKind.GONE,
     ),
-    "deleted when nobody watched it stop": (
+    "deleted after it vanished": (
         "lifecycle.stopped/vanished lifecycle.undefined/removed",
         VerdictKind.GONE,
     ),
-    "defined anew": (
+    "defined again": (
         "lifecycle.stopped/failed lifecycle.undefined/removed lifecycle.defined/added",
         VerdictKind.FAILED,
     ),
@@ -199,8 +199,8 @@ ORDERS = {
 
 
 def _events(story: str) -> list[Event]:
-    told = story.replace(BY_HOST, "by-host").split()
-    return [_by_host() if word == "by-host" else builders.event(word) for word in told]
+    words = story.replace(BY_HOST, "by-host").split()
+    return [_by_host() if word == "by-host" else builders.event(word) for word in words]
 
 
 def _by_host() -> Event:
@@ -226,9 +226,9 @@ class TestLibvirtExpectation(testtools.TestCase):
         self.check(ENDS)
 
     def test_explained_process_exit_does_not_decide(self):
-        told = _events("lifecycle.stopped/destroyed process.exited")
-        told[1] = builders.event("process.exited", attributes={"follows": told[0].cause})
-        self.assertEqual(VerdictKind.PLANNED, self.judge(told).kind)
+        events = _events("lifecycle.stopped/destroyed process.exited")
+        events[1] = builders.event("process.exited", attributes={"follows": events[0].cause})
+        self.assertEqual(VerdictKind.PLANNED, self.judge(events).kind)
         replaced = builders.event("process.exited", attributes={"replaced": True})
         self.assertEqual(
             VerdictKind.FAILED, self.judge([*_events("watchdog/reset"), replaced]).kind

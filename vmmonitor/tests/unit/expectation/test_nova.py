@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is made of nova's answers. ``samples/nova_answers.json`` was recorded from nova 34."""
+"""Test verdicts and surveys with nova. ``samples/nova_answers.json`` is recorded from nova 34."""
 
 import copy
 import dataclasses
@@ -18,7 +18,7 @@ from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.nova import to_microseconds
 from vmmonitor.testing import builders
-from vmmonitor.tests.unit.expectation.test_operations import told
+from vmmonitor.tests.unit.expectation.test_operations import nova_events
 
 SAMPLES = pathlib.Path(__file__).parent / "samples" / "nova_answers.json"
 RECORDED: dict[str, Any] = json.loads(SAMPLES.read_text())
@@ -27,7 +27,7 @@ HOST, TASK, STATE = "OS-EXT-SRV-ATTR:host", "OS-EXT-STS:task_state", "OS-EXT-STS
 
 
 class FakeNova:
-    """Answers what it is told to; raises what is an error."""
+    """Returns the configured responses; raises those that are exceptions."""
 
     def __init__(self) -> None:
         self.answer: Any = None
@@ -198,7 +198,7 @@ class FoundDeadTest(NovaCase):
 
 
 class ForgedHostTest(NovaCase):
-    """A host that is in somebody else's hands cannot have others' instances acted on."""
+    """A compromised host cannot have instances of other hosts recovered."""
 
     def test_event_of_a_wrong_host_is_planned(self):
         for answer in (server(), server("stopped by nova"), server(**{STATE: "error"})):
@@ -213,7 +213,7 @@ class ForgedHostTest(NovaCase):
 
 
 class ActiveTest(NovaCase):
-    """When nova counts as having brought an instance back."""
+    """The conditions for a server that runs again according to nova."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -232,7 +232,7 @@ class ActiveTest(NovaCase):
         self.assertIn(self.nova.done[0]["request_id"], self.nova.asked)
 
     def test_active_state_without_a_newer_action_does_not_count(self):
-        """So nova calls what has crashed, for 15 s and more."""
+        """nova keeps a crashed server active for 15 s and more."""
         self.assertFalse(self.is_active(created_at=self.began + 6_000_000))
         self.nova.done = []
         self.assertFalse(self.is_active(created_at=0))
@@ -278,20 +278,20 @@ class ActiveTest(NovaCase):
 
 class NotificationsTest(NovaCase):
     def test_reported_operation_needs_no_request(self):
-        verdict = self.judge(server(), events=told("-1 power_off/start"))
+        verdict = self.judge(server(), events=nova_events("-1 power_off/start"))
         self.assert_word(VerdictKind.PLANNED, verdict, "powering it off, requested by alice")
         self.assertEqual([], self.nova.asked)
 
     def test_finished_operation_is_checked_with_nova(self):
-        events = told("-3 power_off/start -2 power_off/end")
+        events = nova_events("-3 power_off/start -2 power_off/end")
         self.assert_word(VerdictKind.FAILED, self.judge(server(), events=events))
 
     def test_reported_operation_counts_if_nova_is_unavailable(self):
-        events = told("-3 power_off/start -2 power_off/end")
+        events = nova_events("-3 power_off/start -2 power_off/end")
         self.assert_word(
             VerdictKind.PLANNED, self.judge(Retriable("no"), events=events), "powering it off"
         )
-        events = told("-3 reboot/start -2 reboot/error")
+        events = nova_events("-3 reboot/start -2 reboot/error")
         self.assert_word(
             VerdictKind.UNKNOWN,
             self.judge(Retriable("no"), events=events),
@@ -345,7 +345,7 @@ class SurveyTest(NovaCase):
             self.assertEqual(state, one.state, changes)
 
     def test_server_without_a_state_is_omitted(self):
-        """Of a server in a cell that is down nova names the id, and no more."""
+        """nova returns only the id of a server in a cell that is down."""
         survey = self.survey(
             {"id": builders.UUID, "status": "UNKNOWN"}, {}, {"id": 7, STATE: "active"}
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes of a failure one to recover, one that comes first, or one to leave for now."""
+"""Test the settings of a failed server: recovery, priority, and maintenance of its host."""
 
 from typing import Any
 

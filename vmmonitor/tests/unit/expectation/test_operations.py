@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova says that it does to an instance, and what that makes of a failure."""
+"""Test the effect of nova's operations on verdicts."""
 
 import unittest
 
@@ -15,10 +15,10 @@ from vmmonitor.testing.builders import AT
 SECOND = 1_000_000
 BY = {"by_user": "alice"}
 IT_FAILED = Verdict(kind=VerdictKind.FAILED, reason="libvirt reported that it failed")
-NOBODY_KNOWS = Verdict(kind=VerdictKind.UNKNOWN, reason="not conclusive")
+INCONCLUSIVE = Verdict(kind=VerdictKind.UNKNOWN, reason="not conclusive")
 
-#: What nova told, seconds before (-) or after the incident began -> what becomes of a failure,
-#: and of something that is not conclusive; None: what it was.
+#: Name -> nova's events with their time in seconds before (-) or after the incident was opened,
+#: the verdict after FAILED, and the verdict after UNKNOWN; None for no change.
 STORIES = {
     "nothing": ("", None, None),
     "powering off": ("-1 power_off/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
@@ -27,7 +27,7 @@ STORIES = {
         VerdictKind.PLANNED,
         VerdictKind.PLANNED,
     ),
-    "powered off while the host's word was under way": (
+    "powered off while the host's event was in transit": (
         "-3 power_off/start 1 power_off/end",
         VerdictKind.PLANNED,
         VerdictKind.PLANNED,
@@ -45,7 +45,7 @@ STORIES = {
         VerdictKind.PLANNED,
         VerdictKind.PLANNED,
     ),
-    "deleted since, by somebody": ("5 delete/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "deleted later, by a user": ("5 delete/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
     "paused": ("-9 pause/start -8 pause/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
     "paused, and unpaused": ("-9 pause/start -8 pause/end -7 unpause/end", None, None),
     "rescued": ("-9 rescue/start -3 rescue/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
@@ -55,7 +55,7 @@ STORIES = {
         VerdictKind.PLANNED,
     ),
     "suspended": ("-9 suspend/start -8 suspend/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
-    "a dump was asked for": (
+    "a dump was requested": (
         "-1 trigger_crash_dump/start",
         VerdictKind.PLANNED,
         VerdictKind.PLANNED,
@@ -63,7 +63,7 @@ STORIES = {
     "rebooting": ("-1 reboot/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
     "rebooted": ("-3 reboot/start -1 reboot/end", None, None),
     "a reboot that failed": ("-3 reboot/start -1 reboot/error", None, None),
-    "a reboot that failed, as nova 34 tells it": (
+    "a reboot that failed, as nova 34 reports it": (
         "-3 reboot/start -1 error/exception",
         None,
         None,
@@ -101,7 +101,7 @@ STORIES = {
         VerdictKind.UNKNOWN,
         VerdictKind.PLANNED,
     ),
-    "resizing, between two hosts": (
+    "resizing, after the transfer": (
         "-7 resize/start -2 resize/end",
         VerdictKind.UNKNOWN,
         VerdictKind.PLANNED,
@@ -119,8 +119,8 @@ STORIES = {
 }
 
 
-def told(story: str, **attributes: str) -> list[Event]:
-    """Return nova's events of a story: pairs of a time and a name."""
+def nova_events(story: str, **attributes: str) -> list[Event]:
+    """Return nova's events of a story, which has pairs of time and name."""
     words = story.split()
     return [
         builders.event(
@@ -136,8 +136,8 @@ def told(story: str, **attributes: str) -> list[Event]:
 class OperationsTest(unittest.TestCase):
     def test_operation_changes_the_verdict_as_expected(self):
         for name, (story, failed, unclear) in STORIES.items():
-            events = told(story)
-            for given, wanted in ((IT_FAILED, failed), (NOBODY_KNOWS, unclear)):
+            events = nova_events(story)
+            for given, wanted in ((IT_FAILED, failed), (INCONCLUSIVE, unclear)):
                 with self.subTest(name, given=given.kind):
                     ended = [*events, builders.event("lifecycle.stopped/unknown")]
                     verdict = operations.judge(builders.incident(), ended, given)
@@ -146,42 +146,45 @@ class OperationsTest(unittest.TestCase):
                         self.assertIs(given, verdict)
 
     def test_operation_without_a_user_does_not_count(self):
-        """Nova stops an instance that it finds dead: that is the failure, and not its excuse."""
+        """nova stops an instance that it finds dead, as a consequence of the failure."""
         for story in ("-1 power_off/start", "-3 power_off/start -1 power_off/end"):
-            events = told(story, request_id="req-1")
+            events = nova_events(story, request_id="req-1")
             self.assertIs(IT_FAILED, operations.judge(builders.incident(), events, IT_FAILED))
 
     def test_restart_without_a_user_ends_an_operation(self):
-        events = [*told("-9 power_off/start -8 power_off/end"), *told("-7 reboot/start", x="y")]
+        events = [
+            *nova_events("-9 power_off/start -8 power_off/end"),
+            *nova_events("-7 reboot/start", x="y"),
+        ]
         self.assertIsNone(operations.current_operation(builders.incident(), events))
 
     def test_only_a_stop_is_part_of_an_operation(self):
         for cause in ("lifecycle.suspended/postcopy_failed", "memory_failure/fatal"):
-            events = [*told("-1 live_migration_pre/start"), builders.event(cause)]
-            verdict = operations.judge(builders.incident(), events, NOBODY_KNOWS)
+            events = [*nova_events("-1 live_migration_pre/start"), builders.event(cause)]
+            verdict = operations.judge(builders.incident(), events, INCONCLUSIVE)
             self.assertEqual(VerdictKind.UNKNOWN, verdict.kind, cause)
 
     def test_verdict_contains_operation_and_user(self):
-        events = told("-3 power_off/start -1 power_off/end")
+        events = nova_events("-3 power_off/start -1 power_off/end")
         verdict = operations.judge(builders.incident(), events, IT_FAILED)
         self.assertEqual("nova has finished powering it off, requested by alice", verdict.reason)
-        verdict = operations.judge(builders.incident(), told("-1 reboot/start"), IT_FAILED)
+        verdict = operations.judge(builders.incident(), nova_events("-1 reboot/start"), IT_FAILED)
         self.assertIn("libvirt reported that it failed; nova is rebooting it", verdict.reason)
 
     def test_planned_and_gone_verdicts_are_unchanged(self):
         for word in (VerdictKind.PLANNED, VerdictKind.GONE):
             given = Verdict(kind=word, reason="")
             self.assertIs(
-                given, operations.judge(builders.incident(), told("-1 reboot/start"), given)
+                given, operations.judge(builders.incident(), nova_events("-1 reboot/start"), given)
             )
 
     def test_running_instance_ends_a_finished_operation(self):
-        events = told("-9 power_off/start -8 power_off/end")
+        events = nova_events("-9 power_off/start -8 power_off/end")
         events.append(builders.event("lifecycle.started/booted", occurred_at=AT - SECOND))
         self.assertIsNone(operations.current_operation(builders.incident(), events))
 
     def test_running_instance_keeps_an_unfinished_operation(self):
-        events = told("-9 power_off/start")
+        events = nova_events("-9 power_off/start")
         events.append(builders.event("lifecycle.resumed/unpaused", occurred_at=AT - SECOND))
         self.assertIsNotNone(operations.current_operation(builders.incident(), events))
 
@@ -193,10 +196,10 @@ class LibvirtTest(unittest.TestCase):
     def test_libvirt_expectation_takes_operations_into_account(self):
         died = builders.event("lifecycle.stopped/failed")
         self.assertEqual(VerdictKind.FAILED, self.judge(died))
-        self.assertEqual(VerdictKind.PLANNED, self.judge(*told("-1 power_off/start"), died))
-        self.assertEqual(VerdictKind.UNKNOWN, self.judge(*told("-1 reboot/start"), died))
+        self.assertEqual(VerdictKind.PLANNED, self.judge(*nova_events("-1 power_off/start"), died))
+        self.assertEqual(VerdictKind.UNKNOWN, self.judge(*nova_events("-1 reboot/start"), died))
         self.assertEqual(
-            VerdictKind.FAILED, self.judge(*told("-2 reboot/start -1 reboot/error"), died)
+            VerdictKind.FAILED, self.judge(*nova_events("-2 reboot/start -1 reboot/error"), died)
         )
         gone = builders.event("process.exited")
-        self.assertEqual(VerdictKind.PLANNED, self.judge(*told("-1 reboot/start"), gone))
+        self.assertEqual(VerdictKind.PLANNED, self.judge(*nova_events("-1 reboot/start"), gone))
