@@ -1,3 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The REST API: tells what the engines wrote, and writes what an operator
-wants done, for an engine to find. Start at ``routes.py``."""
+"""The REST API: returns data of the engines, and stores silences and operator requests for them.
+
+Start at ``routes.py``, which lists the URLs and their handlers.
+"""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may call."""
+"""Authentication of callers."""
 
 import ipaddress
 from collections.abc import Callable
@@ -11,21 +11,22 @@ from oslo_config import cfg
 from vmmonitor.api import errors
 from vmmonitor.api.http_request import ApiRequest
 
-#: With one of these a proxy on this host passes on somebody else's request.
+#: Headers of a request that a proxy forwards.
 _PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
-#: Names the caller; keystone's middleware sets it, and lets nobody else set it.
+#: Header with the name of the caller. With keystone, its middleware sets the header and removes
+#: the one of the client.
 AUTHOR = "X-User-Name"
-#: Who calls without a name.
-NOBODY = "unnamed"
+#: Author of a request without a name.
+UNNAMED = "unnamed"
 _AUTHOR_LENGTH = 255
 _READING = ("GET", "HEAD")
 
 
 def is_loopback(address: str | None) -> bool:
-    """Tell whether a request came from this very machine.
+    """Return whether a request came from this host.
 
-    :param address: REMOTE_ADDR. A server on a unix socket sends none or an empty one: whoever
-        may open the socket is then behind it, so that counts as not loopback.
+    :param address: REMOTE_ADDR. A server on a unix socket sets none or an empty one, which does
+        not count as loopback: the client may be any process that can open the socket.
     """
     try:
         peer = ipaddress.ip_address(address or "")
@@ -37,25 +38,28 @@ def is_loopback(address: str | None) -> bool:
 
 
 class NoAuth:
-    """Lets everybody on this machine in, and nobody else."""
+    """Accepts requests from this host only, without authentication."""
 
     def __init__(self, application: Callable, conf: cfg.ConfigOpts):
         self.application = application
 
     @webob.dec.wsgify
     def __call__(self, request: webob.Request) -> webob.Response:
-        """Answer, if the request is from the loopback interface."""
+        """Return the response to a request from the loopback interface.
+
+        :raises ApiError: the request is not from this host, or may come from a web page (403).
+        """
         if not is_loopback(request.remote_addr):
             self._refuse(
-                "without authentication only the loopback interface is served; a server on a "
-                "unix socket tells no address and is refused too"
+                "without authentication only requests from the loopback interface are served; a "
+                "server on a unix socket passes no client address and is refused too"
             )
         proxied = [name for name in _PROXIED if name in request.headers]
         if proxied:
-            self._refuse(f"without authentication no proxy is served ({proxied[0]})")
+            self._refuse(f"without authentication requests of a proxy are refused ({proxied[0]})")
         if request.method not in _READING and "Origin" in request.headers:
-            # Its browser may be on this machine; whoever wrote the page is not.
-            self._refuse("without authentication no web page may change anything (Origin)")
+            # The browser may run on this host, but the page is from elsewhere.
+            self._refuse("without authentication changes by web pages are refused (Origin)")
         request.environ[ApiRequest.AUTHOR] = author(request.headers.get(AUTHOR, ""))
         return request.get_response(self.application)
 
@@ -65,21 +69,21 @@ class NoAuth:
 
 
 def author(header: str) -> str:
-    """Return who is calling, taken at their word.
+    """Return the name of the caller, without a verification.
 
-    :param header: value of the header, UTF-8 read as ISO 8859-1, as WSGI has it; empty if there
-        is none.
-    :raises ApiError: it is not UTF-8, too long, or holds what cannot be printed (400).
+    :param header: value of the header: UTF-8 decoded as ISO 8859-1, as WSGI requires; empty if
+        there is no header.
+    :raises ApiError: the value is not UTF-8, too long or not printable (400).
     """
     try:
         name = header.encode("latin-1").decode().strip()
     except UnicodeError:
         name = "\x00"
     if len(name) > _AUTHOR_LENGTH or not name.isprintable():
-        detail = f"{AUTHOR}: not at most {_AUTHOR_LENGTH} printable characters in UTF-8"
+        detail = f"{AUTHOR}: must be at most {_AUTHOR_LENGTH} printable characters in UTF-8"
         raise errors.ApiError(400, errors.BAD_AUTHOR, detail)
-    return name or NOBODY
+    return name or UNNAMED
 
 
-#: [api] auth_strategy -> middleware. Keystone's place is here.
+#: [api] auth_strategy -> middleware.
 STRATEGIES = {"noauth": NoAuth}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a request's body to what a handler may trust, and what such a handler answers."""
+"""Validation of request bodies, and responses to requests with a body."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import webob
 from vmmonitor.api import errors, query
 from vmmonitor.api.http_request import ApiRequest
 
-#: Octets; the longest that makes sense has a hundred matchers.
+#: Maximum size of a body in octets; a silence with a hundred conditions fits.
 LIMIT = 64 * 1024
 TYPE = "application/json"
 
@@ -20,10 +20,9 @@ TYPE = "application/json"
 def read(request: ApiRequest, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON object that a request carries; an empty body is an empty object.
 
-    :param schema: its JSON schema; ``description`` of each part of it completes the sentence
-        "<value> is not ...".
-    :raises ApiError: the body is too long (413), of another type (415), no JSON, or not what
-        the schema wants (400); or the URL has a query string (400).
+    :param schema: JSON schema; each ``description`` completes the sentence "<value> is not ...".
+    :raises ApiError: the body is too long (413), of another type (415), not JSON, or does not
+        match the schema (400); or the URL has a query string (400).
     """
     if request.query_string:
         raise query.bad_parameter(f"{request.method} takes no parameters in the URL")
@@ -31,27 +30,27 @@ def read(request: ApiRequest, schema: Mapping[str, Any]) -> dict[str, Any]:
     validator = jsonschema.Draft202012Validator(schema, format_checker=query.FORMATS)
     error = jsonschema.exceptions.best_match(validator.iter_errors(given))
     if error is not None:
-        raise bad(_told(error))
+        raise bad(_describe(error))
     return given
 
 
 def bad(detail: str) -> errors.ApiError:
-    """Return the error that tells what is wrong with a body."""
+    """Return the error for an invalid body."""
     return errors.ApiError(400, errors.BAD_BODY, detail)
 
 
 def created(request: ApiRequest, path: str, body: Mapping[str, Any]) -> webob.Response:
-    """Return the answer to what made a new thing.
+    """Return the response after the creation of an item.
 
-    :param path: where the thing is from now on, such as ``/v1/silences/<id>``.
-    :param body: the thing, as its ``show`` tells it.
+    :param path: path of the item, such as ``/v1/silences/<id>``.
+    :param body: the item, as in a response to GET.
     """
     where = f"{request.application_url.rstrip('/')}{path}"
     return webob.Response(json_body=body, content_type=TYPE, status=201, location=where)
 
 
 def accepted(body: Mapping[str, Any]) -> webob.Response:
-    """Return the answer to what is written down, and done by an engine in a moment."""
+    """Return the response to a stored request that an engine will carry out."""
     return webob.Response(json_body=body, content_type=TYPE, status=202)
 
 
@@ -61,10 +60,10 @@ def _octets(request: ApiRequest) -> bytes:
     try:
         octets: bytes = request.body_file.read(LIMIT + 1)
     except OSError as error:
-        raise bad("the body ended before its Content-Length") from error
+        raise bad("the request body is shorter than its Content-Length") from error
     if len(octets) > LIMIT:
         _too_long()
-    # A browser sends a page's forms, but no JSON, to a stranger without asking it first.
+    # A browser sends forms of a page to any server, but JSON only after a preflight request.
     if octets and request.content_type.lower() != TYPE:
         detail = f"Content-Type: {request.content_type[:100] or 'none'}; it must be {TYPE}"
         raise errors.ApiError(415, errors.BAD_TYPE, detail)
@@ -72,30 +71,32 @@ def _octets(request: ApiRequest) -> bytes:
 
 
 def _too_long() -> NoReturn:
-    detail = f"the body has more than {LIMIT} octets"
+    detail = f"the request body has more than {LIMIT} octets"
     raise errors.ApiError(413, errors.TOO_LONG, detail, {"Connection": "close"})
 
 
 def _object(octets: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(octets or b"{}", parse_constant=_no_number, parse_float=_finite)
+        given = json.loads(
+            octets or b"{}", parse_constant=_reject_constant, parse_float=_parse_float
+        )
     except (ValueError, RecursionError) as error:
-        raise bad(f"the body is no JSON: {str(error)[:200]}") from error
+        raise bad(f"the request body is not valid JSON: {str(error)[:200]}") from error
     if not isinstance(given, dict):
-        raise bad("the body is no JSON object")
+        raise bad("the request body is not a JSON object")
     return given
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     number = float(text)
-    return number if math.isfinite(number) else _no_number(text[:20])
+    return number if math.isfinite(number) else _reject_constant(text[:20])
 
 
-def _told(error: jsonschema.ValidationError) -> str:
+def _describe(error: jsonschema.ValidationError) -> str:
     place = ".".join(str(part) for part in error.absolute_path)[:255]
     within = f"{place}: " if place else ""
     given: Any = error.instance

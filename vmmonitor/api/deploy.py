@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the WSGI application: the router, and the middleware around it."""
+"""Build the WSGI application: the router and its middleware."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,8 @@ from vmmonitor.api import auth, errors, microversion, routes
 from vmmonitor.db import session
 
 
-class Health:
-    """Answers ``/healthcheck``, and passes on everything else."""
+class HealthCheck:
+    """Serves ``/healthcheck``, and passes other requests to the application."""
 
     def __init__(self, application: Callable, conf: cfg.ConfigOpts):
         self.application = application
@@ -21,28 +21,27 @@ class Health:
 
     @webob.dec.wsgify
     def __call__(self, request: webob.Request) -> webob.Response:
-        """Answer the request, or have it answered."""
-        asked = request.environ.get("PATH_INFO") == "/healthcheck"
-        return request.get_response(self._healthcheck if asked else self.application)
+        """Return the response of the health check or of the application."""
+        is_check = request.environ.get("PATH_INFO") == "/healthcheck"
+        return request.get_response(self._healthcheck if is_check else self.application)
 
 
 def build(conf: cfg.ConfigOpts, database: session.Database | None = None) -> Callable:
-    """Return the API as a WSGI application; nothing connects to the database yet.
+    """Return the API as a WSGI application; the first request connects to the database.
 
     :param conf: the service's configuration.
-    :param database: the one to use, if the process has it already.
+    :param database: the database of the process; None to create one.
     """
     application: Callable = routes.Router(conf, database or session.Database(conf))
-    # From the inside to the outside. Faults is next to the handlers, so that an answer that
-    # tells of an error carries the version and the request id like any other. A request's
-    # version is read only after its caller was let in. A load balancer has no credentials:
-    # the health check is in front of them. The request id is outermost, as everything within
-    # logs it and tells it.
+    # From the inside to the outside. Faults is next to the handlers, so that error responses get
+    # the version and the request id too. The version is read only after authentication. A load
+    # balancer has no credentials, so the health check comes before authentication. The request id
+    # is outermost, because every other part logs or returns it.
     for middleware in (
         errors.Faults,
         microversion.Microversion,
         auth.STRATEGIES[conf.api.auth_strategy],
-        Health,
+        HealthCheck,
         request_id.RequestId,
     ):
         application = middleware(application, conf)

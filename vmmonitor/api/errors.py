@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller reads when something went wrong. A code, once shipped, never changes."""
+"""Error responses. A code must not change after its release."""
 
 import http
 import logging
@@ -17,50 +17,50 @@ from vmmonitor.model.errors import IllegalTransition
 
 LOG = logging.getLogger(__name__)
 
-#: A parameter of the query string is unknown, or its value cannot be.
+#: A parameter of the query string is unknown or has an invalid value.
 BAD_PARAMETER = "vmmonitor.query.bad_parameter"
-#: The body is no JSON object, or not one that can be understood.
+#: The body is not a JSON object, or does not match its schema.
 BAD_BODY = "vmmonitor.body.bad"
-#: The body is not said to be JSON.
+#: The content type of the body is not JSON.
 BAD_TYPE = "vmmonitor.body.bad_type"
-#: The body is longer than any that makes sense.
+#: The body is too long.
 TOO_LONG = "vmmonitor.body.too_long"
-#: The header that names the caller cannot be read.
+#: The header with the name of the caller is invalid.
 BAD_AUTHOR = "vmmonitor.author.bad"
 #: The path or the query string is not UTF-8.
 BAD_ENCODING = "vmmonitor.request.bad_encoding"
-#: The caller may not do this.
+#: The caller is not allowed to send this request.
 FORBIDDEN = "vmmonitor.auth.forbidden"
-#: No such URL.
+#: The URL does not exist.
 NO_SUCH_URL = "vmmonitor.url.not_found"
-#: The URL has no such method.
+#: The URL does not support the method.
 NO_SUCH_METHOD = "vmmonitor.method.not_allowed"
-#: The URL is one of ours, but nothing has that id.
+#: The URL exists, but no item has the id.
 NOT_FOUND = "vmmonitor.id.not_found"
-#: It cannot be done to the thing as it is now, or somebody else changed it first.
+#: The state of the item does not allow the change, or the item was changed concurrently.
 CONFLICT = "vmmonitor.state.conflict"
-#: The header OpenStack-API-Version cannot be read.
+#: The header OpenStack-API-Version is invalid.
 BAD_VERSION = "vmmonitor.version.bad"
-#: The asked-for version of the API is not served.
+#: The requested version of the API is not supported.
 NO_SUCH_VERSION = "vmmonitor.version.not_acceptable"
-#: Try again later: the database does not answer.
+#: The database is unavailable; the request can be repeated.
 UNAVAILABLE = "vmmonitor.database.unavailable"
-#: A bug of ours; the log tells more.
+#: A bug in the service; the log has the details.
 INTERNAL = "vmmonitor.internal"
 
 
 class ApiError(webob.exc.HTTPException):
-    """An answer that tells what went wrong; every middleware lets it through as an answer."""
+    """An error response; each middleware passes it on like another response."""
 
     def __init__(
         self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
     ):
-        """Keep what the caller is told.
+        """Create the response.
 
         :param status: HTTP status.
         :param code: one of this module's codes.
-        :param detail: one sentence for a person.
-        :param headers: further headers of the answer.
+        :param detail: one sentence for the user.
+        :param headers: further headers of the response.
         """
         self.status = status
         self.code = code
@@ -69,7 +69,7 @@ class ApiError(webob.exc.HTTPException):
         super().__init__(detail, self)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
-        """Answer, as any WSGI application does."""
+        """Send the response, as a WSGI application."""
         error = {
             "status": self.status,
             "code": self.code,
@@ -85,14 +85,17 @@ class ApiError(webob.exc.HTTPException):
 
 
 class Faults:
-    """Turns what a handler raises into an answer."""
+    """Turns exceptions of handlers into error responses."""
 
     def __init__(self, application: Callable, conf: cfg.ConfigOpts):
         self.application = application
 
     @webob.dec.wsgify
     def __call__(self, request: webob.Request) -> webob.Response:
-        """Answer the request, whatever happens."""
+        """Return the response of the application.
+
+        :raises ApiError: the application raised an exception.
+        """
         try:
             return request.get_response(self.application)
         except errors.NotFound as error:
@@ -100,11 +103,13 @@ class Faults:
         except (errors.Conflict, IllegalTransition) as error:
             raise ApiError(409, CONFLICT, str(error)) from error
         except errors.Retriable as error:
-            LOG.warning("%s %s: %s", request.method, request.path_qs, error)
+            LOG.warning(
+                "Database unavailable for %s %s: %s", request.method, request.path_qs, error
+            )
             raise ApiError(503, UNAVAILABLE, str(error), {"Retry-After": "5"}) from error
         except UnicodeDecodeError as error:
             raise ApiError(400, BAD_ENCODING, "path and query must be UTF-8") from error
         except Exception as error:
-            LOG.exception("%s %s failed", request.method, request.path_qs)
-            detail = "an error of the service; its log tells more under this request id"
+            LOG.exception("Request %s %s failed", request.method, request.path_qs)
+            detail = "internal error; the log of the service has the details under this request id"
             raise ApiError(500, INTERNAL, detail) from error

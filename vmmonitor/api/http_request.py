@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a handler gets."""
+"""The request that a handler receives."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from vmmonitor.db import session
 
 
 class ApiRequest(webob.Request):
-    """A request with what is needed to answer it; the router sets the attributes.
+    """A request with the configuration, the database and the arguments; the router sets them.
 
     :ivar arguments: the variable parts of the URL.
     """
 
-    #: Where whoever lets callers in says who it is.
+    #: Key of the name of the caller in the environment; the authentication sets it.
     AUTHOR = "vmmonitor.author"
 
     conf: cfg.ConfigOpts
@@ -24,5 +24,5 @@ class ApiRequest(webob.Request):
 
     @property
     def author(self) -> str:
-        """Who is calling, for the record of what they change."""
+        """Name of the caller, to be stored with each change."""
         return self.environ.get(self.AUTHOR, "")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which version of the API is spoken. There is one so far; this is the place of the next.
+"""Microversions of the API.
 
 1.0
-    Everything; it has not been released yet, so what is added belongs to it.
+    The first version. It is not released yet, so additions are part of it.
 """
 
 import re
@@ -20,12 +20,12 @@ MINIMUM = "1.0"
 MAXIMUM = "1.0"
 
 
-def chosen(header: str) -> str:
-    """Return the version that a request asks for.
+def parse_version(header: str) -> str:
+    """Return the version that a request selects.
 
     :param header: value of the header: ``SERVICE VERSION`` for one service or, separated by
-        commas, for several; empty if there is none, which asks for the oldest.
-    :raises ApiError: it is not a version (400), or one that is not served (406).
+        commas, for several; empty selects the oldest version.
+    :raises ApiError: the value is invalid (400), or the version is not supported (406).
     """
     asked = MINIMUM
     for item in header.split(","):
@@ -35,23 +35,26 @@ def chosen(header: str) -> str:
     if asked == "latest":
         return MAXIMUM
     if not re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}", asked):
-        raise errors.ApiError(400, errors.BAD_VERSION, f"{HEADER}: {asked!r} is no version")
+        raise errors.ApiError(400, errors.BAD_VERSION, f"{HEADER}: {asked!r} is not a version")
     if asked != MINIMUM:
-        detail = f"version {asked} is not served; {MINIMUM} to {MAXIMUM} are"
+        detail = f"version {asked} is not supported; supported are {MINIMUM} to {MAXIMUM}"
         raise errors.ApiError(406, errors.NO_SUCH_VERSION, detail)
     return asked
 
 
 class Microversion:
-    """Reads the header, and says in the answer which version it speaks."""
+    """Reads the version header of requests, and sets it in responses."""
 
     def __init__(self, application: Callable, conf: cfg.ConfigOpts):
         self.application = application
 
     @webob.dec.wsgify
     def __call__(self, request: webob.Request) -> webob.Response:
-        """Answer in the version that was asked for."""
-        version = chosen(request.headers.get(HEADER, ""))
+        """Return the response in the selected version.
+
+        :raises ApiError: the version is invalid (400) or not supported (406).
+        """
+        version = parse_version(request.headers.get(HEADER, ""))
         response = request.get_response(self.application)
         response.headers[HEADER] = f"{SERVICE} {version}"
         response.vary = (*(response.vary or ()), HEADER)

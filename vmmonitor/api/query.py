@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a list's query string to the page of the database, and from its rows to the answer."""
+"""Validation of the query strings of lists, and responses with one page."""
 
 import dataclasses
 import urllib.parse
@@ -16,16 +16,16 @@ from vmmonitor.model import errors as model_errors
 FORMATS = jsonschema.FormatChecker(formats=())
 FORMATS.checks("time", raises=ValueError)(lambda text: times.microseconds(text) is not None)
 
-#: What is not a filter.
+#: Parameters that are not filters.
 _PAGING = ("limit", "marker", "sort", "since", "until")
 
 
 def read(request: ApiRequest, schema: Mapping[str, Any], sort: str) -> Page:
-    """Return the page that a request asks for.
+    """Return the page that a request selects.
 
     :param schema: JSON schema of the query string.
-    :param sort: the order if the request names none, as in the query string.
-    :raises ApiError: a parameter is unknown or its value cannot be (400).
+    :param sort: default order, in the syntax of the query string.
+    :raises ApiError: a parameter is unknown or has an invalid value (400).
     """
     given = parameters(request, schema)
 
@@ -36,7 +36,7 @@ def read(request: ApiRequest, schema: Mapping[str, Any], sort: str) -> Page:
     return Page(
         limit=min(int(first("limit") or request.conf.api.max_limit), request.conf.api.max_limit),
         marker=first("marker"),
-        sort=_order(first("sort") or sort),
+        sort=_parse_sort(first("sort") or sort),
         filters={
             name: _canonical(name, values) for name, values in given.items() if name not in _PAGING
         },
@@ -48,22 +48,22 @@ def read(request: ApiRequest, schema: Mapping[str, Any], sort: str) -> Page:
 def parameters(request: ApiRequest, schema: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the checked parameters of a query string, each with all its values.
 
-    :raises ApiError: one is unknown, or its value cannot be (400).
+    :raises ApiError: a parameter is unknown or has an invalid value (400).
     """
     given = request.GET.dict_of_lists()
     validator = jsonschema.Draft202012Validator(schema, format_checker=FORMATS)
     error = jsonschema.exceptions.best_match(validator.iter_errors(given))
     if error is not None:
-        raise bad_parameter(_told(error, schema))
+        raise bad_parameter(_describe(error, schema))
     return given
 
 
 def bad_parameter(detail: str) -> errors.ApiError:
-    """Return the error that tells what is wrong with a query string."""
+    """Return the error for an invalid query string."""
     return errors.ApiError(400, errors.BAD_PARAMETER, detail)
 
 
-def _told(error: jsonschema.ValidationError, schema: Mapping[str, Any]) -> str:
+def _describe(error: jsonschema.ValidationError, schema: Mapping[str, Any]) -> str:
     given: Any = error.instance
     known = schema["properties"]
     if error.validator == "additionalProperties":
@@ -71,7 +71,7 @@ def _told(error: jsonschema.ValidationError, schema: Mapping[str, Any]) -> str:
         return f"unknown parameter: {unknown}; allowed are {', '.join(sorted(known))}"
     name = str(error.path[0])
     if error.validator == "maxItems":
-        return f"{name}: given {len(given)} times, at most {error.validator_value} allowed"
+        return f"{name}: given {len(given)} times, allowed are {error.validator_value}"
     return f"{name}: {given[:255]!r} is not {known[name]['items']['description']}"
 
 
@@ -79,8 +79,8 @@ def _canonical(name: str, values: list[str]) -> list[str]:
     return [value.lower() for value in values] if name == "instance_uuid" else values
 
 
-def _order(text: str) -> list[tuple[str, Direction]]:
-    """Return the pairs of a ``sort`` that its schema has checked."""
+def _parse_sort(text: str) -> list[tuple[str, Direction]]:
+    """Return the (column, direction) pairs of a valid ``sort``."""
     order: list[tuple[str, Direction]] = []
     for item in text.split(","):
         key, _, direction = item.partition(":")
@@ -89,7 +89,7 @@ def _order(text: str) -> list[tuple[str, Direction]]:
     return order
 
 
-def answer(
+def respond(
     request: ApiRequest,
     page: Page,
     find: Callable[[Any, Page], Sequence],
@@ -97,15 +97,15 @@ def answer(
     key: str,
     view,
 ) -> dict[str, Any]:
-    """Return one page of a list, with a link to the next one if there is more.
+    """Return one page of a list, with a link to the next page if there is one.
 
-    :param find: the repository's function that reads a page.
-    :param noun: the list's name in the answer.
-    :param key: the field whose value is the marker.
-    :param view: makes of a found thing what is sent.
-    :raises ApiError: nothing has the marker's id, or the database does not know a key (400).
+    :param find: function of a repository that reads a page.
+    :param noun: name of the list in the response.
+    :param key: field whose value is the marker.
+    :param view: function that returns the representation of an item.
+    :raises ApiError: no item has the marker's id, or the database rejects a key (400).
     """
-    # One more than asked for tells whether there is a next page.
+    # One more item shows whether there is a next page.
     more = dataclasses.replace(page, limit=page.limit + 1)
     try:
         with request.database.reader() as tx:
@@ -114,7 +114,7 @@ def answer(
         raise bad_parameter(f"marker: {error}") from error
     except ValueError as error:
         raise bad_parameter(str(error)) from error
-    rows = [view(one) for one in found[: page.limit]]
+    rows = [view(item) for item in found[: page.limit]]
     result: dict[str, Any] = {noun: rows, "links": []}
     if len(found) > page.limit:
         result["links"].append({"rel": "next", "href": _next(request, rows[-1][key])})

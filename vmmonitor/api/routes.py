@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole API in one table: URL -> method -> function."""
+"""The URLs of the API with their methods and handlers."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
 
 
 def _refuse(allowed: str, request: ApiRequest) -> NoReturn:
-    detail = f"{request.path_info} does not know {request.method}; it knows {allowed}"
+    detail = f"{request.path_info} does not support {request.method}; it supports {allowed}"
     raise errors.ApiError(405, errors.NO_SUCH_METHOD, detail, {"Allow": allowed})
 
 
@@ -58,7 +58,7 @@ def _mapper() -> routes.Mapper:
     for url, methods in ROUTES.items():
         allowed = [*methods, "HEAD"] if "GET" in methods else [*methods]
         for method, handler in methods.items():
-            # A HEAD is a GET whose body WebOb leaves out.
+            # WebOb omits the body of a response to HEAD.
             served = ["GET", "HEAD"] if method == "GET" else [method]
             mapper.connect(None, url, handler=handler, conditions={"method": served})
         mapper.connect(None, url, handler=functools.partial(_refuse, ", ".join(allowed)))
@@ -67,14 +67,16 @@ def _mapper() -> routes.Mapper:
 
 
 class Router:
-    """Finds the function that answers a request, and sends what it returns, as JSON unless it is
-    an answer already."""
+    """Calls the handler of a request, and returns its result as a JSON response.
+
+    A handler can also return a complete response.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts, database: session.Database):
-        """Make the table ready to look things up.
+        """Create the URL mapper.
 
         :param conf: the service's configuration, for the handlers.
-        :param database: where the handlers read and write.
+        :param database: the database of the handlers.
         """
         self.conf = conf
         self.database = database
@@ -82,13 +84,13 @@ class Router:
 
     @webob.dec.wsgify(RequestClass=ApiRequest)
     def __call__(self, request: ApiRequest) -> webob.Response:
-        """Answer the request.
+        """Return the response of the handler.
 
-        :raises ApiError: the table has no such URL (404), or no such method for it (405).
+        :raises ApiError: the URL does not exist (404), or does not support the method (405).
         """
         found = self._mapper.match(request.path_info or "/", request.environ)
         if not found:
-            detail = f"there is no {request.path_info}"
+            detail = f"{request.path_info} does not exist"
             raise errors.ApiError(404, errors.NO_SUCH_URL, detail)
         handler = found.pop("handler")
         request.conf, request.database, request.arguments = self.conf, self.database, found

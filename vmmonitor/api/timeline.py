@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that happened to one incident, in the order in which it happened."""
+"""The timeline of an incident, merged from its events, entries and recoveries."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,60 +14,59 @@ from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 def merge(
     incident: Incident,
     events: Sequence[StoredEvent],
-    steps: Sequence[TimelineEntry],
+    entries: Sequence[TimelineEntry],
     recoveries: Sequence[Recovery],
 ) -> list[dict[str, Any]]:
-    """Return the time line, oldest first.
+    """Return the timeline, oldest first.
 
-    Everything stands at its time by the engines' clock. Events, whose times are corrected, stand
-    in the order of their host whatever its clock did, and as far as its clock could not be known
-    (``model.clock``) they may stand a little too early or late among the other lines. At equal
-    times events come first, then steps in the order in which they were written.
+    Times are those of the engines' clock. Times of events are corrected by the clock offset of
+    their host, and events of one host keep their order. Because an offset is not exact
+    (``model.clock``), an event may be slightly misplaced among other entries. At equal times
+    events come first, then entries in the order of storage.
 
-    :param events: each host's in the order in which they were stored.
+    The call and the end of a recovery become entries too, unless a stored entry of the recovery
+    (``data["recovery_id"]``) has the same time: that entry has more details.
 
-    A recovery tells when its driver was called and how it ended. A step of the same recovery
-    (``data["recovery_id"]``) at the same time says it better, and stands for that line.
-
-    :returns: objects with ``at`` (ISO 8601), ``ms`` (milliseconds since the callback that opened
-        the incident), ``kind``, ``message`` and ``data``.
+    :param events: events of each host in the order of storage.
+    :returns: objects with ``at`` (ISO 8601), ``ms`` (milliseconds since the report of libvirt that
+        opened the incident), ``kind``, ``message`` and ``data``.
     """
-    told = {(step.data.get("recovery_id"), step.at) for step in steps}
-    placed = [(at, _of_event(incident, stored)) for at, stored in in_order(events)]
-    placed += [(step.at, step) for step in steps]
+    known = {(entry.data.get("recovery_id"), entry.at) for entry in entries}
+    placed = [(at, _from_event(incident, stored)) for at, stored in in_order(events)]
+    placed += [(entry.at, entry) for entry in entries]
     placed += [
-        (line.at, line)
+        (entry.at, entry)
         for recovery in recoveries
-        for line in _of_recovery(recovery)
-        if (recovery.recovery_id, line.at) not in told
+        for entry in _from_recovery(recovery)
+        if (recovery.recovery_id, entry.at) not in known
     ]
     placed.sort(key=lambda pair: pair[0])
     return [
         {
-            "at": times.iso(line.at),
-            "ms": _ms(line.at, incident.opened_at),
-            "kind": line.kind,
-            "message": line.message,
-            "data": dict(line.data),
+            "at": times.iso(entry.at),
+            "ms": _milliseconds(entry.at, incident.opened_at),
+            "kind": entry.kind,
+            "message": entry.message,
+            "data": dict(entry.data),
         }
-        for _, line in placed
+        for _, entry in placed
     ]
 
 
-def _ms(at: int, since: int) -> float:
+def _milliseconds(at: int, since: int) -> float:
     return round((at - since) / 1000, 1)
 
 
-def _of_event(incident: Incident, stored: StoredEvent) -> TimelineEntry:
+def _from_event(incident: Incident, stored: StoredEvent) -> TimelineEntry:
     event, decision = stored.event, stored.decision
-    there, here = event.occurred_at, stored.corrected_at
+    by_host_clock, by_engine_clock = event.occurred_at, stored.corrected_at
     stops = {
-        name: _ms(at, since)
+        name: _milliseconds(at, since)
         for name, at, since in (
-            ("spooled", stored.spooled_at, there),
-            ("sent", stored.sent_at, there),
-            ("received", stored.received_at, here),
-            ("stored", stored.stored_at, here),
+            ("spooled", stored.spooled_at, by_host_clock),
+            ("sent", stored.sent_at, by_host_clock),
+            ("received", stored.received_at, by_engine_clock),
+            ("stored", stored.stored_at, by_engine_clock),
         )
         if at
     }
@@ -91,11 +90,14 @@ def _of_event(incident: Incident, stored: StoredEvent) -> TimelineEntry:
     )
 
 
-def _of_recovery(recovery: Recovery) -> Iterator[TimelineEntry]:
-    who = f"attempt {recovery.attempt} of step {recovery.step + 1}, driver {recovery.driver}"
+def _from_recovery(recovery: Recovery) -> Iterator[TimelineEntry]:
+    name = f"attempt {recovery.attempt} of step {recovery.step + 1}, driver {recovery.driver}"
     ended = f"{recovery.state}: {recovery.message}" if recovery.message else recovery.state
-    moments = ((recovery.called_at, f"{who}: called"), (recovery.finished_at, f"{who}: {ended}"))
-    for at, message in moments:
+    entries = (
+        (recovery.called_at, f"{name}: called"),
+        (recovery.finished_at, f"{name}: {ended}"),
+    )
+    for at, message in entries:
         if at is not None:
             yield TimelineEntry(
                 incident_id=recovery.incident_id,

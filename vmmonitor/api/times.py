@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Microseconds inside, ISO 8601 outside: the only place where one becomes the other."""
+"""Conversion of times: microseconds in the service, ISO 8601 in the API."""
 
 import datetime
 
@@ -12,9 +12,9 @@ _LAST = (datetime.datetime.max.replace(tzinfo=datetime.UTC) - _EPOCH) // _MICROS
 def iso(at: int | None) -> str | None:
     """Return a time as ISO 8601 in UTC, with microseconds.
 
-    :param at: microseconds since the epoch; a host's clock can be anything, so what no calendar
-        holds becomes the calendar's first or last moment.
-    :returns: None for None and for 0, which both mean "it did not happen".
+    :param at: microseconds since the epoch; a time outside the calendar, from a wrong clock of a
+        host, becomes the first or last time of the calendar.
+    :returns: None for None and 0, which both stand for no time.
     """
     if not at:
         return None
@@ -25,8 +25,8 @@ def iso(at: int | None) -> str | None:
 def microseconds(text: str) -> int:
     """Return microseconds since the epoch.
 
-    :param text: ISO 8601; UTC if it names no time zone.
-    :raises ValueError: it is not ISO 8601.
+    :param text: ISO 8601; UTC is the default time zone.
+    :raises ValueError: the text is not ISO 8601.
     """
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:

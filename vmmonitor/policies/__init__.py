@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The place of the oslo.policy rules, one module per noun; they come together with keystone."""
+"""The oslo.policy rules, for oslopolicy-sample-generator (``tox -e genpolicy``)."""
 
 
 def list_rules() -> list[object]:
-    """Return the rules, for oslopolicy-sample-generator: none yet."""
+    """Return the rules; the API has none while it has no authentication."""
     return []

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What answers a request, one module per noun."""
+"""Handlers of requests, one module per noun."""

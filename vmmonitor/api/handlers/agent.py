@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents: which hosts are watched, and which are not."""
+"""Agents, which show whether hosts are monitored."""
 
 import functools
 from collections.abc import Callable
@@ -14,27 +14,27 @@ from vmmonitor.model.agent import Agent
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/agents``: the agents that match, by host."""
+    """``GET /v1/agents``: list the matching agents by host."""
     page = query.read(request, schema.INDEX, sort="host:asc")
-    return query.answer(request, page, agents.page, "agents", "host", _view(request))
+    return query.respond(request, page, agents.page, "agents", "host", _create_view(request))
 
 
 def show(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/agents/{host}``: one agent."""
+    """``GET /v1/agents/{host}``: show one agent."""
     with request.database.reader() as tx:
         agent = agents.get(tx, request.arguments["host"])
-    return {"agent": _view(request)(agent)}
+    return {"agent": _create_view(request)(agent)}
 
 
-def _view(request: ApiRequest) -> Callable[[Agent], dict[str, Any]]:
+def _create_view(request: ApiRequest) -> Callable[[Agent], dict[str, Any]]:
     mark = round(request.conf.housekeeping.clock_warn * 1_000_000)
     return functools.partial(view, clock_mark=mark)
 
 
 def view(agent: Agent, clock_mark: int) -> dict[str, Any]:
-    """Return an agent as it is sent.
+    """Return the representation of an agent.
 
-    :param clock_mark: microseconds by which its host's clock is off before the reason says so.
+    :param clock_mark: clock offset of the host, in microseconds, above which the reason shows it.
     """
     report, offset = agent.report, agent.clock.offset
     wrong = clock.told(offset) if abs(offset) > clock_mark else ""

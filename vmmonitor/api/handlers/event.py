@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events: what happened on the hosts."""
+"""Events of the hosts."""
 
 import dataclasses
 from typing import Any
@@ -12,20 +12,20 @@ from vmmonitor.model.event import StoredEvent
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/events``: the events that match, newest first."""
+    """``GET /v1/events``: list the matching events, newest first."""
     page = query.read(request, schema.INDEX, sort="occurred_at:desc")
-    return query.answer(request, page, events.page, "events", "event_id", view)
+    return query.respond(request, page, events.page, "events", "event_id", view)
 
 
 def show(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/events/{event_id}``: one event."""
+    """``GET /v1/events/{event_id}``: show one event."""
     with request.database.reader() as tx:
         stored = events.get(tx, request.arguments["event_id"])
     return {"event": view(stored)}
 
 
 def view(stored: StoredEvent) -> dict[str, Any]:
-    """Return an event as it is sent."""
+    """Return the representation of an event."""
     event = stored.event
     return {
         "event_id": event.event_id,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evidence: what was captured on the host when an event occurred."""
+"""Evidence that an agent captured about an event."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,39 +14,39 @@ from vmmonitor.model import evidence
 from vmmonitor.model.event import Event
 from vmmonitor.model.evidence import KeptItem
 
-ON_HOST = "it is kept on its host only"
-NOT_YET = "it has not come yet, or was not captured"
+ON_HOST = "stored on the host only"
+NOT_YET = "not received yet, or not captured"
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/events/{event_id}/evidence``: what was asked for, and what there is of it."""
+    """``GET /v1/events/{event_id}/evidence``: list the requested and the stored items."""
     event_id = request.arguments["event_id"]
     with request.database.reader() as tx:
         event = events.get(tx, event_id).event
-        there = {item.kind: item for item in stored_evidence.of_event(tx, event_id)}
+        stored = {item.kind: item for item in stored_evidence.of_event(tx, event_id)}
     reference = event.attributes.get(evidence.ATTRIBUTE)
     reference = reference if isinstance(reference, Mapping) else {}
-    asked = [kind for kind in reference.get("kinds", ()) if kind not in there]
-    kept = [_there(event, item) for item in there.values()]
-    return {"evidence": kept + [_missing(event, kind, reference) for kind in asked]}
+    missing = [kind for kind in reference.get("kinds", ()) if kind not in stored]
+    items = [_view_stored(event, item) for item in stored.values()]
+    return {"evidence": items + [_view_missing(event, kind, reference) for kind in missing]}
 
 
 def show(request: ApiRequest) -> webob.Response:
-    """``GET /v1/events/{event_id}/evidence/{kind}``: the content itself, to be saved as a file."""
+    """``GET /v1/events/{event_id}/evidence/{kind}``: return the content as a file."""
     event_id, kind = request.arguments["event_id"], request.arguments["kind"]
     with request.database.reader() as tx:
         item = stored_evidence.content(tx, event_id, kind)
     response = webob.Response(body=item.content, content_type=item.content_type)
     if item.content_type.startswith("text/"):
         response.charset = "UTF-8"
-    # A browser must neither guess another type nor show it as a page of ours: guests wrote it.
+    # The content comes from a guest: a browser must not guess its type or show it as a page.
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.content_disposition = f'attachment; filename="{evidence.file_name(kind)}"'
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
 
 
-def _there(event: Event, item: KeptItem) -> dict[str, Any]:
+def _view_stored(event: Event, item: KeptItem) -> dict[str, Any]:
     return {
         "kind": item.kind,
         "content_type": item.content_type,
@@ -60,7 +60,7 @@ def _there(event: Event, item: KeptItem) -> dict[str, Any]:
     }
 
 
-def _missing(event: Event, kind: Any, reference: Mapping[str, Any]) -> dict[str, Any]:
+def _view_missing(event: Event, kind: Any, reference: Mapping[str, Any]) -> dict[str, Any]:
     kept = reference.get("kept")
     return {
         "kind": kind,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Incidents: what needs attention, and what was done about it."""
+"""Incidents with their timelines."""
 
 import dataclasses
 from typing import Any
@@ -16,32 +16,33 @@ from vmmonitor.model.states import IncidentState
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/incidents``: the incidents that match, newest first."""
+    """``GET /v1/incidents``: list the matching incidents, newest first."""
     page = _in_states(query.read(request, schema.INDEX, sort="opened_at:desc"))
-    return query.answer(request, page, incidents.page, "incidents", "incident_id", view)
+    return query.respond(request, page, incidents.page, "incidents", "incident_id", view)
 
 
 def show(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/incidents/{incident_id}``: one incident, with its time line, its recoveries and
-    its newest events."""
+    """``GET /v1/incidents/{incident_id}``: show one incident, with its timeline, recoveries
+    and newest events.
+    """
     incident_id = request.arguments["incident_id"]
     with request.database.reader() as tx:
         incident = incidents.get(tx, incident_id)
         stored = events.of_incident(tx, incident_id)
-        steps = timeline_entries.of_incident(tx, incident_id)
-        tried = recoveries.of_incident(tx, incident_id)
+        entries = timeline_entries.of_incident(tx, incident_id)
+        attempts = recoveries.of_incident(tx, incident_id)
     return {
         "incident": view(incident)
         | {
-            "timeline": timeline.merge(incident, stored, steps, tried),
-            "recoveries": [recovery.view(one) for one in tried],
-            "events": [event.view(one) for one in stored],
+            "timeline": timeline.merge(incident, stored, entries, attempts),
+            "recoveries": [recovery.view(attempt) for attempt in attempts],
+            "events": [event.view(item) for item in stored],
         }
     }
 
 
 def view(incident: Incident) -> dict[str, Any]:
-    """Return an incident as it is sent."""
+    """Return the representation of an incident."""
     return {
         "incident_id": incident.incident_id,
         "kind": incident.kind,
@@ -67,21 +68,19 @@ def view(incident: Incident) -> dict[str, Any]:
 
 
 def _in_states(page: Page) -> Page:
-    """Replace the filters ``open`` and ``ignored`` by the states that they stand for."""
+    """Replace the filters ``open`` and ``ignored`` by a filter of states."""
     filters = dict(page.filters)
-    meant = set(states.INCIDENT_TRANSITIONS)
+    selected = set(states.INCIDENT_TRANSITIONS)
     for name, named in (
         ("open", states.OPEN_INCIDENT_STATES),
         ("ignored", {IncidentState.IGNORED}),
     ):
-        asked = filters.pop(name, None)
-        if asked is None:
+        value = filters.pop(name, None)
+        if value is None:
             continue
         if "state" in filters:
-            raise query.bad_parameter(
-                f"{name}: not together with state, which says it more exactly"
-            )
-        meant = meant & named if asked == ["true"] else meant - named
-    if meant < set(states.INCIDENT_TRANSITIONS):
-        filters["state"] = sorted(meant)
+            raise query.bad_parameter(f"{name}: cannot be combined with state")
+        selected = selected & named if value == ["true"] else selected - named
+    if selected < set(states.INCIDENT_TRANSITIONS):
+        filters["state"] = sorted(selected)
     return dataclasses.replace(page, filters=filters)

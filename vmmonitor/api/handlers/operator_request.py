@@ -15,41 +15,41 @@ from vmmonitor.model import request as verbs
 from vmmonitor.model.request import OperatorRequest
 from vmmonitor.model.states import RequestState
 
-#: Option -> the verb that it belongs to.
+#: Option -> its verb.
 OPTIONS = {"policy": verbs.RECOVER, "seconds": verbs.HOLD}
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/requests``: the requests that match, newest first."""
+    """``GET /v1/requests``: list the matching requests, newest first."""
     page = query.read(request, schema.INDEX, sort="created_at:desc")
-    return query.answer(request, page, requests.page, "requests", "request_id", view)
+    return query.respond(request, page, requests.page, "requests", "request_id", view)
 
 
 def show(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/requests/{request_id}``: one request, and what came of it."""
+    """``GET /v1/requests/{request_id}``: show one request and its result."""
     with request.database.reader() as tx:
         operator_request = requests.get(tx, request.arguments["request_id"])
     return {"request": view(operator_request)}
 
 
 def of_incident(request: ApiRequest) -> webob.Response:
-    """``POST /v1/incidents/{incident_id}/requests``: have something done about an incident."""
+    """``POST /v1/incidents/{incident_id}/requests``: request an action on an incident."""
     wanted = body.read(request, schema.OF_INCIDENT)["request"]
     with request.database.reader() as tx:
         incident = incidents.get(tx, request.arguments["incident_id"])
-    return _wanted(request, wanted, incident.incident_id)
+    return _store(request, wanted, incident.incident_id)
 
 
 def of_recovery(request: ApiRequest) -> webob.Response:
-    """``POST /v1/recoveries/{recovery_id}/requests``: have something done about a recovery."""
+    """``POST /v1/recoveries/{recovery_id}/requests``: request an action on a recovery."""
     wanted = body.read(request, schema.OF_RECOVERY)["request"]
     with request.database.reader() as tx:
         recovery = recoveries.get(tx, request.arguments["recovery_id"])
-    return _wanted(request, wanted, recovery.incident_id, recovery.recovery_id)
+    return _store(request, wanted, recovery.incident_id, recovery.recovery_id)
 
 
 def view(operator_request: OperatorRequest) -> dict[str, Any]:
-    """Return an operator request as it is sent."""
+    """Return the representation of an operator request."""
     return {
         "request_id": operator_request.request_id,
         "verb": operator_request.verb,
@@ -65,14 +65,16 @@ def view(operator_request: OperatorRequest) -> dict[str, Any]:
     }
 
 
-def _wanted(
+def _store(
     request: ApiRequest, wanted: Mapping[str, Any], incident_id: str, recovery_id: str = ""
 ) -> webob.Response:
-    """Write it down for an engine to find."""
+    """Store a request, which an engine will carry out."""
     options = {name: wanted[name] for name in OPTIONS if name in wanted}
     for name in options:
         if OPTIONS[name] != wanted["verb"]:
-            raise body.bad(f"request.{name}: only to {OPTIONS[name]}, not to {wanted['verb']}")
+            raise body.bad(
+                f"request.{name}: only allowed with {OPTIONS[name]}, not with {wanted['verb']}"
+            )
     operator_request = OperatorRequest(
         request_id=str(uuid.uuid4()),
         verb=wanted["verb"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recoveries: the attempts to bring an instance back."""
+"""Recovery attempts."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from vmmonitor.model.recovery import Recovery
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/recoveries``: the recoveries that match, newest first."""
+    """``GET /v1/recoveries``: list the matching recoveries, newest first."""
     page = query.read(request, schema.INDEX, sort="created_at:desc")
-    return query.answer(request, page, recoveries.page, "recoveries", "recovery_id", view)
+    return query.respond(request, page, recoveries.page, "recoveries", "recovery_id", view)
 
 
 def show(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/recoveries/{recovery_id}``: one recovery."""
+    """``GET /v1/recoveries/{recovery_id}``: show one recovery."""
     with request.database.reader() as tx:
         recovery = recoveries.get(tx, request.arguments["recovery_id"])
     return {"recovery": view(recovery)}
 
 
 def view(recovery: Recovery) -> dict[str, Any]:
-    """Return a recovery as it is sent."""
+    """Return the representation of a recovery."""
     return {
         "recovery_id": recovery.recovery_id,
         "incident_id": recovery.incident_id,

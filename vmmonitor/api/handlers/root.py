@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The version document."""
+"""The version documents."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from vmmonitor.api.http_request import ApiRequest
 
 
 def versions(request: ApiRequest) -> dict[str, Any]:
-    """``GET /``: every version of the API."""
+    """``GET /``: list the versions of the API."""
     return {"versions": [_v1(request)]}
 
 
 def version(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1``: the one version of the API."""
+    """``GET /v1``: show the version of the API."""
     return {"version": _v1(request)}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Silences: what an operator has left alone for a time."""
+"""Silences of operators."""
 
 import collections
 import dataclasses
@@ -26,35 +26,35 @@ from vmmonitor.rules import silences as rules
 from vmmonitor.rules.matchers import Match
 
 SECOND = 1_000_000
-#: Silences that may be there at once: each is held against each failure, which takes 15 us.
-MOST = 200
-#: Open incidents that are held against a silence at most, to count those that it means.
-COUNTED = 10_000
+#: Maximum number of silences at a time. Each failure is compared with each, which takes 15 us.
+MAX_SILENCES = 200
+#: Maximum number of open incidents to compare with a silence.
+MAX_INCIDENTS = 10_000
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/silences``: the silences that match, newest first."""
+    """``GET /v1/silences``: list the matching silences, newest first."""
     page = query.read(request, schema.INDEX, sort="created_at:desc")
     filters = dict(page.filters)
     in_states, now = filters.pop("state", ()), request.database.now()
     page = dataclasses.replace(page, filters=filters)
     find = functools.partial(silences.page, in_states=in_states, now=now)
-    return query.answer(request, page, find, "silences", "silence_id", _view(now))
+    return query.respond(request, page, find, "silences", "silence_id", _create_view(now))
 
 
 def show(request: ApiRequest) -> dict[str, Any]:
-    """``GET /v1/silences/{silence_id}``: one silence, and how many incidents it means."""
+    """``GET /v1/silences/{silence_id}``: show one silence, with the number of its incidents."""
     with request.database.reader() as tx:
         silence = silences.get(tx, request.arguments["silence_id"])
-    return _told(request, silence)
+    return _view_with_incidents(request, silence)
 
 
 def create(request: ApiRequest) -> webob.Response:
-    """``POST /v1/silences``: mute what matches, for a time."""
+    """``POST /v1/silences``: create a silence."""
     given = body.read(request, schema.CREATE)
-    _match(given["match"], given.get("everything", False))
+    _build_match(given["match"], given.get("everything", False))
     now = request.database.now()
-    starts_at, ends_at = _span(given, now, request.conf.api.max_silence_duration)
+    starts_at, ends_at = _parse_period(given, now, request.conf.api.max_silence_duration)
     silence = Silence(
         silence_id=str(uuid.uuid4()),
         match=given["match"],
@@ -64,18 +64,20 @@ def create(request: ApiRequest) -> webob.Response:
         ends_at=ends_at,
         created_at=now,
     )
-    request.database.run(silences.insert, silence, MOST)
-    return body.created(request, f"/v1/silences/{silence.silence_id}", _told(request, silence))
+    request.database.run(silences.insert, silence, MAX_SILENCES)
+    return body.created(
+        request, f"/v1/silences/{silence.silence_id}", _view_with_incidents(request, silence)
+    )
 
 
 def expire(request: ApiRequest) -> dict[str, Any]:
-    """``DELETE /v1/silences/{silence_id}``: end a silence; it stays listed."""
+    """``DELETE /v1/silences/{silence_id}``: expire a silence; it stays listed."""
     ident, now = request.arguments["silence_id"], request.database.now()
-    return _told(request, request.database.run(_expire, ident, now, request.author))
+    return _view_with_incidents(request, request.database.run(_expire, ident, now, request.author))
 
 
 def view(silence: Silence, now: int) -> dict[str, Any]:
-    """Return a silence as it is sent.
+    """Return the representation of a silence.
 
     :param now: microseconds since the epoch, engines' clock.
     """
@@ -93,47 +95,55 @@ def view(silence: Silence, now: int) -> dict[str, Any]:
     }
 
 
-def _view(now: int) -> Callable[[Silence], dict[str, Any]]:
+def _create_view(now: int) -> Callable[[Silence], dict[str, Any]]:
     return functools.partial(view, now=now)
 
 
-def _told(request: ApiRequest, silence: Silence) -> dict[str, Any]:
-    """Return one silence, with the states of the open incidents that it means."""
+def _view_with_incidents(request: ApiRequest, silence: Silence) -> dict[str, Any]:
+    """Return the representation of a silence, with the states of its open incidents."""
     with request.database.reader() as tx:
-        meant = _meant(tx, silence, {"state": sorted(states.OPEN_INCIDENT_STATES)})
-    counts = collections.Counter(incident.state for incident in meant)
-    told = view(silence, request.database.now())
-    return {"silence": told | {"incidents": dict(sorted(counts.items()))}}
+        matching = _find_incidents(tx, silence, {"state": sorted(states.OPEN_INCIDENT_STATES)})
+    counts = collections.Counter(incident.state for incident in matching)
+    shown = view(silence, request.database.now())
+    return {"silence": shown | {"incidents": dict(sorted(counts.items()))}}
 
 
-def _meant(tx: Transaction, silence: Silence, filters: Mapping[str, Any]) -> list[Incident]:
+def _find_incidents(
+    tx: Transaction, silence: Silence, filters: Mapping[str, Any]
+) -> list[Incident]:
     try:
         match = rules.build(silence.match)
     except InvalidRules:
-        # Of a newer version; engines of this one do not understand it either.
+        # Stored by a newer version; engines of this version ignore it too.
         return []
-    page = Page(limit=COUNTED, filters={"kind": IncidentKind.INSTANCE, **filters})
-    return [one for one in incidents.page(tx, page) if match.holds(rules.fields_of(one))]
+    page = Page(limit=MAX_INCIDENTS, filters={"kind": IncidentKind.INSTANCE, **filters})
+    return [found for found in incidents.page(tx, page) if match.holds(rules.fields_of(found))]
 
 
-def _match(written: Any, everything: bool) -> Match:
-    """Check what a silence means."""
+def _build_match(written: Any, everything: bool) -> Match:
+    """Return the match of a silence.
+
+    :raises ApiError: the match is invalid (400).
+    """
     try:
         match = rules.build(written)
     except InvalidRules as error:
         raise body.bad(str(error)) from error
     if rules.matches_everything(match) and not everything:
-        raise body.bad("match: it has no test and so means everything; say so: everything: true")
+        raise body.bad(
+            "match: a match without conditions silences all incidents; set everything to true"
+        )
     return match
 
 
-def _span(given: Mapping[str, Any], now: int, longest: int) -> tuple[int, int]:
-    """Return beginning and end; what is to begin in the past begins now.
+def _parse_period(given: Mapping[str, Any], now: int, longest: int) -> tuple[int, int]:
+    """Return start and end; a start in the past becomes ``now``.
 
-    :param longest: seconds that it may last.
+    :param longest: maximum duration in seconds.
+    :raises ApiError: the times are invalid (400).
     """
     if ("ends_at" in given) == ("duration" in given):
-        raise body.bad("either ends_at or duration is needed, and not both")
+        raise body.bad("exactly one of ends_at and duration is required")
     starts_at = max(now, times.microseconds(given["starts_at"])) if "starts_at" in given else now
     if "duration" in given:
         ends_at = starts_at + round(given["duration"] * SECOND)
@@ -150,8 +160,10 @@ def _span(given: Mapping[str, Any], now: int, longest: int) -> tuple[int, int]:
 
 def _expire(tx: Transaction, silence_id: str, now: int, by: str) -> Silence:
     silence = silences.expire(tx, silence_id, now, by)
-    muted = _meant(tx, silence, {"state": IncidentState.SILENCED, "held_by": HoldReason.SILENCE})
-    message = f"the silence of {silence.author} ({silence.comment}) was ended by {by}"
-    line = functools.partial(TimelineEntry, at=now, kind=TimelineKind.HOLD, message=message)
-    timeline_entries.insert(tx, [line(incident_id=one.incident_id) for one in muted])
+    silenced = _find_incidents(
+        tx, silence, {"state": IncidentState.SILENCED, "held_by": HoldReason.SILENCE}
+    )
+    message = f"the silence of {silence.author} ({silence.comment}) was expired by {by}"
+    entry = functools.partial(TimelineEntry, at=now, kind=TimelineKind.HOLD, message=message)
+    timeline_entries.insert(tx, [entry(incident_id=incident.incident_id) for incident in silenced])
     return silence

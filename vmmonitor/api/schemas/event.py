@@ -16,6 +16,6 @@ INDEX = listing.of(
         "incident_id": listing.TEXT,
         "project_id": listing.TEXT,
     },
-    # "stored" is the order in which events were inserted, which a follower needs.
+    # "stored" is the order of insertion, for clients that follow the events.
     sort_keys=("occurred_at", "stored_at", "stored"),
 )

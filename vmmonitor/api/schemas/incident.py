@@ -5,7 +5,7 @@ from vmmonitor.api.schemas import listing
 from vmmonitor.model import states
 from vmmonitor.model.incident import HoldReason, IncidentKind
 
-#: Why an incident may be held or silenced.
+#: Reasons of a hold or a silence.
 HELD_BY = (
     HoldReason.UNKNOWN,
     HoldReason.SILENCE,
@@ -32,6 +32,6 @@ INDEX = listing.of(
     },
     sort_keys=("opened_at", "updated_at", "host"),
 )
-#: Whether the incident is not over, and whether it was ignored; each stands for several states.
+#: Each of these filters stands for several states.
 INDEX["properties"]["open"] = listing.once(listing.one_of(("true", "false")))
 INDEX["properties"]["ignored"] = INDEX["properties"]["open"]

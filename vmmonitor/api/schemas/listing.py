@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every list's query string has, and how a schema of one is made.
+"""Schemas of the query strings of lists.
 
-A query string is checked as an object of arrays, as any parameter may come several times.
+A query string is validated as an object of arrays, because parameters can be repeated.
 ``description`` completes the sentence "<value> is not ...".
 """
 
@@ -30,13 +30,13 @@ TIME: Schema = {
 LIMIT: Schema = {
     "type": "string",
     "pattern": "^0{0,3}[1-9][0-9]{0,8}$",
-    "description": "a whole number above 0",
+    "description": "an integer above 0",
 }
 
 
-def one_of(words: Sequence[str]) -> Schema:
-    """Return the schema of a value that is one of ``words``."""
-    return {"enum": list(words), "description": f"one of {', '.join(words)}"}
+def one_of(values: Sequence[str]) -> Schema:
+    """Return the schema of a value that is one of ``values``."""
+    return {"enum": list(values), "description": f"one of {', '.join(values)}"}
 
 
 def once(value: Schema) -> Schema:
@@ -55,14 +55,16 @@ def of(
     """Return the schema of a list's query string.
 
     :param filters: name of each filter -> schema of its value.
-    :param sort_keys: what the list can be sorted by.
-    :param times: whether it has ``since`` and ``until``.
+    :param sort_keys: allowed sort keys.
+    :param times: include ``since`` and ``until``.
     """
     key = f"({'|'.join(sort_keys)})(:(asc|desc))?"
     sort = {
         "type": "string",
         "pattern": f"^{key}(,{key}){{0,9}}$",
-        "description": f"a list, with commas, of {', '.join(sort_keys)}, each with :asc or :desc",
+        "description": (
+            f"a comma-separated list of {', '.join(sort_keys)}, each with :asc or :desc"
+        ),
     }
     properties = {name: several(value) for name, value in filters.items()}
     properties |= {"limit": once(LIMIT), "marker": once(TEXT), "sort": once(sort)}

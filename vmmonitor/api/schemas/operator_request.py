@@ -34,7 +34,7 @@ _OPTIONS: Mapping[str, Any] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": 366 * 86400,
-        "description": "a number of seconds above 0, of a year at most",
+        "description": "a number of seconds above 0 and at most a year",
     },
 }
 

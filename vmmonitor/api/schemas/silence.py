@@ -13,7 +13,7 @@ CREATE: listing.Schema = {
     "additionalProperties": False,
     "required": ["match", "comment"],
     "properties": {
-        # What it may say, the rules know.
+        # Validated by vmmonitor.rules.
         "match": {},
         "everything": {"type": "boolean", "description": "true or false"},
         "comment": {

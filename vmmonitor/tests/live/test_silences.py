@@ -43,6 +43,6 @@ class SilenceTest(WholeTest):
         self.silence("expire", silence["silence_id"], "--author", "bob")
         self.recovered(muted)
         entries = {step.message: step for step in self.deployment.steps(incident.incident_id)}
-        ended = entries["the silence of ada (on purpose) was ended by bob"]
+        ended = entries["the silence of ada (on purpose) was expired by bob"]
         first = self.deployment.recoveries(incident.incident_id)[0]
         self.assertLess(first.called_at - ended.at, 10 * SECOND)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the HTTP tests in gabbits/, one file per resource, against the sample's story."""
+"""Run the HTTP tests in gabbits/, one file per resource, with the sample data."""
 
 import pathlib
 import sys
@@ -14,7 +14,7 @@ GABBITS = pathlib.Path(__file__).with_name("gabbits")
 
 
 class Sample(fixture.GabbiFixture):
-    """The API over the sample's story, for one file of requests."""
+    """The API with the sample data, for one file of requests."""
 
     current: ClassVar[api.Api]
 

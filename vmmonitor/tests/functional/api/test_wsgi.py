@@ -17,7 +17,7 @@ from vmmonitor.tests.fixtures import api
 
 
 def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
+    """Return an unused port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -38,25 +38,25 @@ class TestServed(testtools.TestCase):
         self.addCleanup(process.kill)
         return process
 
-    def ask(self, url: str) -> dict:
-        """Return the answer, as soon as there is one, within 30 s."""
+    def fetch(self, url: str) -> dict:
+        """Return the response, and wait up to 30 s for the server."""
         for _ in range(300):
             try:
                 with urllib.request.urlopen(url) as response:
                     return json.load(response)
             except urllib.error.URLError:
                 time.sleep(0.1)
-        raise AssertionError(f"{url} does not answer")
+        raise AssertionError(f"{url} does not respond")
 
-    def test_it_runs_from_a_configuration_file(self):
+    def test_application_runs_from_configuration_file(self):
         config = self.useFixture(api.Api()).config
         where = f"127.0.0.1:{free_port()}"
         self.serve(where, VMMONITOR_CONFIG_FILES=config)
-        self.assertEqual("v1.0", self.ask(f"http://{where}/")["versions"][0]["id"])
-        self.assertEqual(2, len(self.ask(f"http://{where}/v1/incidents")["incidents"]))
+        self.assertEqual("v1.0", self.fetch(f"http://{where}/")["versions"][0]["id"])
+        self.assertEqual(2, len(self.fetch(f"http://{where}/v1/incidents")["incidents"]))
 
-    def assert_refuses(self, text: str, *words: str) -> None:
-        """Check that it does not start and says why in one line."""
+    def assert_not_started(self, text: str, *words: str) -> None:
+        """Check that the application does not start and reports the error in one line."""
         path = os.path.join(self.useFixture(fixtures.TempDir()).path, "vmmonitor.conf")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
@@ -64,20 +64,20 @@ class TestServed(testtools.TestCase):
         _, err = process.communicate(timeout=60)
         self.assertNotEqual(0, process.returncode)
         self.assertEqual(1, err.count("\n"), err)
-        for word in ("vmmonitor API: the configuration is broken", *words):
+        for word in ("vmmonitor API: invalid configuration", *words):
             self.assertIn(word, err)
 
-    def test_no_database(self):
-        self.assert_refuses("[DEFAULT]\n", "[database] connection is not set")
+    def test_missing_database_is_reported(self):
+        self.assert_not_started("[DEFAULT]\n", "[database] connection is not set")
 
-    def test_a_bad_value(self):
-        self.assert_refuses("[api]\nmax_limit = many\n", "max_limit", "many")
+    def test_invalid_value_is_reported(self):
+        self.assert_not_started("[api]\nmax_limit = many\n", "max_limit", "many")
 
-    def test_an_unknown_strategy(self):
+    def test_unknown_auth_strategy_is_reported(self):
         broken = "[database]\nconnection = sqlite://\n[api]\nauth_strategy = trust\n"
-        self.assert_refuses(broken, "auth_strategy", "trust")
+        self.assert_not_started(broken, "auth_strategy", "trust")
 
-    def test_no_file(self):
+    def test_missing_configuration_file_is_reported(self):
         process = self.serve("127.0.0.1:0", VMMONITOR_CONFIG_FILES="/nowhere/vmmonitor.conf")
         _, err = process.communicate(timeout=60)
         self.assertIn("/nowhere/vmmonitor.conf", err)

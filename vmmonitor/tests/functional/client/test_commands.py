@@ -260,8 +260,8 @@ class TestErrors(base.CommandTest):
         self.assertIn("is not a vmmonitor API", err)
 
     def test_unknown_id_is_reported(self):
-        err = self.assert_error(1, "incident", "show", "nobody? &%")
-        self.assertIn("'nobody? &%'", err)
+        err = self.assert_error(1, "incident", "show", "unknown? &%")
+        self.assertIn("'unknown? &%'", err)
 
     def test_invalid_parameter_is_reported(self):
         err = self.assert_error(1, "event", "list", "--instance", "web-1")
@@ -277,7 +277,7 @@ class TestErrors(base.CommandTest):
         with self.api.database.writer() as tx:
             tx.exec_driver_sql("ALTER TABLE agents RENAME TO elsewhere")
         err = self.assert_error(1, "agent", "list")
-        self.assertRegex(err, "its log tells more .*HTTP status 500, request req-")
+        self.assertRegex(err, "the log of the service has .*HTTP status 500, request req-")
 
     def test_follow_with_sort_is_rejected(self):
         self.assert_error(1, "event", "list", "--follow", "--sort", "occurred_at")

@@ -15,7 +15,7 @@ EVENT = sample.EVENTS[2].event.event_id
 class TestEvidence(base.CommandTest):
     def test_list_shows_each_item(self):
         text = self.printed("event", "evidence", EVENT)
-        for word in ("screenshot", "no screens", "disk_errors", "qemu_log", "has not come"):
+        for word in ("screenshot", "no screens", "disk_errors", "qemu_log", "not received yet"):
             self.assertIn(word, text)
         self.assertNotIn("sha256", text)
 

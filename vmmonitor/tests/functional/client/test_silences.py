@@ -88,7 +88,7 @@ class TestSilence(base.CommandTest):
         self.assertEqual([], self.listed())
         incident = self.parsed("incident", "show", sample.FULL.incident_id)
         self.assertEqual(
-            "the silence of ada (kernel) was ended by bob", incident["timeline"][-1]["message"]
+            "the silence of ada (kernel) was expired by bob", incident["timeline"][-1]["message"]
         )
         with self.api.database.reader() as tx:
             self.assertEqual([], silences.active(tx, self.api.database.now()))

@@ -15,7 +15,7 @@ from vmmonitor.tests.functional.client import base
 
 SCHEMA = {"type": "object", "properties": {"raise": {"type": "string"}}}
 RAISED = {
-    "conflict": errors.Conflict("somebody else was faster"),
+    "conflict": errors.Conflict("another client was faster"),
     "illegal": IllegalTransition(state="resolved", move="hold"),
     "gone": errors.NotFound(thing=1),
     "away": errors.Retriable("The database cannot be reached"),
@@ -77,7 +77,7 @@ class TestWrite(base.CommandTest):
 
     def test_errors_are_reported(self):
         for given, status, words in (
-            ({"raise": "conflict"}, 409, "somebody else was faster"),
+            ({"raise": "conflict"}, 409, "another client was faster"),
             ({"raise": "illegal"}, 409, "does not have this transition"),
             ({"raise": "gone"}, 404, "no such thing"),
             ({"raise": "away"}, 503, "The database cannot be reached"),

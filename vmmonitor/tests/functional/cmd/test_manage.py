@@ -105,7 +105,7 @@ class ManageTest(testtools.TestCase):
         self.assertFalse(os.path.exists(self.path))
 
     def test_spool_show_reports_damaged_spool_and_keeps_it(self):
-        for content in ("this is no database\n" * 1000, ""):
+        for content in ("this is not a database\n" * 1000, ""):
             self.file("spool.db", content)
             code, _, err = self.manage("spool", "show")
             self.assertEqual(1, code)

@@ -189,7 +189,7 @@ class FilterCase(Commands, testtools.TestCase):
             self.keep(*some(first))
         path = self.file("filters.yaml", FILTERS)
         words = ("filter", "replay", "--since", "2000-01-01", "--json", path)
-        self.printed(*words)  # What is imported and compiled once does not count.
+        self.printed(*words)  # The first run imports and compiles, which must not count.
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         found = json.loads(self.printed(*words))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is let in without authentication."""
+"""Access without authentication."""
 
 import unittest
 
@@ -11,46 +11,50 @@ from vmmonitor.conf import api as options
 
 
 class TestIsLoopback(unittest.TestCase):
-    def test_this_machine(self):
+    def test_loopback_address_is_loopback(self):
         for address in ("127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"):
             with self.subTest(address):
                 self.assertTrue(auth.is_loopback(address))
 
-    def test_anybody_else(self):
+    def test_other_address_is_not_loopback(self):
         for address in ("10.0.0.1", "0.0.0.0", "::", "::ffff:10.0.0.1", "localhost", "", None):
             with self.subTest(address):
                 self.assertFalse(auth.is_loopback(address))
 
 
 class TestNoAuth(unittest.TestCase):
-    def ask(self, **environ) -> int:
+    def get_status(self, **environ) -> int:
         request = webob.Request.blank("/v1", environ)
         return request.get_response(auth.NoAuth(webob.Response(), None)).status_int
 
-    def test_this_machine(self):
-        self.assertEqual(200, self.ask(REMOTE_ADDR="127.0.0.1"))
+    def test_request_from_this_host_is_served(self):
+        self.assertEqual(200, self.get_status(REMOTE_ADDR="127.0.0.1"))
 
-    def test_another_machine(self):
-        self.assertEqual(403, self.ask(REMOTE_ADDR="192.0.2.1"))
+    def test_request_from_other_host_is_refused(self):
+        self.assertEqual(403, self.get_status(REMOTE_ADDR="192.0.2.1"))
 
-    def test_a_unix_socket(self):
-        self.assertEqual(403, self.ask())
-        self.assertEqual(403, self.ask(REMOTE_ADDR=""))
+    def test_request_through_unix_socket_is_refused(self):
+        self.assertEqual(403, self.get_status())
+        self.assertEqual(403, self.get_status(REMOTE_ADDR=""))
 
-    def test_a_proxy_on_this_machine(self):
+    def test_request_of_proxy_is_refused(self):
         for name in ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"):
             with self.subTest(name):
-                self.assertEqual(403, self.ask(REMOTE_ADDR="127.0.0.1", **{name: "192.0.2.1"}))
+                self.assertEqual(
+                    403, self.get_status(REMOTE_ADDR="127.0.0.1", **{name: "192.0.2.1"})
+                )
 
-    def test_a_web_page_may_not_write(self):
+    def test_change_by_web_page_is_refused(self):
         page = {"REMOTE_ADDR": "127.0.0.1", "HTTP_ORIGIN": "http://127.0.0.1:15869"}
         for method in ("POST", "PUT", "DELETE"):
             with self.subTest(method):
-                self.assertEqual(403, self.ask(REQUEST_METHOD=method, **page))
-                self.assertEqual(200, self.ask(REQUEST_METHOD=method, REMOTE_ADDR="127.0.0.1"))
-        self.assertEqual(200, self.ask(**page))
+                self.assertEqual(403, self.get_status(REQUEST_METHOD=method, **page))
+                self.assertEqual(
+                    200, self.get_status(REQUEST_METHOD=method, REMOTE_ADDR="127.0.0.1")
+                )
+        self.assertEqual(200, self.get_status(**page))
 
-    def test_whoever_calls_is_taken_at_their_word(self):
+    def test_author_is_taken_from_header(self):
         for header, author in (
             (None, "unnamed"),
             (" ", "unnamed"),
@@ -64,11 +68,13 @@ class TestNoAuth(unittest.TestCase):
                 request.get_response(auth.NoAuth(webob.Response(), None))
                 self.assertEqual(author, request.author)
 
-    def test_a_name_that_cannot_be(self):
+    def test_invalid_author_is_rejected(self):
         for header in ("\xff", "a\tb", "x" * 256):
             with self.subTest(header):
-                self.assertEqual(400, self.ask(REMOTE_ADDR="127.0.0.1", HTTP_X_USER_NAME=header))
+                self.assertEqual(
+                    400, self.get_status(REMOTE_ADDR="127.0.0.1", HTTP_X_USER_NAME=header)
+                )
 
-    def test_every_strategy_that_can_be_configured_exists(self):
+    def test_each_strategy_has_a_middleware(self):
         choices = options.OPTS[0].type.choices
         self.assertEqual(set(choices), set(auth.STRATEGIES))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies: what is understood, and how the rest is told."""
+"""Request bodies that are accepted, and errors for the others."""
 
 import io
 import json
@@ -29,31 +29,31 @@ JSON = "application/json"
 
 
 def read(octets: bytes, content_type: str = JSON, url: str = "/v1/things", **environ):
-    """Return what a request's body says."""
+    """Return the object in a request body."""
     request = ApiRequest.blank(url, environ, method="POST", body=octets)
     if content_type:
         request.content_type = content_type
     return body.read(request, SCHEMA)
 
 
-class TestUnderstood(unittest.TestCase):
-    def test_an_object(self):
+class TestAccepted(unittest.TestCase):
+    def test_json_object_is_accepted(self):
         for content_type in (JSON, "Application/JSON", f"{JSON}; charset=UTF-8"):
             with self.subTest(content_type):
                 octets = '{"comment": "für später"}'.encode()
                 self.assertEqual({"comment": "für später"}, read(octets, content_type))
 
-    def test_nothing_is_an_empty_object(self):
+    def test_empty_body_is_empty_object(self):
         request = ApiRequest.blank("/v1/things", method="POST")
         self.assertEqual({}, body.read(request, {"type": "object"}))
 
-    def test_the_longest(self):
+    def test_body_of_maximum_size_is_accepted(self):
         octets = json.dumps({"comment": "x"}).encode().ljust(body.LIMIT)
         self.assertEqual({"comment": "x"}, read(octets))
 
 
-class TestRefused(unittest.TestCase):
-    def assert_told(self, status: int, code: str, *words: str, call) -> None:
+class TestRejected(unittest.TestCase):
+    def assert_rejected(self, status: int, code: str, *words: str, call) -> None:
         with self.assertRaises(errors.ApiError) as caught:
             call()
         error = caught.exception
@@ -61,20 +61,20 @@ class TestRefused(unittest.TestCase):
         for word in words:
             self.assertIn(word, error.detail)
 
-    def test_bad_json(self):
+    def test_invalid_json_is_rejected(self):
         for octets, word in (
-            (b"{", "no JSON"),
-            (b"\xff", "no JSON"),
-            (b'{"comment": NaN}', "NaN is no number"),
-            (b'{"comment": ' + b"[" * 60000, "no JSON"),
-            (b'{"comment": 1e999}', "1e999 is no number"),
-            (b"[]", "no JSON object"),
-            (b"null", "no JSON object"),
+            (b"{", "not valid JSON"),
+            (b"\xff", "not valid JSON"),
+            (b'{"comment": NaN}', "NaN is not a JSON number"),
+            (b'{"comment": ' + b"[" * 60000, "not valid JSON"),
+            (b'{"comment": 1e999}', "1e999 is not a JSON number"),
+            (b"[]", "not a JSON object"),
+            (b"null", "not a JSON object"),
         ):
             with self.subTest(octets[:20]):
-                self.assert_told(400, errors.BAD_BODY, word, call=lambda o=octets: read(o))
+                self.assert_rejected(400, errors.BAD_BODY, word, call=lambda o=octets: read(o))
 
-    def test_bad_content(self):
+    def test_invalid_content_is_rejected(self):
         for value, words in (
             ({}, ["comment missing"]),
             ({"comment": "x", "colour": 1}, ["unknown: 'colour'", "comment, inner, until"]),
@@ -86,40 +86,45 @@ class TestRefused(unittest.TestCase):
         ):
             with self.subTest(value):
                 octets = json.dumps(value).encode()
-                self.assert_told(400, errors.BAD_BODY, *words, call=lambda o=octets: read(o))
+                self.assert_rejected(400, errors.BAD_BODY, *words, call=lambda o=octets: read(o))
 
-    def test_another_type(self):
+    def test_other_content_type_is_rejected(self):
         for content_type in ("text/plain", "application/x-www-form-urlencoded"):
             with self.subTest(content_type):
-                self.assert_told(
-                    *(415, errors.BAD_TYPE, content_type, JSON),
+                self.assert_rejected(
+                    415,
+                    errors.BAD_TYPE,
+                    content_type,
+                    JSON,
                     call=lambda c=content_type: read(b'{"comment": "x"}', c),
                 )
 
-    def test_too_long(self):
+    def test_oversized_body_is_rejected(self):
         octets = json.dumps({"comment": "x"}).encode().ljust(body.LIMIT + 1)
-        self.assert_told(413, errors.TOO_LONG, call=lambda: read(octets))
+        self.assert_rejected(413, errors.TOO_LONG, call=lambda: read(octets))
 
-    def test_too_long_without_saying_how_long(self):
+    def test_oversized_chunked_body_is_rejected(self):
         environ = {"wsgi.input_terminated": True, "wsgi.input": io.BytesIO(b" " * 10_000_000)}
         request = ApiRequest.blank("/v1/things", environ, method="POST")
         request.environ.pop("CONTENT_LENGTH", None)
-        self.assert_told(413, errors.TOO_LONG, call=lambda: body.read(request, SCHEMA))
+        self.assert_rejected(413, errors.TOO_LONG, call=lambda: body.read(request, SCHEMA))
 
-    def test_one_that_breaks_off(self):
+    def test_truncated_body_is_rejected(self):
         request = ApiRequest.blank("/v1/things", method="POST")
         request.environ |= {"wsgi.input": io.BytesIO(b"{}"), "CONTENT_LENGTH": "20"}
-        self.assert_told(400, errors.BAD_BODY, call=lambda: body.read(request, SCHEMA))
+        self.assert_rejected(400, errors.BAD_BODY, call=lambda: body.read(request, SCHEMA))
 
-    def test_a_query_string(self):
-        self.assert_told(
-            *(400, errors.BAD_PARAMETER, "POST"),
+    def test_query_string_is_rejected(self):
+        self.assert_rejected(
+            400,
+            errors.BAD_PARAMETER,
+            "POST",
             call=lambda: read(b'{"comment": "x"}', url="/v1/things?limit=1"),
         )
 
     @settings(max_examples=200, deadline=None)
     @given(st.binary(max_size=200))
-    def test_anything_is_understood_or_refused(self, octets):
+    def test_any_octets_are_accepted_or_rejected(self, octets):
         try:
             found = read(octets)
         except errors.ApiError as error:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which version a request asks for."""
+"""The microversion of a request."""
 
 import unittest
 
 from vmmonitor.api import errors, microversion
 
 
-class TestChosen(unittest.TestCase):
-    def test_served(self):
+class TestParseVersion(unittest.TestCase):
+    def test_supported_version_is_selected(self):
         for header in (
             "",
             "vmmonitor 1.0",
@@ -16,17 +16,17 @@ class TestChosen(unittest.TestCase):
             "a 2.1, vmmonitor 1.0",
         ):
             with self.subTest(header):
-                self.assertEqual("1.0", microversion.chosen(header))
+                self.assertEqual("1.0", microversion.parse_version(header))
 
-    def assert_refused(self, status: int, header: str) -> None:
+    def assert_rejected(self, status: int, header: str) -> None:
         with self.subTest(header), self.assertRaises(errors.ApiError) as caught:
-            microversion.chosen(header)
+            microversion.parse_version(header)
         self.assertEqual(status, caught.exception.status)
 
-    def test_not_served(self):
+    def test_unsupported_version_is_rejected(self):
         for header in ("vmmonitor 1.1", "vmmonitor 0.9", "VMMONITOR 2.0"):
-            self.assert_refused(406, header)
+            self.assert_rejected(406, header)
 
-    def test_no_version(self):
+    def test_invalid_version_is_rejected(self):
         for header in ("vmmonitor", "vmmonitor one", "vmmonitor 1", "vmmonitor 1.0.0"):
-            self.assert_refused(400, header)
+            self.assert_rejected(400, header)

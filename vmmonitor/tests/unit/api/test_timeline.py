@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time line: one list of what three tables tell."""
+"""The timeline, merged from events, entries and recoveries."""
 
 import dataclasses
 import unittest
@@ -9,16 +9,16 @@ from vmmonitor.model.states import RecoveryState
 from vmmonitor.model.timeline import TimelineEntry
 from vmmonitor.tests.fixtures import sample
 
-EVENTS = [one for one in sample.EVENTS if one.incident_id == sample.CRASH.incident_id]
+EVENTS = [stored for stored in sample.EVENTS if stored.incident_id == sample.CRASH.incident_id]
 
 
 def merged(events=EVENTS, steps=sample.STEPS, recoveries=(sample.RESTART,)):
-    """Return the time line of the sample's crash."""
+    """Return the timeline of the sample's crash."""
     return timeline.merge(sample.CRASH, events, steps, recoveries)
 
 
 class TestMerge(unittest.TestCase):
-    def test_order_and_milliseconds(self):
+    def test_entries_are_ordered_with_milliseconds(self):
         self.assertEqual(
             [
                 (0.0, "event"),
@@ -34,7 +34,7 @@ class TestMerge(unittest.TestCase):
             [(line["ms"], line["kind"]) for line in merged()],
         )
 
-    def test_an_event_tells_its_way(self):
+    def test_event_shows_its_stages(self):
         first = merged()[0]
         self.assertEqual("2026-11-22T13:15:39.000123Z", first["at"])
         self.assertIn("lifecycle.stopped/failed on compute-1", first["message"])
@@ -44,19 +44,19 @@ class TestMerge(unittest.TestCase):
             first["data"]["stops_ms"],
         )
 
-    def test_a_recovery_tells_its_call_and_its_end(self):
+    def test_recovery_shows_its_call_and_its_end(self):
         called, ended = merged(events=(), steps=())
         self.assertEqual("attempt 1 of step 1, driver libvirt: called", called["message"])
         self.assertIn("succeeded: the instance runs again", ended["message"])
         self.assertEqual({"recovery_id": sample.RESTART.recovery_id}, ended["data"])
 
-    def test_a_recovery_that_waits_tells_nothing_yet(self):
+    def test_requested_recovery_has_no_entry(self):
         waits = dataclasses.replace(
             sample.RESTART, state=RecoveryState.REQUESTED, called_at=None, finished_at=None
         )
         self.assertEqual([], merged(events=(), steps=(), recoveries=[waits]))
 
-    def test_a_step_of_the_recovery_at_the_same_time_says_it_instead(self):
+    def test_stored_entry_replaces_entry_of_recovery(self):
         step = TimelineEntry(
             incident_id=sample.CRASH.incident_id,
             at=sample.RESTART.called_at,
@@ -71,12 +71,12 @@ class TestMerge(unittest.TestCase):
             [line["message"] for line in lines],
         )  # fmt: skip
 
-    def test_clocks_that_are_apart(self):
+    def test_entry_before_the_event_has_negative_milliseconds(self):
         early = dataclasses.replace(sample.STEPS[0], at=sample.BEGIN - 1_500)
         line = merged(steps=[early])[0]
         self.assertEqual((-1.5, "decision"), (line["ms"], line["kind"]))
 
-    def test_a_host_whose_clock_is_an_hour_ahead(self):
+    def test_event_of_host_with_wrong_clock_is_corrected(self):
         hour = 3_600_000_000
         ahead = [
             dataclasses.replace(
@@ -89,13 +89,13 @@ class TestMerge(unittest.TestCase):
         ]
         self.assertEqual(merged(), merged(events=ahead))
 
-    def test_a_host_keeps_its_order_when_its_clock_is_put_back(self):
+    def test_events_keep_order_after_clock_step(self):
         first, second = EVENTS
         early = dataclasses.replace(second, corrected_at=sample.BEGIN - 5_000_000)
         lines = [line for line in merged(events=[first, early]) if line["kind"] == "event"]
         self.assertEqual([0.0, -5000.0], [line["ms"] for line in lines])
 
-    def test_at_equal_times_events_come_first_and_steps_keep_their_order(self):
+    def test_event_precedes_entries_with_equal_time(self):
         steps = [
             dataclasses.replace(sample.STEPS[0], at=sample.BEGIN, message=str(number))
             for number in range(5)

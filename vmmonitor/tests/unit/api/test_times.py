@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times going out and coming in."""
+"""Conversion of times between the service and the API."""
 
 import unittest
 
@@ -10,17 +10,17 @@ from vmmonitor.api import times
 
 
 class TestTimes(unittest.TestCase):
-    def test_out(self):
+    def test_time_becomes_iso(self):
         self.assertEqual("2026-11-22T13:15:39.000123Z", times.iso(1_795_353_339_000_123))
 
-    def test_what_did_not_happen_is_null(self):
+    def test_missing_time_is_null(self):
         self.assertEqual([None, None], [times.iso(None), times.iso(0)])
 
-    def test_a_broken_clock_breaks_nothing(self):
+    def test_time_outside_calendar_is_limited(self):
         self.assertEqual("9999-12-31T23:59:59.999999Z", times.iso(2**63 - 1))
         self.assertEqual("0001-01-01T00:00:00.000000Z", times.iso(-(2**63)))
 
-    def test_in(self):
+    def test_iso_becomes_microseconds(self):
         for text in (
             "2026-11-22T13:15:39.000123Z",
             "2026-11-22T14:15:39.000123+01:00",
@@ -30,12 +30,12 @@ class TestTimes(unittest.TestCase):
             with self.subTest(text):
                 self.assertEqual(1_795_353_339_000_123, times.microseconds(text))
 
-    def test_no_time(self):
+    def test_other_text_is_rejected(self):
         for text in ("", "yesterday", "2026-13-01", "1795353339000123"):
             with self.subTest(text), self.assertRaises(ValueError):
                 times.microseconds(text)
 
     @settings(deadline=None)
     @given(st.integers(1, 253_402_300_799_999_999))
-    def test_there_and_back(self, at):
+    def test_conversion_is_reversible(self, at):
         self.assertEqual(at, times.microseconds(times.iso(at)))
