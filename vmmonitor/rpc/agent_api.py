@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine can ask of the agent on a host."""
+"""Define the calls from an engine to the agent of a host."""
 
 import abc
 from collections.abc import Mapping
@@ -12,40 +12,40 @@ from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
 
 VERSION = "1.1"
-#: What an agent that was not upgraded yet answers; it is asked without the cause.
+#: Version of an agent that was not upgraded yet; the call is repeated without the cause.
 WITHOUT_CAUSE = "1.0"
-#: Seconds that an answer may need beyond what the agent may take.
+#: Time, in seconds, to wait for the answer beyond the time that the agent may take.
 MARGIN = 2.0
-#: Greatest number of seconds that an agent may be given.
+#: Maximum time, in seconds, that an agent may take.
 LONGEST = 86400
-#: Greatest number of characters of a cause.
+#: Maximum length of a cause, in characters.
 CAUSE_LENGTH = 512
 
 
 class AgentAPI:
-    """Calls the agent of one host. Version history:
+    """Call the agent of one host. Version history:
 
     * 1.0: recover_instance.
-    * 1.1: recover_instance also tells the cause.
+    * 1.1: recover_instance has the cause.
     """
 
     def __init__(self, transport: oslo_messaging.Transport):
-        """Address no host yet."""
+        """Make the client; each call names its host."""
         target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, version=VERSION)
         self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
 
     def recover_instance(
         self, host: str, instance_uuid: str, recovery_id: str, timeout: float, cause: str = ""
     ) -> Mapping[str, Any]:
-        """Have an instance started, reset or resumed, whichever its state asks for.
+        """Request that the agent starts, resets or resumes an instance, depending on its state.
 
-        :param timeout: seconds that the agent may take.
-        :param cause: the newest failure (``liveness.hung/monitor``), which tells what to do
-            about an instance that libvirt takes to be running; an agent of 1.0 is not told.
-        :returns: ``{ok, action, state, reason, message, retry}``: whether it should run now,
-            what was done (started, created, reset, resumed, none, refused), its state after it,
-            a sentence, and whether another try makes sense.
-        :raises vmmonitor.model.errors.Retriable: no answer came.
+        :param timeout: maximum time, in seconds, that the agent may take.
+        :param cause: the newest failure (``liveness.hung/monitor``), which decides what is done to
+            an instance that libvirt reports as running. Agents of version 1.0 do not receive it.
+        :returns: ``{ok, action, state, reason, message, retry}``: whether it should run now, the
+            action (started, created, reset, resumed, none, refused), its state afterwards, a
+            sentence, and whether to retry.
+        :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         request = {
             "schema": fields.SCHEMA,
@@ -55,15 +55,15 @@ class AgentAPI:
         }
         with transports.retriable():
             try:
-                answer = self._ask(host, VERSION, request | {"cause": cause}, timeout)
+                answer = self._call(host, VERSION, request | {"cause": cause}, timeout)
             except Exception as error:
                 if not transports.is_unsupported(error):
                     raise
-                answer = self._ask(host, WITHOUT_CAUSE, request, timeout)
+                answer = self._call(host, WITHOUT_CAUSE, request, timeout)
         fields.check_schema(answer)
         return answer
 
-    def _ask(
+    def _call(
         self, host: str, version: str, request: Mapping[str, Any], timeout: float
     ) -> Mapping[str, Any]:
         client = self._client.prepare(server=host, version=version, timeout=timeout + MARGIN)
@@ -72,7 +72,7 @@ class AgentAPI:
 
 
 class AgentEndpoint(abc.ABC):
-    """Answers AgentAPI; the agent fills in what is to be done."""
+    """Answer the calls of AgentAPI; the agent implements the actions."""
 
     target = oslo_messaging.Target(version=VERSION)
 
@@ -80,25 +80,30 @@ class AgentEndpoint(abc.ABC):
     def recover(
         self, instance_uuid: str, recovery_id: str, timeout: float, cause: str
     ) -> dict[str, Any]:
-        """Bring the instance back; returns the answer without its schema number.
+        """Recover the instance, and return the answer without its schema number.
 
-        :param cause: empty if the engine did not tell.
+        :param cause: empty if the engine did not send it.
         """
 
     def recover_instance(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
-        """Read the request, have it done, answer what came of it.
+        """Read the request, carry it out, and return the answer.
 
-        :raises vmmonitor.model.errors.InvalidMessage: it cannot be read.
+        :raises vmmonitor.model.errors.InvalidMessage: the request is invalid.
         """
         fields.check_schema(request)
         try:
             instance_uuid, recovery_id = str(request["instance_uuid"]), str(request["recovery_id"])
             timeout, cause = float(request["timeout"]), request.get("cause", "")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InvalidMessage(f"not a request: {type(error).__name__} {error}") from error
+            raise InvalidMessage(
+                f"the request is invalid: {type(error).__name__} {error}"
+            ) from error
         if not 0 < timeout <= LONGEST:
-            raise InvalidMessage("no such timeout", timeout=timeout)
+            raise InvalidMessage(f"timeout must be above 0 and at most {LONGEST}", timeout=timeout)
         if not isinstance(cause, str) or len(cause) > CAUSE_LENGTH:
-            raise InvalidMessage("no such cause", cause=str(cause)[:CAUSE_LENGTH])
+            raise InvalidMessage(
+                f"cause must be a text of at most {CAUSE_LENGTH} characters",
+                cause=str(cause)[:CAUSE_LENGTH],
+            )
         answer = self.recover(instance_uuid, recovery_id, timeout, cause)
         return {"schema": fields.SCHEMA} | answer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent can ask of an engine."""
+"""Define the calls from an agent to the engines."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from vmmonitor.rpc import event_wire, evidence_wire, fields, inventory_wire
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.inventory_wire import InventoryChanges
 
-#: What an engine answers. A call asks for the version that first had it, so that an agent that is
-#: newer than the engine can make the others.
+#: Version that an engine answers. Each call names the version that introduced it, so that an agent
+#: that is newer than the engine can make the other calls.
 VERSION = "1.1"
 
 
 class EngineAPI:
-    """Calls any engine. Version history:
+    """Call any engine. Version history:
 
     * 1.0: report_events, report_agent, report_inventory.
     * 1.1: report_inventory_changes, report_evidence.
@@ -36,14 +36,14 @@ class EngineAPI:
     def report_events(
         self, host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]], timeout: float
     ) -> list[Receipt]:
-        """Hand over a batch; returns when it is committed in the database, or refused.
+        """Send a batch; return when it is committed in the database, or refused.
 
-        :param deliveries: forms of deliveries (``wire.write_delivery``), in order.
-        :param timeout: seconds to wait for the receipts.
-        :returns: one receipt per event, in the batch's order.
-        :raises vmmonitor.model.errors.Retriable: no receipt came; the batch may or may not be
-            stored, so send it again.
-        :raises vmmonitor.model.errors.InvalidMessage: the answer makes no sense.
+        :param deliveries: deliveries in wire format (``event_wire.write_delivery``), in order.
+        :param timeout: maximum time to wait for the receipts, in seconds.
+        :returns: one receipt per event, in the order of the batch.
+        :raises vmmonitor.model.errors.Retriable: no receipt arrived. The batch may or may not be
+            stored: send it again.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
         """
         form = event_wire.write_batch(host, sent_at, deliveries)
         with transports.retriable():
@@ -51,10 +51,10 @@ class EngineAPI:
         return event_wire.read_receipts(answer, len(deliveries))
 
     def report_agent(self, report: AgentReport, timeout: float) -> str:
-        """Tell the agent's own state.
+        """Send the agent's report of itself.
 
-        :returns: digest of the inventory that the engine holds for this host.
-        :raises vmmonitor.model.errors.Retriable: no answer came.
+        :returns: digest of the stored inventory of this host.
+        :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         form = event_wire.write_report(report)
         with transports.retriable():
@@ -65,21 +65,21 @@ class EngineAPI:
     def report_inventory(
         self, host: str, digest: str, seen: Sequence[Seen], timeout: float
     ) -> None:
-        """Tell everything that is on the host.
+        """Send the whole inventory of the host.
 
-        :raises vmmonitor.model.errors.Retriable: no answer came.
+        :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         form = inventory_wire.write(host, digest, seen)
         with transports.retriable():
             self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
 
     def report_inventory_changes(self, changes: InventoryChanges, timeout: float) -> str:
-        """Tell what changed on the host.
+        """Send the changes of the host's inventory.
 
-        :returns: digest of the inventory that the engine holds then: ``changes.digest``, or
-            another one if it did not hold what the changes are about; tell the whole then.
-        :raises vmmonitor.rpc.transport.Unsupported: the engine is older; tell the whole.
-        :raises vmmonitor.model.errors.Retriable: no answer came.
+        :returns: digest of the inventory that is stored afterwards. If it is not
+            ``changes.digest``, the changes did not apply: send the whole inventory.
+        :raises vmmonitor.rpc.transport.Unsupported: the engine is older: send the whole inventory.
+        :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         form = inventory_wire.write_changes(changes)
         with transports.retriable():
@@ -89,11 +89,11 @@ class EngineAPI:
         return str(answer.get("inventory_digest", ""))
 
     def report_evidence(self, host: str, event_id: str, item: Item, timeout: float) -> Receipt:
-        """Hand over an item of evidence; returns when it is committed, or will never be.
+        """Send an item of evidence; return when it is committed, or refused.
 
-        :returns: what became of it; ``evidence_wire.UNKNOWN`` if the engine lacks the event.
-        :raises vmmonitor.model.errors.Retriable: no receipt came, so send it again.
-        :raises vmmonitor.model.errors.InvalidMessage: the answer makes no sense.
+        :returns: its receipt; ``ReceiptStatus.UNKNOWN`` if the engine does not have the event.
+        :raises vmmonitor.model.errors.Retriable: no receipt arrived: send it again.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
         """
         form = evidence_wire.write(host, event_id, item)
         with transports.retriable():
@@ -103,56 +103,56 @@ class EngineAPI:
 
 
 class EngineEndpoint(abc.ABC):
-    """Answers EngineAPI; the engine fills in what is to be done."""
+    """Answer the calls of EngineAPI; the engine implements the actions."""
 
     target = oslo_messaging.Target(version=VERSION)
 
     @abc.abstractmethod
     def store_events(self, batch: event_wire.Batch) -> list[Receipt]:
-        """Store a batch and return one receipt per event; raises if nothing is stored."""
+        """Store a batch, and return one receipt per event; raise if nothing is stored."""
 
     @abc.abstractmethod
     def store_report(self, report: AgentReport) -> str:
-        """Store an agent's report; returns the digest of the inventory that is stored."""
+        """Store an agent's report, and return the digest of the stored inventory."""
 
     @abc.abstractmethod
     def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
         """Replace a host's inventory."""
 
     def store_inventory_changes(self, changes: InventoryChanges) -> str:
-        """Change a host's inventory, if it is the one that the changes are about.
+        """Change a host's inventory, if the changes apply to the stored one.
 
-        :returns: digest of the inventory that is stored then; empty asks for the whole.
+        :returns: digest of the inventory that is stored afterwards; empty requests the whole one.
         """
         return ""
 
     @abc.abstractmethod
     def store_evidence(self, exhibit: evidence_wire.Exhibit) -> Receipt:
-        """Store an item of evidence; raises if it is not stored and may be later."""
+        """Store an item of evidence; raise if it may be stored later."""
 
     def report_events(self, _context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
-        """Read the batch, have it stored, answer the receipts."""
+        """Read the batch, store it, and return the receipts."""
         return event_wire.write_receipts(self.store_events(event_wire.read_batch(batch)))
 
     def report_agent(self, _context: Mapping[str, Any], report: Any) -> dict[str, Any]:
-        """Read the report, have it stored, answer the digest."""
+        """Read the report, store it, and return the digest."""
         digest = self.store_report(event_wire.read_report(report))
         return {"schema": fields.SCHEMA, "inventory_digest": digest}
 
     def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
-        """Read the inventory and have it stored."""
+        """Read the inventory, and store it."""
         self.store_inventory(*inventory_wire.read(inventory))
         return {"schema": fields.SCHEMA}
 
     def report_inventory_changes(
         self, _context: Mapping[str, Any], changes: Any
     ) -> dict[str, Any]:
-        """Read the changes, have them stored, answer the digest."""
+        """Read the changes, store them, and return the digest."""
         digest = self.store_inventory_changes(inventory_wire.read_changes(changes))
         return {"schema": fields.SCHEMA, "inventory_digest": digest}
 
     def report_evidence(self, _context: Mapping[str, Any], evidence: Any) -> dict[str, Any]:
-        """Read the item, have it stored, answer the receipt; refuse one that cannot be read."""
+        """Read the item, store it, and return the receipt; refuse an invalid item."""
         try:
             receipt = self.store_evidence(evidence_wire.read(evidence))
         except InvalidMessage as error:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form in which events and reports cross the bus and lie in the spool.
+"""Write and read the wire format of events, receipts and agent reports, which the spool uses too.
 
-Plain JSON values only. Every message carries ``schema``, the number of its form:
+Messages contain plain JSON values. Each has ``schema``, the number of its format:
 
-1. first form.
+1. first format.
 
-A reader takes its own form and every earlier one; unknown keys are left alone, so that a newer
-agent can talk to an older engine within one schema number. Times are integer microseconds.
+A reader accepts its own format and all earlier ones. It ignores unknown keys, so that a newer
+agent can send to an older engine within one schema number. Times are integers of microseconds.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from vmmonitor.model.instance import Instance
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import fields
 
-#: Greatest lengths, in characters. A writer cuts, a reader refuses.
+#: Maximum lengths, in characters. Writers truncate longer texts; readers refuse them.
 ID_LENGTH = 36
 WORD_LENGTH = 64
 NAME_LENGTH = 255
@@ -37,9 +37,9 @@ INSTANCE_FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """One event on its way, with what its host decided about it.
+    """One event with the decision of its host's filter, as it is spooled and sent.
 
-    :param spooled_at: when it was safe on its host; microseconds, host's clock.
+    :param spooled_at: when it was stored in the spool; microseconds, host's clock.
     """
 
     event: Event
@@ -49,10 +49,10 @@ class Delivery:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """What one call of ``report_events`` carries.
+    """The content of one call of ``report_events``.
 
-    :param deliveries: in the order in which things happened on the host. One that could not
-        be read stands there as the reason why not.
+    :param deliveries: in the order in which the events occurred on the host. An invalid one is
+        replaced by the reason, a text.
     """
 
     host: str
@@ -62,7 +62,7 @@ class Batch:
 
 # -- events ------------------------------------------------------------------------------------
 def write_event(event: Event) -> dict[str, Any]:
-    """Return the event's form, with what is too long cut."""
+    """Return an event in wire format, with long texts truncated."""
     return {
         "event_id": event.event_id,
         "host": event.host,
@@ -71,22 +71,22 @@ def write_event(event: Event) -> dict[str, Any]:
         "type": event.type[:WORD_LENGTH],
         "detail": event.detail[:WORD_LENGTH],
         "occurred_at": event.occurred_at,
-        "attributes": fitting(event.attributes),
+        "attributes": fit_attributes(event.attributes),
         "sequence": event.sequence,
     }
 
 
 def write_instance(instance: Instance) -> dict[str, str]:
-    """Return the form of an instance: its facts that are not empty."""
+    """Return an instance in wire format: its fields that are not empty."""
     return {
         name: value[:NAME_LENGTH] for name in INSTANCE_FIELDS if (value := getattr(instance, name))
     }
 
 
-def fitting(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes that fit: long text is cut, and what is still too much is left out.
+def fit_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that fit: truncate long texts, and omit attributes beyond the limit.
 
-    The names of what was cut or left out stand in the attribute ``cut``.
+    The attribute ``cut`` has the names of the truncated and omitted ones.
     """
     room = ATTRIBUTES_LENGTH - 4096
     kept: dict[str, Any] = {}
@@ -108,9 +108,9 @@ def fitting(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_event(form: Any) -> Event:
-    """Return the event that ``form`` says.
+    """Return an event from its wire format.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is not an event's form.
+    :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     if not isinstance(form, Mapping):
         raise InvalidMessage("an event must be an object")
@@ -118,7 +118,7 @@ def read_event(form: Any) -> Event:
     if not isinstance(attributes, Mapping):
         raise InvalidMessage("attributes must be an object")
     if len(attributes) > 256:
-        raise InvalidMessage("more than 256 attributes")
+        raise InvalidMessage("attributes has more than 256 entries")
     return Event(
         event_id=fields.text(form, "event_id", ID_LENGTH, required=True),
         host=fields.text(form, "host", NAME_LENGTH, required=True),
@@ -133,9 +133,9 @@ def read_event(form: Any) -> Event:
 
 
 def read_instance(form: Any) -> Instance:
-    """Return the instance that ``form`` says.
+    """Return an instance from its wire format.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is not an instance's form.
+    :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     if not isinstance(form, Mapping):
         raise InvalidMessage("instance must be an object")
@@ -149,7 +149,7 @@ def read_instance(form: Any) -> Instance:
 
 # -- batches -----------------------------------------------------------------------------------
 def write_delivery(event: Event, decision: Decision, spooled_at: int) -> dict[str, Any]:
-    """Return the form of an event with its decision, as it is spooled and sent."""
+    """Return an event and its decision in wire format, as they are spooled and sent."""
     return write_event(event) | {
         "decision": {
             "action": decision.action,
@@ -161,9 +161,9 @@ def write_delivery(event: Event, decision: Decision, spooled_at: int) -> dict[st
 
 
 def read_delivery(form: Any) -> Delivery:
-    """Return the delivery that ``form`` says.
+    """Return a delivery from its wire format.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is not a delivery's form.
+    :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     event = read_event(form)
     decision = form.get("decision")
@@ -172,7 +172,7 @@ def read_delivery(form: Any) -> Delivery:
     action = fields.text(decision, "action", WORD_LENGTH, required=True)
     severity = fields.text(decision, "severity", WORD_LENGTH, required=True)
     if action not in events.ACTIONS or severity not in events.SEVERITIES:
-        raise InvalidMessage("no such action or severity", action=action, severity=severity)
+        raise InvalidMessage("unknown action or severity", action=action, severity=severity)
     rule = fields.text(decision, "rule", NAME_LENGTH)
     return Delivery(
         event=event,
@@ -184,17 +184,17 @@ def read_delivery(form: Any) -> Delivery:
 def write_batch(
     host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the form of a batch.
+    """Return a batch in wire format.
 
-    :param deliveries: forms of deliveries, as the spool holds them.
+    :param deliveries: deliveries in wire format, as the spool contains them.
     """
     return {"schema": fields.SCHEMA, "host": host, "sent_at": sent_at, "events": list(deliveries)}
 
 
 def read_batch(form: Any) -> Batch:
-    """Return the batch that ``form`` says; what is wrong with one event spoils no other.
+    """Return a batch from its wire format. An invalid event does not affect the others.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is no batch at all.
+    :raises vmmonitor.model.errors.InvalidMessage: the batch itself is invalid.
     """
     fields.check_schema(form)
     forms = form.get("events")
@@ -204,7 +204,7 @@ def read_batch(form: Any) -> Batch:
     return Batch(
         host=host,
         sent_at=fields.time(form, "sent_at"),
-        deliveries=[_delivery_or_reason(one, host) for one in forms],
+        deliveries=[_delivery_or_reason(each, host) for each in forms],
     )
 
 
@@ -214,12 +214,12 @@ def _delivery_or_reason(form: Any, host: str) -> Delivery | str:
     except InvalidMessage as error:
         return str(error)
     if delivery.event.host != host:
-        return f"an agent speaks for its own host {host!r} only"
+        return f"the event must be of the sending host {host!r}"
     return delivery
 
 
 def write_receipts(receipts: Sequence[Receipt]) -> dict[str, Any]:
-    """Return the form of the answer to a batch: one entry per event, in its order."""
+    """Return the answer to a batch in wire format: one entry per event, in its order."""
     return {
         "schema": fields.SCHEMA,
         "receipts": [
@@ -230,14 +230,14 @@ def write_receipts(receipts: Sequence[Receipt]) -> dict[str, Any]:
 
 
 def read_receipts(form: Any, count: int) -> list[Receipt]:
-    """Return what became of the ``count`` events of a batch.
+    """Return the receipts of the ``count`` events of a batch.
 
-    :raises vmmonitor.model.errors.InvalidMessage: the answer does not fit the batch.
+    :raises vmmonitor.model.errors.InvalidMessage: the answer does not match the batch.
     """
     fields.check_schema(form)
     receipts = form.get("receipts")
     if not isinstance(receipts, Sequence) or len(receipts) != count:
-        raise InvalidMessage("the answer does not have one receipt per event")
+        raise InvalidMessage("the answer must have one receipt per event")
     return [_receipt(entry) for entry in receipts]
 
 
@@ -251,14 +251,14 @@ def _receipt(entry: Any) -> Receipt:
 
 # -- reports -----------------------------------------------------------------------------------
 def write_report(report: AgentReport) -> dict[str, Any]:
-    """Return the form of an agent's report of itself."""
+    """Return an agent's report in wire format."""
     return {"schema": fields.SCHEMA} | dataclasses.asdict(report)
 
 
 def read_report(form: Any) -> AgentReport:
-    """Return the report that ``form`` says.
+    """Return an agent's report from its wire format.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is not a report's form.
+    :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     fields.check_schema(form)
     figures = form.get("figures", {})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form in which evidence crosses the bus: one item of one event at a time.
+"""Write and read the wire format of evidence: one item of one event per message.
 
-Its number of form is that of ``wire.py``; content is base64, since JSON has no bytes.
+It has the schema number of ``event_wire``. Content is base64, since JSON does not have bytes.
 """
 
 import base64
@@ -21,9 +21,9 @@ MESSAGE_LENGTH = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Exhibit:
-    """An item of evidence on its way.
+    """An item of evidence with its event, as it is sent.
 
-    :param host: whose agent sends it; the event must be of the same host.
+    :param host: the host of the agent that sends it; the event must be of the same host.
     """
 
     host: str
@@ -32,7 +32,7 @@ class Exhibit:
 
 
 def write(host: str, event_id: str, item: Item) -> dict[str, Any]:
-    """Return the form of an item of evidence."""
+    """Return an item of evidence in wire format."""
     return {
         "schema": fields.SCHEMA,
         "host": host,
@@ -45,14 +45,14 @@ def write(host: str, event_id: str, item: Item) -> dict[str, Any]:
 
 
 def read(form: Any) -> Exhibit:
-    """Return the item of evidence that ``form`` says.
+    """Return an item of evidence from its wire format.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is not such a form.
+    :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     fields.check_schema(form)
     kind = _text(form, "kind", event_wire.WORD_LENGTH)
     if kind not in evidence.KINDS:
-        raise InvalidMessage("no such kind of evidence", kind=kind)
+        raise InvalidMessage("unknown kind of evidence", kind=kind)
     at = form.get("captured_at")
     if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= fields.LATEST:
         raise InvalidMessage("captured_at must be a time")
@@ -70,14 +70,14 @@ def read(form: Any) -> Exhibit:
 
 
 def write_receipt(receipt: Receipt) -> dict[str, Any]:
-    """Return the form of the answer."""
+    """Return the answer in wire format."""
     return {"schema": fields.SCHEMA, "receipt": receipt.status, "reason": receipt.reason}
 
 
 def read_receipt(form: Any) -> Receipt:
-    """Return what became of an item of evidence.
+    """Return the receipt of an item of evidence.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is no such answer.
+    :raises vmmonitor.model.errors.InvalidMessage: it is not a receipt.
     """
     fields.check_schema(form)
     if form.get("receipt") not in list(ReceiptStatus):

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all forms are made of."""
+"""Read and check the fields that all messages share."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.model.errors import InvalidMessage
 
-#: Number of the form of every message.
+#: Number of the format of every message.
 SCHEMA = 1
-#: Greatest time that a signed 64 bit integer of microseconds and a date can both hold.
+#: Latest time, in microseconds since the epoch: the end of the year 9999.
 LATEST = 253402300799_999999
 
 
 def check_schema(form: Any) -> None:
-    """Refuse what is no object, or of a form that this version does not know.
+    """Check that a message is an object of a format that this version can read.
 
-    :raises vmmonitor.model.errors.InvalidMessage: so it is.
+    :raises vmmonitor.model.errors.InvalidMessage: it is not.
     """
     if not isinstance(form, Mapping):
         raise InvalidMessage("a message must be an object")
@@ -24,10 +24,11 @@ def check_schema(form: Any) -> None:
 
 
 def text(form: Mapping[str, Any], key: str, limit: int | None, required: bool = False) -> str:
-    """Return a text.
+    """Return the text of a field.
 
-    :param limit: greatest number of characters.
-    :raises vmmonitor.model.errors.InvalidMessage: it is none, longer, missing or blank.
+    :param limit: maximum number of characters.
+    :param required: whether the field must be present, and without blanks at its ends.
+    :raises vmmonitor.model.errors.InvalidMessage: it is not a text, too long, missing or blank.
     """
     value = form.get(key, "")
     if not isinstance(value, str):
@@ -35,7 +36,7 @@ def text(form: Mapping[str, Any], key: str, limit: int | None, required: bool = 
     if required and not value:
         raise InvalidMessage(f"{key} is missing")
     if required and value != value.strip():
-        # Some databases take "x" and "x " for the same text.
+        # Some databases compare "x" and "x " as equal.
         raise InvalidMessage(f"{key} begins or ends with a blank")
     if limit is not None and len(value) > limit:
         raise InvalidMessage(f"{key} is longer than {limit} characters")
@@ -43,20 +44,20 @@ def text(form: Mapping[str, Any], key: str, limit: int | None, required: bool = 
 
 
 def number(form: Mapping[str, Any], key: str, default: int | None) -> int:
-    """Return a whole number of 63 bits.
+    """Return the integer of a field, from 0 to 2**63 - 1.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is none.
+    :raises vmmonitor.model.errors.InvalidMessage: it is not such an integer.
     """
     value = form.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise InvalidMessage(f"{key} must be a whole number, not negative, of 63 bits")
+        raise InvalidMessage(f"{key} must be an integer from 0 to 2**63 - 1")
     return value
 
 
 def time(form: Mapping[str, Any], key: str) -> int:
-    """Return a time, in microseconds since the epoch.
+    """Return the time of a field, in microseconds since the epoch.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is none.
+    :raises vmmonitor.model.errors.InvalidMessage: it is not a time.
     """
     value = number(form, key, None)
     if value > LATEST:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form in which an inventory, and what changes in it, crosses the bus."""
+"""Write and read the wire format of inventories and of their changes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from vmmonitor.rpc import event_wire, fields
 
 
 def write_seen(seen: Seen) -> dict[str, Any]:
-    """Return the form of an instance in an inventory; what starts it again stays on its host."""
+    """Return an instance of an inventory in wire format; its definition stays on its host."""
     form = {
         "instance": event_wire.write_instance(seen.instance),
         "state": seen.state[: event_wire.WORD_LENGTH],
@@ -22,15 +22,15 @@ def write_seen(seen: Seen) -> dict[str, Any]:
 
 
 def write(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
-    """Return the form of a whole inventory."""
-    instances = [write_seen(one) for one in seen]
+    """Return a whole inventory in wire format."""
+    instances = [write_seen(each) for each in seen]
     return {"schema": fields.SCHEMA, "host": host, "digest": digest, "instances": instances}
 
 
 def read(form: Any) -> tuple[str, str, list[Seen]]:
-    """Return host, digest and instances of an inventory.
+    """Return (host, digest, instances) of an inventory from its wire format.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is not an inventory's form.
+    :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     fields.check_schema(form)
     host = fields.text(form, "host", event_wire.NAME_LENGTH, required=True)
@@ -39,12 +39,12 @@ def read(form: Any) -> tuple[str, str, list[Seen]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InventoryChanges:
-    """What turns the inventory with one digest into the one with another.
+    """The difference between two inventories of a host.
 
-    :param base_digest: of the inventory that is changed.
-    :param digest: of what it is then.
-    :param changed: the instances that are new or another way than before.
-    :param gone: uuids of those that the host does not have any more.
+    :param base_digest: digest of the inventory to which the changes apply.
+    :param digest: digest of the inventory afterwards.
+    :param changed: the new and the changed instances.
+    :param gone: uuids of the instances that are no longer on the host.
     """
 
     host: str
@@ -55,21 +55,21 @@ class InventoryChanges:
 
 
 def write_changes(changes: InventoryChanges) -> dict[str, Any]:
-    """Return the form of what changed in an inventory."""
+    """Return the changes of an inventory in wire format."""
     return {
         "schema": fields.SCHEMA,
         "host": changes.host,
         "base_digest": changes.base_digest,
         "digest": changes.digest,
-        "changed": [write_seen(one) for one in changes.changed],
+        "changed": [write_seen(each) for each in changes.changed],
         "gone": list(changes.gone),
     }
 
 
 def read_changes(form: Any) -> InventoryChanges:
-    """Return what changed in an inventory.
+    """Return the changes of an inventory from their wire format.
 
-    :raises vmmonitor.model.errors.InvalidMessage: it is not the form of that.
+    :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     fields.check_schema(form)
     gone = form.get("gone")
@@ -92,12 +92,12 @@ def _read_seen(form: Mapping[str, Any], key: str) -> list[Seen]:
         raise InvalidMessage(f"{key} must be a list")
     return [
         Seen(
-            instance=event_wire.read_instance(one.get("instance")),
-            state=fields.text(one, "state", event_wire.WORD_LENGTH, required=True),
-            reason=fields.text(one, "reason", event_wire.WORD_LENGTH),
-            persistent=bool(one.get("persistent", True)),
-            autostart=bool(one.get("autostart", False)),
+            instance=event_wire.read_instance(each.get("instance")),
+            state=fields.text(each, "state", event_wire.WORD_LENGTH, required=True),
+            reason=fields.text(each, "reason", event_wire.WORD_LENGTH),
+            persistent=bool(each.get("persistent", True)),
+            autostart=bool(each.get("autostart", False)),
         )
-        for one in instances
-        if isinstance(one, Mapping)
+        for each in instances
+        if isinstance(each, Mapping)
     ]

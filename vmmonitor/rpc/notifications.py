@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listens to what other OpenStack services tell on the message bus."""
+"""Receive the notifications of other OpenStack services from the message bus."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,18 +15,18 @@ from vmmonitor.rpc import transport as transports
 
 LOG = log.getLogger(__name__)
 
-#: Messages that the broker gives ahead of their acknowledgements. While nothing can be stored
-#: this is all that is in memory here, and the rest stays in the queue.
+#: Maximum number of unacknowledged messages in memory. While events cannot be stored, all further
+#: messages stay in the queue of the broker.
 PREFETCH = 50
-#: Seconds between two tries to connect.
+#: Interval between attempts to connect, in seconds.
 RETRY = 5.0
 
-#: Takes a message: publisher, event type, payload, context, message id, timestamp. May wait.
+#: Handles a message: publisher, event type, payload, context, message id, timestamp. May block.
 Take = Callable[[Mapping[str, Any]], None]
 
 
 class Listener:
-    """Hands over every message of some topics, one after the other, from one thread."""
+    """Receive the messages of some topics, and pass them on one by one from one thread."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Listener:
         """Keep what is needed; connect to nothing yet.
 
         :param url: the broker's address; empty: the service's own ``transport_url``.
-        :param exchange: that of the service that tells.
-        :param pool: name of the queue of our own. Those who listen with the same name share the
-            messages; whoever uses another one, or none, gets a copy of his own.
-        :param take: called with each message. What it raises is logged, and never comes again.
-        :param connected: called with "" when it listens, and with the reason why it cannot.
+        :param exchange: the exchange of the sending service.
+        :param pool: name of the queue. Listeners with the same name share the messages; each other
+            name receives its own copy.
+        :param take: called with each message. Its errors are logged, and the message is dropped.
+        :param connected: called with "" when the listener is connected, else with the reason.
         """
         self._conf = conf
         self._url = url
@@ -59,17 +59,17 @@ class Listener:
         self._thread = threading.Thread(target=self._run, name="notifications", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen, as soon as there is a broker; return at once."""
+        """Start to connect in the background, and return immediately."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Take nothing more, at most ``timeout`` seconds; what is under way is given back."""
+        """Stop within ``timeout`` seconds; messages in progress return to the queue."""
         self._stopping.set()
         with self._guard:
             server, self._server = self._server, None
         if server is None:
             return
-        # oslo.messaging waits for the broker, and for what is under way, without a limit.
+        # oslo.messaging waits indefinitely for the broker and for messages in progress.
         closing = threading.Thread(
             target=_close, args=(server,), name="notifications-close", daemon=True
         )
@@ -77,7 +77,7 @@ class Listener:
         closing.join(timeout)
 
     def _run(self) -> None:
-        """Connect, again and again; from then on oslo.messaging reconnects by itself."""
+        """Retry until the first connection; afterwards oslo.messaging reconnects."""
         while not self._stopping.is_set():
             try:
                 server = self._listen()
@@ -100,41 +100,41 @@ class Listener:
         server = oslo_messaging.notify.listener.NotificationServer(
             transport, self._targets, hand_over, allow_requeue=True, pool=self._pool
         )
-        # One worker: in the order in which they came, and never more than one that waits.
+        # One worker: messages stay in order, and at most one blocks.
         server.start(override_pool_size=1)
         return server
 
 
 def transport_of(conf: cfg.ConfigOpts, url: str) -> oslo_messaging.Transport:
-    """Return a transport for the notifications of others, which takes few ahead.
+    """Return a transport for the notifications of other services, with a small prefetch.
 
-    :raises vmmonitor.model.errors.VmmonitorError: the URL is not one of a broker.
+    :raises vmmonitor.model.errors.VmmonitorError: it is not the URL of a broker.
     """
     transports.register_library_options(conf)
     try:
         address = oslo_messaging.TransportURL.parse(conf, url or None)
         if address.transport.startswith("rabbit"):
-            # For this connection alone; the option of the same name is for the calls too.
+            # Only for this connection; the option of the same name also affects RPC calls.
             address.query.setdefault("rabbit_qos_prefetch_count", str(PREFETCH))
         return oslo_messaging.get_notification_transport(conf, url=address)
     except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
-        raise VmmonitorError(f"this is not the address of a broker: {error}") from error
+        raise VmmonitorError(f"it is not the address of a broker: {error}") from error
 
 
 class _Anything:
-    """Has a method for each priority, which is how oslo.messaging learns what to listen to."""
+    """Have a method per priority, from which oslo.messaging derives its subscriptions."""
 
     def info(self, *_: Any) -> None:
-        """Stand for all of them; messages are taken before they come here."""
+        """Do nothing: messages are handled before they reach this method."""
 
     warn = error = critical = info
 
 
 class _HandOver(dispatcher.NotificationDispatcher):
-    """Takes a message whatever is in it, and says whether it is to be given back.
+    """Accept any message, and decide whether it returns to the queue.
 
-    The library's own dispatcher looks into the message first, and one without a priority has it
-    raise; with ``allow_requeue`` that message would come again for ever.
+    The library's dispatcher raises for a message without a priority; with ``allow_requeue`` such a
+    message would be delivered again indefinitely.
     """
 
     def __init__(self, take: Take, stopping: threading.Event):
@@ -143,19 +143,19 @@ class _HandOver(dispatcher.NotificationDispatcher):
         self._stopping = stopping
 
     def dispatch(self, incoming: Any) -> str:
-        """Hand a message over; while this process stops it is given back, maybe once too often."""
+        """Pass a message on, or return it to the queue while the process stops."""
         if not self._stopping.is_set():
             try:
                 self._take(message_of(incoming))
             except Exception:
-                LOG.exception("A notification could not be taken, and is left out")
-        given_back = self._stopping.is_set()
+                LOG.exception("Notification dropped: it could not be handled")
+        is_returned = self._stopping.is_set()
         results = dispatcher.NotificationResult
-        return str(results.REQUEUE if given_back else results.HANDLED)
+        return str(results.REQUEUE if is_returned else results.HANDLED)
 
 
 def message_of(incoming: Any) -> dict[str, Any]:
-    """Return the parts of a message; each may be missing, or anything."""
+    """Return the parts of a message; each may be missing or have any type."""
     message = incoming.message if isinstance(incoming.message, Mapping) else {}
     parts = ("publisher_id", "event_type", "payload", "message_id", "timestamp")
     return {**{name: message.get(name) for name in parts}, "context": incoming.ctxt}
@@ -166,4 +166,4 @@ def _close(server: oslo_messaging.MessageHandlingServer) -> None:
         server.stop()
         server.wait()
     except Exception:
-        LOG.exception("Closing the connection for notifications failed")
+        LOG.exception("Connection for notifications could not be closed")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends notifications, by whichever drivers ``[oslo_messaging_notifications]`` names."""
+"""Send notifications with the drivers that ``[oslo_messaging_notifications]`` names."""
 
 import importlib.metadata
 from typing import Any
@@ -16,46 +16,46 @@ DRIVERS = "oslo.messaging.notify.drivers"
 
 
 class Notifier:
-    """Sends one notification after the other, and tells which did not arrive.
+    """Send notifications one by one, and raise if the broker did not acknowledge one.
 
-    oslo.messaging's notifier logs what a driver raises, and its messaging drivers log what the
-    broker says: whoever sends learns nothing. So this listens where the drivers hand over to the
-    transport, whose word is the broker's own acknowledgement.
+    oslo.messaging's notifier only logs the errors of its drivers, and the drivers only log those
+    of the broker. This class therefore intercepts the call from the drivers to the transport,
+    which returns after the broker's acknowledgement.
     """
 
     def __init__(self, conf: cfg.ConfigOpts):
         """Load the drivers; connect to nothing yet.
 
-        :raises vmmonitor.model.errors.VmmonitorError: the broker's address, or a driver's name,
-            is none.
+        :raises vmmonitor.model.errors.VmmonitorError: the broker's address or the name of a driver
+            is invalid.
         """
         transport = _transport(conf)
-        self._refused: Exception | None = None
-        self._hand_over = transport._send_notification
-        transport._send_notification = self._listen
-        # Without retries of its own: a broker that is away is for the caller to wait for.
+        self._error: Exception | None = None
+        self._send_to_broker = transport._send_notification
+        transport._send_notification = self._intercept
+        # Without retries: the caller waits for an unreachable broker.
         self._notifier = oslo_messaging.Notifier(
             transport, f"vmmonitor-engine:{conf.host}", retry=0
         )
 
     def send(self, notification: Notification) -> None:
-        """Send a notification to every topic; returns when the broker has taken it.
+        """Send a notification to every topic; return when the broker has acknowledged it.
 
-        :raises vmmonitor.model.errors.Retriable: it has not, or not on every topic.
+        :raises vmmonitor.model.errors.Retriable: the broker did not acknowledge it on every topic.
         """
-        self._refused = None
-        tell = getattr(self._notifier, notification.priority)
-        tell({}, notification.event_type, dict(notification.payload))
-        if self._refused is not None:
-            text = str(self._refused).strip().splitlines()
-            raise Retriable(text[0] if text else type(self._refused).__name__)
+        self._error = None
+        send = getattr(self._notifier, notification.priority)
+        send({}, notification.event_type, dict(notification.payload))
+        if self._error is not None:
+            text = str(self._error).strip().splitlines()
+            raise Retriable(text[0] if text else type(self._error).__name__)
 
-    def _listen(self, *args: Any, **kwargs: Any) -> None:
+    def _intercept(self, *args: Any, **kwargs: Any) -> None:
         try:
-            self._hand_over(*args, **kwargs)
+            self._send_to_broker(*args, **kwargs)
         except Exception as error:
-            # Not raised: the driver would log it, with the payload, at each try.
-            self._refused = error
+            # Not raised: the driver would log it, with the payload, at each retry.
+            self._error = error
 
 
 def _transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
@@ -68,8 +68,8 @@ def _transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
             f"[{GROUP}] transport_url is not the address of a broker: {error}"
         ) from error
     conf.set_default("driver", ["messagingv2"], group=GROUP)
-    known = {one.name for one in importlib.metadata.entry_points(group=DRIVERS)}
+    known = {point.name for point in importlib.metadata.entry_points(group=DRIVERS)}
     if unknown := set(conf[GROUP].driver) - known:
-        # The library would warn, and send nothing.
-        raise VmmonitorError(f"[{GROUP}] driver names what is not installed: {sorted(unknown)}")
+        # The library would only log a warning, and not send.
+        raise VmmonitorError(f"[{GROUP}] driver: not installed: {sorted(unknown)}")
     return transport

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
+"""Connect to the message bus: ``rabbit://`` between hosts, ``fake://`` within one process."""
 
 import concurrent.futures
 import contextlib
@@ -19,7 +19,7 @@ LOG = log.getLogger(__name__)
 ENGINE_TOPIC = "vmmonitor-engine"
 AGENT_TOPIC = "vmmonitor-agent"
 EXCHANGE = "vmmonitor"
-#: Seconds for which a start waits until calls are answered; later they are all the same.
+#: Time, in seconds, that a start waits for the broker; afterwards it continues in the background.
 START_TIMEOUT = 5
 
 #: Modules of oslo.messaging with options that it does not list, by their group.
@@ -32,14 +32,14 @@ Transport = oslo_messaging.Transport
 
 
 class Unsupported(Retriable):
-    """The other side is of an older version, and does not know this call"""
+    """The receiver has an older version that does not have this call"""
 
 
 def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transport:
-    """Return a transport; it connects when it is first used.
+    """Return a transport, which connects at its first use.
 
-    :param url: instead of the configured ``transport_url``.
-    :raises vmmonitor.model.errors.VmmonitorError: the URL is not one of a broker.
+    :param url: replaces the configured ``transport_url``.
+    :raises vmmonitor.model.errors.VmmonitorError: it is not the URL of a broker.
     """
     oslo_messaging.set_transport_defaults(EXCHANGE)
     register_library_options(conf)
@@ -48,7 +48,7 @@ def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transpor
     except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure) as error:
         raise VmmonitorError(f"transport_url is not the address of a broker: {error}") from error
     if "oslo_messaging_rabbit" in conf:
-        # Its own default waits up to 30 s before it looks for a broker that is back.
+        # The default of the library waits up to 30 s before it reconnects.
         conf.set_default("rabbit_interval_max", 5, group="oslo_messaging_rabbit")
     return transport
 
@@ -65,35 +65,35 @@ def register_library_options(conf: cfg.ConfigOpts) -> None:
 
 
 class Server:
-    """Answers calls.
+    """Answer calls.
 
-    oslo.messaging waits for a broker that is away, for ever, at the start and at the stop;
-    whoever starts and stops here waits for a bounded time.
+    oslo.messaging waits indefinitely for an unreachable broker, at the start and at the stop. Here
+    both wait for a bounded time.
     """
 
     def __init__(self, server: rpc_server.RPCServer):
-        """Keep it; start nothing."""
+        """Wrap a server of oslo.messaging, without starting it."""
         self._server = server
         self._listening: concurrent.futures.Future[None] | None = None
 
     def start(self) -> None:
-        """Answer calls from now on, or from when the broker is there."""
+        """Answer calls as soon as the broker is reachable."""
         self._listening = _begin(self._server.start)
         try:
             self._listening.result(START_TIMEOUT)
         except concurrent.futures.TimeoutError:
             LOG.warning(
-                "No broker answers yet, of: %s; they are tried again for ever", self._brokers()
+                "Message broker is not reachable: %s; connecting is repeated", self._brokers()
             )
 
     def stop(self, timeout: float) -> None:
-        """Take no more calls, and end those that are under way; at most ``timeout`` seconds."""
+        """Accept no further calls, and wait for running ones for at most ``timeout`` seconds."""
         if self._listening is None or not self._listening.done():
             return
         try:
             _begin(self._stop).result(timeout)
         except concurrent.futures.TimeoutError:
-            LOG.warning("The last calls did not end within %g s", timeout)
+            LOG.warning("Running RPC calls did not end within %g s", timeout)
 
     def _stop(self) -> None:
         self._server.stop()
@@ -121,7 +121,7 @@ def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
 
 
 def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object) -> Server:
-    """Return a server that answers calls on ``topic``; start() and stop() are the caller's.
+    """Return a server that answers calls on ``topic``; the caller starts and stops it.
 
     :param endpoint: has a ``target`` and the methods that may be called.
     """
@@ -130,26 +130,25 @@ def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: 
 
 
 def is_unsupported(error: Exception) -> bool:
-    """Tell whether the other side does not speak the version that it was called with."""
-    # What was raised over there comes as itself on the in-process bus, else as its name.
+    """Return whether the receiver does not support the version of the call."""
+    # A remote error keeps its class on the in-process bus; otherwise only its name is known.
     name = "UnsupportedVersion"
     return name in (type(error).__name__, getattr(error, "exc_type", ""))
 
 
 @contextlib.contextmanager
 def retriable() -> Iterator[None]:
-    """Turn whatever keeps a call from being answered into ``errors.Retriable``.
+    """Convert each error of a call into ``errors.Retriable``.
 
-    Also an error that the other side raised, which comes as itself on the in-process bus: its
-    cause (a database that is away, a version that is not there yet) may be gone the next time,
-    and a caller here must never lose an event over an answer that it did not understand.
+    This includes errors that the receiver raised. Their cause (an unreachable database, an older
+    version) may be temporary, and a caller must not lose an event because of an unknown answer.
 
-    :raises Unsupported: the other side does not know the call.
+    :raises Unsupported: the receiver does not have this call.
     """
     try:
         yield
     except oslo_messaging.MessagingTimeout as error:
-        raise Retriable("no answer in time") from error
+        raise Retriable("timeout: no answer") from error
     except Exception as error:
         text = str(error).strip().splitlines()
         if getattr(error, "exc_type", type(error).__name__) == "UnsupportedVersion":

@@ -14,20 +14,20 @@ from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
-from vmmonitor.tests.functional.db.contract.agents import AgentsContract
-from vmmonitor.tests.functional.db.contract.events import EventsContract
-from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
-from vmmonitor.tests.functional.db.contract.history import HistoryContract
-from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
-from vmmonitor.tests.functional.db.contract.limits import LimitsContract
-from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
-from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
-from vmmonitor.tests.functional.db.contract.pages import PagesContract
-from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
-from vmmonitor.tests.functional.db.contract.requests import RequestsContract
-from vmmonitor.tests.functional.db.contract.schema import SchemaContract
-from vmmonitor.tests.functional.db.contract.session import SessionContract
-from vmmonitor.tests.functional.db.contract.silences import SilencesContract
+from vmmonitor.tests.functional.db.contract.agents_contract import AgentsContract
+from vmmonitor.tests.functional.db.contract.drift_records_contract import DriftRecordsContract
+from vmmonitor.tests.functional.db.contract.events_contract import EventsContract
+from vmmonitor.tests.functional.db.contract.evidence_contract import EvidenceContract
+from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
+from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
+from vmmonitor.tests.functional.db.contract.pages_contract import PagesContract
+from vmmonitor.tests.functional.db.contract.recoveries_contract import RecoveriesContract
+from vmmonitor.tests.functional.db.contract.requests_contract import RequestsContract
+from vmmonitor.tests.functional.db.contract.scan_contract import ScanContract
+from vmmonitor.tests.functional.db.contract.schema_contract import SchemaContract
+from vmmonitor.tests.functional.db.contract.session_contract import SessionContract
+from vmmonitor.tests.functional.db.contract.silences_contract import SilencesContract
 
 
 @functools.cache
@@ -123,7 +123,7 @@ class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
 
-class TestMariaDBIncidents(HistoryContract, IncidentsContract, OnMariaDB):
+class TestMariaDBIncidents(ScanContract, IncidentsContract, OnMariaDB):
     pass
 
 
@@ -139,7 +139,7 @@ class TestMariaDBLimits(LimitsContract, OnMariaDB):
     pass
 
 
-class TestMariaDBMismatches(MismatchesContract, OnMariaDB):
+class TestMariaDBDriftRecords(DriftRecordsContract, OnMariaDB):
     pass
 
 
@@ -179,7 +179,7 @@ class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
     pass
 
 
-class TestPostgreSQLIncidents(HistoryContract, IncidentsContract, OnPostgreSQL):
+class TestPostgreSQLIncidents(ScanContract, IncidentsContract, OnPostgreSQL):
     pass
 
 
@@ -195,7 +195,7 @@ class TestPostgreSQLLimits(LimitsContract, OnPostgreSQL):
     pass
 
 
-class TestPostgreSQLMismatches(MismatchesContract, OnPostgreSQL):
+class TestPostgreSQLDriftRecords(DriftRecordsContract, OnPostgreSQL):
     pass
 
 

@@ -10,7 +10,7 @@ from vmmonitor.model.states import IncidentState
 from vmmonitor.rpc.notifications import Listener
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
-from vmmonitor.tests.functional.test_notifier import GROUP, NotifierCase, notification
+from vmmonitor.tests.functional.rpc.test_notifier import GROUP, NotifierCase, notification
 from vmmonitor.tests.live.base import PATIENCE_S, WholeTest
 
 #: Notifications with the priority INFO for an incident whose instance is recovered.

@@ -17,7 +17,7 @@ from vmmonitor.rpc.inventory_wire import InventoryChanges
 from vmmonitor.testing.builders import HOST, UUID, event
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
-from vmmonitor.tests.functional.test_rpc import (
+from vmmonitor.tests.functional.rpc.test_rpc import (
     ANSWER,
     Agent,
     Engine,

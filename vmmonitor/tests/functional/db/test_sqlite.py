@@ -13,20 +13,20 @@ from vmmonitor.model import errors
 from vmmonitor.model.evidence import Item
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.functional.db import samples
-from vmmonitor.tests.functional.db.contract.agents import AgentsContract
-from vmmonitor.tests.functional.db.contract.events import EventsContract
-from vmmonitor.tests.functional.db.contract.evidence import EvidenceContract
-from vmmonitor.tests.functional.db.contract.history import HistoryContract
-from vmmonitor.tests.functional.db.contract.incidents import IncidentsContract
-from vmmonitor.tests.functional.db.contract.limits import LimitsContract
-from vmmonitor.tests.functional.db.contract.mismatches import MismatchesContract
-from vmmonitor.tests.functional.db.contract.outbox import OutboxContract
-from vmmonitor.tests.functional.db.contract.pages import PagesContract
-from vmmonitor.tests.functional.db.contract.recoveries import RecoveriesContract
-from vmmonitor.tests.functional.db.contract.requests import RequestsContract
-from vmmonitor.tests.functional.db.contract.schema import SchemaContract
-from vmmonitor.tests.functional.db.contract.session import SessionContract
-from vmmonitor.tests.functional.db.contract.silences import SilencesContract
+from vmmonitor.tests.functional.db.contract.agents_contract import AgentsContract
+from vmmonitor.tests.functional.db.contract.drift_records_contract import DriftRecordsContract
+from vmmonitor.tests.functional.db.contract.events_contract import EventsContract
+from vmmonitor.tests.functional.db.contract.evidence_contract import EvidenceContract
+from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
+from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
+from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
+from vmmonitor.tests.functional.db.contract.pages_contract import PagesContract
+from vmmonitor.tests.functional.db.contract.recoveries_contract import RecoveriesContract
+from vmmonitor.tests.functional.db.contract.requests_contract import RequestsContract
+from vmmonitor.tests.functional.db.contract.scan_contract import ScanContract
+from vmmonitor.tests.functional.db.contract.schema_contract import SchemaContract
+from vmmonitor.tests.functional.db.contract.session_contract import SessionContract
+from vmmonitor.tests.functional.db.contract.silences_contract import SilencesContract
 from vmmonitor.tests.functional.db.race import race
 
 
@@ -66,7 +66,7 @@ class TestEvidence(EvidenceContract, OnSQLite):
             self.assertNotIn(word, told)
 
 
-class TestIncidents(HistoryContract, IncidentsContract, OnSQLite):
+class TestIncidents(ScanContract, IncidentsContract, OnSQLite):
     pass
 
 
@@ -82,7 +82,7 @@ class TestLimits(LimitsContract, OnSQLite):
     pass
 
 
-class TestMismatches(MismatchesContract, OnSQLite):
+class TestDriftRecords(DriftRecordsContract, OnSQLite):
     pass
 
 

@@ -14,7 +14,7 @@ from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, evidence_wire
 from vmmonitor.rpc.agent_api import LONGEST, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineEndpoint
-from vmmonitor.tests.unit.rpc.test_wire import ANYTHING, RECORDED
+from vmmonitor.tests.unit.rpc.test_event_wire import ANYTHING, RECORDED
 
 REQUEST = {"schema": 1, "instance_uuid": "u", "recovery_id": "r", "timeout": 5}
 CHANGES = RECORDED["inventory_changes"]

@@ -202,7 +202,7 @@ class ProbeTest(StorageCase):
         (first,) = self.tried()
         failed = self.of_kind("instance", state="recovering")[0]
         self.finish_waiting()
-        self.assertEqual(["failed"], [self.state_of(failed)])
+        self.assertEqual(["unrecovered"], [self.state_of(failed)])
         storm = self.storm()
         self.later(1)
         due = self.database.run(

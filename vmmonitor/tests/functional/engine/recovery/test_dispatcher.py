@@ -166,7 +166,7 @@ class TroubleTest(RecoveryCase):
         self.policies = self.load(policy(steps=[step("absent", attempts=1)]))
         self.store(delivery())
         self.recoveries()
-        self.assertIn("absent", self.eventually_in("failed").reason)
+        self.assertIn("absent", self.eventually_in("unrecovered").reason)
 
     def test_an_expectation_that_raises_and_then_knows(self):
         self.conf.set_override("unknown_limit", 0, "recovery")
@@ -303,12 +303,12 @@ class LeaseTest(RecoveryCase):
         real = recoveries.renew_leases
         renew = mock.Mock(side_effect=[Retriable("away"), ValueError("odd")])
         self.driver.answer = self.hang
-        self.replace(recoveries, "renew", renew)
+        self.replace(recoveries, "renew_leases", renew)
         self.store(delivery())
         self.recoveries()
         self.called()
         eventually(lambda: renew.call_count >= 2)
-        self.replace(recoveries, "renew", real)
+        self.replace(recoveries, "renew_leases", real)
         self.later(0.5)
         eventually(lambda: self.lease_until() == self.clock + SECOND)
 
@@ -387,7 +387,7 @@ class StopTest(RecoveryCase):
 
     def test_but_not_for_ever_nor_hotly(self):
         renew = mock.Mock()
-        self.replace(recoveries, "renew", renew)
+        self.replace(recoveries, "renew_leases", renew)
         self.driver.answer = self.hang
         self.store(delivery())
         workers = self.recoveries()

@@ -14,7 +14,7 @@ from vmmonitor.model.states import IncidentState
 from vmmonitor.rpc import payloads
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.functional.db import samples
-from vmmonitor.tests.functional.db.contract.outbox import notification
+from vmmonitor.tests.functional.db.contract.outbox_contract import notification
 from vmmonitor.tests.functional.engine.base import FAIL, RUNS, EngineCase, delivery
 
 DATA = "vmmonitor_object.data"

@@ -119,7 +119,7 @@ class EventTest(unittest.TestCase):
     @hypothesis.settings(max_examples=100, deadline=None)
     def test_whatever_comes_in_can_be_sent(self, name, details):
         told = event(name, details)
-        json.dumps(event_wire.fitting(told.attributes), allow_nan=False).encode()
+        json.dumps(event_wire.fit_attributes(told.attributes), allow_nan=False).encode()
         (told.type + told.detail).encode()
         self.assertNotIn("\0", told.type + told.detail)
 

@@ -84,14 +84,14 @@ class TestNotifier(NotifierCase):
     def test_what_one_topic_does_not_take_was_not_sent(self):
         sender = self.sender(topics=["tickets", "notifications"])
         heard = self.listen()
-        hand_over = sender._hand_over
+        hand_over = sender._send_to_broker
 
         def refuse(target, *args, **kwargs):
             if target.topic.startswith("tickets"):
                 raise oslo_messaging.MessageDeliveryFailure("full\nthe payload")
             hand_over(target, *args, **kwargs)
 
-        sender._hand_over = refuse
+        sender._send_to_broker = refuse
         logged = self.useFixture(fixtures.FakeLogger())
         error = self.assertRaises(Retriable, sender.send, notification())
         self.assertEqual("full", str(error))
@@ -99,7 +99,7 @@ class TestNotifier(NotifierCase):
         # The library would have logged the payload.
         self.assertNotIn("web-1", logged.output)
         # What came before is forgotten.
-        sender._hand_over = hand_over
+        sender._send_to_broker = hand_over
         sender.send(notification())
         eventually(lambda: len(heard) == 2)
 

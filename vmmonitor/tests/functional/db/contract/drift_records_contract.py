@@ -25,7 +25,7 @@ def noted(**fields: Any) -> DriftRecord:
     return DriftRecord(**{**known, **fields})
 
 
-class MismatchesContract:
+class DriftRecordsContract:
     database: Database
 
     def test_what_is_remembered(self: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``vmmonitor-manage db``: what it does, prints and returns."""
+"""Test the effect, the output and the exit code of ``vmmonitor-manage db``."""
 
 import argparse
 import contextlib
@@ -31,16 +31,18 @@ class TestManageDb(testtools.TestCase):
             code = args.run(database.conf(self.url if url is None else url), args)
         return code, out.getvalue(), err.getvalue()
 
-    def test_version_before_and_after_sync(self) -> None:
+    def test_sync_of_an_empty_database_creates_the_tables(self) -> None:
         head = schema.head()
         code, out, _ = self.run_db("version")
         self.assertEqual((0, f"database: no tables\nneeded:   {head}\n"), (code, out))
-        self.assertIn("0001 now, nothing before", self.run_db("sync", "--revision", "0001")[1])
+        self.assertIn(
+            "from an empty one to revision 0001", self.run_db("sync", "--revision", "0001")[1]
+        )
         self.run_db("sync")
-        self.assertIn(f"{head} already", self.run_db("sync", "--revision", head)[1])
+        self.assertIn(f"already at revision {head}", self.run_db("sync", "--revision", head)[1])
         self.assertIn(f"database: {head}", self.run_db("version")[1])
 
-    def test_purge_goes_by_days_and_number(self) -> None:
+    def test_purge_deletes_by_age_and_by_number(self) -> None:
         self.run_db("sync")
         made = session.Database(database.conf(self.url))
         self.addCleanup(made.dispose)
@@ -52,11 +54,11 @@ class TestManageDb(testtools.TestCase):
         ages = [3, 3, 1, 0, 0]
         made.run(events.insert, [samples.stored(now - age * day) for age in ages])
         _, out, _ = self.run_db("purge", "--older-than", "2")
-        self.assertEqual("2 events and 1 incidents were deleted.\n", out)
+        self.assertEqual("Deleted 2 events and 1 incidents.\n", out)
         _, out, _ = self.run_db("purge", "--older-than", "2", "--keep-events", "1")
-        self.assertEqual("2 events and 0 incidents were deleted.\n", out)
+        self.assertEqual("Deleted 2 events and 0 incidents.\n", out)
 
-    def test_trouble_is_one_line_and_exit_code_1(self) -> None:
+    def test_failure_prints_one_line_and_returns_1(self) -> None:
         for words, url, why in (
             (["version"], "", "connection is not set"),
             (["sync"], f"sqlite:///{self.path}/no/such.sqlite", "cannot be reached"),

@@ -166,7 +166,7 @@ class RpcTest(testtools.TestCase):
         self.serve(endpoint)
         self.addCleanup(endpoint.over.set)
         error = self.assertRaises(Retriable, self.report, timeout=0.1)
-        self.assertEqual("no answer in time", str(error))
+        self.assertEqual("timeout: no answer", str(error))
 
     def test_another_version_may_be_upgraded(self):
         self.serve(Newer())
@@ -203,7 +203,7 @@ class RpcTest(testtools.TestCase):
         error = self.assertRaises(
             Retriable, self.agent.recover_instance, "nowhere", UUID, "r1", -1.9
         )
-        self.assertEqual("no answer in time", str(error))
+        self.assertEqual("timeout: no answer", str(error))
 
     def test_a_server_that_was_never_started_can_be_stopped(self):
         transports.serve(self.transport, "nothing", "x", Agent()).stop(PATIENCE)

@@ -139,7 +139,7 @@ class HostileTest(unittest.TestCase):
             ({"event_id": "x" * 37}, "longer than 36"),
             ({"event_id": "x "}, "blank"),
             ({"event_id": 7}, "must be a text"),
-            ({"host": "compute-2"}, "its own host"),
+            ({"host": "compute-2"}, "the sending host"),
             ({"instance": None}, "instance must be an object"),
             ({"instance": {"name": "x"}}, "instance.uuid"),
             ({"occurred_at": -1}, "occurred_at"),

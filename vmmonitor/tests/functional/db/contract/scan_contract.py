@@ -10,7 +10,7 @@ from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON
 
 
-class HistoryContract:
+class ScanContract:
     database: Database
 
     def test_each_host_s_events_in_their_order(self: Any) -> None:
