@@ -18,6 +18,8 @@ from vmmonitor.model.event import RawEvent
 #: Counter of the reports that were dropped because another source reported the same failure.
 DUPLICATE_REPORT = "duplicate-report"
 
+#: The source of the primary reports.
+PRIMARY_SOURCE = "libvirt"
 #: Maximum difference, in microseconds, between the times of two reports of one failure. libvirt
 #: passes both on within 2 ms of each other; a loaded host takes longer.
 CORRELATION_WINDOW = 2_000_000

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does what an engine asks for: brings instances of this host back."""
+"""Answers the requests of engines to this agent: recovers instances of this host."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from oslo_log import log
 
 from vmmonitor.agent.inventory import Inventory
-from vmmonitor.agent.pipeline import Pipeline
+from vmmonitor.agent.signals import AgentClock, EventSink
 from vmmonitor.model.event import AGENT_SOURCE, ENDING, RawEvent
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.rpc.agent_api import AgentEndpoint
+from vmmonitor.sources.libvirt.recovery_rules import ActionResult, ForcedStopListener
 
 LOG = log.getLogger(__name__)
 
-
+#: The answer to every request while ``[agent] allow_recovery`` is off.
 NOT_ALLOWED = {
     "ok": False,
     "action": "none",
@@ -27,71 +28,114 @@ NOT_ALLOWED = {
 
 
 class InstanceRecoverer(Protocol):
-    """What brings instances back (``sources.libvirt.actions.Actions``)."""
+    """Recovers instances (``sources.libvirt.actions.DomainActions``)."""
 
-    def recover(self, instance_uuid: str, last: Seen | None, timeout: float, **more: Any) -> Any:
-        """Do it; returns an ActionResult."""
+    def recover(
+        self,
+        instance_uuid: str,
+        last: Seen | None,
+        timeout: float,
+        *,
+        cause: str,
+        recovery_id: str,
+        stopped_by_recovery: bool,
+        listener: ForcedStopListener | None,
+    ) -> ActionResult:
+        """Recover an instance; return an ActionResult."""
+
+
+class RecoveryEvents:
+    """Queues the events of one recovery.
+
+    The events take the path of all others, behind those of the failure: an engine that has stored
+    them has stored the whole failure.
+    """
+
+    def __init__(
+        self, *, sink: EventSink, now: AgentClock, instance_uuid: str, recovery_id: str, cause: str
+    ):
+        """Store what the events have in common."""
+        self._sink = sink
+        self._now = now
+        self._instance_uuid = instance_uuid
+        self._recovery_id = recovery_id
+        self._cause = cause
+
+    def forced_stop_begins(self) -> None:
+        """Queue the event that a forced stop begins."""
+        self._queue(ENDING, "begun", {"cause": self._cause})
+
+    def forced_stop_failed(self) -> None:
+        """Queue the event that a forced stop failed."""
+        self._queue(ENDING, "failed", {"cause": self._cause})
+
+    def instance_runs(self, action: str, message: str) -> None:
+        """Queue the event that the instance runs again."""
+        self._queue("recovery.running", action, {"message": message})
+
+    def _queue(self, kind: str, detail: str, attributes: Mapping[str, str]) -> None:
+        self._sink.observe(
+            RawEvent(
+                source=AGENT_SOURCE,
+                type=kind,
+                detail=detail,
+                occurred_at=self._now(),
+                instance=Instance(uuid=self._instance_uuid),
+                attributes={"recovery_id": self._recovery_id, **attributes},
+            )
+        )
 
 
 class HostEndpoint(AgentEndpoint):
-    """Answers AgentAPI on the host it runs on."""
+    """Implements AgentAPI on this host."""
 
     def __init__(
         self,
-        actions: InstanceRecoverer | None,
+        *,
+        recoverer: InstanceRecoverer | None,
         inventory: Inventory,
-        pipeline: Pipeline,
-        now: Callable[[], int],
+        sink: EventSink,
+        now: AgentClock,
     ):
-        """Keep the parts.
+        """Store the collaborators.
 
-        :param actions: None where ``[agent] allow_recovery`` is off: every request is refused.
-        :param now: microseconds since the epoch.
+        :param recoverer: None if ``[agent] allow_recovery`` is off: every request is refused.
+        :param sink: takes the events of recoveries.
         """
-        self._actions = actions
+        self._recoverer = recoverer
         self._inventory = inventory
-        self._pipeline = pipeline
+        self._sink = sink
         self._now = now
 
     def recover(
         self, instance_uuid: str, recovery_id: str, timeout: float, cause: str
     ) -> dict[str, Any]:
-        """Bring the instance back, and tell so as an event of its own.
-
-        That event takes the way of all others, behind everything that the failure caused: an
-        engine that has it has seen the whole failure.
-        """
-        if self._actions is None:
+        """Recover an instance, and report the result as an event, too."""
+        if self._recoverer is None:
             return NOT_ALLOWED
-
-        def tell(kind: str, detail: str, **attributes: str) -> None:
-            told = {"recovery_id": recovery_id} | attributes
-            self._pipeline.observe(_event(instance_uuid, kind, detail, self._now(), told))
-
-        result = self._actions.recover(
-            *(instance_uuid, self._inventory.get(instance_uuid), timeout),
+        events = RecoveryEvents(
+            sink=self._sink,
+            now=self._now,
+            instance_uuid=instance_uuid,
+            recovery_id=recovery_id,
+            cause=cause,
+        )
+        result = self._recoverer.recover(
+            instance_uuid,
+            self._inventory.get(instance_uuid),
+            timeout,
             cause=cause,
             recovery_id=recovery_id,
-            ended=self._inventory.ended(instance_uuid),
-            ending=lambda begun: tell(ENDING, "begun" if begun else "failed", cause=cause),
+            stopped_by_recovery=self._inventory.stopped_by_recovery(instance_uuid),
+            listener=events,
         )
         LOG.info(
             "Recovery %s of instance %s: %s, %s",
-            *(recovery_id, instance_uuid, result.action, result.message),
+            recovery_id,
+            instance_uuid,
+            result.action,
+            result.message,
         )
         if result.ok:
-            tell("recovery.running", result.action, message=result.message)
+            events.instance_runs(result.action, result.message)
         return dataclasses.asdict(result)
-
-
-def _event(
-    instance_uuid: str, kind: str, detail: str, at: int, attributes: Mapping[str, str]
-) -> RawEvent:
-    return RawEvent(
-        source=AGENT_SOURCE,
-        type=kind,
-        detail=detail,
-        occurred_at=at,
-        instance=Instance(uuid=instance_uuid),
-        attributes=attributes,
-    )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent knows of the instances on its host, and what follows from a new look at them.
+"""The instances of this host as the agent last knew them, and the events that it missed.
 
-Pure: the pipeline stores what changed, beside the spool and in the same transaction as the
-events. So after any absence (of the agent or of libvirt) the listing is held against exactly
-what was known when the last event was told, and each difference becomes one event.
+Pure: the pipeline stores the changes beside the spool, in the transaction of the events. After
+any absence of the agent or of libvirt, a listing is compared with the state that the last event
+left, and each difference becomes one event.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from vmmonitor.model import instance as states
 from vmmonitor.model.event import ENDING, RUNNING_AGAIN, WITHOUT_A_CAUSE, RawEvent, SourceSnapshot
 from vmmonitor.model.instance import Instance, Seen
 
-#: (state, reason) now -> (type, detail) of the event that must have been missed. A state that
-#: is not here with its reason becomes its plain event with the reason as its detail.
-MISSED = {
+#: (state, reason) in a listing -> (type, detail) of the event that was missed. Any other state
+#: becomes the plain event of MISSED_TYPES, with the reason as its detail.
+MISSED_EVENTS = {
     (states.PAUSED, "user"): ("lifecycle.suspended", "paused"),
     (states.PAUSED, "migration"): ("lifecycle.suspended", "migrated"),
     (states.PAUSED, "starting_up"): ("lifecycle.suspended", "paused"),
@@ -25,39 +25,40 @@ MISSED = {
     (states.RUNNING, "unpaused"): ("lifecycle.resumed", "unpaused"),
     (states.RUNNING, "save_canceled"): ("lifecycle.resumed", "unpaused"),
 }
-MISSED_TYPE = {
+MISSED_TYPES = {
     states.RUNNING: "lifecycle.started",
     states.PAUSED: "lifecycle.suspended",
     states.SHUTOFF: "lifecycle.stopped",
     states.CRASHED: "lifecycle.crashed",
     states.PMSUSPENDED: "lifecycle.pmsuspended",
 }
-#: A listing may hold an instance that could not be looked at: it is there, and that is all.
-LEGIBLE = frozenset(MISSED_TYPE)
-#: What comes but once in each run of an instance.
-TOLD_BY_LISTINGS = frozenset({"lifecycle.started", "lifecycle.stopped", "lifecycle.crashed"})
-#: How a migration to this host begins. The instance runs here when it is resumed, not before.
-ARRIVING = ("lifecycle.started", "migrated")
-#: A guest that crashed, and runs its crash kernel: it is as it was.
-DUMPS = ("lifecycle.crashed", "crashloaded")
-#: Detail of the pause that ends a live migration on the host that the instance leaves.
-MOVED = "migrated"
-#: Who shuts down an instance that is not ended by its host.
-BY_GUEST = "guest"
-#: Detail of the stop of an instance of which its host keeps no trace.
+#: Types of events that occur once in each run of an instance, and that a listing may anticipate.
+ONCE_PER_RUN = frozenset({"lifecycle.started", "lifecycle.stopped", "lifecycle.crashed"})
+#: First event of a migration to this host. The instance runs here only after it is resumed.
+INCOMING_MIGRATION = ("lifecycle.started", "migrated")
+#: A guest that crashed and runs its crash kernel; its state does not change.
+CRASH_KERNEL = ("lifecycle.crashed", "crashloaded")
+#: Detail of the pause that ends a live migration on the source host.
+MIGRATED_AWAY = "migrated"
+#: Initiator of a shutdown from within the guest.
+SHUTDOWN_BY_GUEST = "guest"
+#: Detail of the stop of an instance that a listing lacks.
 VANISHED = "vanished"
+#: Reasons of a pause that are a failure even when the instance was never seen before.
+FAILURE_PAUSES = frozenset({"ioerror", "watchdog", "crashed", "api_error", "postcopy_failed"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """What is known of one instance.
+    """The last known state of one instance.
 
-    :param changed_at: when it was learnt; microseconds since the epoch, like the next one.
-    :param noticed: its state was learnt from a listing: its own event, should it still come,
-        would tell the same thing twice.
-    :param stopping: who asked for a shutdown that is under way (``host``, ``guest``).
-    :param arriving: it is being migrated to this host, and has not run here yet.
-    :param ending: a recovery ends it by force, or did, and has not started it again yet.
+    :param changed_at: time of the last change; microseconds since the epoch.
+    :param noticed: a listing showed the state first: the event of the same change, if it still
+        comes, is a duplicate.
+    :param stopping: initiator of the shutdown that is under way (``host``, ``guest``).
+    :param arriving: a migration to this host is under way.
+    :param ending: a recovery stops or has stopped the instance by force, and has not started it
+        again yet.
     """
 
     seen: Seen
@@ -69,12 +70,12 @@ class Known:
 
 
 def write_known(known: Known) -> dict[str, Any]:
-    """Return what is known as JSON values, to be kept beside the spool."""
+    """Return a known state as JSON values, as it is stored beside the spool."""
     return dataclasses.asdict(known)
 
 
 def read_known(form: Mapping[str, Any]) -> Known:
-    """Return what ``write_known`` wrote."""
+    """Return the known state that ``write_known`` wrote."""
     seen = dict(form["seen"])
     instance = Instance(**seen.pop("instance"))
     return Known(**(dict(form) | {"seen": Seen(instance=instance, **seen)}))
@@ -84,19 +85,20 @@ class Inventory:
     """The instances of one host."""
 
     def __init__(self, known: Mapping[str, Known]):
-        """Start from what was known last.
+        """Start from the states of an earlier run.
 
-        :param known: uuid -> what is known.
+        :param known: UUID -> last known state.
         """
-        #: Rises with whatever an engine has to be told.
+        #: Increases with every change that the engine must receive.
         self.version = 0
-        #: Whether it was held against the host; before, it is what was known long ago.
+        #: Whether a listing has confirmed the inventory since the agent started.
         self.listed = False
         self._known: dict[str, Known] = {}
-        self._told: dict[str, tuple[Seen, int]] = {}
+        #: UUID -> (instance as the engine receives it, its checksum).
+        self._reported: dict[str, tuple[Seen, int]] = {}
         self._changed: set[str] = set()
-        for uuid, one in known.items():
-            self._put(uuid, one)
+        for uuid, state in known.items():
+            self._put(uuid, state)
         self.take_changes()
 
     def __len__(self) -> int:
@@ -107,17 +109,17 @@ class Inventory:
         known = self._known.get(uuid)
         return known.seen if known else None
 
-    def ended(self, uuid: str) -> bool:
-        """Tell whether what ended the instance was a recovery that was to start it again."""
+    def stopped_by_recovery(self, uuid: str) -> bool:
+        """Return whether a recovery stopped the instance by force and has not started it yet."""
         known = self._known.get(uuid)
         return known is not None and known.ending
 
     def snapshot(self) -> InventorySnapshot:
-        """Return what an engine is to be told, as it is now; for any thread."""
-        return InventorySnapshot(self._told.copy())
+        """Return the inventory as the engine receives it. Callable from any thread."""
+        return InventorySnapshot(self._reported.copy())
 
     def take_changes(self) -> dict[str, dict[str, Any] | None]:
-        """Return what changed since the last call, as the spool keeps it; None: forgotten."""
+        """Return what changed since the last call: UUID -> form, or None if forgotten."""
         changed, self._changed = self._changed, set()
         return {
             uuid: write_known(self._known[uuid]) if uuid in self._known else None
@@ -125,31 +127,31 @@ class Inventory:
         }
 
     # -- events --------------------------------------------------------------------------------
-    def learn(self, raw: RawEvent) -> RawEvent | None:
-        """Take in an event and complete it with what is known of its instance.
+    def apply_event(self, raw: RawEvent) -> RawEvent | None:
+        """Update the inventory with an event, and complete the event with known facts.
 
-        :returns: the event with every fact of the instance, and with ``shutdown_by`` where a
-            stop follows a shutdown, ``was_arriving`` where it never ran here, ``ended_by`` where
-            a recovery had it stopped, or ``follows`` where a fact without a cause follows what
-            explains it; None if a listing has told the same thing already.
+        :returns: the event with all known facts of the instance, and with these attributes:
+            ``shutdown_by`` if a stop follows a shutdown, ``was_arriving`` if the instance never
+            ran here, ``ended_by`` if a recovery stopped it, ``follows`` if an earlier event
+            explains an event without a cause. None if a listing has shown the same change.
         """
         uuid = raw.instance.uuid
         known = self._known.get(uuid)
-        if known and _told_already(known, raw):
+        if known and _is_duplicate(known, raw):
             self._put(uuid, dataclasses.replace(known, noticed=False))
             return None
-        instance = merged(raw.instance, known.seen.instance if known else None)
+        instance = merge_instances(raw.instance, known.seen.instance if known else None)
         if raw.seen:
-            instance = merged(raw.seen.instance, instance)
+            instance = merge_instances(raw.seen.instance, instance)
         attributes = dict(raw.attributes)
         if raw.type == "lifecycle.stopped" and known:
-            attributes |= _before_its_stop(known)
+            attributes |= _stop_context(known)
         elif raw.type in WITHOUT_A_CAUSE and known:
-            attributes |= _before_its_stop(known) | _explained_by(known)
-        self._take_in(raw, instance, known)
+            attributes |= _stop_context(known) | _explanation(known)
+        self._update(raw, instance, known)
         return dataclasses.replace(raw, instance=instance, attributes=attributes, seen=None)
 
-    def _take_in(self, raw: RawEvent, instance: Instance, known: Known | None) -> None:
+    def _update(self, raw: RawEvent, instance: Instance, known: Known | None) -> None:
         uuid = instance.uuid
         if raw.type == "lifecycle.undefined":
             if known and known.seen.state not in states.ALIVE:
@@ -163,7 +165,9 @@ class Inventory:
             if known:
                 self._put(uuid, dataclasses.replace(known, ending=raw.detail == "begun"))
             return
-        state = None if (raw.type, raw.detail) == DUMPS else states.STATE_AFTER.get(raw.type)
+        state = (
+            None if (raw.type, raw.detail) == CRASH_KERNEL else states.STATE_AFTER.get(raw.type)
+        )
         if state is None and raw.seen is None:
             return
         before = raw.seen or (known.seen if known else Seen(instance=instance, state="unknown"))
@@ -177,78 +181,84 @@ class Inventory:
         )
         if state == states.SHUTOFF:
             seen = dataclasses.replace(seen, run_id=-1)
-        arriving = (raw.type, raw.detail) == ARRIVING if state else bool(known and known.arriving)
+        arriving = (
+            (raw.type, raw.detail) == INCOMING_MIGRATION
+            if state
+            else bool(known and known.arriving)
+        )
         ending = bool(known and known.ending) and raw.type not in RUNNING_AGAIN
         at = raw.occurred_at
         self._put(uuid, Known(seen=seen, changed_at=at, arriving=arriving, ending=ending))
 
     # -- listings ------------------------------------------------------------------------------
-    def compare(self, listing: SourceSnapshot, now: int) -> list[RawEvent]:
-        """Take in a listing; return one event per difference from what was known.
+    def apply_listing(self, listing: SourceSnapshot, now: int) -> list[RawEvent]:
+        """Update the inventory with a listing; return one event for each difference.
 
-        An instance of which an event came after the listing began is left as the event says.
-        An instance that is seen for the first time, and is not in trouble, is no event.
+        An event that came after the listing began takes precedence over the listing. An instance
+        that is listed for the first time causes no event unless it has failed.
 
-        :param now: microseconds since the epoch. What is known from a later time is not newer
-            than the listing: the clock was put back since.
+        :param now: microseconds since the epoch. A known state from a later time is older than
+            the listing: the clock was set back in between.
         """
         self.listed = True
         events = []
         listed = set()
         for seen in listing.seen:
             listed.add(seen.instance.uuid)
-            if not self._newer(seen.instance.uuid, listing, now):
-                events += self._difference(seen, listing)
+            if not self._is_newer(seen.instance.uuid, listing, now):
+                events += self._compare_instance(seen, listing)
         for uuid, known in list(self._known.items()):
             gone = uuid not in listed and known.seen.state in states.ALIVE
-            if gone and not self._newer(uuid, listing, now):
-                events.append(self._vanished(known, listing))
+            if gone and not self._is_newer(uuid, listing, now):
+                events.append(self._record_vanished(known, listing))
         return events
 
-    def _newer(self, uuid: str, listing: SourceSnapshot, now: int) -> bool:
+    def _is_newer(self, uuid: str, listing: SourceSnapshot, now: int) -> bool:
         known = self._known.get(uuid)
         return known is not None and listing.started_at <= known.changed_at <= now
 
-    def _difference(self, seen: Seen, listing: SourceSnapshot) -> list[RawEvent]:
+    def _compare_instance(self, seen: Seen, listing: SourceSnapshot) -> list[RawEvent]:
         uuid = seen.instance.uuid
         known = self._known.get(uuid)
-        if seen.state not in LEGIBLE:
+        if seen.state not in MISSED_TYPES:
+            # The instance exists, but could not be examined.
             return []
         if known and not seen.definition:
             seen = dataclasses.replace(seen, definition=known.seen.definition)
         now = Known(
             seen=dataclasses.replace(
-                seen, instance=merged(seen.instance, known.seen.instance if known else None)
+                seen,
+                instance=merge_instances(seen.instance, known.seen.instance if known else None),
             ),
             changed_at=listing.started_at,
             noticed=True,
             arriving=bool(known and known.arriving) and seen.state == states.PAUSED,
-            ending=bool(known and known.ending and not _runs_anew(known.seen, seen)),
+            ending=bool(known and known.ending and not _is_new_run(known.seen, seen)),
         )
         if known is None:
-            trouble = _in_trouble(seen)
-            self._put(uuid, dataclasses.replace(now, noticed=trouble))
-            return [self._missed(now, listing)] if trouble else []
-        if _same(known.seen, seen):
+            failed = _has_failed(seen)
+            self._put(uuid, dataclasses.replace(now, noticed=failed))
+            return [self._missed_event(now, listing)] if failed else []
+        if _is_unchanged(known.seen, seen):
             if known.seen != now.seen:
                 self._put(uuid, dataclasses.replace(now, noticed=known.noticed))
             return []
         self._put(uuid, now)
-        return [self._missed(now, listing, known)]
+        return [self._missed_event(now, listing, known)]
 
-    def _missed(
+    def _missed_event(
         self, now: Known, listing: SourceSnapshot, before: Known | None = None
     ) -> RawEvent:
         seen = now.seen
-        event_type, detail = MISSED.get(
+        event_type, detail = MISSED_EVENTS.get(
             (seen.state, seen.reason),
-            (MISSED_TYPE.get(seen.state, f"lifecycle.{seen.state}"), seen.reason),
+            (MISSED_TYPES.get(seen.state, f"lifecycle.{seen.state}"), seen.reason),
         )
         attributes: dict[str, Any] = {"noticed": listing.why}
         if before:
             attributes |= {"was": before.seen.state, "was_known_at": before.changed_at}
             if event_type == "lifecycle.stopped":
-                attributes |= _before_its_stop(before)
+                attributes |= _stop_context(before)
         return RawEvent(
             source=listing.source,
             type=event_type,
@@ -258,16 +268,16 @@ class Inventory:
             attributes=attributes,
         )
 
-    def _vanished(self, known: Known, listing: SourceSnapshot) -> RawEvent:
+    def _record_vanished(self, known: Known, listing: SourceSnapshot) -> RawEvent:
         seen = dataclasses.replace(known.seen, state=states.SHUTOFF, reason=VANISHED, run_id=-1)
         at = listing.started_at
         now = Known(seen=seen, changed_at=at, noticed=True, ending=known.ending)
         self._put(seen.instance.uuid, now)
-        return self._missed(now, listing, known)
+        return self._missed_event(now, listing, known)
 
-    # -- tidying -------------------------------------------------------------------------------
+    # -- removal -------------------------------------------------------------------------------
     def forget(self, before: int) -> None:
-        """Forget instances that their host does not keep and that are gone since ``before``.
+        """Remove the instances that stopped before a time and that libvirt does not keep.
 
         :param before: microseconds since the epoch.
         """
@@ -281,21 +291,21 @@ class Inventory:
     def _put(self, uuid: str, known: Known) -> None:
         self._known[uuid] = known
         self._changed.add(uuid)
-        seen = _as_told(known)
-        told = (seen, compute_checksum(seen))
-        if self._told.get(uuid, (None, None))[1] != told[1]:
-            self._told[uuid] = told
+        seen = _as_reported(known)
+        reported = (seen, compute_checksum(seen))
+        if self._reported.get(uuid, (None, None))[1] != reported[1]:
+            self._reported[uuid] = reported
             self.version += 1
 
     def _forget(self, uuid: str) -> None:
         self._known.pop(uuid, None)
         self._changed.add(uuid)
-        if self._told.pop(uuid, None):
+        if self._reported.pop(uuid, None):
             self.version += 1
 
 
-def merged(first: Instance, second: Instance | None) -> Instance:
-    """Return ``first`` with what it does not say taken from ``second``."""
+def merge_instances(first: Instance, second: Instance | None) -> Instance:
+    """Return ``first``, with its empty fields taken from ``second``."""
     if second is None:
         return first
     facts = {
@@ -303,70 +313,74 @@ def merged(first: Instance, second: Instance | None) -> Instance:
         for field in dataclasses.fields(Instance)
     }
     if first.name == first.hypervisor_name and second.name:
-        # A source that has only the hypervisor's name gives that for both.
+        # A source that has only the hypervisor's name uses it for both.
         facts["name"] = second.name
     return Instance(**facts)
 
 
-def _as_told(known: Known) -> Seen:
-    """An instance that arrives by a migration runs where it comes from, whatever libvirt's event
-    called it here: an engine must not take it for one that runs twice."""
+def _as_reported(known: Known) -> Seen:
+    """Return an instance as the engine receives it.
+
+    An instance that arrives by a migration is reported as paused, although libvirt's event says
+    "started": it still runs on the other host, and must not seem to run twice.
+    """
     if known.arriving and known.seen.state == states.RUNNING:
         return dataclasses.replace(known.seen, state=states.PAUSED, reason="migration")
     return known.seen
 
 
-def _before_its_stop(known: Known) -> dict[str, Any]:
-    """What was under way, as attributes of the stop that follows."""
+def _stop_context(known: Known) -> dict[str, Any]:
+    """Return what was under way before a stop, as attributes of the stop."""
     attributes: dict[str, Any] = {"shutdown_by": known.stopping} if known.stopping else {}
     attributes |= {"was_arriving": True} if known.arriving else {}
     return attributes | ({"ended_by": "recovery"} if known.ending else {})
 
 
-def _explained_by(known: Known) -> dict[str, str]:
-    """Why its process ends, where that was told before: it stopped, its guest is shutting down,
-    or it has moved to another host."""
+def _explanation(known: Known) -> dict[str, str]:
+    """Return the earlier event that explains the end of a process, as an attribute.
+
+    The instance stopped, its guest is shutting down, or it has migrated to another host.
+    """
     seen = known.seen
     if seen.state == states.SHUTOFF:
         return {"follows": f"lifecycle.stopped/{seen.reason}"}
-    if known.stopping == BY_GUEST:
-        return {"follows": f"lifecycle.shutdown/{BY_GUEST}"}
-    if seen.state == states.PAUSED and _reason(seen) == MOVED:
-        return {"follows": f"lifecycle.suspended/{MOVED}"}
+    if known.stopping == SHUTDOWN_BY_GUEST:
+        return {"follows": f"lifecycle.shutdown/{SHUTDOWN_BY_GUEST}"}
+    if seen.state == states.PAUSED and _event_detail(seen) == MIGRATED_AWAY:
+        return {"follows": f"lifecycle.suspended/{MIGRATED_AWAY}"}
     return {}
 
 
-def _told_already(known: Known, raw: RawEvent) -> bool:
-    """The event of a stop, crash or start that a listing told of before the event came."""
-    if not known.noticed or raw.type not in TOLD_BY_LISTINGS:
+def _is_duplicate(known: Known, raw: RawEvent) -> bool:
+    """Return whether a listing has already shown the change that the event reports."""
+    if not known.noticed or raw.type not in ONCE_PER_RUN:
         return False
     same_run = raw.seen is None or raw.seen.run_id == known.seen.run_id
     return states.STATE_AFTER[raw.type] == known.seen.state and same_run
 
 
-def _in_trouble(seen: Seen) -> bool:
-    """Whether an instance that was never seen before is in a state that nobody wants."""
+def _has_failed(seen: Seen) -> bool:
+    """Return whether an instance that was never seen before is in a failure state."""
     return seen.state == states.CRASHED or (
-        seen.state == states.PAUSED
-        and seen.reason in ("ioerror", "watchdog", "crashed", "api_error", "postcopy_failed")
+        seen.state == states.PAUSED and seen.reason in FAILURE_PAUSES
     )
 
 
-def _same(before: Seen, now: Seen) -> bool:
-    """Whether nothing happened between two looks, as far as they can tell."""
+def _is_unchanged(before: Seen, now: Seen) -> bool:
+    """Return whether no event can have occurred between two listings."""
     if before.state != now.state:
         return False
     if now.state == states.RUNNING:
         return before.run_id == now.run_id or -1 in (before.run_id, now.run_id)
     if now.state == states.SHUTOFF:
         return True
-    return _reason(before) == _reason(now)
+    return _event_detail(before) == _event_detail(now)
 
 
-def _runs_anew(before: Seen, now: Seen) -> bool:
-    return now.state in states.ALIVE and not _same(before, now)
+def _is_new_run(before: Seen, now: Seen) -> bool:
+    return now.state in states.ALIVE and not _is_unchanged(before, now)
 
 
-def _reason(seen: Seen) -> str:
-    """The reason in one wording: an event's detail and a state's reason differ in theirs."""
-    return MISSED.get((seen.state, seen.reason), ("", seen.reason))[1]
+def _event_detail(seen: Seen) -> str:
+    """Return the reason of a state in the wording of event details, which differs."""
+    return MISSED_EVENTS.get((seen.state, seen.reason), ("", seen.reason))[1]

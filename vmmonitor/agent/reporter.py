@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the engine how the agent is and what is on its host: regularly, and at once when that
-changes."""
+"""Reports the health of the agent and its inventory to the engine, regularly and on changes."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,211 +10,161 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor import version
-from vmmonitor.agent.forwarder import Forwarder
+from vmmonitor.agent.event_filter import EventFilter
+from vmmonitor.agent.evidence.collector import EvidenceCollector
+from vmmonitor.agent.health import HealthAssessor, HealthState
 from vmmonitor.agent.inventory import Inventory
+from vmmonitor.agent.inventory_sync import InventorySync
 from vmmonitor.agent.pipeline import Pipeline
-from vmmonitor.agent.snapshot import EMPTY_SNAPSHOT, InventorySnapshot
+from vmmonitor.agent.signals import AgentClock
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import VmmonitorError
-from vmmonitor.model.event import Reachability
 from vmmonitor.model.states import AgentState
+from vmmonitor.periodic import PeriodicThread
 from vmmonitor.rpc.engine_api import EngineAPI
-from vmmonitor.rpc.inventory_wire import InventoryChanges
-from vmmonitor.rpc.transport import Unsupported
 
 LOG = log.getLogger(__name__)
 
-#: The source from which all is learnt that an agent has to know; the others add to it.
-SPINE = "libvirt"
-#: Seconds after which a report that nobody took is made again.
-AGAIN = 2.0
-#: Seconds between two words: changes that come meanwhile are told together.
-GAP = 0.3
+#: Delay, in seconds, until a report that no engine accepted is repeated.
+REPORT_RETRY_DELAY = 2.0
+#: Minimum interval, in seconds, between two messages. Changes within it are sent together.
+MIN_REPORT_INTERVAL = 0.3
 
 
 class Reporter:
-    """Reports the agent's state, and its inventory where the engine holds another one.
+    """Sends reports from one thread.
 
-    The whole inventory goes only to an engine that does not hold what this agent told last;
-    otherwise what changed since. The digest that the engine answers to each report, and to each
-    change, tells whether any got lost.
+    A report is sent every ``[agent] report_interval`` and at once when the health changes. Between
+    reports, changes of the inventory are sent by themselves.
     """
 
     def __init__(
         self,
+        *,
         conf: cfg.ConfigOpts,
         pipeline: Pipeline,
-        forwarder: Forwarder,
+        event_filter: EventFilter,
+        health: HealthAssessor,
         inventory: Inventory,
+        inventory_sync: InventorySync,
         spool: Spool,
+        evidence: EvidenceCollector,
         engine: EngineAPI,
-        now: Callable[[], int],
+        now: AgentClock,
     ):
-        """Keep the parts; start nothing.
-
-        :param now: microseconds since the epoch.
-        """
+        """Store the collaborators; start no thread."""
         self._conf = conf
         self._pipeline = pipeline
-        self._forwarder = forwarder
+        self._event_filter = event_filter
+        self._health = health
         self._inventory = inventory
+        self._inventory_sync = inventory_sync
         self._spool = spool
+        self._evidence = evidence
         self._engine = engine
         self._now = now
         self._started_at = now()
-        self._last_word = ("", "")
-        #: What the engines hold, as far as this agent knows.
-        self._told = EMPTY_SNAPSHOT
-        self._told_version = -1
+        self._reported: HealthState | None = None
+        self._engine_answers = True
         self._due = 0.0
-        self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._final_report_sent = threading.Event()
+        self._thread = PeriodicThread(
+            "reporter", self._work, lambda: max(0.0, self._due - time.monotonic())
+        )
 
     def start(self) -> None:
-        """Start the thread; it reports at once."""
+        """Start the thread, which sends a report at once."""
+        self._thread.wake()
         self._thread.start()
 
     def wake(self) -> None:
-        """Report now."""
+        """Send a report now."""
         self._due = 0.0
-        self._wake.set()
+        self._thread.wake()
 
-    def look(self) -> None:
-        """Report now if the agent or its host is not as it was last reported; more of the same
-        can wait."""
-        if _word(*self.state()) != self._last_word:
+    def check_status(self) -> None:
+        """Send a report now if the health has changed, or the changes of the inventory."""
+        if self.assess_health().differs_from(self._reported):
             self.wake()
-        elif self._inventory.listed and self._inventory.version != self._told_version:
-            self._wake.set()
+        elif self._inventory_sync.has_changes():
+            self._thread.wake()
 
     def stop(self, timeout: float) -> None:
-        """Report that the agent was stopped on purpose, then end; at most ``timeout`` seconds."""
+        """Report that the agent was stopped, then end the thread.
+
+        :param timeout: maximum duration, in seconds.
+        """
+        deadline = time.monotonic() + timeout
         self._stopping.set()
-        self._wake.set()
-        self._thread.join(timeout)
+        self.wake()
+        self._final_report_sent.wait(timeout)
+        self._thread.stop(max(0.0, deadline - time.monotonic()))
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            if time.monotonic() >= self._due:
-                self._due = time.monotonic() + self._conf.agent.report_interval
-                self._surviving(self._report)
-            else:
-                self._surviving(self._report_changes)
-            if not self._stopping.wait(min(GAP, self._conf.agent.report_interval)):
-                self._wake.wait(max(0.0, self._due - time.monotonic()))
-        self.tell()
-
-    def tell(self) -> None:
-        """Report once; an engine that was away gets another report soon."""
-        self._surviving(self._report)
-
-    def _surviving(self, report: Callable[[], None]) -> None:
+    def _work(self) -> None:
+        final = self._stopping.is_set()
         try:
-            report()
-        except VmmonitorError as error:
-            LOG.debug("No engine took the agent's report: %s", error)
-            self._due = min(self._due, time.monotonic() + AGAIN)
-        except Exception:
-            # Without this thread the host would seem unwatched for ever.
-            LOG.exception("Reporting failed; it is tried again")
+            if final or time.monotonic() >= self._due:
+                self._due = time.monotonic() + self._conf.agent.report_interval
+                self.send_report()
+            else:
+                self._isolate_errors(self._inventory_sync.send_changes)
+        finally:
+            if final:
+                self._final_report_sent.set()
+            self._stopping.wait(min(MIN_REPORT_INTERVAL, self._conf.agent.report_interval))
 
-    def _report(self) -> None:
+    def send_report(self) -> None:
+        """Send one report; it is repeated soon if no engine accepts it."""
+        self._isolate_errors(self._send_report)
+
+    def _isolate_errors(self, send: Callable[[], None]) -> None:
+        try:
+            send()
+            self._engine_answers = True
+        except VmmonitorError as error:
+            level = logging.WARNING if self._engine_answers else logging.DEBUG
+            LOG.log(level, "No engine accepted the report of this agent, retrying: %s", error)
+            self._engine_answers = False
+            self._due = min(self._due, time.monotonic() + REPORT_RETRY_DELAY)
+
+    def _send_report(self) -> None:
         self._pipeline.forget(self._now() - self._conf.agent.forget_after * 1_000_000)
-        report = self.report()
-        self._last_word = _word(report.state, report.reason)
+        health = self.assess_health()
+        report = self.build_report(health)
+        self._reported = health
         held = self._engine.report_agent(report, self._conf.forwarder.reply_timeout)
         if report.inventory_digest:
-            self._report_inventory(held)
+            self._inventory_sync.resync(held)
 
-    def _report_changes(self) -> None:
-        self._report_inventory(self._told.digest)
+    def assess_health(self) -> HealthState:
+        """Return the health of the agent, ``stopped`` included."""
+        if self._stopping.is_set():
+            return HealthState(AgentState.STOPPED, "stopped on purpose")
+        return self._health.assess()
 
-    def _report_inventory(self, held: str) -> None:
-        """Have the engine hold what is on this host.
-
-        :param held: digest of what it holds.
-        """
-        version, now = self._inventory.version, self._inventory.snapshot()
-        if held != now.digest and (held != self._told.digest or not self._change(now)):
-            timeout = self._conf.forwarder.reply_timeout
-            self._engine.report_inventory(self._conf.host, now.digest, now.all(), timeout)
-        self._told, self._told_version = now, version
-
-    def _change(self, now: InventorySnapshot) -> bool:
-        """Tell what changed; returns whether the engine holds the inventory then."""
-        changes = now.delta_since(self._told)
-        form = InventoryChanges(
-            host=self._conf.host,
-            base_digest=self._told.digest,
-            digest=now.digest,
-            changed=changes.changed,
-            gone=changes.gone,
-        )
-        timeout = self._conf.forwarder.reply_timeout
-        try:
-            return self._engine.report_inventory_changes(form, timeout) == now.digest
-        except Unsupported:
-            return False
-
-    def report(self) -> AgentReport:
-        """Return the agent's word of itself, as it is now."""
-        state, reason = self.state()
-        evidence = self._pipeline.evidence
+    def build_report(self, health: HealthState) -> AgentReport:
+        """Return the report of the agent as it is now."""
         return AgentReport(
             host=self._conf.host,
-            state=state,
-            reason=reason,
+            state=health.state,
+            reason=health.reason,
             version=version.version_info.version_string(),
             sent_at=self._now(),
             started_at=self._started_at,
             interval=self._conf.agent.report_interval,
             spool_depth=self._spool.depth,
             spool_refused=self._spool.refused_count,
-            last_event_at=self._pipeline.last_event_at,
-            filter_checksum=self._pipeline.filters.checksum,
-            # Without a look at the host there is no inventory that anybody may go by.
+            last_event_at=self._event_filter.last_event_at,
+            filter_checksum=self._event_filter.filters.checksum,
+            # Before the first listing, the inventory is that of an earlier run of the agent.
             inventory_digest=self._inventory.snapshot().digest if self._inventory.listed else "",
             instances=len(self._inventory),
             figures={
                 "dropped": dict(self._pipeline.dropped),
                 "overflowed": self._spool.overflowed,
-                "evidence_lost": evidence.figures() if evidence else {},
+                "evidence_lost": self._evidence.figures(),
                 "spools_set_aside": list(self._spool.set_aside),
             },
         )
-
-    def state(self) -> tuple[str, str]:
-        """Return the agent's state and why it is not ``up``; the gravest reason wins.
-
-        One that is ``up`` may have a reason too: a source beside libvirt's sees nothing.
-        """
-        if self._stopping.is_set():
-            return AgentState.STOPPED, "stopped on purpose"
-        words = dict(self._pipeline.reachability)
-        blind = [word for word in words.values() if not word.reachable]
-        if SPINE in self._conf.agent.sources:
-            words = {name: word for name, word in words.items() if name == SPINE}
-        if not words:
-            return AgentState.BLIND, "no source has seen this host yet"
-        for word in words.values():
-            if not word.reachable:
-                return AgentState.BLIND, _blindness(word)
-        if self._pipeline.trouble:
-            return AgentState.BEHIND, self._pipeline.trouble
-        depth, trouble = self._spool.depth, self._forwarder.trouble
-        if depth > self._conf.agent.behind_mark or (depth and trouble):
-            why = trouble or "the engine takes them slowly"
-            return AgentState.BEHIND, f"{depth} events are spooled: {why}"
-        return AgentState.UP, _blindness(blind[0]) if blind else ""
-
-
-def _blindness(word: Reachability) -> str:
-    return f"source {word.source}: {word.reason}"
-
-
-def _word(state: str, reason: str) -> tuple[str, str]:
-    """Return what of an agent's state is news; how far it is behind changes all the time."""
-    return state, "" if state == AgentState.BEHIND else reason

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the agent from its parts, starts them in the right order, and stops them in reverse."""
+"""Builds the agent from its parts; starts consumers before producers, and stops in reverse."""
 
-import functools
+import collections
 import os
 import time
 from collections.abc import Callable
@@ -10,30 +10,54 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor import plugins
+from vmmonitor.agent.correlator import Correlator
 from vmmonitor.agent.endpoint import HostEndpoint
-from vmmonitor.agent.evidence.collector import Capturer, EvidenceCollector
+from vmmonitor.agent.enrichment import HostShutdown, StorageAttribution
+from vmmonitor.agent.event_filter import EventFilter
+from vmmonitor.agent.evidence.collector import Capturer, EvidenceCollector, StatisticsRequest
+from vmmonitor.agent.evidence.files import EvidenceFiles
+from vmmonitor.agent.evidence.sender import EvidenceSender
 from vmmonitor.agent.forwarder import Forwarder
+from vmmonitor.agent.health import HealthAssessor
 from vmmonitor.agent.inventory import Inventory, read_known
+from vmmonitor.agent.inventory_sync import InventorySync
 from vmmonitor.agent.pipeline import Pipeline
+from vmmonitor.agent.reachability import ReachabilityTracker
 from vmmonitor.agent.reporter import Reporter
+from vmmonitor.agent.signals import ObservationQueue, StatusChanges
+from vmmonitor.agent.source_set import SourceSet
 from vmmonitor.agent.spool import Spool
+from vmmonitor.agent.spool_writer import SpoolWriter
 from vmmonitor.model.errors import InvalidRules
-from vmmonitor.model.event import Observation, Reachability
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.rules import filters
-from vmmonitor.sources import Source
+from vmmonitor.rules.filters import Filters
 
 LOG = log.getLogger(__name__)
 
-#: Seconds that each part has to end at a stop.
-STOP_TIMEOUT = 5
+#: Maximum duration, in seconds, of the stop of each part.
+PART_STOP_TIMEOUT = 5
 
 
-def now() -> int:
-    """Return this host's clock, in microseconds since the epoch."""
+def read_clock() -> int:
+    """Return the time of this host, in microseconds since the epoch."""
     return time.time_ns() // 1000
+
+
+class LibvirtCapturerLoader:
+    """Imports what captures evidence only on hosts where a rule asks for evidence."""
+
+    def __init__(self, conf: cfg.ConfigOpts):
+        """Store the configuration."""
+        self._conf = conf
+
+    def load(self, request: StatisticsRequest) -> Capturer:
+        """Return the capturer of this host."""
+        from vmmonitor.sources.libvirt.evidence import LibvirtCapturer
+
+        return LibvirtCapturer(self._conf, request)
 
 
 class AgentService(service.Service):
@@ -47,138 +71,162 @@ class AgentService(service.Service):
     ):
         """Build every part; start none.
 
-        :param filter_file: tells the path of the filter file; asked again at a reload.
-        :raises vmmonitor.model.errors.InvalidRules: the filter file is broken.
-        :raises vmmonitor.plugins.NotInstalled: there is no such source.
+        :param filter_file: returns the path of the filter file; called again at a reload.
+        :raises vmmonitor.model.errors.InvalidRules: the filter file is invalid.
+        :raises vmmonitor.plugins.NotInstalled: a source of ``[agent] sources`` does not exist.
         :raises vmmonitor.agent.spool.SpoolUnavailable: the spool cannot be opened.
         """
         super().__init__()
         self._conf = conf
         self._filter_file = filter_file
         rules = filters.load(filter_file())
-        classes = {name: plugins.load("vmmonitor.sources", name) for name in conf.agent.sources}
+        self._changes = StatusChanges()
+        self._queue = ObservationQueue()
+        self._engine = EngineAPI(transport)
+        self.reachability = ReachabilityTracker(self._changes)
+        self.sources = self._build_sources()
         self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
         known = {uuid: read_known(form) for uuid, form in self.spool.known().items()}
         self.inventory = Inventory(known)
-        engine = EngineAPI(transport)
-        self.forwarder = Forwarder(conf, self.spool, engine, self._changed, now)
-        self.evidence = EvidenceCollector(
-            conf, functools.partial(_captures, conf), self.inventory.get, self.spool, engine
-        )
-        self.pipeline = Pipeline(
-            host=conf.host,
-            inventory=self.inventory,
-            filters=rules,
+        self.forwarder = Forwarder(
+            conf=conf,
             spool=self.spool,
-            spooled=self._spooled,
-            changed=self._changed,
-            now=now,
-            taken=self._taken,
-            going_down=self._going_down,
-            evidence=self.evidence,
+            engine=self._engine,
+            changes=self._changes,
+            now=read_clock,
         )
-        self.reporter = Reporter(
-            *(conf, self.pipeline, self.forwarder, self.inventory, self.spool, engine, now)
+        self.evidence = self._build_evidence()
+        self.pipeline = self._build_pipeline(rules)
+        self.reporter = self._build_reporter()
+        self._changes.subscribe(self.reporter)
+        self._recoverer = _load_recoverer(conf)
+        endpoint = HostEndpoint(
+            recoverer=self._recoverer,
+            inventory=self.inventory,
+            sink=self.pipeline,
+            now=read_clock,
         )
-        self.sources: dict[str, Source] = {
-            name: source_class(conf, self.pipeline.observe)
-            for name, source_class in classes.items()
-        }
-        self._actions = _actions(conf)
-        endpoint = HostEndpoint(self._actions, self.inventory, self.pipeline, now)
         self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
 
-    def _going_down(self) -> bool:
-        return os.path.exists(self._conf.agent.going_down_file)
-
-    def _changed(self) -> None:
-        self.reporter.look()
-
-    def _spooled(self) -> None:
-        self.forwarder.wake()
-        self.reporter.look()
-
-    def _taken(self, observation: Observation) -> None:
-        """Tell the other sources what one of them observed."""
-        by = observation.source
-        for name, source in self.sources.items():
-            if name == by:
-                continue
-            try:
-                source.follow(observation)
-            except Exception:
-                # Somebody's source must not stop everybody's events.
-                LOG.exception("Source %s failed to follow source %s", name, by)
-
-    def start(self) -> None:
-        """Start what takes before what gives."""
-        self.forwarder.start()
-        self.evidence.start(self.pipeline.filters)
-        self.pipeline.start()
-        for name, source in self.sources.items():
-            self._watch(name, source)
-        self.reporter.start()
-        self._server.start()
-        LOG.info(
-            "The agent of host %s watches with: %s",
-            *(self._conf.host, ", ".join(self._conf.agent.sources)),
+    def _build_sources(self) -> SourceSet:
+        names = self._conf.agent.sources
+        return SourceSet(
+            conf=self._conf,
+            classes={name: plugins.load("vmmonitor.sources", name) for name in names},
+            observe=self._queue.observe,
+            now=read_clock,
         )
 
-    def _watch(self, name: str, source: Source) -> None:
-        """Start a source; one that cannot start leaves the others alone, and is told."""
-        try:
-            source.start()
-        except Exception as error:
-            LOG.exception("Source %s does not start", name)
-            self.pipeline.observe(
-                Reachability(
-                    source=name, reachable=False, at=now(), reason=f"it does not start: {error}"
-                )
-            )
+    def _build_evidence(self) -> EvidenceCollector:
+        options = self._conf.evidence
+        outgoing = EvidenceFiles(
+            os.path.join(options.directory, "outgoing"), options.max_total_bytes
+        )
+        sender = EvidenceSender(
+            conf=self._conf, files=outgoing, spool=self.spool, engine=self._engine
+        )
+        return EvidenceCollector(
+            conf=self._conf,
+            loader=LibvirtCapturerLoader(self._conf),
+            inventory=self.inventory,
+            outgoing=outgoing,
+            sender=sender,
+        )
+
+    def _build_pipeline(self, rules: Filters) -> Pipeline:
+        dropped: collections.Counter[str] = collections.Counter()
+        self.event_filter = EventFilter(
+            host=self._conf.host,
+            filters=rules,
+            enrichments=[HostShutdown(self._conf), StorageAttribution(self.inventory)],
+            evidence_references=self.evidence,
+            dropped=dropped,
+            now=read_clock,
+        )
+        self.spool_writer = SpoolWriter(
+            spool=self.spool,
+            forwarder=self.forwarder,
+            changes=self._changes,
+            backlog=self._queue,
+        )
+        return Pipeline(
+            queue=self._queue,
+            reachability=self.reachability,
+            correlator=Correlator(dropped),
+            inventory=self.inventory,
+            event_filter=self.event_filter,
+            spool_writer=self.spool_writer,
+            evidence=self.evidence,
+            sources=self.sources,
+            dropped=dropped,
+            now=read_clock,
+        )
+
+    def _build_reporter(self) -> Reporter:
+        health = HealthAssessor(
+            conf=self._conf,
+            reachability=self.reachability,
+            spool=self.spool,
+            spool_writer=self.spool_writer,
+            forwarder=self.forwarder,
+        )
+        return Reporter(
+            conf=self._conf,
+            pipeline=self.pipeline,
+            event_filter=self.event_filter,
+            health=health,
+            inventory=self.inventory,
+            inventory_sync=InventorySync(
+                conf=self._conf, inventory=self.inventory, engine=self._engine
+            ),
+            spool=self.spool,
+            evidence=self.evidence,
+            engine=self._engine,
+            now=read_clock,
+        )
+
+    def start(self) -> None:
+        """Start consumers before producers."""
+        self.forwarder.start()
+        self.evidence.start(self.event_filter.filters)
+        self.pipeline.start()
+        self.sources.start()
+        self.reporter.start()
+        self._server.start()
+        names = ", ".join(self._conf.agent.sources)
+        LOG.info("Agent started on host %s with sources: %s", self._conf.host, names)
 
     def stop(self, graceful: bool = False) -> None:
-        """Stop what gives before what takes; what is not sent by then stays in the spool."""
-        if self._actions:
-            self._actions.stop()
-        self._server.stop(STOP_TIMEOUT)
-        for name, source in self.sources.items():
-            try:
-                source.stop()
-            except Exception:
-                # What was seen until now still has to get to the disk.
-                LOG.exception("Source %s does not stop", name)
-        self.pipeline.stop(STOP_TIMEOUT)
-        self.evidence.stop(STOP_TIMEOUT)
-        self.forwarder.stop(STOP_TIMEOUT)
-        self.reporter.stop(STOP_TIMEOUT)
+        """Stop producers before consumers; events that are not sent by then stay in the spool."""
+        if self._recoverer:
+            self._recoverer.stop()
+        self._server.stop(PART_STOP_TIMEOUT)
+        self.sources.stop()
+        self.pipeline.stop(PART_STOP_TIMEOUT)
+        self.evidence.stop(PART_STOP_TIMEOUT)
+        self.forwarder.stop(PART_STOP_TIMEOUT)
+        self.reporter.stop(PART_STOP_TIMEOUT)
         self.spool.close()
         super().stop(graceful)
 
     def reset(self) -> None:
-        """Read the filter file again; if it is broken, the rules in force stay."""
+        """Read the filter file again; if it is invalid, the rules in force stay."""
         try:
             rules = filters.load(self._filter_file())
         except InvalidRules as error:
-            LOG.error("The new filter file is refused, the old rules stay in force: %s", error)
+            LOG.error("The new filter file is invalid, the old rules stay in force: %s", error)
             return
-        rules.inherit(self.pipeline.filters)
-        self.evidence.use(rules)
-        self.pipeline.filters = rules
+        rules.inherit(self.event_filter.filters)
+        self.evidence.use_filters(rules)
+        self.event_filter.filters = rules
         self.reporter.wake()
         LOG.info("The rules of %s are in force, checksum %s", rules.path, rules.checksum)
 
 
-def _actions(conf: cfg.ConfigOpts):
-    """Return what brings instances back, where that is allowed here."""
+def _load_recoverer(conf: cfg.ConfigOpts):
+    """Return what recovers instances; None if ``[agent] allow_recovery`` is off."""
     if not conf.agent.allow_recovery:
         return None
     from vmmonitor.sources.libvirt.actions import DomainActions
 
     return DomainActions(conf)
-
-
-def _captures(conf: cfg.ConfigOpts, stats_wanted: Callable[[], bool]) -> Capturer:
-    """Return what captures evidence on this host."""
-    from vmmonitor.sources.libvirt import evidence
-
-    return evidence.LibvirtCapturer(conf, stats_wanted)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's durable, ordered, bounded outbox, and beside it what the agent last knew.
+"""The spool: the durable, ordered and bounded outbox of the agent, and its last known states.
 
-One SQLite file in WAL mode. An event and what it changes in the agent's knowledge are one
-transaction, so that after any death both are there or neither is: nothing is told twice, nothing
-is left out. An append is on the disk (fsync) when it returns; forgetting what the engine has
-acknowledged is not worth an fsync, because a batch that is sent again is stored once.
+One SQLite file in WAL mode. An event and the state change that it causes are written in one
+transaction: after a crash either both are there or neither, so that no event is sent twice and
+none is lost. ``append`` returns when the data is on the disk (fsync). Removing acknowledged
+events does not need an fsync, because the engine ignores a batch that it has already stored.
 
-How the file is made, and what is had of one that is damaged, stands in ``spool_file.py``.
+A broken file is renamed, and its readable content is copied to a new one.
 """
 
 import contextlib
@@ -36,7 +36,11 @@ class SpoolUnavailable(Retriable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpooledEvent:
-    """One spooled event: its place in the order, and its form."""
+    """An event in the spool.
+
+    :param sequence: position in the order of the spool.
+    :param body: form of the delivery.
+    """
 
     sequence: int
     body: dict[str, Any]
@@ -44,7 +48,7 @@ class SpooledEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefusedEvent:
-    """An event that the engine refused; kept until somebody looks."""
+    """An event that the engine refused, in quarantine until an operator examines it."""
 
     sequence: int
     event_id: str
@@ -54,22 +58,21 @@ class RefusedEvent:
 
 
 class Spool:
-    """The spool of one agent; safe to use from several threads."""
+    """The spool of one agent. Thread-safe."""
 
     def __init__(self, path: str, max_events: int, max_bytes: int, read_only: bool = False):
-        """Open the file, or make it; one that is broken is set aside, and what can be read of
-        it is taken over.
+        """Open or create the file; recover the readable content of a broken one.
 
-        :param max_events: bound of the number of events.
-        :param max_bytes: bound of the size of the file, in bytes.
-        :param read_only: only look; a broken one stays where it is.
-        :raises SpoolUnavailable: there is no way to write there.
-        :raises WrongFormat: a newer vmmonitor wrote it.
+        :param max_events: maximum number of events.
+        :param max_bytes: maximum size of the file.
+        :param read_only: never write; a broken file stays in place.
+        :raises SpoolUnavailable: the file cannot be opened.
+        :raises WrongFormat: a newer version of vmmonitor wrote it.
         """
         self.path = path
-        #: How many events were given up because the spool was full.
+        #: Number of events that were dropped because the spool was full.
         self.overflowed = 0
-        #: Where broken files were put, since the start.
+        #: New paths of the broken files since the start.
         self.set_aside: list[str] = []
         self._full = False
         self._damage: Exception | None = None
@@ -77,7 +80,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._read_only = read_only
-        self._db = self._open_to_look() if read_only else self._open_or_replace()
+        self._db = self._open_read_only() if read_only else self._open_or_replace()
         self._depth, self._refused = self._locked(self._counts)
 
     # -- writing -------------------------------------------------------------------------------
@@ -86,18 +89,18 @@ class Spool:
         deliveries: Sequence[Mapping[str, Any]],
         known: Mapping[str, Mapping[str, Any] | None],
     ) -> None:
-        """Put events at the end, and what they changed in the agent's knowledge; both or none.
+        """Append events and store changed states, in one transaction.
 
         :param deliveries: forms of deliveries (``rpc.wire.write_delivery``).
-        :param known: uuid -> what is known of it now, or None to forget it.
-        :raises SpoolUnavailable: it was not written (disk full, input/output error).
+        :param known: UUID -> last known state of the instance; None to forget it.
+        :raises SpoolUnavailable: nothing was written (disk full, input/output error).
         """
         self._locked(lambda: self._append(deliveries, known))
 
     def _locked(self, use: Callable[[], Found]) -> Found:
-        """Use the file, alone; if it turns out to be broken, use what could be saved of it.
+        """Use the file under the lock; if it is broken, recover it and try again.
 
-        :raises SpoolUnavailable: it cannot be used now.
+        :raises SpoolUnavailable: the file cannot be used now.
         """
         with self._lock:
             try:
@@ -122,14 +125,14 @@ class Spool:
             self._db.executemany(
                 "INSERT INTO event (event_id, action, body) VALUES (?, ?, ?)",
                 [
-                    (one["event_id"], one["decision"]["action"], json.dumps(one))
-                    for one in deliveries
+                    (body["event_id"], body["decision"]["action"], json.dumps(body))
+                    for body in deliveries
                 ],
             )
             self._write_known(self._db, known)
-            given_up = self._make_room(len(deliveries))
-        self._depth += len(deliveries) - given_up
-        self.overflowed += given_up
+            dropped = self._make_room(len(deliveries))
+        self._depth += len(deliveries) - dropped
+        self.overflowed += dropped
 
     @staticmethod
     def _write_known(db: sqlite3.Connection, known: Mapping[str, Mapping[str, Any] | None]):
@@ -138,11 +141,11 @@ class Spool:
         )
         db.executemany(
             "INSERT OR REPLACE INTO known (uuid, body) VALUES (?, ?)",
-            [(uuid, json.dumps(one)) for uuid, one in known.items() if one is not None],
+            [(uuid, json.dumps(body)) for uuid, body in known.items() if body is not None],
         )
 
     def _make_room(self, added: int) -> int:
-        """Give up the oldest events beyond the bounds, those that are only recorded first."""
+        """Drop the oldest events beyond the bounds, recorded ones first; return their number."""
         excess = self._depth + added - self._max_events
         if self._used_bytes() > self._max_bytes:
             excess = max(excess, added, self._depth // 100)
@@ -155,7 +158,7 @@ class Spool:
             (INCIDENT, excess),
         )
         if not self._full:
-            LOG.error("The spool is full: the oldest events are given up until there is room")
+            LOG.error("The spool %s is full: dropping the oldest events", self.path)
         self._full = True
         return cursor.rowcount
 
@@ -168,10 +171,10 @@ class Spool:
 
     # -- reading -------------------------------------------------------------------------------
     def read(self, limit: int, max_bytes: int = 1024 * 1024) -> list[SpooledEvent]:
-        """Return the oldest events, in order; they stay until they are settled.
+        """Return the oldest events, in order; they stay in the spool until ``settle``.
 
-        :param limit: at most so many.
-        :param max_bytes: and at most about so many bytes of bodies, but at least one event.
+        :param limit: maximum number of events.
+        :param max_bytes: maximum size of their bodies; one event is always returned.
         """
         return self._locked(lambda: self._read(limit, max_bytes))
 
@@ -184,32 +187,36 @@ class Spool:
             if entries and max_bytes < 0:
                 break
             entries.append(
-                SpooledEvent(sequence=sequence, body=_object(body) | {"sequence": sequence})
+                SpooledEvent(sequence=sequence, body=_parse_object(body) | {"sequence": sequence})
             )
         return entries
 
     def settle(
         self, entries: Iterable[SpooledEvent], refused: Mapping[int, str], now: int
     ) -> None:
-        """Forget events that the engine has answered for; set aside those that it refused.
+        """Remove acknowledged events; move refused ones to quarantine.
 
         :param refused: sequence -> reason.
         :param now: microseconds since the epoch.
-        :raises SpoolUnavailable: it was not written; the events will be sent again.
+        :raises SpoolUnavailable: nothing was written; the events will be sent again.
         """
-        # By both: where the file had to be replaced meanwhile, a number may mean another event.
+        # By sequence and id: a recovered file may give the sequence to another event.
         settled = [(entry.sequence, entry.body["event_id"]) for entry in entries]
         self._locked(lambda: self._settle(settled, refused, now))
 
     def _settle(self, settled: Sequence[tuple[int, str]], refused: Mapping[int, str], now: int):
-        set_aside = [(refused[one[0]], now, *one) for one in settled if one[0] in refused]
+        quarantined = [
+            (refused[sequence], now, sequence, event_id)
+            for sequence, event_id in settled
+            if sequence in refused
+        ]
         with self._no_fsync(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             kept = self._db.executemany(
                 "INSERT OR REPLACE INTO refused (sequence, event_id, body, reason, refused_at)"
                 " SELECT sequence, event_id, body, ?, ? FROM event"
                 " WHERE sequence = ? AND event_id = ?",
-                set_aside,
+                quarantined,
             )
             gone = self._db.executemany(
                 "DELETE FROM event WHERE sequence = ? AND event_id = ?", settled
@@ -227,25 +234,25 @@ class Spool:
 
     @property
     def depth(self) -> int:
-        """How many events are not acknowledged yet."""
+        """The number of events without a receipt."""
         return self._depth
 
     @property
     def refused_count(self) -> int:
-        """How many events the engine refused."""
+        """The number of events in quarantine."""
         return self._refused
 
     def known(self) -> dict[str, dict[str, Any]]:
-        """Return what the agent knew last: uuid -> form."""
+        """Return the last known states: UUID -> form."""
         return self._locked(
             lambda: {
-                uuid: _object(body)
+                uuid: _parse_object(body)
                 for uuid, body in self._db.execute("SELECT uuid, body FROM known")
             }
         )
 
     def refused(self, limit: int = 1000) -> list[RefusedEvent]:
-        """Return the events that were refused, oldest first."""
+        """Return the events in quarantine, oldest first."""
         return self._locked(lambda: self._read_refused(limit))
 
     def _read_refused(self, limit: int) -> list[RefusedEvent]:
@@ -255,7 +262,7 @@ class Spool:
                 event_id=event_id,
                 reason=reason,
                 refused_at=refused_at,
-                body=_object(body),
+                body=_parse_object(body),
             )
             for sequence, event_id, reason, refused_at, body in self._db.execute(
                 "SELECT sequence, event_id, reason, refused_at, body FROM refused"
@@ -265,18 +272,18 @@ class Spool:
         ]
 
     def close(self) -> None:
-        """Close the file; nothing is lost."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 
     # -- opening -------------------------------------------------------------------------------
     def _counts(self) -> tuple[int, int]:
-        """Return how many events wait, and how many are refused."""
+        """Return the number of events without a receipt, and of those in quarantine."""
         return self._db.execute(
             "SELECT (SELECT COUNT(*) FROM event), (SELECT COUNT(*) FROM refused)"
         ).fetchone()
 
-    def _open_to_look(self) -> sqlite3.Connection:
+    def _open_read_only(self) -> sqlite3.Connection:
         try:
             db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, isolation_level=None)
             db.execute("SELECT COUNT(*) FROM event")
@@ -304,35 +311,40 @@ class Spool:
             ) from error
 
     def _replace(self, error: Exception) -> sqlite3.Connection:
-        """Write what can be read to a new file, and exchange the two.
+        """Copy the readable content of the broken file to a new one, and exchange the two.
 
-        If the disk is full, say, the broken file is still there to be tried again.
+        The broken file stays in place until the copy is complete, so that a failure (a full disk)
+        loses nothing.
         """
-        found = spool_file.readable(self.path)
+        found = spool_file.read_rows(self.path)
         new = f"{self.path}.new"
-        for ending in spool_file.ENDINGS:
+        for suffix in spool_file.FILE_SUFFIXES:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(new + ending)
+                os.unlink(new + suffix)
         db = spool_file.open_file(new)
         try:
-            spool_file.write(db, found)
+            spool_file.write_rows(db, found)
         finally:
             db.close()
         aside = f"{self.path}.broken-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
-        for ending in spool_file.ENDINGS:
-            if os.path.exists(self.path + ending):
-                os.replace(self.path + ending, aside + ending)
+        for suffix in spool_file.FILE_SUFFIXES:
+            if os.path.exists(self.path + suffix):
+                os.replace(self.path + suffix, aside + suffix)
         os.replace(new, self.path)
         self.set_aside.append(aside)
         LOG.error(
-            "The spool %s is broken (%s) and is set aside as %s; %d events and %d instances of it"
-            " could still be read and are taken over",
-            *(self.path, error, aside, len(found["event"]), len(found["known"])),
+            "The spool %s is broken (%s) and was renamed to %s; recovered %d events and %d"
+            " instances",
+            self.path,
+            error,
+            aside,
+            len(found["event"]),
+            len(found["known"]),
         )
         return spool_file.open_file(self.path)
 
 
-def _object(body: Any) -> dict[str, Any]:
+def _parse_object(body: Any) -> dict[str, Any]:
     try:
         return dict(json.loads(body))
     except (ValueError, TypeError) as error:

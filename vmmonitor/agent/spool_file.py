@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of a spool: its form, and what can still be read of a broken one.
+"""The file of the spool: its schema, and the recovery of a broken one.
 
-When it is opened it gets ``RESERVE`` bytes of free pages in itself and in its write-ahead log, so
-that a full disk does not stop the agent: SQLite uses these again and again.
+Opening the file reserves ``RESERVED_BYTES`` of free pages in it and in its write-ahead log, which
+SQLite reuses, so that a full disk does not stop the agent at once.
 
-Format of the file (``PRAGMA user_version``):
+History of the schema (``PRAGMA user_version``):
 
-1. first form.
+1. first version.
 """
 
 import json
@@ -20,12 +20,12 @@ from vmmonitor.model.errors import VmmonitorError
 
 LOG = log.getLogger(__name__)
 
-FORMAT = 1
-RESERVE = 4 * 1024 * 1024
-#: SQLite keeps a spool in files of these endings.
-ENDINGS = ("", "-wal", "-shm")
+SCHEMA_VERSION = 1
+RESERVED_BYTES = 4 * 1024 * 1024
+#: Suffixes of the files in which SQLite keeps a spool.
+FILE_SUFFIXES = ("", "-wal", "-shm")
 
-SCHEMA = """
+SPOOL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS known (
 );
 """
 #: Table -> its columns; the last one holds JSON.
-COLUMNS = {
+TABLE_COLUMNS = {
     "event": "sequence, event_id, action, body",
     "refused": "sequence, event_id, reason, refused_at, body",
     "known": "uuid, body",
@@ -54,17 +54,17 @@ COLUMNS = {
 
 
 class WrongFormat(VmmonitorError):
-    """The spool was written by a newer vmmonitor"""
+    """The spool was written by a newer version of vmmonitor"""
 
 
 def open_file(path: str) -> sqlite3.Connection:
-    """Open a spool, or make one.
+    """Open or create the file of a spool.
 
-    :raises sqlite3.DatabaseError: it is broken, or cannot be opened.
-    :raises WrongFormat: a newer vmmonitor wrote it.
+    :raises sqlite3.DatabaseError: the file is broken, or cannot be opened.
+    :raises WrongFormat: a newer version of vmmonitor wrote it.
     """
-    # SQLite gives its other files the rights of this one: definitions of instances are nobody
-    # else's business.
+    # SQLite gives its other files the mode of this one. The definitions of instances in it are
+    # confidential.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
@@ -73,8 +73,8 @@ def open_file(path: str) -> sqlite3.Connection:
         if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("file is not a database: quick_check failed")
         found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > FORMAT:
-            raise WrongFormat(found=found, known=FORMAT, path=path)
+        if found > SCHEMA_VERSION:
+            raise WrongFormat(found=found, known=SCHEMA_VERSION, path=path)
         if found == 0:
             _create(db)
         _reserve(db)
@@ -87,55 +87,55 @@ def open_file(path: str) -> sqlite3.Connection:
 def _create(db: sqlite3.Connection) -> None:
     with db:
         db.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
+        for statement in SPOOL_SCHEMA.split(";"):
             db.execute(statement)
-        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _reserve(db: sqlite3.Connection) -> None:
-    """Take room for ``RESERVE`` bytes; the write-ahead log of an earlier life is gone."""
+    """Reserve ``RESERVED_BYTES`` in the file and in its new write-ahead log."""
     try:
-        db.execute("REPLACE INTO known (uuid, body) VALUES ('', zeroblob(?))", (RESERVE,))
+        db.execute("REPLACE INTO known (uuid, body) VALUES ('', zeroblob(?))", (RESERVED_BYTES,))
         db.execute("PRAGMA wal_checkpoint(FULL)")
         db.execute("DELETE FROM known WHERE uuid = ''")
     except sqlite3.OperationalError as error:
-        LOG.warning("The spool has no reserve for a full disk: %s", error)
+        LOG.warning("Could not reserve space for a full disk in the spool: %s", error)
 
 
 def is_broken(error: Exception) -> bool:
-    """Tell a broken file from one that cannot be used just now."""
+    """Return whether an error means a broken file, and not a temporary failure."""
     return type(error) is sqlite3.DatabaseError or any(
-        word in str(error) for word in ("malformed", "not a database", "no such table")
+        text in str(error) for text in ("malformed", "not a database", "no such table")
     )
 
 
-def readable(path: str) -> dict[str, list[tuple]]:
-    """Return the whole rows of a broken spool: of each table, from both ends to the damage.
+def read_rows(path: str) -> dict[str, list[tuple]]:
+    """Return the intact rows of a broken spool: each table is read from both ends to the damage.
 
-    :returns: table -> rows as in COLUMNS, by their first column.
+    :returns: table -> rows as in TABLE_COLUMNS, ordered by their first column.
     """
     found = {}
-    for table, columns in COLUMNS.items():
+    for table, columns in TABLE_COLUMNS.items():
         rows = {
             row[0]: row
             for end in ("ASC", "DESC")
-            for row in _rows(path, f"SELECT {columns} FROM {table} ORDER BY 1 {end}")
+            for row in _read_table(path, f"SELECT {columns} FROM {table} ORDER BY 1 {end}")
         }
         found[table] = [rows[key] for key in sorted(rows)]
     return found
 
 
-def write(db: sqlite3.Connection, found: dict[str, list[tuple]]) -> None:
-    """Put the rows into a new spool, in one transaction."""
+def write_rows(db: sqlite3.Connection, found: dict[str, list[tuple]]) -> None:
+    """Insert rows into a new spool, in one transaction."""
     with db:
         db.execute("BEGIN IMMEDIATE")
         for table, rows in found.items():
-            columns = COLUMNS[table]
+            columns = TABLE_COLUMNS[table]
             marks = ", ".join("?" for _ in columns.split(", "))
             db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
 
 
-def _rows(path: str, query: str) -> list[tuple]:
+def _read_table(path: str, query: str) -> list[tuple]:
     rows: list[tuple] = []
     try:
         db = sqlite3.connect(path, isolation_level=None)
@@ -145,7 +145,7 @@ def _rows(path: str, query: str) -> list[tuple]:
         finally:
             db.close()
     except sqlite3.Error as error:
-        LOG.warning("Reading the broken spool ended after %d rows: %s", len(rows), error)
+        LOG.warning("Recovered %d rows of a broken spool, then: %s", len(rows), error)
     return rows
 
 

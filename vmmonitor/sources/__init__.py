@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SEAM IN: what watches something on a host and yields raw events.
+"""SEAM IN: sources watch something and observe raw events.
 
-A source is a class named by an entry point in ``vmmonitor.sources``; ``[agent] sources`` names
-those that run. The agent builds it, starts it and stops it; the source calls ``observe`` for
-whatever it learns, from any thread of its own, in the order in which it happened. ``observe``
-only queues: it takes microseconds, never blocks and never raises.
+A source is a class with an entry point in ``vmmonitor.sources``; ``[agent] sources`` names the
+sources that run. The agent creates, starts and stops it. The source calls ``observe`` for each
+observation, from any of its threads, in the order of occurrence. ``observe`` only queues: it takes
+microseconds, never blocks and never raises.
 
-What hosts share (nova's notifications) is watched by a source in each engine instead, named by
-``[engine] sources``. It names the host in each RawEvent, nobody calls its ``follow``, and
-``observe`` makes it wait while the database is away and thousands of events wait for it: so it
-takes no more from where the rest is kept.
+What several hosts share (nova's notifications) is watched by a source in each engine instead,
+named by ``[engine] sources``. Such a source sets the host of each RawEvent, and its ``follow`` is
+not called. Its ``observe`` blocks while the database is unavailable and thousands of events wait,
+so that the source takes no more of them from the broker.
 """
 
 import abc
@@ -26,9 +26,9 @@ class Source(abc.ABC):
     """Watches one thing on this host."""
 
     def __init__(self, conf: cfg.ConfigOpts, observe: Observe):
-        """Keep what is needed; start nothing.
+        """Store the collaborators; start no thread.
 
-        :param conf: the service's configuration.
+        :param conf: the configuration of the service.
         :param observe: takes a RawEvent, a SourceSnapshot or a Reachability.
         """
         self.conf = conf
@@ -36,18 +36,17 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Start watching, in native threads of its own, and return at once.
+        """Start watching, in native threads of the source, and return at once.
 
-        What is watched need not be there yet: that is a Reachability, not an error.
+        If the watched thing is not available yet, observe a Reachability; raise no error.
         """
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Stop watching; returns when every thread of the source has ended (at most 10 s)."""
+        """Stop watching; return when every thread of the source has ended (at most 10 s)."""
 
-    def follow(self, observation: Observation) -> None:  # noqa: B027  most sources follow nobody
-        """Learn what another source observed, after the agent took it in.
+    def follow(self, observation: Observation) -> None:  # noqa: B027  optional
+        """Receive an observation of another source, after the agent has processed it.
 
-        Called in the order in which it was taken in, on the agent's thread: a source that
-        overrides this only queues. Not called for the source's own observations.
+        Called in order, on the agent's thread: a source that overrides this method only queues.
         """

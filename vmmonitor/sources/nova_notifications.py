@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova does with instances, and its own errors, as nova tells it on the message bus.
+"""The nova_notifications source: nova's operations on instances and its errors, from the bus.
 
-Runs in the engines, which share one queue: each message is one engine's. A message that cannot
-be read is set aside: counted, kept in part for a person, told in the log, and acknowledged.
+Runs in the engines, which share one queue, so that each message reaches one engine. A message that
+cannot be read is counted, logged, acknowledged, and remembered without its content.
 """
 
 import collections
@@ -18,16 +18,23 @@ from vmmonitor.model.event import RawEvent, Reachability
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc.notifications import Listener
 from vmmonitor.sources import Observe, Source
-from vmmonitor.sources.nova_payloads import SOURCE, NovaMessage, decode, request_of
+from vmmonitor.sources.nova_payloads import (
+    NOVA_SOURCE,
+    NovaMessage,
+    decode_message,
+    request_id_of,
+)
 
 LOG = log.getLogger(__name__)
 
-#: Unreadable messages, and requests whose instance is remembered, of which the newest are kept.
-SET_ASIDE = 20
-REQUESTS = 1000
-#: Kinds of trouble that are told in the log, once each.
-KINDS = 100
-STOP_TIMEOUT = 8.0
+#: Maximum number of unreadable messages that are remembered, newest last.
+MAX_UNREADABLE = 20
+#: Maximum number of requests whose instance is remembered.
+MAX_REQUESTS = 1000
+#: Maximum number of kinds of unreadable messages that are logged, once each.
+MAX_LOGGED_KINDS = 100
+LISTENER_TIMEOUT = 8.0
+_MESSAGE_FIELDS = ("event_type", "payload", "context", "message_id", "timestamp")
 
 
 def _now() -> int:
@@ -38,94 +45,101 @@ class NovaNotifications(Source):
     """Listens to nova's notifications."""
 
     def __init__(self, conf: cfg.ConfigOpts, observe: Observe, now: Callable[[], int] = _now):
-        """Keep what is needed; start nothing.
+        """Store the collaborators; start no thread.
 
-        :param now: microseconds since the epoch.
+        :param now: returns microseconds since the epoch.
         """
         super().__init__(conf, observe)
         self._now = now
-        #: How many messages became an event, told of no instance, or could not be read.
+        #: Number of messages, by result.
         self.counts: collections.Counter[str] = collections.Counter()
-        #: The newest that could not be read: what is known of them, without their content.
-        self.set_aside: collections.deque[dict[str, str]] = collections.deque(maxlen=SET_ASIDE)
-        #: Why it does not listen; None before it has tried.
+        #: The newest unreadable messages: type and shape, without content.
+        self.unreadable: collections.deque[dict[str, str]] = collections.deque(
+            maxlen=MAX_UNREADABLE
+        )
+        #: Why the source is not connected; empty if it is; None before the first attempt.
         self._trouble: str | None = None
-        self._told_of: set[str] = set()
+        self._logged_kinds: set[str] = set()
+        #: Id of a request -> its instance.
         self._instances: collections.OrderedDict[str, Instance] = collections.OrderedDict()
         group = conf.nova_notifications
         self._listener = Listener(
-            *(conf, group.transport_url, group.exchange, group.topics, group.pool),
-            take=self.take,
-            connected=self._connected,
+            conf,
+            url=group.transport_url,
+            exchange=group.exchange,
+            topics=group.topics,
+            pool=group.pool,
+            take=self.receive,
+            connected=self._report_reachability,
         )
 
     def start(self) -> None:
-        """Listen as soon as there is a broker."""
+        """Listen as soon as the broker is reachable."""
         self._listener.start()
 
     def stop(self) -> None:
-        """Take nothing more; what is under way goes back to the queue."""
-        self._listener.stop(STOP_TIMEOUT)
+        """Stop listening; a message in progress returns to the queue."""
+        self._listener.stop(LISTENER_TIMEOUT)
 
-    def take(self, message: Mapping[str, Any]) -> None:
-        """Observe what a message tells; waits while too much waits to be stored.
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """Observe the event of a message; blocks while too many events wait to be stored.
 
-        :param message: as ``vmmonitor.rpc.notifications`` gives it.
+        :param message: as ``vmmonitor.rpc.notifications`` passes it.
         """
-        told = NovaMessage(
-            publisher=message.get("publisher_id"),
-            **{name: message.get(name) for name in _PARTS},
-        )
+        fields = {name: message.get(name) for name in _MESSAGE_FIELDS}
+        parsed = NovaMessage(publisher=message.get("publisher_id"), **fields)
         try:
-            raw = decode(told, self._now(), self._instances.get(request_of(told)))
+            raw = decode_message(parsed, self._now(), self._instances.get(request_id_of(parsed)))
         except InvalidMessage as error:
-            self._put_aside(told, str(error))
+            self._note_unreadable(parsed, str(error))
             return
         except Exception as error:
-            self._put_aside(told, f"{type(error).__name__}: {error}")
+            self._note_unreadable(parsed, f"{type(error).__name__}: {error}")
             return
         self.counts["of instances" if raw else "of no instance"] += 1
         if raw:
-            self._remember(raw)
+            self._remember_request(raw)
             self.observe(raw)
 
-    def _connected(self, reason: str) -> None:
+    def _report_reachability(self, reason: str) -> None:
         if reason == self._trouble:
             return
         self._trouble = reason
         self.observe(
-            Reachability(source=SOURCE, reachable=not reason, at=self._now(), reason=reason)
+            Reachability(source=NOVA_SOURCE, reachable=not reason, at=self._now(), reason=reason)
         )
 
-    # -- errors without an instance ------------------------------------------------------------
-    def _remember(self, raw: RawEvent) -> None:
-        """Keep whose request it was.
+    def _remember_request(self, raw: RawEvent) -> None:
+        """Remember the instance of a request.
 
-        The versioned form of an exception names no instance. What the same request did just
-        before, most often the start of something, does.
+        The versioned form of an exception names no instance; an earlier message of the same
+        request, usually the start of an operation, does.
         """
         request = raw.attributes.get("request_id")
         if request:
             self._instances[request] = raw.instance
             self._instances.move_to_end(request)
-            if len(self._instances) > REQUESTS:
+            if len(self._instances) > MAX_REQUESTS:
                 self._instances.popitem(last=False)
 
-    # -- what cannot be read -------------------------------------------------------------------
-    def _put_aside(self, told: NovaMessage, reason: str) -> None:
-        """Keep what tells which messages these are, and nothing of what they say.
+    def _note_unreadable(self, message: NovaMessage, reason: str) -> None:
+        """Remember type and shape of a message, without its content.
 
-        The legacy form of an exception carries its caller's token.
+        The legacy form of an exception contains the token of its caller.
         """
         self.counts["unreadable"] += 1
-        kind = f"{told.event_type!r:.80} of {told.publisher!r:.80}"
-        keys = sorted(map(str, told.payload)) if isinstance(told.payload, Mapping) else []
-        shape = ", ".join(keys)[:500] or type(told.payload).__name__
-        about = {"message": kind, "id": f"{told.message_id!r:.80}", "payload": shape}
-        self.set_aside.append(about | {"reason": reason[:200]})
-        if kind not in self._told_of and len(self._told_of) < KINDS:
-            self._told_of.add(kind)
-            LOG.warning("Cannot read %s, and sets it and those like it aside: %s", kind, reason)
-
-
-_PARTS = ("event_type", "payload", "context", "message_id", "timestamp")
+        kind = f"{message.event_type!r:.80} of {message.publisher!r:.80}"
+        payload = message.payload
+        keys = sorted(map(str, payload)) if isinstance(payload, Mapping) else []
+        shape = ", ".join(keys)[:500] or type(payload).__name__
+        self.unreadable.append(
+            {
+                "message": kind,
+                "id": f"{message.message_id!r:.80}",
+                "payload": shape,
+                "reason": reason[:200],
+            }
+        )
+        if kind not in self._logged_kinds and len(self._logged_kinds) < MAX_LOGGED_KINDS:
+            self._logged_kinds.add(kind)
+            LOG.warning("Ignored unreadable notification %s, and all like it: %s", kind, reason)

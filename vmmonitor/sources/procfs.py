@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``/proc`` says of the QEMU processes of this host; anybody may read it."""
+"""Reads the QEMU processes of this host from ``/proc``; needs no privileges."""
 
 import contextlib
 import dataclasses
@@ -7,11 +7,12 @@ import os
 import time
 from collections.abc import Collection, Iterator
 
-#: Bytes of a command line that are read. libvirt gives the UUID among the first arguments.
+#: Maximum number of bytes read from a command line. libvirt passes the UUID among the first
+#: arguments.
 MAX_COMMAND = 65536
-#: Of ``/proc/PID/stat``, counted from behind the name, which may hold anything: fields 3 and 22.
-STATE = 0
-START_TIME = 19
+#: Fields 3 and 22 of ``/proc/PID/stat``, counted after the name, which may contain anything.
+STATE_FIELD = 0
+START_TIME_FIELD = 19
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -19,8 +20,8 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 class QemuProcess:
     """The QEMU process of an instance.
 
-    :param started: when, in clock ticks since the host booted; no two processes share both this
-        and the pid.
+    :param started: start time in clock ticks since the boot of the host; unique together with the
+        pid.
     """
 
     pid: int
@@ -28,75 +29,75 @@ class QemuProcess:
     started: int
 
     def age(self) -> float:
-        """Return for how many seconds it has been there; suspended time of the host counts."""
+        """Return the seconds since its start, suspended time of the host included."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.started / TICKS_PER_SECOND
 
 
-def obstacle() -> str:
-    """Return why the processes of others cannot be seen or watched; empty if they can."""
+def find_obstacle() -> str:
+    """Return why other users' processes cannot be watched; empty if they can."""
     try:
         _read(1, "cmdline")
     except OSError as error:
-        return f"the processes of others are hidden (is /proc mounted with hidepid?): {error}"
+        return f"processes of other users are hidden (is /proc mounted with hidepid?): {error}"
     try:
         os.close(os.pidfd_open(os.getpid()))
     except OSError as error:
-        return f"this system has no pidfd: {error}"
+        return f"this system does not support pidfd: {error}"
     return ""
 
 
 def find(instance_uuids: Collection[str]) -> dict[str, QemuProcess]:
-    """Return the QEMU processes of these instances, by UUID; of two the younger one.
+    """Return the QEMU processes of instances, by UUID; the younger one if there are two.
 
-    Looks at every process once, whatever the number of instances.
+    Reads every process once, independent of the number of instances.
 
-    :raises OSError: there is no ``/proc``.
+    :raises OSError: ``/proc`` is not available.
     """
     found: dict[str, QemuProcess] = {}
-    for process in _all():
+    for process in _all_qemu_processes():
         uuid = process.instance_uuid
         if uuid in instance_uuids and (uuid not in found or found[uuid].started < process.started):
             found[uuid] = process
     return found
 
 
-def opened(process: QemuProcess) -> int | None:
-    """Return a pidfd of exactly this process, None if it has ended.
+def open_pidfd(process: QemuProcess) -> int | None:
+    """Return a pidfd of exactly this process; None if it has ended.
 
-    :raises OSError: there is no room for another open file.
+    :raises OSError: too many files are open.
     """
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return None
-    # The pid may have become another process's before it was opened.
+    # The pid may have been reused before it was opened.
     with contextlib.suppress(OSError):
-        if started(process.pid) == process.started:
+        if read_start_time(process.pid) == process.started:
             return pidfd
     os.close(pidfd)
     return None
 
 
-def started(pid: int) -> int:
-    """Return when a process started, in clock ticks since the host booted.
+def read_start_time(pid: int) -> int:
+    """Return the start time of a process, in clock ticks since the boot of the host.
 
-    :raises OSError: there is no such process.
+    :raises OSError: the process does not exist.
     """
-    return int(_stat(pid)[START_TIME])
+    return int(_read_stat(pid)[START_TIME_FIELD])
 
 
-def state(pid: int) -> str:
-    """Return the state of a process, as proc(5) has it: R, S, D, Z, T, t ...
+def read_state(pid: int) -> str:
+    """Return the state of a process as in proc(5): R, S, D, Z, T, t ...
 
-    :raises OSError: there is no such process.
+    :raises OSError: the process does not exist.
     """
-    return _stat(pid)[STATE].decode("ascii", "replace")
+    return _read_stat(pid)[STATE_FIELD].decode("ascii", "replace")
 
 
-def instance_of(command: bytes) -> str:
-    """Return the UUID in the command line of a QEMU that libvirt started, else nothing.
+def parse_instance_uuid(command: bytes) -> str:
+    """Return the UUID in the command line of a QEMU that libvirt started; otherwise empty.
 
-    :param command: the arguments, each ended by a NUL.
+    :param command: the arguments, each terminated by NUL.
     """
     words = command.split(b"\0")
     if not _option(words, b"-name").startswith(b"guest="):
@@ -110,20 +111,20 @@ def _option(words: list[bytes], name: bytes) -> bytes:
     return b""
 
 
-def _all() -> Iterator[QemuProcess]:
+def _all_qemu_processes() -> Iterator[QemuProcess]:
     for entry in os.listdir("/proc"):
         if not entry.isdecimal():
             continue
         pid = int(entry)
-        # One that ends meanwhile is none any more.
+        # A process may end while it is read.
         with contextlib.suppress(OSError):
             command = _read(pid, "cmdline")
-            uuid = b"\0-uuid\0" in command and instance_of(command)
+            uuid = b"\0-uuid\0" in command and parse_instance_uuid(command)
             if uuid:
-                yield QemuProcess(pid, uuid, started(pid))
+                yield QemuProcess(pid, uuid, read_start_time(pid))
 
 
-def _stat(pid: int) -> list[bytes]:
+def _read_stat(pid: int) -> list[bytes]:
     return _read(pid, "stat").rpartition(b")")[2].split()
 
 

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has evidence captured for events whose rule asks for it, after they are safe in the spool.
+"""Collects evidence of the events whose filter rule asks for it.
 
-    pipeline --submit()--> bounded queue --> capture --> directory [--> sender --> engine]
-                                      thread "evidence"            thread "evidence-sender"
-
-Nothing here is waited for: no event depends on its evidence. It refers to it by its own id, so
-that the reference holds before there is anything; whoever follows it is told what is missing.
+An event is spooled first and refers to its evidence; the evidence is captured afterwards, in a
+thread of its own and from a bounded queue. Evidence never delays an event.
 """
 
 import collections
@@ -13,199 +10,229 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from oslo_config import cfg
 from oslo_log import log
 
+from vmmonitor.agent.event_filter import FilteredEvent
 from vmmonitor.agent.evidence.files import EvidenceFiles
 from vmmonitor.agent.evidence.sender import EvidenceSender
-from vmmonitor.agent.spool import Spool
+from vmmonitor.agent.inventory import Inventory
 from vmmonitor.model import evidence
 from vmmonitor.model.event import Event
 from vmmonitor.model.evidence import Item
 from vmmonitor.model.instance import Seen
-from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.rules.filters import Filters
 
 LOG = log.getLogger(__name__)
 
-DAY = 86400
-#: Seconds between two looks for evidence that is too old.
-TIDY = 3600.0
-STOP = None
+SECONDS_PER_DAY = 86400
+#: Interval, in seconds, at which evidence that is too old is deleted.
+EXPIRY_INTERVAL = 3600.0
+
+
+class StatisticsRequest(Protocol):
+    """Knows whether statistics of the instances must be sampled (``EvidenceCollector``)."""
+
+    def wants_statistics(self) -> bool:
+        """Return whether a rule in force asks for statistics."""
 
 
 class Capturer(Protocol):
-    """What captures (``sources.libvirt.evidence.LibvirtCapturer``)."""
+    """Captures evidence (``sources.libvirt.evidence.LibvirtCapturer``)."""
 
     def start(self) -> None:
-        """Begin to remember what was before an event."""
+        """Start to sample statistics, which evidence shows from before an event."""
 
     def stop(self, timeout: float) -> None:
-        """Remember no more."""
+        """Stop sampling, within ``timeout`` seconds."""
 
-    def take(self, event: Event, seen: Seen | None, kinds: Sequence[str]) -> Iterator[Item]:
+    def capture(self, event: Event, seen: Seen | None, kinds: Sequence[str]) -> Iterator[Item]:
         """Yield an item for each kind, in a bounded time; raises nothing."""
 
 
+class CapturerLoader(Protocol):
+    """Creates the capturer when the first rule asks for evidence (``agent.service``)."""
+
+    def load(self, request: StatisticsRequest) -> Capturer:
+        """Return a capturer.
+
+        :raises Exception: evidence cannot be captured on this host.
+        """
+
+
 class EvidenceCollector:
-    """The evidence of one agent. It has no thread, file or connection until a rule asks."""
+    """The evidence of one agent. Without a rule that asks, it has no thread and no file."""
 
     def __init__(
         self,
+        *,
         conf: cfg.ConfigOpts,
-        load: Callable[[Callable[[], bool]], Capturer],
-        find: Callable[[str], Seen | None],
-        spool: Spool,
-        engine: EngineAPI,
+        loader: CapturerLoader,
+        inventory: Inventory,
+        outgoing: EvidenceFiles,
+        sender: EvidenceSender,
     ):
-        """Keep the parts; start nothing.
+        """Store the collaborators; start no thread.
 
-        :param load: returns what captures; called when the first rule asks for anything. Its
-            argument tells whether a rule asks for statistics.
-        :param find: tells how an instance was last seen.
+        :param inventory: holds the definitions of the instances.
+        :param outgoing: the files that ``sender`` sends to the engine.
         """
-        #: What was not captured, or not kept, by the reason.
+        #: Number of events whose evidence was lost, by reason.
         self.lost: collections.Counter[str] = collections.Counter()
         self._conf = conf
-        self._load = load
-        self._find = find
+        self._loader = loader
+        self._inventory = inventory
         options = conf.evidence
-        kept, outgoing = (os.path.join(options.directory, one) for one in ("kept", "outgoing"))
-        self._kept = EvidenceFiles(kept, options.max_total_bytes)
-        self._outgoing = EvidenceFiles(outgoing, options.max_total_bytes)
-        self._sender = EvidenceSender(conf, self._outgoing, spool, engine)
-        self._queue: queue.Queue[tuple[Event, tuple[str, ...]] | None] = queue.Queue(
-            options.queue_size
+        self._kept = EvidenceFiles(
+            os.path.join(options.directory, "kept"), options.max_total_bytes
         )
-        self._captures: Capturer | None = None
+        self._outgoing = outgoing
+        self._sender = sender
+        self._queue: queue.Queue[FilteredEvent | None] = queue.Queue(options.queue_size)
+        self._capturer: Capturer | None = None
         self._filters: Filters | None = None
-        self._full = False
+        self._overflowing = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
 
-    # -- any thread ----------------------------------------------------------------------------
+    # -- for any thread -------------------------------------------------------------------------
     def start(self, filters: Filters) -> None:
-        """Send or delete what an earlier life has left; begin with what these rules ask for."""
-        self._tidy_up()
+        """Send what an earlier run left, and start to capture what these rules ask for."""
+        self._expire()
         if len(self._outgoing):
             self._sender.start()
-        self.use(filters)
+        self.use_filters(filters)
 
-    def use(self, filters: Filters) -> None:
-        """Capture what these rules ask for; call it before they are in force."""
+    def use_filters(self, filters: Filters) -> None:
+        """Prepare to capture what these rules ask for; call it before they come into force."""
         self._filters = filters
-        if self._captures or not any(map(filters.wants, evidence.KINDS)):
+        if self._capturer or not any(map(filters.wants, evidence.KINDS)):
             return
         try:
-            self._captures = self._load(self._wants_stats)
+            self._capturer = self._loader.load(self)
         except Exception:
-            # Events do not depend on it.
-            LOG.exception("Nothing can be captured here")
+            # Events do not depend on evidence.
+            LOG.exception("Evidence capture is unavailable")
             return
-        self._captures.start()
+        self._capturer.start()
         self._thread.start()
         if self._conf.evidence.store == evidence.ENGINE:
             self._sender.start()
 
+    def wants_statistics(self) -> bool:
+        """Return whether a rule in force asks for statistics."""
+        return bool(self._filters and self._filters.wants(evidence.STATS))
+
     def stop(self, timeout: float) -> None:
-        """End the threads; at most ``timeout`` seconds. What waits is not captured any more."""
+        """End the threads; evidence that is still queued is not captured.
+
+        :param timeout: maximum duration, in seconds.
+        """
         self._stopping.set()
         deadline = time.monotonic() + timeout
-        if self._captures:
+        if self._capturer:
             try:
-                self._queue.put_nowait(STOP)
+                self._queue.put_nowait(None)
             except queue.Full:
-                LOG.debug("The queue is full; its thread looks whether to stop")
-            self._captures.stop(timeout)
+                LOG.debug("The evidence queue is full; its thread will check whether to stop")
+            self._capturer.stop(timeout)
             self._thread.join(max(0.0, deadline - time.monotonic()))
         self._sender.stop(max(0.0, deadline - time.monotonic()))
 
     def reference(self, event_id: str, kinds: Sequence[str]) -> dict[str, Any]:
-        """Return what an event says of its evidence: what was asked for, and where it will be."""
+        """Return the attribute by which an event refers to its evidence."""
         store = self._conf.evidence.store
-        place = {"path": os.path.join(self._kept.path, event_id)} if store == "host" else {}
-        return {"kinds": list(kinds), "kept": store} | place
+        location = {"path": os.path.join(self._kept.path, event_id)} if store == "host" else {}
+        return {"kinds": list(kinds), "kept": store} | location
 
-    def submit(self, event: Event, kinds: tuple[str, ...]) -> None:
-        """Have evidence of an event captured; never blocks.
+    def request_for(self, events: Iterable[FilteredEvent]) -> None:
+        """Queue the capture of evidence for the events whose rule asks for it; never blocks.
 
-        Beyond ``[evidence] queue_size`` it is not captured, and that is counted.
+        Beyond ``[evidence] queue_size`` evidence is not captured, and counted as lost.
         """
-        if self._captures is None:
-            self.lost["nothing-captures"] += 1
-            return
-        self._full = self._full and not self._queue.empty()
-        try:
-            self._queue.put_nowait((event, kinds))
-        except queue.Full:
-            self.lost["queue-full"] += 1
-            if not self._full:
-                LOG.warning("Too many events ask for evidence; that of some is not captured")
-            self._full = True
+        for filtered in events:
+            if filtered.decision.evidence:
+                self._enqueue(filtered)
 
     def figures(self) -> dict[str, int]:
-        """Return how many events' evidence was lost, by the reason."""
+        """Return the number of events whose evidence was lost, by reason."""
         overflowed = self._kept.overflowed + self._outgoing.overflowed
         return dict(self.lost) | ({"overflowed": overflowed} if overflowed else {})
 
-    def _wants_stats(self) -> bool:
-        return bool(self._filters and self._filters.wants(evidence.STATS))
+    def _enqueue(self, filtered: FilteredEvent) -> None:
+        if self._capturer is None:
+            self.lost["nothing-captures"] += 1
+            return
+        self._overflowing = self._overflowing and not self._queue.empty()
+        try:
+            self._queue.put_nowait(filtered)
+        except queue.Full:
+            self.lost["queue-full"] += 1
+            if not self._overflowing:
+                LOG.warning(
+                    "The evidence queue is full: no evidence of event %s and the following events"
+                    " is captured until there is room",
+                    filtered.event.event_id,
+                )
+            self._overflowing = True
 
     # -- the thread ----------------------------------------------------------------------------
     def _run(self) -> None:
-        tidied = float("-inf")
+        expired_at = float("-inf")
         while not self._stopping.is_set():
-            if time.monotonic() - tidied > TIDY:
-                tidied = time.monotonic()
-                self._tidy_up()
+            if time.monotonic() - expired_at > EXPIRY_INTERVAL:
+                expired_at = time.monotonic()
+                self._expire()
             try:
-                asked = self._queue.get(timeout=TIDY)
+                filtered = self._queue.get(timeout=EXPIRY_INTERVAL)
             except queue.Empty:
                 continue
-            if asked is not STOP:
-                self._capture(*asked)
+            if filtered is not None:
+                self._capture(filtered.event, filtered.decision.evidence)
 
     def _capture(self, event: Event, kinds: tuple[str, ...]) -> None:
         try:
-            assert self._captures is not None
-            seen = self._find(event.instance.uuid)
+            assert self._capturer is not None
+            seen = self._inventory.get(event.instance.uuid)
             items = []
-            for item in self._captures.take(event, seen, kinds):
+            for item in self._capturer.capture(event, seen, kinds):
                 items.append(item)
                 if self._stopping.is_set():
                     break
             self._write(event, items)
         except OSError as error:
             self.lost["not-written"] += 1
-            LOG.error("Evidence of event %s cannot be written: %s", event.event_id, error)
+            LOG.error("Could not write evidence of event %s: %s", event.event_id, error)
         except Exception:
-            # Whatever it is: the next event's evidence may well be captured.
+            # The evidence of the next event may still succeed.
             self.lost["failed"] += 1
-            LOG.exception("Capturing evidence of event %s failed", event.event_id)
+            LOG.exception("Could not capture evidence of event %s", event.event_id)
 
     def _write(self, event: Event, items: Sequence[Item]) -> None:
         to_engine = self._conf.evidence.store == evidence.ENGINE
         files = self._outgoing if to_engine else self._kept
         files.write(event.event_id, items)
-        # Sizes and kinds only: what was captured is for the eyes of whoever asks for it.
+        # Only kinds and sizes: the content may be confidential.
         LOG.info(
-            "Evidence of event %s (%s of instance %s): %s",
-            *(event.event_id, event.cause, event.instance.uuid),
-            ", ".join(_told(item) for item in items),
+            "Captured evidence of event %s (%s) of instance %s: %s",
+            event.event_id,
+            event.cause,
+            event.instance.uuid,
+            ", ".join(_describe(item) for item in items),
         )
         if to_engine:
             self._sender.wake()
 
-    def _tidy_up(self) -> None:
-        if not self._conf.evidence.keep_days:
+    def _expire(self) -> None:
+        keep_days = self._conf.evidence.keep_days
+        if not keep_days:
             return
-        before = time.time() - self._conf.evidence.keep_days * DAY
-        if gone := self._kept.expire(before):
-            LOG.info("The evidence of %d events was too old, and is deleted", gone)
+        if count := self._kept.expire(time.time() - keep_days * SECONDS_PER_DAY):
+            LOG.info("Deleted evidence of %d events older than %s days", count, keep_days)
 
 
-def _told(item: Item) -> str:
+def _describe(item: Item) -> str:
     return f"{item.kind} {len(item.content)} bytes" if item.content else f"no {item.kind}"

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends evidence to an engine, each item until it is acknowledged; behind the events, not before.
-
-What is not acknowledged lies in a directory, through restarts and for as long as no engine
-answers; that directory is bounded, and events do not wait for it.
-"""
+"""Sends evidence to the engine, once the engine has the event that it belongs to."""
 
 import collections
+import logging
 import threading
 import time
 
@@ -16,91 +13,98 @@ from vmmonitor.agent.evidence.files import EvidenceFiles, EvidenceIncomplete
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.receipt import ReceiptStatus
+from vmmonitor.periodic import PeriodicThread
 from vmmonitor.rpc.engine_api import EngineAPI
 
 LOG = log.getLogger(__name__)
 
-#: Seconds until the next try for an event that the engine does not have yet.
-SOON = 1.0
+#: Delay, in seconds, before evidence is sent again whose event has not reached the engine yet.
+EVENT_MISSING_DELAY = 1.0
 
 
 class EvidenceSender:
-    """Empties the directory of outgoing evidence, for ever."""
+    """Empties the directory of outgoing evidence from one thread."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, files: EvidenceFiles, spool: Spool, engine: EngineAPI
+        self, *, conf: cfg.ConfigOpts, files: EvidenceFiles, spool: Spool, engine: EngineAPI
     ):
-        """Keep the parts; start nothing."""
+        """Store the collaborators; start no thread.
+
+        :param files: the outgoing evidence.
+        :param spool: shows whether events are still on their way to the engine.
+        """
         self._conf = conf
         self._files = files
         self._spool = spool
         self._engine = engine
         self._failures: collections.Counter[str] = collections.Counter()
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="evidence-sender", daemon=True)
+        #: Delay, in seconds, until the next attempt without new evidence.
+        self._delay = threading.TIMEOUT_MAX
+        self._started = False
+        self._thread = PeriodicThread(
+            "evidence-sender",
+            self._send_all,
+            lambda: self._delay,
+            failure="Sending evidence failed, retrying",
+        )
 
     def start(self) -> None:
-        """Start the thread if it does not run; it sends at once what an earlier life has left."""
-        self._wake.set()
-        if not self._thread.is_alive():
+        """Start the thread unless it runs; it first sends what an earlier run left."""
+        self._thread.wake()
+        if not self._started:
+            self._started = True
             self._thread.start()
 
     def wake(self) -> None:
-        """Tell that there is something to send."""
-        self._wake.set()
+        """Send new evidence now."""
+        self._thread.wake()
 
     def stop(self, timeout: float) -> None:
-        """End the thread after the call that is under way; at most ``timeout`` seconds."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        """End the thread after the current call.
 
-    def _run(self) -> None:
-        pause: float | None = None
-        while not self._stopping.is_set():
-            self._wake.wait(pause)
-            self._wake.clear()
-            try:
-                pause = self._empty()
-            except Exception:
-                # Without this thread the directory would fill up for ever.
-                LOG.exception("Sending evidence failed; it is tried again")
-                pause = self._conf.forwarder.retry_max
+        :param timeout: maximum duration, in seconds.
+        """
+        self._thread.stop(timeout)
 
-    def _empty(self) -> float | None:
-        """Send what is there, oldest first; returns in how many seconds to try again."""
-        left = None
-        # What failed most often comes last: one that no engine can store must not stop the others.
+    def _send_all(self) -> None:
+        """Send the evidence, oldest first, and set the delay until the next attempt."""
+        self._delay = self._conf.forwarder.retry_max
+        delay = threading.TIMEOUT_MAX
+        # Those that failed most come last, so that one that no engine can store blocks no other.
         for event_id in sorted(self._files.names(), key=self._failures.__getitem__):
-            if self._stopping.is_set():
+            if self._thread.stopping.is_set():
                 break
-            # Looked at before the engine is asked: what it does not have then, it never gets.
-            settled = self._spool.depth == 0
+            # Read before the engine is asked: an event that the engine lacks although the spool
+            # is empty will never arrive.
+            spool_is_empty = self._spool.depth == 0
             try:
-                there = self._send(event_id)
+                event_known = self._send(event_id)
             except (Retriable, InvalidMessage) as error:
-                LOG.debug("No engine took the evidence of event %s: %s", event_id, error)
-                self._failures[event_id] += 1
-                self._stopping.wait(min(SOON, self._conf.forwarder.retry_max))
-                return float(self._conf.forwarder.retry_max)
-            if there or settled:
+                self._log_failure(event_id, error)
+                self._thread.stopping.wait(min(EVENT_MISSING_DELAY, self._delay))
+                return
+            if event_known or spool_is_empty:
                 self._files.remove(event_id)
                 self._failures.pop(event_id, None)
             else:
-                left = SOON
-        return left
+                delay = EVENT_MISSING_DELAY
+        self._delay = delay
+
+    def _log_failure(self, event_id: str, error: Exception) -> None:
+        level = logging.DEBUG if self._failures[event_id] else logging.WARNING
+        LOG.log(level, "No engine accepted evidence of event %s, retrying: %s", event_id, error)
+        self._failures[event_id] += 1
 
     def _send(self, event_id: str) -> bool:
-        """Send the evidence of an event; returns whether the engine has the event.
+        """Send the evidence of an event.
 
+        :returns: whether the engine has the event; True also if the evidence is unreadable.
         :raises vmmonitor.model.errors.Retriable: no engine answered.
         """
         try:
             items = self._files.read(event_id)
         except EvidenceIncomplete as error:
-            LOG.warning("Evidence of event %s is given up: %s", event_id, error)
+            LOG.warning("Deleted unreadable evidence of event %s: %s", event_id, error)
             return True
         for item in items:
             started = time.monotonic()
@@ -108,11 +112,15 @@ class EvidenceSender:
                 self._conf.host, event_id, item, self._conf.forwarder.reply_timeout
             )
             if receipt.status == ReceiptStatus.UNKNOWN:
-                LOG.debug("The engine does not have event %s", event_id)
+                LOG.debug("The engine does not have event %s yet", event_id)
                 return False
             LOG.debug(
-                "Evidence %s of event %s, %d bytes, is %s after %.1f ms%s",
-                *(item.kind, event_id, len(item.content), receipt.status),
-                *((time.monotonic() - started) * 1000, receipt.reason and f": {receipt.reason}"),
+                "Sent evidence %s of event %s: %d bytes, %s after %.1f ms%s",
+                item.kind,
+                event_id,
+                len(item.content),
+                receipt.status,
+                (time.monotonic() - started) * 1000,
+                f": {receipt.reason}" if receipt.reason else "",
             )
         return True

@@ -1,83 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an instance is brought back on this host: started, created, reset or resumed.
+"""Recovers instances of this host: starts, creates, resets or resumes them.
 
-One whose QEMU hangs is ended by force first. That is not asked for by anybody who wants it
-stopped, though libvirt's words for it are the same, so it is told before it is done: an agent
-that dies in between goes on with it afterwards.
+An instance whose QEMU hangs is first stopped by force. libvirt reports that stop like one that
+an operator ordered, so it is announced before it is done: if the agent dies in between, the next
+recovery continues with the start.
 """
 
 import collections
 import contextlib
 import dataclasses
-import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any
 
 import libvirt
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.model.event import HUNG, STALLED
-from vmmonitor.model.instance import CRASHED, PAUSED, RUNNING, SHUTOFF, Seen
-from vmmonitor.sources.libvirt import decode, metadata, responsiveness
+from vmmonitor.bounded_call import BoundedCalls, TooManyCalls
+from vmmonitor.model.instance import RUNNING, Seen
+from vmmonitor.sources.libvirt import decode, recovery_rules
 from vmmonitor.sources.libvirt import domain as domains
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
+from vmmonitor.sources.libvirt.recovery_rules import (
+    ABSENT_STATE,
+    BY_QEMU,
+    UNDEFINED,
+    ActionResult,
+    DomainAction,
+    ForcedStopListener,
+    FoundDomain,
+    RecoveryOrder,
+)
+from vmmonitor.sources.libvirt.responsiveness import Inconclusive, ResponsivenessProbe
 
 LOG = log.getLogger(__name__)
 
-# -- what was done -----------------------------------------------------------------------------
-STARTED = "started"
-CREATED = "created"
-RESET = "reset"
-RESUMED = "resumed"
-NONE = "none"
-REFUSED = "refused"
-#: What is done first about one that hangs. Then it is started or created.
-ENDED = "ended"
-#: What QEMU itself must do, and cannot if it hangs.
-BY_QEMU = frozenset({RESET, RESUMED, ENDED})
 
-#: The cause for which one that runs is reset.
-STALL = f"{STALLED}/failed"
-#: The state of an instance that this libvirt does not know.
-ABSENT = "absent"
-#: Seconds between two looks at an instance that was resumed.
-PROBE_INTERVAL = 0.1
-#: Number of resets that are remembered, so that none is done twice.
-RESETS = 1000
+#: Interval, in seconds, at which a resumed instance is examined.
+RESUME_CHECK_INTERVAL = 0.1
+#: Number of remembered resets, so that a repeated request does not reset twice.
+MAX_REMEMBERED_RESETS = 1000
+#: Maximum number of recoveries in progress, those that hang in libvirt included.
+MAX_RECOVERIES = 64
 
-#: (state, reason) -> what brings it back. What is in neither table is somebody's intention (a
-#: pause by the user, a migration, a snapshot), or nobody knows: it is refused.
-BY_REASON = {
-    (RUNNING, "shutting_down"): REFUSED,
-    (SHUTOFF, "migrated"): REFUSED,  # it runs elsewhere; twice would ruin its disks
-    (SHUTOFF, "destroyed"): REFUSED,  # somebody wanted it to stop, whatever happened before
-    (SHUTOFF, "saved"): REFUSED,  # so here, and its memory waits in a file
-    (SHUTOFF, "from_snapshot"): REFUSED,
-    (PAUSED, "crashed"): RESET,
-    (PAUSED, "ioerror"): RESUMED,
-    (PAUSED, "watchdog"): RESET,
-}
-BY_STATE = {
-    ABSENT: CREATED,
-    RUNNING: NONE,
-    SHUTOFF: STARTED,
-    CRASHED: RESET,
-}
-
-#: Last reason of one that libvirt has forgotten -> why it is not created again.
-NOT_AGAIN = {
-    "migrated": "it was moved to another host",
-    "destroyed": "somebody destroyed it",
-    "saved": "it was saved to a file",
-}
-FORGOTTEN = "libvirt was told to forget it: it was deleted, or moved to another host"
-
-#: libvirt's errors that another try would meet again.
-FINAL = frozenset(
+#: libvirt errors that another attempt would meet again.
+FINAL_ERRORS = frozenset(
     {
         libvirt.VIR_ERR_ACCESS_DENIED,
         libvirt.VIR_ERR_AUTH_FAILED,
@@ -93,288 +61,222 @@ FINAL = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RecoveryOrder:
-    """What is to be done; see ``Actions.recover``.
-
-    :param deadline: nothing is begun later; monotonic time.
-    """
-
-    instance_uuid: str
-    last: Seen | None
-    deadline: float
-    cause: str = ""
-    recovery_id: str = ""
-    ended: bool = False
-    ending: Callable[[bool], None] = lambda _: None
-
-    @property
-    def hung(self) -> bool:
-        """Whether the instance is said to hang."""
-        return self.cause.partition("/")[0] == HUNG
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ActionResult:
-    """What came of an attempt to bring an instance back.
-
-    :param ok: it runs now.
-    :param action: started, created, reset, resumed, none (nothing was done) or refused (it
-        must not be touched).
-    :param state: the instance's state afterwards, ``absent``, or empty if that is not known.
-    :param reason: libvirt's reason for that state.
-    :param message: one sentence for a person.
-    :param retry: whether trying again later makes sense.
-    """
-
-    ok: bool
-    action: str
-    state: str = ""
-    reason: str = ""
-    message: str
-    retry: bool = False
-
-
 class DomainActions:
-    """Brings instances of this host back, each at most once at a time."""
+    """Recovers instances of this host, one recovery of an instance at a time."""
 
     def __init__(self, conf: cfg.ConfigOpts):
-        """Keep what is needed; connect to nothing yet.
-
-        :param conf: the service's configuration.
-        """
+        """Store the options; connect to nothing yet."""
         self._options = conf.libvirt
+        self._calls = BoundedCalls(MAX_RECOVERIES)
         self._guard = threading.Lock()
-        # An instance has a lock for as long as anybody holds or waits for it.
+        # A lock exists while a recovery of its instance holds it or waits for it.
         self._locks: weakref.WeakValueDictionary[str, threading.Lock] = (
             weakref.WeakValueDictionary()
         )
         self._stopping = threading.Event()
-        self._questions = responsiveness.ResponsivenessProbe(conf.libvirt)
+        self._probe = ResponsivenessProbe(conf.libvirt)
         #: Ids of the recoveries that reset an instance.
-        self._resets: collections.deque[str] = collections.deque(maxlen=RESETS)
+        self._resets: collections.deque[str] = collections.deque(maxlen=MAX_REMEMBERED_RESETS)
 
     def stop(self) -> None:
-        """Let no probe go on, and start nothing new."""
+        """End the waits, and begin no new action."""
         self._stopping.set()
 
     def recover(
-        self, instance_uuid: str, last: Seen | None, timeout: float, **more: Any
+        self,
+        instance_uuid: str,
+        last: Seen | None,
+        timeout: float,
+        *,
+        cause: str = "",
+        recovery_id: str = "",
+        stopped_by_recovery: bool = False,
+        listener: ForcedStopListener | None = None,
     ) -> ActionResult:
-        """Bring an instance back, whatever it takes; safe to call twice, or at once.
+        """Recover an instance. Idempotent and thread-safe.
 
-        An ordinary failure is a result too. A libvirtd that hangs ends the wait, not the call
-        itself: until that ends, further calls for the same instance fail.
+        A failure is a result, too. If libvirtd hangs, the wait ends but not the call: until the
+        call returns, other recoveries of the same instance fail.
 
-        :param last: what was last seen of it; needed only if libvirt has forgotten it.
-        :param timeout: seconds after which the answer is that it failed.
-        :param more: ``cause``, the kind of the failure (``liveness.hung/monitor``), without
-            which one that runs is left alone; ``recovery_id``, which is the same if the same is
-            asked for again; ``ended``, whether an earlier recovery ended it by force and did
-            not start it; ``ending``, called with True before it is ended by force, and with
-            False if it was not.
+        :param last: last known state of the instance; needed only if libvirt no longer has it.
+        :param timeout: maximum duration, in seconds.
+        :param cause: kind of the failure (``liveness.hung/monitor``); without it, a running
+            instance is left alone.
+        :param recovery_id: equal in all attempts of one recovery.
+        :param stopped_by_recovery: an earlier attempt stopped the instance by force and did not
+            start it.
+        :param listener: is called before the instance is stopped by force.
         """
-        deadline = time.monotonic() + timeout
-        errand = RecoveryOrder(instance_uuid=instance_uuid, last=last, deadline=deadline, **more)
+        order = RecoveryOrder(
+            instance_uuid=instance_uuid,
+            last=last,
+            deadline=time.monotonic() + timeout,
+            cause=cause,
+            recovery_id=recovery_id,
+            stopped_by_recovery=stopped_by_recovery,
+            listener=listener,
+        )
         if self._stopping.is_set():
-            return _failed("the agent is stopping", retry=True)
+            return recovery_rules.fail("the agent is stopping", retry=True)
         lock = self._lock_of(instance_uuid)
         if not lock.acquire(timeout=max(0, timeout)):
-            return _failed("another recovery of this instance is still running", retry=True)
-        answer: queue.SimpleQueue[ActionResult] = queue.SimpleQueue()
-        # libvirt's calls cannot be interrupted: one that hangs must not hang its caller.
-        threading.Thread(
-            target=self._attempt,
-            args=(errand, lock, answer),
-            name=f"libvirt-action-{instance_uuid[:8]}",
-            daemon=True,
-        ).start()
+            return recovery_rules.fail(
+                "another recovery of this instance is still running", retry=True
+            )
         try:
-            return answer.get(timeout=max(0, deadline - time.monotonic()))
-        except queue.Empty:
-            return _failed(f"libvirt did not finish within {timeout:g} s", retry=True)
+            # libvirt's calls cannot be interrupted: one that hangs must not hang its caller.
+            future = self._calls.begin(
+                f"libvirt-action-{instance_uuid[:8]}", lambda: self._attempt(order, lock)
+            )
+        except (TooManyCalls, RuntimeError) as error:
+            lock.release()
+            return recovery_rules.fail(f"the recovery was not begun: {error}", retry=True)
+        try:
+            return future.result(max(0, order.deadline - time.monotonic()))
+        except TimeoutError:
+            return recovery_rules.fail(f"libvirt did not finish within {timeout:g} s", retry=True)
 
     def _lock_of(self, instance_uuid: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(instance_uuid, threading.Lock())
 
-    def _attempt(
-        self,
-        errand: RecoveryOrder,
-        lock: threading.Lock,
-        answer: "queue.SimpleQueue[ActionResult]",
-    ) -> None:
+    def _attempt(self, order: RecoveryOrder, lock: threading.Lock) -> ActionResult:
         try:
             with EVENT_LOOP.running(), contextlib.closing(connect(self._options, False)) as opened:
-                result = self._bring_back(opened, errand)
-        except responsiveness.Inconclusive as unsure:
-            result = _failed(str(unsure), retry=True)
+                return self._recover(opened, order)
+        except Inconclusive as error:
+            return recovery_rules.fail(str(error), retry=True)
         except libvirt.libvirtError as error:
-            result = _failed(str(error), retry=error.get_error_code() not in FINAL)
+            return recovery_rules.fail(
+                str(error), retry=error.get_error_code() not in FINAL_ERRORS
+            )
         except Exception as error:
-            LOG.exception("Recovering instance %s failed", errand.instance_uuid)
-            result = _failed(f"{type(error).__name__}: {error}", retry=True)
+            LOG.exception(
+                "Recovery %s of instance %s failed", order.recovery_id, order.instance_uuid
+            )
+            return recovery_rules.fail(f"{type(error).__name__}: {error}", retry=True)
         finally:
             lock.release()
-        answer.put(result)
 
-    def _bring_back(self, opened: libvirt.virConnect, errand: RecoveryOrder) -> ActionResult:
-        found = domain, state, reason = _find(opened, errand.instance_uuid)
-        action = self._choose(state, reason, errand)
-        message = _why_not(action, state, reason, errand)
-        if message:
-            return _refused(state, reason, message)
-        if domain is not None and action in BY_QEMU:
-            word = self._questions.ask(domain, self._patience(errand))
-            if word != responsiveness.ANSWERS:
-                return self._replace(opened, errand, found, word)
-        if action == ENDED:
-            return _result(NONE, *_find(opened, errand.instance_uuid)[1:], "it answers again")
+    def _recover(self, opened: libvirt.virConnect, order: RecoveryOrder) -> ActionResult:
+        found = _find(opened, order.instance_uuid)
+        action = recovery_rules.choose_action(
+            found, order, was_reset=order.recovery_id in self._resets
+        )
+        obstacle = recovery_rules.find_obstacle(action, found, order)
+        if obstacle:
+            return recovery_rules.refuse(found, obstacle)
+        if found.domain is not None and action in BY_QEMU:
+            hang = self._probe.find_hang(found.domain, self._answer_timeout(order))
+            if hang:
+                return self._replace(opened, order, found, hang)
+        if action == DomainAction.STOPPED:
+            after = _find(opened, order.instance_uuid)
+            return recovery_rules.describe_result(DomainAction.NONE, after, "it answers again")
         try:
-            self._do(opened, domain, state, action, errand)
+            self._carry_out(opened, found, action, order)
         except libvirt.libvirtError:
-            # Somebody else may have been faster.
-            if _find(opened, errand.instance_uuid)[1] != RUNNING:
+            # Another client may have started it in the meantime.
+            if _find(opened, order.instance_uuid).state != RUNNING:
                 raise
-            action = NONE
-        if action == RESUMED:
-            self._probe(opened, errand)
-        return _result(action, *_find(opened, errand.instance_uuid)[1:])
+            action = DomainAction.NONE
+        if action == DomainAction.RESUMED:
+            self._wait_for_storage_error(opened, order)
+        return recovery_rules.describe_result(action, _find(opened, order.instance_uuid))
 
-    def _choose(self, state: str, reason: str, errand: RecoveryOrder) -> str:
-        if errand.ended and (state, reason) == (SHUTOFF, "destroyed"):
-            return STARTED
-        action = BY_REASON.get((state, reason)) or BY_STATE.get(state, REFUSED)
-        if action != NONE:
-            return action
-        if errand.hung:
-            return ENDED
-        again = errand.recovery_id in self._resets
-        return RESET if errand.cause == STALL and not again else NONE
-
-    def _patience(self, errand: RecoveryOrder) -> float:
-        """Return the seconds in which a QEMU must answer: most is needed for what follows."""
-        left = max(0.0, errand.deadline - time.monotonic())
+    def _answer_timeout(self, order: RecoveryOrder) -> float:
+        """Return the seconds within which QEMU must answer; the rest is for the actions."""
+        left = max(0.0, order.deadline - time.monotonic())
         return min(self._options.answer_timeout, left / 3)
 
     def _replace(
         self,
         opened: libvirt.virConnect,
-        errand: RecoveryOrder,
-        found: tuple[libvirt.virDomain, str, str],
-        why: str,
+        order: RecoveryOrder,
+        probed: FoundDomain,
+        hang: str,
     ) -> ActionResult:
-        """End an instance whose QEMU does not answer, and start it again.
+        """Stop an instance whose QEMU hangs, and start it again.
 
-        :param found: what was found of it before it was asked.
+        :param probed: the domain as it was before the probe.
+        :param hang: why QEMU certainly hangs.
         """
-        if not errand.hung:
-            return _failed(f"its QEMU cannot be told to: {why}", retry=True)
-        domain, state, reason = _find(opened, errand.instance_uuid)
-        if domain is None or (domain.ID(), state, reason) != (found[0].ID(), *found[1:]):
-            return _failed("something else was done to it meanwhile", retry=True)
-        if self._stopping.is_set() or time.monotonic() > errand.deadline:
-            return _failed(f"{why}, but it is too late to begin anything", retry=True)
-        last = _look(domain)
-        if errand.last and errand.last.persistent and not last.persistent:
-            return _refused(state, reason, FORGOTTEN)
-        errand.ending(True)
+        if not order.is_hung:
+            return recovery_rules.fail(f"its QEMU cannot carry it out: {hang}", retry=True)
+        found = _find(opened, order.instance_uuid)
+        if not found.is_same(probed):
+            return recovery_rules.fail("its state has changed in the meantime", retry=True)
+        if self._stopping.is_set() or time.monotonic() > order.deadline:
+            return recovery_rules.fail(
+                f"{hang}, but there is no time left to begin anything", retry=True
+            )
+        last = _look(found.domain)
+        if order.last and order.last.persistent and not last.persistent:
+            return recovery_rules.refuse(found, UNDEFINED)
+        self._stop_by_force(found.domain, order, hang)
+        again = dataclasses.replace(order, last=last, cause="", stopped_by_recovery=True)
+        result = self._recover(opened, again)
+        message = f"{hang}: it was stopped by force, and {result.message}"
+        return dataclasses.replace(result, message=message)
+
+    def _stop_by_force(self, domain: libvirt.virDomain, order: RecoveryOrder, hang: str) -> None:
+        if order.listener:
+            order.listener.forced_stop_begins()
         begun = time.monotonic()
         try:
             domain.destroy()
         except libvirt.libvirtError:
-            errand.ending(False)
+            if order.listener:
+                order.listener.forced_stop_failed()
             raise
         LOG.info(
-            "Instance %s was ended by force in %.1f s: %s",
-            *(errand.instance_uuid, time.monotonic() - begun, why),
+            "Recovery %s stopped instance %s by force in %.1f s: %s",
+            order.recovery_id,
+            order.instance_uuid,
+            time.monotonic() - begun,
+            hang,
         )
-        again = dataclasses.replace(errand, last=last, cause="", ended=True)
-        result = self._bring_back(opened, again)
-        message = f"{why}: it was ended by force, and {result.message}"
-        return dataclasses.replace(result, message=message)
 
-    def _do(
+    def _carry_out(
         self,
         opened: libvirt.virConnect,
-        domain: libvirt.virDomain | None,
-        state: str,
-        action: str,
-        errand: RecoveryOrder,
+        found: FoundDomain,
+        action: DomainAction,
+        order: RecoveryOrder,
     ) -> None:
+        domain = found.domain
         if domain is None:
-            opened.createXML(errand.last.definition if errand.last else "")
-        elif action == STARTED:
+            opened.createXML(order.last.definition if order.last else "")
+        elif action == DomainAction.STARTED:
             domain.create()
-        elif action in (RESET, RESUMED):
-            if action == RESET:
+        elif action in (DomainAction.RESET, DomainAction.RESUMED):
+            if action == DomainAction.RESET:
                 domain.reset()
-                self._resets.append(errand.recovery_id)
-            if state != RUNNING:
+                self._resets.append(order.recovery_id)
+            if found.state != RUNNING:
                 domain.resume()  # a reset alone leaves it paused, or crashed
 
-    def _probe(self, opened: libvirt.virConnect, errand: RecoveryOrder) -> None:
-        """Wait for as long as a storage error needs to come back."""
-        until = min(errand.deadline, time.monotonic() + self._options.resume_probe)
-        while time.monotonic() < until and _find(opened, errand.instance_uuid)[1] == RUNNING:
-            if self._stopping.wait(PROBE_INTERVAL):
+    def _wait_for_storage_error(self, opened: libvirt.virConnect, order: RecoveryOrder) -> None:
+        """Wait for as long as a storage error needs to pause a resumed instance again."""
+        until = min(order.deadline, time.monotonic() + self._options.resume_probe)
+        while time.monotonic() < until:
+            if _find(opened, order.instance_uuid).state != RUNNING:
+                return
+            if self._stopping.wait(RESUME_CHECK_INTERVAL):
                 return
 
 
-def _find(
-    opened: libvirt.virConnect, instance_uuid: str
-) -> tuple[libvirt.virDomain | None, str, str]:
-    """Return the domain (None if libvirt has none), its state and the reason of that."""
+def _find(opened: libvirt.virConnect, instance_uuid: str) -> FoundDomain:
     try:
         domain = opened.lookupByUUIDString(instance_uuid)
-        return domain, *decode.state(*domain.state())
+        return FoundDomain(domain, *decode.decode_state(*domain.state()))
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
-        return None, ABSENT, ""
+        return FoundDomain(None, ABSENT_STATE, "")
 
 
 def _look(domain: libvirt.virDomain) -> Seen:
-    """Return what is to be started again, with the passwords that only a writer is told."""
+    """Return what is needed to start a domain again, secrets of its definition included."""
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-    return dataclasses.replace(domains.look(domain), definition=domain.XMLDesc(flags))
-
-
-def _why_not(action: str, state: str, reason: str, errand: RecoveryOrder) -> str:
-    """Return why nothing may be done; empty if it may."""
-    last = errand.last
-    if action == REFUSED:
-        return f"{state} ({reason}) is not a failure"
-    if action != CREATED:
-        return ""
-    if last is None or not last.definition:
-        return "libvirt does not know it, and nothing is remembered to create it from"
-    if metadata.uuid_of(last.definition) != errand.instance_uuid.lower():
-        return "the remembered definition is another instance's"
-    # libvirt forgets a transient domain when it stops, but a persistent one only when told to.
-    if last.persistent:
-        return FORGOTTEN
-    if errand.ended and last.reason == "destroyed":
-        return ""
-    return NOT_AGAIN.get(last.reason, "")
-
-
-def _result(action: str, state: str, reason: str, good: str = "it runs already") -> ActionResult:
-    ok = state == RUNNING
-    if ok:
-        message = good if action == NONE else f"it was {action} and runs"
-    elif (state, reason) == (PAUSED, "ioerror"):
-        message = "the storage error is not over"
-    else:
-        message = f"it was {action}, then it was {state} ({reason})"
-    return ActionResult(
-        ok=ok, action=action, state=state, reason=reason, message=message, retry=not ok
-    )
-
-
-def _refused(state: str, reason: str, message: str) -> ActionResult:
-    return ActionResult(ok=False, action=REFUSED, state=state, reason=reason, message=message)
-
-
-def _failed(message: str, retry: bool) -> ActionResult:
-    return ActionResult(ok=False, action=NONE, message=message, retry=retry)
+    return dataclasses.replace(domains.examine(domain), definition=domain.XMLDesc(flags))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection to libvirt with its events, and the event loop that brings them.
+"""Connections to libvirt, their events, and libvirt's event loop.
 
-libvirt calls back on its own thread. What is called there copies values into a queue and
-returns: no log, no call to libvirt.
+libvirt calls back on the thread of its event loop. A callback must not block it: it copies values
+into a queue and returns, without logging and without a call into libvirt.
 """
 
 import abc
@@ -22,17 +22,17 @@ from vmmonitor.sources.libvirt import tables
 
 LOG = log.getLogger(__name__)
 
-#: Seconds for which stopping waits for the event thread, whose callbacks take microseconds.
-JOIN_TIMEOUT = 2.0
+#: Maximum duration, in seconds, of the stop of the event thread; a callback takes microseconds.
+EVENT_LOOP_STOP_TIMEOUT = 2.0
 
 
 class ConnectionLost(errors.Retriable):
-    """The connection to libvirt broke"""
+    """The connection to libvirt is lost"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DomainCallback:
-    """What one callback brought, as it came.
+    """The values of one callback.
 
     :param occurred_at: microseconds since the epoch.
     """
@@ -46,14 +46,14 @@ class DomainCallback:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LossNotice:
-    """A connection broke."""
+    """Reports that a connection is lost."""
 
     connection: "Connection"
     reason: str
 
 
 class EventLoop:
-    """libvirt's event loop: one for the process, running while anybody needs it."""
+    """libvirt's event loop: one for the process, running while it has users."""
 
     def __init__(self) -> None:
         """Start nothing."""
@@ -64,7 +64,7 @@ class EventLoop:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Keep the loop running while the context lasts; enter it before a connection opens."""
+        """Keep the loop running during the context; enter it before opening a connection."""
         self.start()
         try:
             yield
@@ -72,39 +72,39 @@ class EventLoop:
             self.stop()
 
     def start(self) -> None:
-        """Run the loop for one more user."""
+        """Add a user; the first one starts the thread."""
         with self._lock:
             self._users += 1
             if self._users > 1:
                 return
             if self._timer < 0:
                 libvirt.virEventRegisterDefaultImpl()
-                # Errors are raised as well; libvirt need not also print them.
+                # Errors are raised; libvirt must not print them as well.
                 libvirt.registerErrorHandler(lambda *_: None, None)
-                self._timer = libvirt.virEventAddTimeout(-1, _rest, None)
+                self._timer = libvirt.virEventAddTimeout(-1, _disable_timer, None)
             self._thread = threading.Thread(target=self._run, name="libvirt-events", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Have one user less; the last one's leaving ends the thread."""
+        """Remove a user; the last one ends the thread."""
         with self._lock:
             self._users -= 1
             if self._users:
                 return
             libvirt.virEventUpdateTimeout(self._timer, 0)
-            self._thread.join(JOIN_TIMEOUT)
+            self._thread.join(EVENT_LOOP_STOP_TIMEOUT)
 
     def _run(self) -> None:
         while self._users:
             try:
                 libvirt.virEventRunDefaultImpl()
             except libvirt.libvirtError:
-                LOG.exception("libvirt's event loop stumbled; it goes on")
+                LOG.exception("libvirt event loop raised; continuing")
                 time.sleep(1)
 
 
-def _rest(timer: int, _opaque: None) -> None:
-    """Wake the loop once, then not again until it is asked for."""
+def _disable_timer(timer: int, _opaque: None) -> None:
+    """Let the timer that woke the loop not fire again."""
     libvirt.virEventUpdateTimeout(timer, -1)
 
 
@@ -113,13 +113,13 @@ EVENT_LOOP = EventLoop()
 
 @contextlib.contextmanager
 def call_after(seconds: float, call: Callable[[], None]) -> Iterator[None]:
-    """Have ``call`` called on the event thread if the context lasts longer than ``seconds``."""
+    """Call a function on the event thread if the context lasts longer than ``seconds``."""
 
-    def due(timer: int, _opaque: None) -> None:
+    def expire(timer: int, _opaque: None) -> None:
         libvirt.virEventUpdateTimeout(timer, -1)
         call()
 
-    timer = libvirt.virEventAddTimeout(int(seconds * 1000), due, None)
+    timer = libvirt.virEventAddTimeout(int(seconds * 1000), expire, None)
     try:
         yield
     finally:
@@ -127,22 +127,22 @@ def call_after(seconds: float, call: Callable[[], None]) -> Iterator[None]:
 
 
 def connect(options: cfg.ConfigOpts.GroupAttr, read_only: bool) -> libvirt.virConnect:
-    """Open a bare connection that notices it when libvirtd hangs.
+    """Open a connection that detects a hung libvirtd.
 
-    The event loop must be running. Blocks for as long as libvirtd does not answer.
+    The event loop must be running. Blocks while libvirtd does not answer.
 
     :param options: the group ``[libvirt]``.
-    :raises libvirt.libvirtError: libvirt cannot be reached.
+    :raises libvirt.libvirtError: libvirt is not reachable.
     """
-    bare = (libvirt.openReadOnly if read_only else libvirt.open)(options.uri)
+    opened = (libvirt.openReadOnly if read_only else libvirt.open)(options.uri)
     with ignore_unsupported():
-        bare.setKeepAlive(options.keepalive_interval, options.keepalive_count)
-    return bare
+        opened.setKeepAlive(options.keepalive_interval, options.keepalive_count)
+    return opened
 
 
 @contextlib.contextmanager
 def ignore_unsupported() -> Iterator[None]:
-    """Pass over what a driver (libvirt's test driver) does not have."""
+    """Ignore that a driver (libvirt's test driver) does not support a call."""
     try:
         yield
     except libvirt.libvirtError as error:
@@ -156,20 +156,22 @@ class Connection(abc.ABC):
     def __init__(
         self, options: cfg.ConfigOpts.GroupAttr, read_only: bool, put: Callable[[Any], None]
     ):
-        """Connect and ask for events; may block for as long as libvirtd does not answer.
+        """Connect and subscribe to events; may block while libvirtd does not answer.
 
         :param options: the group ``[libvirt]``.
-        :param put: takes each arrival, and one Lost; called on the event thread.
-        :raises libvirt.libvirtError: libvirt cannot be reached, or lacks what is asked for.
-        :raises ConnectionLost: it was reached, and gone at once.
+        :param put: takes the callbacks, and one LossNotice; called on the event thread, so that it
+            must not block.
+        :raises libvirt.libvirtError: libvirt is not reachable, or lacks a required event.
+        :raises ConnectionLost: the connection was lost at once.
         """
         self._put = put
-        self._callbacks: list[int] = []
+        self._is_open = True
+        self._subscriptions: list[int] = []
         self.libvirt = connect(options, read_only)
         try:
             with ignore_unsupported():
                 self.libvirt.registerCloseCallback(self._closed, None)
-            self._ask()
+            self._subscribe()
             if not self.libvirt.isAlive():
                 raise ConnectionLost()
         except (libvirt.libvirtError, ConnectionLost):
@@ -177,57 +179,62 @@ class Connection(abc.ABC):
             raise
 
     def close(self) -> None:
-        """Give everything back; nothing is put any more."""
-        self._put = lambda _: None
-        for callback in self._callbacks:
+        """Unsubscribe and disconnect; later callbacks are ignored."""
+        self._is_open = False
+        for subscription in self._subscriptions:
             with contextlib.suppress(libvirt.libvirtError):
-                self._give_back(callback)
+                self._unsubscribe(subscription)
         with contextlib.suppress(libvirt.libvirtError):
             self.libvirt.unregisterCloseCallback()
         with contextlib.suppress(libvirt.libvirtError):
             self.libvirt.close()
 
     @abc.abstractmethod
-    def _ask(self) -> None:
-        """Ask for events, and remember in ``_callbacks`` what was asked for."""
+    def _subscribe(self) -> None:
+        """Subscribe to events and add each subscription to ``_subscriptions``."""
 
     @abc.abstractmethod
-    def _give_back(self, callback: int) -> None:
-        """Ask for one of them no longer."""
+    def _unsubscribe(self, subscription: int) -> None:
+        """Cancel a subscription."""
+
+    def _deliver(self, item: Any) -> None:
+        if self._is_open:
+            self._put(item)
 
     def _closed(self, _conn: libvirt.virConnect, reason: int, _opaque: None) -> None:
         known = 0 <= reason < len(tables.CLOSE_REASON)
-        self._put(LossNotice(self, tables.CLOSE_REASON[reason] if known else f"unknown-{reason}"))
+        text = tables.CLOSE_REASON[reason] if known else f"unknown-{reason}"
+        self._deliver(LossNotice(self, text))
 
 
 class DomainEvents(Connection):
-    """A connection that brings every event of every domain."""
+    """A connection that delivers every event of every domain."""
 
-    #: Event ids that were already said to be missing.
-    _noted: set[int] = set()
+    #: Ids of missing events that have been logged.
+    _logged_missing: set[int] = set()
 
-    def _ask(self) -> None:
+    def _subscribe(self) -> None:
         for event_id in range(len(tables.CALLBACKS)):
-            self._ask_for(event_id)
+            self._subscribe_to(event_id)
 
-    def _ask_for(self, event_id: int) -> None:
+    def _subscribe_to(self, event_id: int) -> None:
         try:
-            self._callbacks.append(
-                self.libvirt.domainEventRegisterAny(None, event_id, self._arrived, event_id)
+            self._subscriptions.append(
+                self.libvirt.domainEventRegisterAny(None, event_id, self._receive, event_id)
             )
         except libvirt.libvirtError:
             if event_id == tables.LIFECYCLE_ID:
                 raise
-            if event_id not in self._noted:
-                self._noted.add(event_id)
+            if event_id not in self._logged_missing:
+                self._logged_missing.add(event_id)
                 LOG.debug("This libvirt has no event %s", tables.CALLBACKS[event_id].name)
 
-    def _give_back(self, callback: int) -> None:
-        self.libvirt.domainEventDeregisterAny(callback)
+    def _unsubscribe(self, subscription: int) -> None:
+        self.libvirt.domainEventDeregisterAny(subscription)
 
-    def _arrived(self, _conn: libvirt.virConnect, domain: libvirt.virDomain, *values: Any) -> None:
+    def _receive(self, _conn: libvirt.virConnect, domain: libvirt.virDomain, *values: Any) -> None:
         *arguments, event_id = values
         now = time.time_ns() // 1000
-        self._put(
+        self._deliver(
             DomainCallback(event_id, domain.UUIDString(), domain.name(), tuple(arguments), now)
         )

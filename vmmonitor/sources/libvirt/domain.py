@@ -1,35 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One look at a domain, or at all of them."""
+"""The current state of one domain, or of all domains."""
 
 import libvirt
 
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.sources.libvirt import decode, metadata
 
-#: The state of a domain that libvirt lists and then cannot be asked about.
-UNKNOWN = "unknown-0"
+#: State of a domain that libvirt lists but cannot be asked about.
+UNKNOWN_STATE = "unknown-0"
 
 
-def look(domain: libvirt.virDomain) -> Seen:
-    """Return what libvirt says of a domain now.
+def examine(domain: libvirt.virDomain) -> Seen:
+    """Return the state and the definition of a domain.
 
-    :raises libvirt.libvirtError: it is gone, or libvirt is.
+    :raises libvirt.libvirtError: the domain no longer exists, or libvirt is not reachable.
     """
-    xml = _definition(domain)
-    state, reason = decode.state(*domain.state())
+    xml = _read_definition(domain)
+    state, reason = decode.decode_state(*domain.state())
     persistent = bool(domain.isPersistent())
     return Seen(
-        instance=metadata.instance(domain.UUIDString(), domain.name(), xml),
+        instance=metadata.read_instance(domain.UUIDString(), domain.name(), xml),
         state=state,
         reason=reason,
         run_id=domain.ID(),
         definition=xml,
         persistent=persistent,
-        autostart=persistent and _autostart(domain),
+        autostart=persistent and _read_autostart(domain),
     )
 
 
-def _autostart(domain: libvirt.virDomain) -> bool:
+def examine_all(connection: libvirt.virConnect) -> tuple[Seen, ...]:
+    """Return the state and the definition of every domain, running or not.
+
+    A domain that cannot be examined is listed with an unknown state, so that it does not seem to
+    be gone.
+
+    :raises libvirt.libvirtError: libvirt is not reachable.
+    """
+    found = (_try_examine(connection, domain) for domain in connection.listAllDomains())
+    return tuple(seen for seen in found if seen)
+
+
+def _read_autostart(domain: libvirt.virDomain) -> bool:
     try:
         return bool(domain.autostart())
     except libvirt.libvirtError as error:
@@ -38,41 +50,31 @@ def _autostart(domain: libvirt.virDomain) -> bool:
         return False
 
 
-def _definition(domain: libvirt.virDomain) -> str:
-    """Return the XML of a domain; empty where it is longer than the 4 MiB of libvirt's answers."""
+def _read_definition(domain: libvirt.virDomain) -> str:
+    """Return the XML of a domain; empty if it exceeds the 4 MiB of a libvirt message."""
     try:
-        # The inactive XML needs no privilege and holds nothing that belongs to this run only.
+        # The inactive XML needs no privileges and contains nothing of the current run.
         return domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_RPC:
             raise
-        # It has a name and a state nevertheless, unless the next question finds libvirt gone.
+        # If libvirt is not reachable instead, the next call raises.
         return ""
 
 
-def look_at_all(connection: libvirt.virConnect) -> tuple[Seen, ...]:
-    """Return what libvirt says of every domain, running or not.
-
-    One that cannot be looked at is listed with an unknown state: it must not seem to be gone.
-
-    :raises libvirt.libvirtError: libvirt cannot be reached.
-    """
-    seen = (_try(connection, domain) for domain in connection.listAllDomains())
-    return tuple(one for one in seen if one)
-
-
-def _try(connection: libvirt.virConnect, domain: libvirt.virDomain) -> Seen | None:
+def _try_examine(connection: libvirt.virConnect, domain: libvirt.virDomain) -> Seen | None:
     try:
-        return look(domain)
+        return examine(domain)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None  # it went while the others were looked at
+            # It ended while the others were examined.
+            return None
         if not connection.isAlive():
             raise
-        name = decode.plain(domain.name())
+        name = decode.to_plain_value(domain.name())
         return Seen(
             instance=Instance(uuid=domain.UUIDString(), name=name, hypervisor_name=name),
-            state=UNKNOWN,
+            state=UNKNOWN_STATE,
             reason="error",
             run_id=domain.ID(),
         )

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who an instance is, from its domain XML. Pure; hostile XML harms nothing."""
+"""Identity of an instance, read from its domain XML. Pure; safe for hostile XML."""
 
 from xml.etree import ElementTree
 
 from vmmonitor.model.instance import Instance
 
-NOVA = "{http://openstack.org/xmlns/libvirt/nova/"
-#: Characters; nova's own limit for a display name.
-MAX_TEXT = 255
+NOVA_NAMESPACE = "{http://openstack.org/xmlns/libvirt/nova/"
+#: Maximum number of characters of a name; nova's limit for a display name.
+MAX_NAME = 255
 
 
-def instance(uuid: str, hypervisor_name: str, xml: str) -> Instance:
-    """Return who the instance is, as far as its domain XML tells.
+def read_instance(uuid: str, hypervisor_name: str, xml: str) -> Instance:
+    """Return the identity of an instance.
 
-    :param uuid: the domain's UUID.
-    :param hypervisor_name: the domain's name, which is also the name of one without metadata.
-    :param xml: the domain's XML, with or without nova's metadata; if it cannot be read, only
-        what is known otherwise is returned.
+    :param uuid: UUID of the domain.
+    :param hypervisor_name: name of the domain, and of an instance without metadata.
+    :param xml: XML of the domain, with or without nova's metadata; ignored if it is not valid.
     """
     name = _cut(hypervisor_name)
-    nova = _nova(xml)
+    nova = _find_nova_metadata(xml)
     if nova is None:
         return Instance(uuid=uuid, name=name, hypervisor_name=name)
     version = nova.tag.removesuffix("instance")
@@ -36,15 +35,15 @@ def instance(uuid: str, hypervisor_name: str, xml: str) -> Instance:
     )
 
 
-def uuid_of(xml: str) -> str:
-    """Return the UUID that a domain XML names, empty if there is none."""
-    root = parsed(xml)
+def read_uuid(xml: str) -> str:
+    """Return the UUID in a domain XML; empty if there is none."""
+    root = parse_xml(xml)
     return "" if root is None else _text(root.find("uuid")).lower()
 
 
-def parsed(xml: str) -> ElementTree.Element | None:
-    """Return the root of an XML, None if it cannot be read."""
-    # Entities can only be defined in a DTD, and libvirt never writes one.
+def parse_xml(xml: str) -> ElementTree.Element | None:
+    """Return the root of an XML document; None if it is not valid."""
+    # Entities need a DTD, which libvirt never writes.
     if "<!DOCTYPE" in xml:
         return None
     try:
@@ -53,12 +52,12 @@ def parsed(xml: str) -> ElementTree.Element | None:
         return None
 
 
-def _nova(xml: str) -> ElementTree.Element | None:
-    root = parsed(xml)
+def _find_nova_metadata(xml: str) -> ElementTree.Element | None:
+    root = parse_xml(xml)
     if root is None:
         return None
     for child in root.iterfind("metadata/{*}instance"):
-        if child.tag.startswith(NOVA):
+        if child.tag.startswith(NOVA_NAMESPACE):
             return child
     return None
 
@@ -72,4 +71,4 @@ def _attribute(element: ElementTree.Element | None, name: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text[:MAX_TEXT]
+    return text[:MAX_NAME]

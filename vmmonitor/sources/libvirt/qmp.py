@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The qmp source: what QEMU says itself, where libvirt is silent or says less.
+"""The qmp source: events of QEMU's monitor that libvirt reports in less detail, or not at all.
 
-libvirt passes on QEMU's monitor events to a connection that may write, so this source has one of
-its own.
+libvirt passes on monitor events only to a connection that may write, so that this source has its
+own connection.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from vmmonitor.sources.libvirt import qmp_events
 from vmmonitor.sources.libvirt.connection import Connection
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
-#: Disks that are remembered, so that a storm of errors asks libvirt once per disk.
-MAX_DISKS = 1024
+#: Maximum number of cached disks. During many errors, libvirt is asked once for each disk.
+MAX_CACHED_DISKS = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MonitorCallback:
-    """What one callback brought, as it came.
+    """The values of one callback.
 
-    :param run_id: libvirt's number of the domain, another one whenever it is started.
+    :param run_id: libvirt's number of the domain, which changes at every start.
     :param occurred_at: microseconds since the epoch.
     """
 
@@ -40,24 +40,24 @@ class MonitorCallback:
 
 
 class MonitorEvents(Connection):
-    """A connection that brings the monitor events that the source is for."""
+    """A connection that delivers the monitor events of ``qmp_events.QEMU_EVENT_TYPES``."""
 
-    def _ask(self) -> None:
-        self._callbacks.append(
+    def _subscribe(self) -> None:
+        self._subscriptions.append(
             libvirt_qemu.qemuMonitorEventRegister(
                 self.libvirt,
                 None,
-                qmp_events.PATTERN,
-                self._said,
+                qmp_events.SUBSCRIPTION,
+                self._receive,
                 None,
                 libvirt_qemu.VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX,
             )
         )
 
-    def _give_back(self, callback: int) -> None:
-        libvirt_qemu.qemuMonitorEventDeregister(self.libvirt, callback)
+    def _unsubscribe(self, subscription: int) -> None:
+        libvirt_qemu.qemuMonitorEventDeregister(self.libvirt, subscription)
 
-    def _said(
+    def _receive(
         self,
         _conn: libvirt.virConnect,
         domain: libvirt.virDomain,
@@ -68,46 +68,52 @@ class MonitorEvents(Connection):
         _opaque: None,
     ) -> None:
         now = time.time_ns() // 1000
-        # One character too many shows that it was cut.
+        # One character more than the limit shows that the text was cut.
         cut = details[: qmp_events.MAX_DETAILS + 1] if details else ""
-        self._put(MonitorCallback(name, domain.UUIDString(), domain.name(), domain.ID(), cut, now))
+        self._deliver(
+            MonitorCallback(name, domain.UUIDString(), domain.name(), domain.ID(), cut, now)
+        )
 
 
 class QmpSource(ReconnectingSource):
     """Listens to the monitors of all QEMU processes, through libvirt."""
 
-    name = qmp_events.SOURCE
+    name = qmp_events.QMP_SOURCE
 
     def __init__(self, conf: cfg.ConfigOpts, observe: sources.Observe):
-        """Keep what is needed; start nothing."""
+        """Store the collaborators; start no thread."""
         super().__init__(conf, observe)
+        #: (UUID, run id, block node) -> names of the disk.
         self._disks: dict[tuple[str, int, str], dict[str, str]] = {}
 
     def _open(self) -> Connection:
         return MonitorEvents(self.conf.libvirt, False, self._queue.put)
 
     def _listen(self, connection: Connection) -> None:
-        self._reach(True)
-        self._take(None)
+        self._report_reachability(True)
+        self._drain_queue(None)
 
-    def _arrived(self, said: MonitorCallback) -> bool:
-        event = qmp_events.event(said.name, said.uuid, said.domain, said.details, said.occurred_at)
+    def _handle(self, item: MonitorCallback) -> bool:
+        event = qmp_events.decode_monitor_event(
+            item.name, item.uuid, item.domain, item.details, item.occurred_at
+        )
         if event.type == "block_io_error":
-            event = self._with_disk(event, said)
+            event = self._add_disk(event, item)
         self.observe(event)
         return False
 
-    def _with_disk(self, event: RawEvent, said: MonitorCallback) -> RawEvent:
+    def _add_disk(self, event: RawEvent, callback: MonitorCallback) -> RawEvent:
+        """Return the event with the names of its disk, if they are known."""
         node_name = event.attributes.get("node_name")
         if not isinstance(node_name, str):
             return event
-        key = (said.uuid, said.run_id, node_name)
-        if key not in self._disks and not self._look(key):
+        key = (callback.uuid, callback.run_id, node_name)
+        if key not in self._disks and not self._cache_disk(key):
             return event
         return dataclasses.replace(event, attributes={**event.attributes, **self._disks[key]})
 
-    def _look(self, key: tuple[str, int, str]) -> bool:
-        """Remember which disk a block node belongs to, if its domain is still there."""
+    def _cache_disk(self, key: tuple[str, int, str]) -> bool:
+        """Cache the disk of a block node; return False if its domain no longer runs."""
         uuid, run_id, node_name = key
         if not self._connection or self._stopping.is_set():
             return False
@@ -118,7 +124,7 @@ class QmpSource(ReconnectingSource):
             return False
         if domain.ID() != run_id:
             return False
-        if len(self._disks) >= MAX_DISKS:
+        if len(self._disks) >= MAX_CACHED_DISKS:
             self._disks.clear()
-        self._disks[key] = qmp_events.disk(xml, node_name)
+        self._disks[key] = qmp_events.find_disk(xml, node_name)
         return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the QEMU of an instance answers, found out without waiting for it for ever."""
+"""Whether the QEMU of an instance answers, found out within a bounded time."""
 
 import concurrent.futures
 import contextlib
@@ -8,103 +8,95 @@ import threading
 import libvirt
 from oslo_config import cfg
 
+from vmmonitor.bounded_call import BoundedCalls, TooManyCalls
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect, ignore_unsupported
 
-#: What ``Questions.ask`` returns if the QEMU answered.
-ANSWERS = "it answers"
+#: Maximum number of commands without an answer, hung ones included.
+MAX_PROBES = 32
 
-#: States of a process in ``/proc`` -> what they tell of a QEMU that does not answer.
-PROCESS = {
-    "D": "its process waits for the kernel and cannot be interrupted",
+#: State of a process in ``/proc`` -> what it means for a QEMU that does not answer.
+PROCESS_STATES = {
+    "D": "its process waits in the kernel and cannot be interrupted",
     "T": "its process is stopped",
-    "Z": "its process has ended, but not all of it",
+    "Z": "its process is a zombie",
 }
-#: Somebody looks at it with a debugger: it stands still on purpose.
+#: State of a process under a debugger, which stops it on purpose.
 TRACED = "t"
 
 
 class Inconclusive(Exception):
-    """It did not answer, and it may be another's fault."""
+    """QEMU did not answer, but may not be the cause."""
 
 
 class ResponsivenessProbe:
-    """Asks QEMUs something cheap, each at most one question at a time."""
+    """Sends a cheap command to QEMU processes, at most one at a time to each."""
 
     def __init__(self, options: cfg.ConfigOpts.GroupAttr):
-        """Ask nothing yet.
+        """Send nothing yet.
 
         :param options: the group ``[libvirt]``.
         """
         self._options = options
-        self._guard = threading.Lock()
-        self._asked: dict[str, concurrent.futures.Future[None]] = {}
+        self._lock = threading.Lock()
+        self._calls = BoundedCalls(limit=MAX_PROBES)
+        self._pending: dict[str, concurrent.futures.Future[None]] = {}
 
-    def ask(self, domain: libvirt.virDomain, patience: float) -> str:
-        """Return ANSWERS, or why it is sure that the domain's QEMU hangs.
+    def find_hang(self, domain: libvirt.virDomain, timeout: float) -> str:
+        """Return why the QEMU of a domain certainly hangs; empty if it answers.
 
-        libvirt's word for a monitor that hangs is that it has been occupied for long. Where
-        the question waits for anything else (libvirtd is busy, or a job that has the domain to
-        itself does without the monitor) QEMU may be well.
+        libvirt reports a hung monitor as occupied for a long time. While a command waits for
+        anything else (libvirtd is busy, or another job holds the domain without using the
+        monitor), QEMU may be healthy.
 
-        :param patience: seconds in which it must answer.
-        :raises Unsure: it did not answer, for a reason that is not its own.
-        :raises libvirt.libvirtError: it does not run any more, or libvirt is away.
+        :param timeout: time, in seconds, within which QEMU must answer.
+        :raises Inconclusive: no answer, for a reason that is not QEMU's own.
+        :raises libvirt.libvirtError: the domain no longer runs, or libvirt is not reachable.
         """
-        trouble = ""
         try:
-            self._question(domain.UUIDString()).result(patience)
-            return ANSWERS
+            self._probe(domain.UUIDString()).result(timeout)
+            return ""
         except concurrent.futures.TimeoutError:
-            trouble = f"it did not answer within {patience:g} s"
+            trouble = f"it did not answer within {timeout:g} s"
         except libvirt.libvirtError as error:
             trouble = f"it gave no answer: {error}"
-        state, _, since = domain.controlInfo()
-        occupied = state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and since >= patience * 500
+        state, _, since_ms = domain.controlInfo()
+        occupied = state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and since_ms >= timeout * 500
         if not occupied and state != libvirt.VIR_DOMAIN_CONTROL_ERROR:
             raise Inconclusive(f"{trouble}, but libvirt does not wait for its QEMU")
-        process = _process_state(domain.UUIDString())
+        process = _read_process_state(domain.UUIDString())
         if process == TRACED:
-            raise Inconclusive(f"{trouble}: somebody traces its process")
-        return f"{trouble}, {PROCESS[process]}" if process in PROCESS else trouble
+            raise Inconclusive(f"{trouble}: a debugger traces its process")
+        return f"{trouble}, {PROCESS_STATES[process]}" if process in PROCESS_STATES else trouble
 
-    def _question(self, uuid: str) -> "concurrent.futures.Future[None]":
-        """Return the question that is under way, or ask a new one.
+    def _probe(self, uuid: str) -> "concurrent.futures.Future[None]":
+        """Return the pending command to a QEMU, or send a new one.
 
-        What libvirt waits for cannot be given up: a thread hangs with QEMU, but only one.
+        A call into libvirt cannot be cancelled: while QEMU hangs, so does one thread, not more.
         """
-        with self._guard:
-            if uuid not in self._asked:
-                future: concurrent.futures.Future[None] = concurrent.futures.Future()
-                self._asked[uuid] = future
-                threading.Thread(
-                    target=self._put,
-                    args=(uuid, future),
-                    name=f"libvirt-question-{uuid[:8]}",
-                    daemon=True,
-                ).start()
-            return self._asked[uuid]
+        with self._lock:
+            if uuid not in self._pending:
+                name = f"libvirt-question-{uuid[:8]}"
+                try:
+                    future = self._calls.begin(name, lambda: self._send_command(uuid))
+                except TooManyCalls as error:
+                    raise Inconclusive(f"its QEMU was not asked: {error}") from error
+                self._pending[uuid] = future
+            return self._pending[uuid]
 
-    def _put(self, uuid: str, future: "concurrent.futures.Future[None]") -> None:
-        error: Exception | None = None
+    def _send_command(self, uuid: str) -> None:
         try:
             with EVENT_LOOP.running(), contextlib.closing(connect(self._options, False)) as opened:
                 domain = opened.lookupByUUIDString(uuid)
                 with ignore_unsupported():
                     domain.ioThreadInfo(libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        except Exception as raised:
-            error = raised
         finally:
-            with self._guard:
-                del self._asked[uuid]
-        if error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
+            with self._lock:
+                self._pending.pop(uuid, None)
 
 
-def _process_state(uuid: str) -> str:
-    """Return the state of an instance's process, empty if it cannot be told."""
+def _read_process_state(uuid: str) -> str:
+    """Return the state of an instance's QEMU process; empty if it cannot be read."""
     with contextlib.suppress(OSError, KeyError):
-        return procfs.state(procfs.find({uuid})[uuid].pid)
+        return procfs.read_state(procfs.find({uuid})[uuid].pid)
     return ""

@@ -1,44 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A screenshot as a PNG file, whatever QEMU made: before 7.1 it knows PPM only. Pure."""
+"""Conversion of screenshots to PNG: QEMU before 7.1 returns PPM only. Pure."""
 
 import re
 import struct
 import zlib
 
-PNG = b"\x89PNG\r\n\x1a\n"
-#: What QEMU writes before the pixels.
-PPM = re.compile(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: Header of a PPM file.
+PPM_HEADER = re.compile(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")
 #: Pixels of a line are three bytes each: colour type 2 with 8 bits per sample.
 _RGB = (8, 2, 0, 0, 0)
 
 
 class InvalidScreenshot(ValueError):
-    """This is neither PNG nor PPM, or it is not whole."""
+    """The data is neither PNG nor PPM, or is incomplete."""
 
 
-def png(data: bytes) -> bytes:
-    """Return the picture as PNG (ISO/IEC 15948, without filters).
+def convert_to_png(data: bytes) -> bytes:
+    """Return a screenshot as PNG (ISO/IEC 15948, without filters).
 
-    :raises NoPicture: it is neither PNG nor PPM.
+    :raises InvalidScreenshot: the data is neither PNG nor PPM, or is incomplete.
     """
-    if data.startswith(PNG):
+    if data.startswith(PNG_SIGNATURE):
         return data
-    head = PPM.match(data)
-    if head is None:
+    header = PPM_HEADER.match(data)
+    if header is None:
         raise InvalidScreenshot("the screenshot is neither PNG nor PPM")
-    width, height = int(head[1]), int(head[2])
+    width, height = int(header[1]), int(header[2])
     size = 3 * width
-    if not size or not height or len(data) - head.end() != size * height:
-        raise InvalidScreenshot("the screenshot is not whole")
-    packing = zlib.compressobj(6)
-    lines = range(head.end(), len(data), size)
-    # Line by line: a copy of the whole would take the room of the agent itself.
-    packed = [packing.compress(b"\0" + data[begin : begin + size]) for begin in lines]
+    if not size or not height or len(data) - header.end() != size * height:
+        raise InvalidScreenshot("the screenshot is incomplete")
+    compressor = zlib.compressobj(6)
+    lines = range(header.end(), len(data), size)
+    # Line by line, because a copy of the whole would take as much memory as the agent.
+    packed = [compressor.compress(b"\0" + data[begin : begin + size]) for begin in lines]
     return b"".join(
         [
-            PNG,
+            PNG_SIGNATURE,
             _chunk(b"IHDR", struct.pack(">2I5B", width, height, *_RGB)),
-            _chunk(b"IDAT", b"".join(packed) + packing.flush()),
+            _chunk(b"IDAT", b"".join(packed) + compressor.flush()),
             _chunk(b"IEND", b""),
         ]
     )

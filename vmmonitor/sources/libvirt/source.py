@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The libvirt source: list, then follow; and again whenever libvirt was away."""
+"""The libvirt source: lists the domains, then follows their events (list-watch).
+
+It lists again after every reconnect, and soon after libvirt may have missed something itself.
+"""
 
 import contextlib
 import dataclasses
@@ -16,26 +19,26 @@ from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainCallback, DomainEvents
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
-#: Events after which the instance is worth a look: who it is may be new, or have changed.
-LOOK_AFTER = frozenset({"lifecycle.started", "lifecycle.defined", "metadata_change"})
-LOOK_AFTER_CAUSE = frozenset({("lifecycle.resumed", "migrated")})
+#: Events after which the domain is examined, because its identity may be new or have changed.
+EXAMINE_AFTER_TYPES = frozenset({"lifecycle.started", "lifecycle.defined", "metadata_change"})
+EXAMINE_AFTER_CAUSES = frozenset({("lifecycle.resumed", "migrated")})
 
-#: Seconds after which everything is listed again, once libvirt was connected and after it lost
-#: control of a domain. A libvirtd that has just started is still finding its domains again; one
-#: that dies meanwhile is shown as running, and then it is gone with a control_error or with no
-#: event at all.
-LIST_AGAIN = (2.0, 10.0)
-#: Seconds for which a listing waits for the events of what it has seen.
-LAST_WORDS = 0.1
-#: Seconds for which stop() waits for a listing; one that hangs ends with its connection.
-LISTER_TIMEOUT = 1.0
+#: Delays, in seconds, of two more listings after libvirt was connected and after it lost control
+#: of a domain. A libvirtd that has just started is still finding its domains: one that dies
+#: meanwhile is listed as running, and ends later with a control_error or without any event.
+RESYNC_DELAYS = (2.0, 10.0)
+#: Time, in seconds, for which a listing waits for the events of the changes that it shows.
+EVENT_GRACE = 0.1
+#: Maximum duration, in seconds, for which ``stop`` waits for a listing; a listing that hangs ends
+#: with its connection.
+LISTING_STOP_TIMEOUT = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DomainListing:
-    """Every domain at one moment.
+    """All domains at one moment.
 
-    :param started_at: when the look began; microseconds since the epoch.
+    :param started_at: start of the listing; microseconds since the epoch.
     """
 
     started_at: int
@@ -46,112 +49,116 @@ class DomainListing:
 class ListingDone:
     """A listing has ended.
 
-    :param looked: None if it was in vain.
-    :param lister: the thread that did it, and does nothing more.
+    :param listing: None if it failed.
+    :param thread: the thread that listed, and is about to end.
     """
 
-    looked: DomainListing | None
-    lister: threading.Thread
+    listing: DomainListing | None
+    thread: threading.Thread
 
 
 class LibvirtSource(ReconnectingSource):
-    """Watches libvirt: every event of every domain, and whether libvirt can be reached."""
+    """Observes every event of every domain, listings, and whether libvirt is reachable."""
 
-    name = decode.SOURCE
+    name = decode.LIBVIRT_SOURCE
 
     def __init__(self, conf: cfg.ConfigOpts, observe: sources.Observe):
-        """Keep what is needed; start nothing."""
+        """Store the collaborators; start no thread."""
         super().__init__(conf, observe)
-        self._why = "start"
-        self._list_at: list[float] = []
-        self._lister = threading.Thread()
+        self._listing_reason = "start"
+        #: Monotonic times of the listings that are due.
+        self._resync_at: list[float] = []
+        self._listing_thread = threading.Thread()
 
     def stop(self) -> None:
-        """Stop watching; what arrived before is still told. Stopping twice does nothing."""
+        """Observe the callbacks that are queued, and stop. Stopping twice has no effect."""
         super().stop()
-        if self._lister.is_alive():
-            self._lister.join(LISTER_TIMEOUT)
+        if self._listing_thread.is_alive():
+            self._listing_thread.join(LISTING_STOP_TIMEOUT)
 
     def _open(self) -> Connection:
         options = self.conf.libvirt
         return DomainEvents(options, options.read_only, self._queue.put)
 
     def _listen(self, connection: Connection) -> None:
-        self._take(0)
-        self._list_at = []
-        self._list_again()
-        seen = self._look_at_all(connection.libvirt)
-        # What the listing saw libvirt may be about to say, with a better word for its cause.
-        self._take(LAST_WORDS)
-        self._tell(seen)
-        self._reach(True)
+        self._drain_queue(0)
+        self._resync_at = []
+        self._schedule_resyncs()
+        listing = self._list_domains(connection.libvirt)
+        # libvirt may be about to deliver the events of what the listing shows, with a cause.
+        self._drain_queue(EVENT_GRACE)
+        self._observe_listing(listing)
+        self._report_reachability(True)
         while not self._stopping.is_set():
-            # One that is due while another is under way waits for its end, which arrives, too.
-            waits = self._list_at and not self._lister.is_alive()
-            if waits and self._list_at[0] <= time.monotonic():
-                self._list_at.pop(0)
-                self._list_beside(connection.libvirt)
+            # A listing that is due waits for the end of the one in progress, which is queued.
+            may_list = self._resync_at and not self._listing_thread.is_alive()
+            if may_list and self._resync_at[0] <= time.monotonic():
+                self._resync_at.pop(0)
+                self._list_in_background(connection.libvirt)
                 continue
-            self._take(self._list_at[0] - time.monotonic() if waits else None)
+            self._drain_queue(self._resync_at[0] - time.monotonic() if may_list else None)
 
-    def _list_again(self) -> None:
-        # The first one that is due stays: a storm of reasons must not put it off for ever.
-        due = [time.monotonic() + delay for delay in LIST_AGAIN]
-        self._list_at = sorted([*self._list_at[:1], *due])
+    def _schedule_resyncs(self) -> None:
+        # The earliest one stays, so that frequent reasons do not defer it indefinitely.
+        due = [time.monotonic() + delay for delay in RESYNC_DELAYS]
+        self._resync_at = sorted([*self._resync_at[:1], *due])
 
-    def _look_at_all(self, connection: libvirt.virConnect) -> DomainListing:
+    def _list_domains(self, connection: libvirt.virConnect) -> DomainListing:
         started_at = time.time_ns() // 1000
-        return DomainListing(started_at, domain.look_at_all(connection))
+        return DomainListing(started_at, domain.examine_all(connection))
 
-    def _list_beside(self, connection: libvirt.virConnect) -> None:
-        """List in a thread of its own, so that events go on: libvirt lists nothing for the 10 s
-        in which it ends a QEMU that hangs."""
+    def _list_in_background(self, connection: libvirt.virConnect) -> None:
+        """List in a separate thread, so that events are not delayed.
 
-        def look() -> None:
-            looked = None
-            with contextlib.suppress(libvirt.libvirtError):  # its connection's loss arrives, too
-                looked = self._look_at_all(connection)
-                self._stopping.wait(LAST_WORDS)
-            self._queue.put(ListingDone(looked, threading.current_thread()))
+        libvirt answers no listing during the 10 s in which it kills a hung QEMU.
+        """
 
-        self._lister = threading.Thread(target=look, name="libvirt-listing", daemon=True)
-        self._lister.start()
+        def run() -> None:
+            listing = None
+            # The loss of the connection is queued separately.
+            with contextlib.suppress(libvirt.libvirtError):
+                listing = self._list_domains(connection)
+                self._stopping.wait(EVENT_GRACE)
+            self._queue.put(ListingDone(listing, threading.current_thread()))
 
-    def _tell(self, looked: DomainListing) -> None:
+        self._listing_thread = threading.Thread(target=run, name="libvirt-listing", daemon=True)
+        self._listing_thread.start()
+
+    def _observe_listing(self, listing: DomainListing) -> None:
         self.observe(
             SourceSnapshot(
-                source=decode.SOURCE,
-                started_at=looked.started_at,
-                why=self._why,
-                seen=looked.seen,
+                source=decode.LIBVIRT_SOURCE,
+                started_at=listing.started_at,
+                why=self._listing_reason,
+                seen=listing.seen,
             )
         )
-        self._why = "reconnect"
+        self._listing_reason = "reconnect"
 
-    def _arrived(self, arrival: DomainCallback | ListingDone) -> bool:
-        if isinstance(arrival, ListingDone):
-            arrival.lister.join()
-            if arrival.looked:
-                self._tell(arrival.looked)
+    def _handle(self, item: DomainCallback | ListingDone) -> bool:
+        if isinstance(item, ListingDone):
+            item.thread.join()
+            if item.listing:
+                self._observe_listing(item.listing)
             return True
-        event = decode.event(
-            arrival.event_id, arrival.uuid, arrival.name, arrival.arguments, arrival.occurred_at
+        event = decode.decode_event(
+            item.event_id, item.uuid, item.name, item.arguments, item.occurred_at
         )
-        if event.type in LOOK_AFTER or (event.type, event.detail) in LOOK_AFTER_CAUSE:
-            event = self._completed(event)
+        if event.type in EXAMINE_AFTER_TYPES or (event.type, event.detail) in EXAMINE_AFTER_CAUSES:
+            event = self._add_domain_state(event)
         self.observe(event)
-        if arrival.event_id != tables.CONTROL_ERROR_ID:
+        if item.event_id != tables.CONTROL_ERROR_ID:
             return False
-        self._list_again()
+        self._schedule_resyncs()
         return True
 
-    def _completed(self, event: RawEvent) -> RawEvent:
-        """Add what a look at the instance shows, if there is still something to look at."""
+    def _add_domain_state(self, event: RawEvent) -> RawEvent:
+        """Return the event with the current state of its domain, if the domain still exists."""
         if not self._connection or self._stopping.is_set():
             return event
         try:
             found = self._connection.libvirt.lookupByUUIDString(event.instance.uuid)
-            seen = domain.look(found)
+            seen = domain.examine(found)
         except libvirt.libvirtError:
             return event
         return dataclasses.replace(event, instance=seen.instance, seen=seen)

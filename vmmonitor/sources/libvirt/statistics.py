@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last statistics of every instance, so that those before a fault can be shown after it."""
+"""Recent statistics of every instance, so that evidence shows those from before a failure."""
 
 import collections
 import contextlib
 import json
+import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import libvirt
 from oslo_config import cfg
 from oslo_log import log
 
+from vmmonitor.bounded_call import BoundedCalls, CallUnfinished
+from vmmonitor.periodic import PeriodicThread
 from vmmonitor.sources.libvirt import decode
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
-from vmmonitor.sources.text_tail import Calls, CaptureUnavailable
 
 LOG = log.getLogger(__name__)
 
-WHAT = (
+STATISTICS_GROUPS = (
     libvirt.VIR_DOMAIN_STATS_STATE
     | libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
     | libvirt.VIR_DOMAIN_STATS_BALLOON
@@ -28,65 +29,78 @@ WHAT = (
     | libvirt.VIR_DOMAIN_STATS_INTERFACE
     | libvirt.VIR_DOMAIN_STATS_BLOCK
 )
-#: Whoever is busy, or hangs, is passed over instead of waited for.
-HOW = (
+#: A domain that is busy or hangs is skipped instead of waited for.
+_FLAGS = (
     libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
     | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 )
-#: Seconds that a look may take. It costs nobody else's time.
-TIMEOUT = 10.0
-#: Looks that an instance may be missing from before it is forgotten.
-ABSENCES = 60
+#: Maximum duration, in seconds, of reading the statistics of all instances.
+READ_TIMEOUT = 10.0
+#: Number of consecutive readings without an instance after which its samples are deleted.
+MAX_ABSENCES = 60
+
+
+class SamplingRequest(Protocol):
+    """Knows whether statistics must be sampled (``EvidenceCollector``)."""
+
+    def wants_statistics(self) -> bool:
+        """Return whether a rule in force asks for statistics."""
 
 
 class StatisticsHistory:
-    """Looks at all instances of the host now and then, as long as anybody wants that."""
+    """Samples the statistics of all instances at an interval, while a rule asks for them."""
 
-    def __init__(self, conf: cfg.ConfigOpts, calls: Calls, wanted: Callable[[], bool]):
-        """Keep the parts; start nothing."""
+    def __init__(self, conf: cfg.ConfigOpts, request: SamplingRequest):
+        """Store the collaborators; start no thread."""
         self._conf = conf
-        self._calls = calls
-        self._wanted = wanted
+        self._request = request
+        self._calls = BoundedCalls(limit=1)
         self._lock = threading.Lock()
-        self._looks = 0
-        #: uuid -> (number of the look that saw it last, its samples: JSON, packed).
+        self._readings = 0
+        self._failing = False
+        #: UUID -> (number of the last reading that had it, its samples as compressed JSON).
         self._samples: dict[str, tuple[int, collections.deque[bytes]]] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="evidence-stats", daemon=True)
+        self._thread = PeriodicThread(
+            "evidence-stats",
+            self._take_samples,
+            lambda: float(self._conf.evidence.stats_interval),
+            failure="Reading statistics of the instances failed",
+        )
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; it takes the first samples at once."""
+        self._thread.wake()
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """End the thread; at most ``timeout`` seconds."""
-        self._stopping.set()
-        self._thread.join(timeout)
+        """End the thread.
 
-    def of(self, instance_uuid: str) -> list[dict[str, Any]]:
-        """Return what is remembered of an instance, oldest first.
+        :param timeout: maximum duration, in seconds.
+        """
+        self._thread.stop(timeout)
 
-        :returns: of each look ``at`` (microseconds since the epoch) and libvirt's own fields.
+    def samples_of(self, instance_uuid: str) -> list[dict[str, Any]]:
+        """Return the samples of an instance, oldest first.
+
+        :returns: for each sample ``at`` (microseconds since the epoch) and libvirt's fields.
         """
         with self._lock:
             _, packed = self._samples.get(instance_uuid, (0, collections.deque()))
-            return [json.loads(zlib.decompress(one)) for one in packed]
+            return [json.loads(zlib.decompress(data)) for data in packed]
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            if self._wanted():
-                self._look()
-            self._stopping.wait(self._conf.evidence.stats_interval)
-
-    def _look(self) -> None:
+    def _take_samples(self) -> None:
+        if not self._request.wants_statistics():
+            return
         try:
-            found = self._calls.call("evidence-stats-look", self._read, TIMEOUT)
-            self._keep(found)
-            LOG.debug("Looked at the statistics of %d instances", len(found))
-        except (libvirt.libvirtError, CaptureUnavailable) as error:
-            LOG.debug("No statistics: %s", error)
-        except Exception:
-            LOG.exception("Reading statistics failed; it is tried again")
+            found = self._calls.call("evidence-stats-look", self._read, READ_TIMEOUT)
+        except (libvirt.libvirtError, CallUnfinished) as error:
+            level = logging.DEBUG if self._failing else logging.WARNING
+            LOG.log(level, "Could not read statistics of the instances: %s", error)
+            self._failing = True
+            return
+        self._failing = False
+        self._store(found)
+        LOG.debug("Read statistics of %d instances", len(found))
 
     def _read(self) -> list[tuple[str, bytes]]:
         options = self._conf.libvirt
@@ -96,29 +110,29 @@ class StatisticsHistory:
         ):
             at = time.time_ns() // 1000
             return [
-                (domain.UUIDString(), zlib.compress(json.dumps(sample(at, said)).encode()))
-                for domain, said in opened.getAllDomainStats(WHAT, HOW)
+                (domain.UUIDString(), zlib.compress(json.dumps(make_sample(at, fields)).encode()))
+                for domain, fields in opened.getAllDomainStats(STATISTICS_GROUPS, _FLAGS)
             ]
 
-    def _keep(self, found: list[tuple[str, bytes]]) -> None:
+    def _store(self, found: list[tuple[str, bytes]]) -> None:
         with self._lock:
-            self._looks += 1
+            self._readings += 1
             for uuid, packed in found:
-                _, samples = self._samples.get(uuid) or (0, self._none())
+                _, samples = self._samples.get(uuid) or (0, self._new_history())
                 samples.append(packed)
-                self._samples[uuid] = self._looks, samples
-            for uuid, (seen, _) in list(self._samples.items()):
-                if seen < self._looks - ABSENCES:
+                self._samples[uuid] = self._readings, samples
+            for uuid, (reading, _) in list(self._samples.items()):
+                if reading < self._readings - MAX_ABSENCES:
                     del self._samples[uuid]
 
-    def _none(self) -> "collections.deque[bytes]":
+    def _new_history(self) -> "collections.deque[bytes]":
         return collections.deque(maxlen=self._conf.evidence.stats_samples)
 
 
-def sample(at: int, said: dict[str, Any]) -> dict[str, Any]:
-    """Return one look at one instance as JSON values.
+def make_sample(at: int, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of one instance as JSON values.
 
     :param at: microseconds since the epoch.
-    :param said: libvirt's word, one field per figure.
+    :param fields: libvirt's fields, by name.
     """
-    return {"at": at} | decode.plain(said)
+    return {"at": at} | decode.to_plain_value(fields)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's numbers and what they mean. Data only.
+"""Names for the numbers in libvirt's API. Data only.
 
-Written down by number, from libvirt's public API, because the libvirt that is bound here may be
-older than the libvirtd that sends. The words are libvirt's own, in lower case.
+The tables do not use the constants of the installed libvirt binding, because libvirtd may be newer
+than the binding. The names are libvirt's own, in lower case.
 """
 
 import dataclasses
@@ -10,30 +10,30 @@ from collections.abc import Mapping, Sequence
 
 from vmmonitor.model import instance
 
-EnumWords = Sequence[str]
+EnumNames = Sequence[str]
 
-#: Stands for a callback argument that is a mapping: its items become attributes themselves.
+#: Name of a callback argument that is a mapping, whose items become attributes.
 ITEMS = "*"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CallbackSpec:
-    """One kind of event.
+    """The callback of one kind of event.
 
-    :param name: the event's type.
+    :param name: type of the event.
     :param arguments: names of the callback's arguments, in order.
     :param detail: name of the attribute that becomes the event's detail; empty for none.
-    :param words: attribute name -> its enum's words by number.
+    :param enums: attribute name -> names of its enum, by number.
     """
 
     name: str
     arguments: Sequence[str] = ()
     detail: str = ""
-    words: Mapping[str, EnumWords] = dataclasses.field(default_factory=dict)
+    enums: Mapping[str, EnumNames] = dataclasses.field(default_factory=dict)
 
 
 # -- enums -------------------------------------------------------------------------------------
-LIFECYCLE: Sequence[tuple[str, EnumWords]] = (
+LIFECYCLE: Sequence[tuple[str, EnumNames]] = (
     ("defined", ("added", "updated", "renamed", "from_snapshot")),
     ("undefined", ("removed", "renamed")),
     ("started", ("booted", "migrated", "restored", "from_snapshot", "wakeup")),
@@ -69,7 +69,7 @@ BLOCK_JOB_TYPE = ("unknown", "pull", "copy", "commit", "active_commit", "backup"
 BLOCK_JOB_STATUS = ("completed", "failed", "canceled", "ready")
 DISK_CHANGE_REASON = ("missing_on_start", "drop_missing_on_start")
 TRAY_CHANGE = ("open", "close")
-#: Of the guest agent's channel, and of any other.
+#: States of the guest agent's channel, and of any other channel.
 CHANNEL_STATE = ("unknown-0", "connected", "disconnected")
 CHANNEL_REASON = ("unknown", "domain_started", "channel")
 METADATA_TYPE = ("description", "title", "element")
@@ -89,8 +89,8 @@ JOB_OPERATION = (
     "snapshot_delete",
 )
 
-#: attribute name -> the words of its bits, lowest first.
-BITS: Mapping[str, EnumWords] = {"flags": ("action_required", "recursive")}
+#: Attribute name -> names of its bits, lowest first.
+BIT_NAMES: Mapping[str, EnumNames] = {"flags": ("action_required", "recursive")}
 
 # -- event ids ---------------------------------------------------------------------------------
 LIFECYCLE_ID = 0
@@ -100,9 +100,9 @@ _IO_ERROR = {"action": IO_ERROR_ACTION}
 _BLOCK_JOB = {"job": BLOCK_JOB_TYPE, "status": BLOCK_JOB_STATUS}
 _CHANNEL = {"state": CHANNEL_STATE, "reason": CHANNEL_REASON}
 
-#: By event id.
+#: Callbacks by event id.
 CALLBACKS: Sequence[CallbackSpec] = (
-    # decode() takes the type and the words of the detail from LIFECYCLE.
+    # decode takes type and detail from LIFECYCLE.
     CallbackSpec(name="lifecycle", arguments=("event", "detail")),
     CallbackSpec(name="reboot"),
     CallbackSpec(name="rtc_change", arguments=("offset",)),
@@ -110,38 +110,38 @@ CALLBACKS: Sequence[CallbackSpec] = (
         name="watchdog",
         arguments=("action",),
         detail="action",
-        words={"action": WATCHDOG_ACTION},
+        enums={"action": WATCHDOG_ACTION},
     ),
     CallbackSpec(
-        name="io_error", arguments=("path", "device", "action"), detail="action", words=_IO_ERROR
+        name="io_error", arguments=("path", "device", "action"), detail="action", enums=_IO_ERROR
     ),
     CallbackSpec(
         name="graphics",
         arguments=("phase", "local", "remote", "auth_scheme", "subject"),
         detail="phase",
-        words={"phase": GRAPHICS_PHASE, "family": GRAPHICS_FAMILY},
+        enums={"phase": GRAPHICS_PHASE, "family": GRAPHICS_FAMILY},
     ),
     CallbackSpec(
         name="io_error_reason",
         arguments=("path", "device", "action", "reason"),
         detail="action",
-        words=_IO_ERROR,
+        enums=_IO_ERROR,
     ),
     CallbackSpec(name="control_error"),
     CallbackSpec(
-        name="block_job", arguments=("path", "job", "status"), detail="status", words=_BLOCK_JOB
+        name="block_job", arguments=("path", "job", "status"), detail="status", enums=_BLOCK_JOB
     ),
     CallbackSpec(
         name="disk_change",
         arguments=("old_path", "new_path", "device", "reason"),
         detail="reason",
-        words={"reason": DISK_CHANGE_REASON},
+        enums={"reason": DISK_CHANGE_REASON},
     ),
     CallbackSpec(
         name="tray_change",
         arguments=("device", "reason"),
         detail="reason",
-        words={"reason": TRAY_CHANGE},
+        enums={"reason": TRAY_CHANGE},
     ),
     CallbackSpec(name="pmwakeup", arguments=("reason",)),
     CallbackSpec(name="pmsuspend", arguments=("reason",)),
@@ -149,11 +149,11 @@ CALLBACKS: Sequence[CallbackSpec] = (
     CallbackSpec(name="pmsuspend_disk", arguments=("reason",)),
     CallbackSpec(name="device_removed", arguments=("device",)),
     CallbackSpec(
-        name="block_job_2", arguments=("disk", "job", "status"), detail="status", words=_BLOCK_JOB
+        name="block_job_2", arguments=("disk", "job", "status"), detail="status", enums=_BLOCK_JOB
     ),
     CallbackSpec(name="tunable", arguments=(ITEMS,)),
     CallbackSpec(
-        name="agent_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL
+        name="agent_lifecycle", arguments=("state", "reason"), detail="state", enums=_CHANNEL
     ),
     CallbackSpec(name="device_added", arguments=("device",)),
     CallbackSpec(name="migration_iteration", arguments=("iteration",)),
@@ -161,34 +161,34 @@ CALLBACKS: Sequence[CallbackSpec] = (
         name="job_completed",
         arguments=(ITEMS,),
         detail="operation",
-        words={"operation": JOB_OPERATION},
+        enums={"operation": JOB_OPERATION},
     ),
     CallbackSpec(name="device_removal_failed", arguments=("device",)),
     CallbackSpec(
         name="metadata_change",
         arguments=("metadata", "uri"),
         detail="metadata",
-        words={"metadata": METADATA_TYPE},
+        enums={"metadata": METADATA_TYPE},
     ),
     CallbackSpec(name="block_threshold", arguments=("disk", "path", "threshold", "excess")),
     CallbackSpec(
         name="memory_failure",
         arguments=("recipient", "action", "flags"),
         detail="action",
-        words={"recipient": MEMORY_RECIPIENT, "action": MEMORY_ACTION},
+        enums={"recipient": MEMORY_RECIPIENT, "action": MEMORY_ACTION},
     ),
     CallbackSpec(name="memory_device_size_change", arguments=("device", "size_kib")),
     CallbackSpec(name="nic_mac_change", arguments=("device", "old_mac", "new_mac")),
     CallbackSpec(name="vcpu_removed", arguments=("vcpu",)),
     CallbackSpec(
-        name="channel_lifecycle", arguments=("state", "reason"), detail="state", words=_CHANNEL
+        name="channel_lifecycle", arguments=("state", "reason"), detail="state", enums=_CHANNEL
     ),
 )
 
 # -- domain states -----------------------------------------------------------------------------
-#: By number: (our word, the words of its reasons). Blocked on a resource is how Xen runs an idle
-#: guest; one that is shutting down still runs, and its stop will be an event.
-STATES: Sequence[tuple[str, EnumWords]] = (
+#: By number: (state, names of its reasons). Xen reports an idle guest as blocked on a resource. A
+#: guest that is shutting down still runs; its stop will be an event.
+DOMAIN_STATES: Sequence[tuple[str, EnumNames]] = (
     ("unknown-0", ("unknown",)),
     (
         instance.RUNNING,
@@ -247,10 +247,13 @@ STATES: Sequence[tuple[str, EnumWords]] = (
     (instance.PMSUSPENDED, ("unknown",)),
 )
 
-#: Why a connection was closed, by number.
+#: Reasons for which a connection was closed, by number.
 CLOSE_REASON = (
     "libvirt closed the connection after an error",
     "libvirt closed the connection",
     "libvirt stopped answering",
     "the connection was closed here",
 )
+
+#: virDomainDiskErrorCode, by number.
+DISK_ERROR_CODES = ("none", "unspecified", "no_space")

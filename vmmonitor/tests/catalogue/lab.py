@@ -18,7 +18,7 @@ import fixtures
 
 from vmmonitor.model.event import INCIDENT, StoredEvent
 from vmmonitor.rules import defaults
-from vmmonitor.sources.libvirt.source import LIST_AGAIN
+from vmmonitor.sources.libvirt.source import RESYNC_DELAYS
 from vmmonitor.testing.guest import Guest
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.testing.processes import wait_until
@@ -89,8 +89,8 @@ class Lab(fixtures.Fixture):
             agent = self.deployment.agent(host, name, {"agent": options, "liveness": LIVENESS})
             agent.start()
             for source in SOURCES:
-                agent.wait_for(f"Source {source} sees its host")
-        self._listed_at = time.monotonic() + max(LIST_AGAIN) + QUIET_S / 10
+                agent.wait_for(f"Source {source} is connected")
+        self._listed_at = time.monotonic() + max(RESYNC_DELAYS) + QUIET_S / 10
 
     def run(self, rows: Sequence[Row]) -> dict[str, Result]:
         """Run all rows at the same time; return row name -> result."""

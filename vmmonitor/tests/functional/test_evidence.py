@@ -71,7 +71,7 @@ class EvidenceTest(testtools.TestCase):
         agent = AgentService(self.conf, self.transport, lambda: self.filters)
         agent.start()
         self.addCleanup(agent.stop)
-        eventually(lambda: "libvirt" in agent.pipeline.reachability, what="it sees its host")
+        eventually(lambda: "libvirt" in agent.reachability.reports, what="it sees its host")
         return agent
 
     def happen(self, agent, type="watchdog", **instance):
@@ -187,7 +187,7 @@ class EvidenceTest(testtools.TestCase):
         agent = self.agent()
         self.happen(agent, uuid="00000000-0000-0000-0000-000000000001", hypervisor_name="../x")
         _, items = self.evidence()
-        self.assertIn("cannot be that of a file", items["qemu_log"].message)
+        self.assertIn("not valid in a file name", items["qemu_log"].message)
         self.assertIn("libvirt: ", items["screenshot"].message)
         self.assertIn("definition is not known", items["console"].message)
 

@@ -68,7 +68,7 @@ class MainPathTest(testtools.TestCase):
         agent = AgentService(self.conf, self.transport, lambda: filters)
         agent.start()
         self.addCleanup(agent.stop)
-        eventually(lambda: "libvirt" in agent.pipeline.reachability, what="it sees its host")
+        eventually(lambda: "libvirt" in agent.reachability.reports, what="it sees its host")
         return agent
 
     def fail(self, agent: AgentService, cause: str) -> None:
@@ -162,7 +162,7 @@ class MainPathTest(testtools.TestCase):
 
         said = eventually(lambda: (found := known()) and found.state == "up" and found)
         self.assertEqual(("up", 1), (said.state, said.report.instances))
-        self.assertEqual(agent.pipeline.filters.checksum, said.report.filter_checksum)
+        self.assertEqual(agent.event_filter.filters.checksum, said.report.filter_checksum)
         agent.stop()
         eventually(lambda: known().state == "stopped")
 

@@ -64,7 +64,7 @@ class StormTest(testtools.TestCase):
         agent = AgentService(self.conf, self.transport, lambda: filters)
         agent.start()
         self.addCleanup(agent.stop)
-        eventually(lambda: "libvirt" in agent.pipeline.reachability, what="it sees its host")
+        eventually(lambda: "libvirt" in agent.reachability.reports, what="it sees its host")
         return agent
 
     def stored(self):

@@ -20,7 +20,7 @@ from vmmonitor.tests.fixtures.shared import shared
 PATIENCE_S = 60.0
 #: Time for unexpected results to appear, in seconds.
 QUIET_S = 1.0
-AGENT_WATCHES = r"The agent of host \S+ watches with"
+AGENT_WATCHES = r"Agent started on host"
 ENGINE_WORKS = "An engine works on host"
 #: Causes of a killed guest: in libvirt's event, or in a listing at the same moment.
 DIED = ("lifecycle.stopped/failed", "lifecycle.stopped/crashed")
@@ -106,7 +106,7 @@ class WholeTest(testtools.TestCase):
         """Start an agent; return it when it is connected to its host."""
         program = program or self.deployment.agent(self.hypervisor(), options=options)
         before = len(program.log())
-        program.start("Source libvirt sees its host")
+        program.start("Source libvirt is connected")
         program.wait_for(AGENT_WATCHES, before)
         return program
 

@@ -86,7 +86,7 @@ class BadInputTest(LiveTest):
         self.addCleanup(agent.stop)
 
         def sees():
-            words = agent.pipeline.reachability.values()
+            words = agent.reachability.reports.values()
             return len(words) == 3 and all(word.reachable for word in words)
 
         eventually(sees, PATIENCE_S, "the agent sees its host")

@@ -11,7 +11,7 @@ import libvirt
 
 from vmmonitor.db import evidence
 from vmmonitor.model.evidence import KINDS
-from vmmonitor.sources.libvirt.screenshot import PNG
+from vmmonitor.sources.libvirt.screenshot import PNG_SIGNATURE
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
@@ -104,7 +104,7 @@ class PanicContract:
         )
         there = self.stored(event)
         self.assertEqual({kind: "" for kind in KINDS}, {k: i.message for k, i in there.items()})
-        self.assertTrue(self.content(event, "screenshot").startswith(PNG))
+        self.assertTrue(self.content(event, "screenshot").startswith(PNG_SIGNATURE))
         self.assertIn(b"kP", self.content(event, "console"))
         log = self.content(event, "qemu_log").decode()
         self.assertIn(f"guest={guest.name}", log)

@@ -144,7 +144,7 @@ class TestRabbitMQ(Deaths):
         engine = self.deployment.engine(options=self.policies(RESTART))
         engine.start()
         agent = self.deployment.agent(self.hypervisor())
-        agent.start("Source libvirt sees its host")
+        agent.start("Source libvirt is connected")
         (guest,) = self.guests(1, defined=True)
         guest.kill()
         agent.wait_for(DIED_LOGGED)

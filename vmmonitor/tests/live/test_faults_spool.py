@@ -112,7 +112,7 @@ class TestDamagedSpool(WholeTest):
             for path in glob.glob(f"{self.spool}.broken-*")
             if path[-4:] not in ("-wal", "-shm")
         ]
-        self.agent.wait_for(f"is set aside as {aside}")
+        self.agent.wait_for(f"was renamed to {aside}")
         figures = self.deployment.agent_figures()
         self.assertEqual([aside], figures["spools_set_aside"])
 

@@ -50,7 +50,7 @@ TIMEOUT_S = 90.0
 class HungTest(LiveTest):
     def setUp(self):
         super().setUp()
-        self.ending: list[bool] = []
+        self.listener = base.StopRecorder()
         self.actions = self.new_actions()
 
     def new_actions(self, **options):
@@ -60,7 +60,7 @@ class HungTest(LiveTest):
         return made
 
     def recover(self, guest, cause=HUNG, last=None, timeout=TIMEOUT_S, **more):
-        more = {"recovery_id": "r1", "ending": self.ending.append} | more
+        more = {"recovery_id": "r1", "listener": self.listener} | more
         return self.actions.recover(guest.uuid, last, timeout, cause=cause, **more)
 
     def stop(self, guest):
@@ -99,13 +99,13 @@ class HungTest(LiveTest):
             (result.ok, result.action, result.state, result.retry),
             result.message,
         )
-        self.assertIn("its process is stopped: it was ended by force", result.message)
+        self.assertIn("its process is stopped: it was stopped by force", result.message)
         self.assertTrue(guest.ping(base.TIMEOUT_S))
         another = guest.pid()
         self.assertNotEqual(pid, another)
         self.is_left_alone(guest, "it answers again")
         self.assertEqual(another, guest.pid())
-        self.assertEqual([True], self.ending)
+        self.assertEqual(["begins"], self.listener.calls)
         self.wait(lambda: not base.threads("libvirt-question"), "ended")
 
     def is_left_alone(self, guest, message, cause=HUNG):
@@ -148,7 +148,7 @@ class HungTest(LiveTest):
             )
         ).start()
         self.is_left_alone(guest, "it answers again")
-        self.assertEqual([], self.ending)
+        self.assertEqual([], self.listener.calls)
         self.assertTrue(guest.ping(base.TIMEOUT_S))
 
     def test_hung_instance_with_other_cause_is_not_changed(self):
@@ -159,7 +159,7 @@ class HungTest(LiveTest):
         result = self.recover(guest, STALLED)
         self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
         self.assertIn("its process is stopped", result.message)
-        self.assertEqual([], self.ending)
+        self.assertEqual([], self.listener.calls)
 
     def test_hung_instance_paused_on_purpose_is_refused(self):
         guest = self.guest()
@@ -167,7 +167,7 @@ class HungTest(LiveTest):
         self.stop(guest)
         result = self.recover(guest)
         self.assertEqual((False, "refused"), (result.ok, result.action))
-        self.assertEqual([], self.ending)
+        self.assertEqual([], self.listener.calls)
 
     def test_hung_undefined_instance_is_refused(self):
         guest = self.guest(defined=True)
@@ -176,23 +176,23 @@ class HungTest(LiveTest):
         pid = self.stop(guest)
         result = self.recover(guest, last=last)
         self.assertEqual((False, "refused"), (result.ok, result.action))
-        self.assertIn("told to forget it", result.message)
-        self.assertEqual((pid, []), (guest.pid(), self.ending))
+        self.assertIn("removed from libvirt", result.message)
+        self.assertEqual((pid, []), (guest.pid(), self.listener.calls))
 
     def test_hung_instance_destroyed_by_another_client_is_not_started(self):
         guest = self.guest(defined=True)
         self.stop(guest)
-        real = responsiveness.ResponsivenessProbe.ask
+        real = responsiveness.ResponsivenessProbe.find_hang
 
         def ask(*question):
             word = real(*question)
             self.in_another_client(guest, lambda d: d.destroy())[0].join(TIMEOUT_S)
             return word
 
-        with mock.patch.object(responsiveness.ResponsivenessProbe, "ask", ask):
+        with mock.patch.object(responsiveness.ResponsivenessProbe, "find_hang", ask):
             result = self.recover(guest)
         self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
-        self.assertEqual([], self.ending)
+        self.assertEqual([], self.listener.calls)
         result = self.recover(guest)
         self.assertEqual((False, "refused"), (result.ok, result.action))
         self.assertEqual("shutoff", guest.state())
@@ -205,10 +205,10 @@ class HungTest(LiveTest):
         ):
             result = self.recover(guest)
         self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
-        self.assertEqual([True], self.ending)
+        self.assertEqual(["begins"], self.listener.calls)
         # Without the information that the agent destroyed it, the instance is not started.
         self.assertEqual("refused", self.recover(guest).action)
-        result = self.recover(guest, ended=True)
+        result = self.recover(guest, stopped_by_recovery=True)
         self.assertEqual((True, "started"), (result.ok, result.action))
         self.assertTrue(guest.ping(base.TIMEOUT_S))
 

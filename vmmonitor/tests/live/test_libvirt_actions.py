@@ -77,7 +77,7 @@ class ActionsTest(LiveTest):
             (False, "resumed", "paused", "ioerror", True),
             (result.ok, result.action, result.state, result.reason, result.retry),
         )
-        self.assertEqual("the storage error is not over", result.message)
+        self.assertEqual("the storage error persists", result.message)
         full.grow()
         self.brings_back("resumed", guest)
         self.assertEqual("o", guest.order("D"))

@@ -258,7 +258,7 @@ class ReachabilityTest(LiveTest):
     def test_events_during_libvirtd_start_are_not_lost(self):
         # A guest that dies just then may end with a control_error only, or with no event at all.
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.LIST_AGAIN", (0.5, 3.0))
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.RESYNC_DELAYS", (0.5, 3.0))
         )
         guests = [self.guest() for _ in range(4)]
         _, observed = self.watch(self.own)
@@ -301,7 +301,9 @@ class ReachabilityTest(LiveTest):
 
     def test_hung_libvirtd_at_start_is_reported(self):
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.reconnecting.JOIN_TIMEOUT", 0.5)
+            fixtures.MonkeyPatch(
+                "vmmonitor.sources.libvirt.reconnecting.LISTENER_STOP_TIMEOUT", 0.5
+            )
         )
         os.kill(self.own.pid, signal.SIGSTOP)
         self.addCleanup(os.kill, self.own.pid, signal.SIGCONT)

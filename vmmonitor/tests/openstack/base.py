@@ -23,7 +23,7 @@ from vmmonitor.tests.fixtures.shared import shared
 PATIENCE_S = 180.0
 #: Time for unexpected results to appear, in seconds.
 QUIET_S = 2.0
-AGENT_SEES = "Source libvirt sees its host"
+AGENT_SEES = "Source libvirt is connected"
 ENGINE_WORKS = "An engine works on host"
 DIED = "lifecycle.stopped"
 

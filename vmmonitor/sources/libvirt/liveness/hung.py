@@ -1,148 +1,176 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the QEMU of one instance hangs. Pure."""
+"""Detects that the QEMU process of one instance hangs. Pure."""
 
+import enum
 from collections.abc import Mapping
 
 from vmmonitor.model import instance as states
 from vmmonitor.sources.libvirt.liveness.readings import HostReading, ThreadReading
 from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
 
-STOPPED = "stopped"
-UNINTERRUPTIBLE = "uninterruptible"
-ZOMBIE = "zombie"
-MONITOR = "monitor"
 
-#: State of QEMU's main thread -> what it is called if it lasts.
-LASTING: Mapping[str, str] = {"T": STOPPED, "Z": ZOMBIE, "X": ZOMBIE, "D": UNINTERRUPTIBLE}
-#: libvirt keeps the guest paused for something that QEMU is doing, and may take long over.
-AT_WORK = frozenset(
+class HangDetail(enum.StrEnum):
+    """How a QEMU process hangs."""
+
+    STOPPED = "stopped"
+    UNINTERRUPTIBLE = "uninterruptible"
+    ZOMBIE = "zombie"
+    #: A command to the monitor remains unanswered.
+    MONITOR = "monitor"
+
+
+#: State of QEMU's main thread -> the hang if it persists.
+HANG_STATES: Mapping[str, HangDetail] = {
+    "T": HangDetail.STOPPED,
+    "Z": HangDetail.ZOMBIE,
+    "X": HangDetail.ZOMBIE,
+    "D": HangDetail.UNINTERRUPTIBLE,
+}
+#: Reasons for which libvirt pauses a guest during an operation of QEMU that may take long.
+OPERATION_PAUSES = frozenset(
     {
-        *("migration", "postcopy", "save", "dump", "snapshot", "from_snapshot"),
-        *("starting_up", "shutting_down"),
+        "migration",
+        "postcopy",
+        "save",
+        "dump",
+        "snapshot",
+        "from_snapshot",
+        "starting_up",
+        "shutting_down",
     }
 )
-#: A QEMU whose main thread moves is at work (pinning memory, writing a snapshot), or it is in an
-#: endless loop. It gets so many deadlines.
-PATIENCE = 4
-#: Seconds by which two clocks may differ over one look.
-SLACK = 0.5
-#: Seconds between two looks at the least.
-PAUSE = 0.5
+#: Number of deadlines for a QEMU whose main thread runs: it works (pins memory, writes a
+#: snapshot), or it is in an endless loop.
+BUSY_DEADLINES = 4
+#: Maximum difference, in seconds, between two clocks over one interval.
+CLOCK_TOLERANCE = 0.5
+#: Minimum interval, in seconds, between two readings.
+MIN_READING_INTERVAL = 0.5
 
 
 class Hung:
-    """Watches the QEMU of one instance, from look to look."""
+    """Follows the QEMU process of one instance from reading to reading."""
 
     def __init__(self, settings: LivenessSettings):
-        """Know nothing yet."""
+        """Start without any reading."""
         self._settings = settings
-        self._looked: HostReading | None = None
-        #: Since when the main thread is in a state that should not last, and has not run.
-        self._lasting_since = 0.0
-        #: Seconds for which QEMU has been at the same command, as far as was seen here.
+        self._reading: HostReading | None = None
+        #: Time since which the main thread is in a hang state and has not run.
+        self._state_since = 0.0
+        #: Seconds for which QEMU has had the same unanswered command, as observed here.
         self.occupied_for = 0.0
-        self._occupied_looks = 0
-        #: The main thread has run since then.
-        self._moves = False
-        #: Since when it has been asked without an answer.
+        self._occupied_readings = 0
+        #: Whether the main thread has run while the command was unanswered.
+        self._runs = False
+        #: Time of the first question without an answer.
         self._asked_at: float | None = None
 
     @property
     def unanswered(self) -> bool:
-        """Whether it was asked and has not answered."""
+        """Whether a question has no answer yet."""
         return self._asked_at is not None
 
-    def asked(self, at: float) -> None:
-        """QEMU was asked something."""
+    def note_question(self, at: float) -> None:
+        """Record that QEMU is asked something."""
         if self._asked_at is None:
             self._asked_at = at
 
-    def answered(self) -> None:
-        """QEMU has answered."""
+    def note_answer(self) -> None:
+        """Record that QEMU has answered."""
         self._asked_at = None
 
-    def look(self, look: HostReading) -> str:
-        """Return how it hangs, empty if it does not."""
-        before, self._looked = self._looked, look
-        unmoved = bool(before and before.main and look.main and _same(before.main, look.main))
-        if not (unmoved and look.main and look.main.state in LASTING):
-            self._lasting_since = look.at
-        self._take_in_occupied(before, look, unmoved)
-        lasting = LASTING.get(look.main.state, "") if look.main else ""
-        if lasting and look.at - self._lasting_since >= self._patience(lasting):
-            return lasting
-        if not self._silent(look):
+    def add(self, reading: HostReading) -> str:
+        """Add a reading; return how QEMU hangs, empty if it does not."""
+        before, self._reading = self._reading, reading
+        idle = bool(
+            before and before.main and reading.main and _is_idle(before.main, reading.main)
+        )
+        if not (idle and reading.main and reading.main.state in HANG_STATES):
+            self._state_since = reading.at
+        self._update_occupied(before, reading, idle)
+        state = HANG_STATES.get(reading.main.state, "") if reading.main else ""
+        if state and reading.at - self._state_since >= self._patience(state):
+            return state
+        if not self._is_command_overdue(reading):
             return ""
-        return lasting or MONITOR
+        return state or HangDetail.MONITOR
 
-    def due(self) -> float | None:
-        """Return when the next look is worth it, None if the next round is soon enough."""
-        look = self._looked
-        if look is None:
+    def next_reading_at(self) -> float | None:
+        """Return the time of the next useful reading; None if the next round is early enough."""
+        reading = self._reading
+        if reading is None:
             return None
         deadline = self._settings.deadline
-        when = []
-        if look.main and look.main.state in LASTING:
-            when.append(self._lasting_since + self._patience(LASTING[look.main.state]))
-        if look.occupied_s is not None:
-            when.append(look.at + self._monitor_patience() - self.occupied_for)
+        times = []
+        if reading.main and reading.main.state in HANG_STATES:
+            times.append(self._state_since + self._patience(HANG_STATES[reading.main.state]))
+        if reading.occupied_s is not None:
+            times.append(reading.at + self._command_patience() - self.occupied_for)
         elif self._asked_at is not None:
-            # Half-way, since it takes two looks to tell whether anything moves meanwhile.
-            when.append(max(self._asked_at + deadline / 2, look.at + deadline / 4))
-        return max(min(when), look.at + PAUSE) if when else None
+            # Half-way, because two readings are needed to see whether the thread runs.
+            times.append(max(self._asked_at + deadline / 2, reading.at + deadline / 4))
+        return max(min(times), reading.at + MIN_READING_INTERVAL) if times else None
 
     def silent_for(self, at: float) -> float:
-        """Return for how many seconds it has hung at a moment, as far as was seen."""
-        look = self._looked
-        lasting = look is not None and look.main is not None and look.main.state in LASTING
-        return max(self.occupied_for, at - self._lasting_since if lasting else 0.0)
+        """Return the seconds for which QEMU has hung at a moment, as observed here."""
+        reading = self._reading
+        hangs = (
+            reading is not None and reading.main is not None and reading.main.state in HANG_STATES
+        )
+        return max(self.occupied_for, at - self._state_since if hangs else 0.0)
 
     def signals(self) -> list[str]:
-        """Return what the last look showed: the state of the process, a command unanswered."""
-        look = self._looked
-        if look is None:
+        """Return the signs of a hang in the last reading: process state, unanswered command."""
+        reading = self._reading
+        if reading is None:
             return []
-        process = LASTING.get(look.main.state, "") if look.main else ""
-        return [*([process] if process else []), *([MONITOR] if self._occupied_looks else [])]
+        state = HANG_STATES.get(reading.main.state, "") if reading.main else ""
+        monitor = [HangDetail.MONITOR] if self._occupied_readings else []
+        return [*([state] if state else []), *monitor]
 
-    def _patience(self, lasting: str) -> float:
+    def _patience(self, state: str) -> float:
         settings = self._settings
-        if lasting == UNINTERRUPTIBLE:
+        if state == HangDetail.UNINTERRUPTIBLE:
             # Storage may come back.
             return max(settings.deadline, settings.window)
         return settings.deadline
 
-    def _monitor_patience(self) -> float:
-        return self._settings.deadline * (PATIENCE if self._moves else 1)
+    def _command_patience(self) -> float:
+        return self._settings.deadline * (BUSY_DEADLINES if self._runs else 1)
 
-    def _take_in_occupied(
-        self, before: HostReading | None, look: HostReading, unmoved: bool
+    def _update_occupied(
+        self, before: HostReading | None, reading: HostReading, idle: bool
     ) -> None:
-        if look.occupied_s is None:
-            self.occupied_for, self._occupied_looks = 0.0, 0
-            self._moves = False
+        if reading.occupied_s is None:
+            self.occupied_for, self._occupied_readings = 0.0, 0
+            self._runs = False
             return
-        elapsed = look.at - before.at if before else 0.0
+        elapsed = reading.at - before.at if before else 0.0
         started = None if before is None else before.occupied_s
-        # libvirt counts by a clock that may be set: believe it for the time since the last look.
-        if started is not None and abs(look.occupied_s - started - elapsed) < SLACK:
+        # libvirt's clock may be set, so that it is trusted only for the time between readings.
+        if started is not None and abs(reading.occupied_s - started - elapsed) < CLOCK_TOLERANCE:
             self.occupied_for += elapsed
-            self._occupied_looks += 1
-            self._moves = self._moves or not unmoved
+            self._occupied_readings += 1
+            self._runs = self._runs or not idle
         else:
-            self.occupied_for = max(0.0, min(look.occupied_s, elapsed))
-            self._occupied_looks = 1
-            self._moves = False
+            self.occupied_for = max(0.0, min(reading.occupied_s, elapsed))
+            self._occupied_readings = 1
+            self._runs = False
 
-    def _silent(self, look: HostReading) -> bool:
-        """Whether one command has been without an answer for too long."""
-        if look.occupied_s is None or (look.state == states.PAUSED and look.reason in AT_WORK):
+    def _is_command_overdue(self, reading: HostReading) -> bool:
+        """Return whether one command has been without an answer for too long."""
+        if reading.occupied_s is None or is_operation_pause(reading):
             return False
-        # Two looks, or a clock that is set forth would make a new command an old one.
-        long_enough = self.occupied_for >= self._monitor_patience()
-        return long_enough and self._occupied_looks > 1
+        # Two readings, because a clock set forward would make a new command an old one.
+        overdue = self.occupied_for >= self._command_patience()
+        return overdue and self._occupied_readings > 1
 
 
-def _same(before: ThreadReading, now: ThreadReading) -> bool:
-    """Whether a thread has not run at all between two looks."""
+def is_operation_pause(reading: HostReading) -> bool:
+    """Return whether libvirt pauses the guest for an operation of QEMU."""
+    return reading.state == states.PAUSED and reading.reason in OPERATION_PAUSES
+
+
+def _is_idle(before: ThreadReading, now: ThreadReading) -> bool:
+    """Return whether a thread has not run between two readings."""
     return (before.state, before.runs, before.cpu_ns) == (now.state, now.runs, now.cpu_ns)

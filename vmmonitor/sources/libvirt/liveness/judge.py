@@ -1,224 +1,231 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that is decided about one run of one instance. Pure; the clock is passed in."""
+"""Derives findings from the readings of one run of one instance. Pure; the clock is passed in."""
 
 from collections.abc import Mapping
 
 from vmmonitor.model import instance as states
-from vmmonitor.sources.libvirt.liveness import facts, hung, stalled
-from vmmonitor.sources.libvirt.liveness.facts import Facts, Finding
+from vmmonitor.sources.libvirt.liveness import hung, stalled
+from vmmonitor.sources.libvirt.liveness.facts import AGENT_SILENT, FactKind, Facts, Finding
 from vmmonitor.sources.libvirt.liveness.readings import HostReading, QemuReading
 from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
 
-#: Reasons of a pause that somebody asked for, or that passes by itself.
-WANTED = hung.AT_WORK | {"user"}
-#: A vCPU waits for memory that is still on the other host.
-ARRIVING = "postcopy"
-#: Silent pings of a guest agent that make a fact, at least.
-PINGS = 2
+#: Reasons of a pause that a user ordered, or that ends by itself.
+INTENDED_PAUSES = hung.OPERATION_PAUSES | {"user"}
+#: Reason of a running guest whose memory is still on the other host, which vCPUs may wait for.
+POSTCOPY = "postcopy"
+#: Minimum number of unanswered pings of a guest agent that make a finding.
+MIN_PINGS = 2
 
 
 class Judge:
-    """Turns what is measured of one run of one instance into what is to be told of it."""
+    """Turns the readings of one run of one instance into findings."""
 
     def __init__(self, settings: LivenessSettings, known: Facts):
         """Start a run.
 
-        :param known: what was told of this run before.
+        :param known: the facts of this run that an earlier agent has reported.
         """
         self.facts = known
         self._settings = settings
         self._hung = hung.Hung(settings)
         self._stalled = stalled.Stalled(settings)
-        self._looked: HostReading | None = None
-        #: Reason of a pause -> since when it has been seen.
-        self._paused: tuple[str, float] = ("", 0.0)
-        #: Disks with an error that QEMU goes on naming, though the guest went on since.
+        self._reading: HostReading | None = None
+        #: (reason of the current pause, time of its first reading).
+        self._pause: tuple[str, float] = ("", 0.0)
+        #: Devices with an error that QEMU still reports although the guest has been resumed.
         self._old_errors: set[str] = set()
-        #: Nothing happened to it since they were asked about.
+        #: Whether disk errors were read since the last disturbance.
         self._disks_known = False
-        #: Reason of a pause of which another source has told.
-        self._told_pause = ""
-        self._agent_spoke = False
-        self._agent_answers = False
-        self._pings_in_vain = 0
-        self._in_vain_since = 0.0
+        #: Reason of a pause that another source has reported.
+        self._reported_pause = ""
+        self._agent_answered_recently = False
+        self._agent_has_answered = False
+        self._failed_pings = 0
+        self._pings_fail_since = 0.0
 
-    # -- what happens --------------------------------------------------------------------------
-    def disturbed(self) -> None:
-        """Something happened to the instance: what was measured before says nothing any more."""
-        self._stalled.forget()
-        self._told_pause = ""
+    # -- events of other sources ---------------------------------------------------------------
+    def disturb(self) -> None:
+        """Discard measurements, because something happened to the instance."""
+        self._stalled.reset()
+        self._reported_pause = ""
         self._disks_known = False
-        self._agent_answers = False
-        self._pings_in_vain = 0
+        self._agent_has_answered = False
+        self._failed_pings = 0
 
-    def pause_told(self, reason: str) -> None:
-        """Another source has told that it is paused, and why."""
-        self._told_pause = reason
+    def set_reported_pause(self, reason: str) -> None:
+        """Record that another source has reported a pause, and its reason."""
+        self._reported_pause = reason
 
-    # -- what is seen --------------------------------------------------------------------------
-    def look(self, look: HostReading, now: int) -> list[Finding]:
-        """Take in a look and return what is to be told.
+    # -- host readings -------------------------------------------------------------------------
+    def add_host_reading(self, reading: HostReading, now: int) -> list[Finding]:
+        """Add a reading of the host and return the findings.
 
         :param now: microseconds since the epoch.
         """
-        before, self._looked = self._looked, look
-        if look.state != states.RUNNING or look.reason == ARRIVING:
-            self._stalled.forget()
-        words = self._paused_words(look, now) + self._resumed_words(before, look, now)
-        if how := self._hung.look(look):
+        before, self._reading = self._reading, reading
+        if reading.state != states.RUNNING or reading.reason == POSTCOPY:
+            self._stalled.reset()
+        findings = self._check_pause(reading, now) + self._check_resume(before, reading, now)
+        if detail := self._hung.add(reading):
             attributes = {
-                "lasted_s": round(self._hung.silent_for(look.at), 3),
+                "lasted_s": round(self._hung.silent_for(reading.at), 3),
                 "signals": self._hung.signals(),
             }
-            words += self.facts.begin(facts.HUNG, how, now, attributes)
-        return words
+            findings += self.facts.begin(FactKind.HUNG, detail, now, attributes)
+        return findings
 
     @property
     def unanswered(self) -> bool:
-        """Whether QEMU was asked and has not answered."""
+        """Whether QEMU has not answered a question yet."""
         return self._hung.unanswered
 
-    def not_seen(self) -> None:
-        """It could not be looked at: it has just ended, or libvirt has just started."""
+    def discard_readings(self) -> None:
+        """Restart, because no reading was possible: it has ended, or libvirt has just started."""
         self._hung = hung.Hung(self._settings)
-        self._stalled.forget()
+        self._stalled.reset()
 
-    def may_be_asked(self) -> bool:
-        """Whether QEMU may be asked something: it is not at another command, nor at work."""
-        look = self._looked
+    def may_ask(self) -> bool:
+        """Return whether QEMU may be asked: no command or operation is in progress."""
+        reading = self._reading
         return (
-            look is not None
-            and look.occupied_s is None
-            and look.state in states.ALIVE
-            and not (look.state == states.PAUSED and look.reason in hung.AT_WORK)
+            reading is not None
+            and reading.occupied_s is None
+            and reading.state in states.ALIVE
+            and not hung.is_operation_pause(reading)
         )
 
     def wants_complete(self) -> bool:
-        """Whether to ask for all counters."""
-        return self._stalled.wants_complete or bool(self.facts.detail(facts.STALLED))
+        """Return whether to read all counters."""
+        return self._stalled.wants_complete or bool(self.facts.detail(FactKind.STALLED))
 
     def wants_disk_errors(self) -> bool:
-        """Whether to ask for them too: an error that libvirt remembers has paused the guest."""
-        paused = self._looked is not None and self._looked.state == states.PAUSED
-        return paused or not self._disks_known or bool(self.facts.devices(facts.DISK_ERROR))
+        """Return whether to read disk errors; an error that libvirt remembers pauses the guest."""
+        paused = self._reading is not None and self._reading.state == states.PAUSED
+        return paused or not self._disks_known or bool(self.facts.devices(FactKind.DISK_ERROR))
 
-    def due(self) -> float | None:
-        """Return when the next look is worth it, None if the next round is soon enough."""
-        return None if self.facts.detail(facts.HUNG) else self._hung.due()
+    def next_reading_at(self) -> float | None:
+        """Return the time of the next useful reading; None if the next round is early enough."""
+        return None if self.facts.detail(FactKind.HUNG) else self._hung.next_reading_at()
 
-    # -- what is asked -------------------------------------------------------------------------
-    def asked(self, at: float) -> None:
-        """QEMU was asked something, at this second of the clock of the looks."""
-        self._hung.asked(at)
+    # -- QEMU readings -------------------------------------------------------------------------
+    def note_question(self, at: float) -> None:
+        """Record that QEMU is asked something.
 
-    def not_asked(self) -> None:
-        """What asked QEMU came back before it did: libvirt is away, or the instance is."""
-        self._hung.answered()
-        self._stalled.forget()
+        :param at: seconds of CLOCK_MONOTONIC.
+        """
+        self._hung.note_question(at)
 
-    def answered(self, answer: QemuReading, now: int) -> list[Finding]:
-        """Take in what came of it and return what is to be told.
+    def withdraw_question(self) -> None:
+        """Record that the question did not reach QEMU: libvirt or the instance is gone."""
+        self._hung.note_answer()
+        self._stalled.reset()
+
+    def add_qemu_reading(self, reading: QemuReading, now: int) -> list[Finding]:
+        """Add the result of a question and return the findings.
 
         :param now: microseconds since the epoch.
         """
-        if not answer.done:
-            self._stalled.forget()
+        if not reading.done:
+            self._stalled.reset()
             return []
-        self._hung.answered()
-        words = self.facts.end(facts.HUNG, now)
-        if answer.disk_errors is not None:
+        self._hung.note_answer()
+        findings = self.facts.end(FactKind.HUNG, now)
+        if reading.disk_errors is not None:
             self._disks_known = True
-            words += self._disk_words(answer.disk_errors, now)
-        look = self._looked
-        if look is None or look.state != states.RUNNING or look.reason == ARRIVING:
-            return words
-        spoke, self._agent_spoke = self._agent_spoke, False
-        verdict = self._stalled.answered(answer, spoke)
-        if verdict.detail:
-            attributes = {
-                "signals": list(verdict.signals),
-                "window_s": self._settings.window,
-                "cpu_time_s": round(verdict.cpu_time_s, 6),
-                "answered_in_ms": round(answer.took_s * 1000, 3),
-            }
-            words += self.facts.begin(facts.STALLED, verdict.detail, now, attributes)
-        elif verdict.alive:
-            words += self.facts.end(facts.STALLED, now)
-        return words
+            findings += self._check_disks(reading.disk_errors, now)
+        host = self._reading
+        if host is None or host.state != states.RUNNING or host.reason == POSTCOPY:
+            return findings
+        return findings + self._check_stall(reading, now)
 
-    def agent_answered(self, speaks: bool, at: float, now: int) -> list[Finding]:
-        """Take in what came of a ping of the guest agent and return what is to be told.
+    def add_ping(self, answered: bool, at: float, now: int) -> list[Finding]:
+        """Add the result of a ping of the guest agent and return the findings.
 
-        One that never spoke since the guest started may not be installed, or still starting.
+        An agent that has not answered since the guest started may not be installed, or may still
+        be starting.
 
-        :param speaks: it answered.
-        :param at: seconds, by the clock of the looks.
+        :param at: seconds of CLOCK_MONOTONIC.
         :param now: microseconds since the epoch.
         """
-        if speaks:
-            self._agent_spoke = self._agent_answers = True
-            self._pings_in_vain = 0
-            return self.facts.end(facts.GUEST_AGENT, now)
-        if not self._agent_answers:
+        if answered:
+            self._agent_answered_recently = self._agent_has_answered = True
+            self._failed_pings = 0
+            return self.facts.end(FactKind.GUEST_AGENT, now)
+        if not self._agent_has_answered:
             return []
-        if not self._pings_in_vain:
-            self._in_vain_since = at
-        self._pings_in_vain += 1
-        silent_s = at - self._in_vain_since
-        if self._pings_in_vain < PINGS or silent_s < self._settings.window:
+        if not self._failed_pings:
+            self._pings_fail_since = at
+        self._failed_pings += 1
+        silent_s = at - self._pings_fail_since
+        if self._failed_pings < MIN_PINGS or silent_s < self._settings.window:
             return []
-        attributes = {"lasted_s": round(silent_s, 3), "pings": self._pings_in_vain}
-        return self.facts.begin(facts.GUEST_AGENT, facts.SILENT, now, attributes)
+        attributes = {"lasted_s": round(silent_s, 3), "pings": self._failed_pings}
+        return self.facts.begin(FactKind.GUEST_AGENT, AGENT_SILENT, now, attributes)
 
     # -- single facts --------------------------------------------------------------------------
-    def _paused_words(self, look: HostReading, now: int) -> list[Finding]:
-        why = _pause(look)
-        words = []
-        if self.facts.detail(facts.PAUSED) not in ("", why):
-            words = self.facts.end(facts.PAUSED, now)
-        before, since = self._paused
-        if why != before:
-            self._paused = (why, look.at)
-            return words
-        # An event of it may still be on its way at the first look.
-        lasted = look.at - since
-        if not why or why == self._told_pause or lasted < self._settings.interval / 2:
-            return words
-        return words + self.facts.begin(facts.PAUSED, why, now, {"lasted_s": round(lasted, 3)})
+    def _check_stall(self, reading: QemuReading, now: int) -> list[Finding]:
+        answered, self._agent_answered_recently = self._agent_answered_recently, False
+        assessment = self._stalled.add(reading, answered)
+        if assessment.detail:
+            attributes = {
+                "signals": list(assessment.signals),
+                "window_s": self._settings.window,
+                "cpu_time_s": round(assessment.cpu_time_s, 6),
+                "answered_in_ms": round(reading.took_s * 1000, 3),
+            }
+            return self.facts.begin(FactKind.STALLED, assessment.detail, now, attributes)
+        return self.facts.end(FactKind.STALLED, now) if assessment.alive else []
 
-    def _resumed_words(
-        self, before: HostReading | None, look: HostReading, now: int
+    def _check_pause(self, reading: HostReading, now: int) -> list[Finding]:
+        reason = _failure_reason(reading)
+        findings = []
+        if self.facts.detail(FactKind.PAUSED) not in ("", reason):
+            findings = self.facts.end(FactKind.PAUSED, now)
+        before, since = self._pause
+        if reason != before:
+            self._pause = (reason, reading.at)
+            return findings
+        # At the first reading, the event of the pause may still be on its way.
+        lasted = reading.at - since
+        is_reported = reason == self._reported_pause
+        if not reason or is_reported or lasted < self._settings.interval / 2:
+            return findings
+        attributes = {"lasted_s": round(lasted, 3)}
+        return findings + self.facts.begin(FactKind.PAUSED, reason, now, attributes)
+
+    def _check_resume(
+        self, before: HostReading | None, reading: HostReading, now: int
     ) -> list[Finding]:
-        """The errors that paused the guest are over when it goes on.
+        """End the disk errors that paused the guest, when the guest is resumed.
 
-        QEMU names them until it ends: ``cont`` resets only disks that it has a name for, and
-        libvirt gives them none.
+        QEMU reports the errors until it ends: ``cont`` resets only disks with a backend name, and
+        libvirt assigns none.
         """
-        if look.state == states.PAUSED:
+        if reading.state == states.PAUSED:
             self._old_errors.clear()
-        if look.state != states.RUNNING or before is None or before.state != states.PAUSED:
+        if reading.state != states.RUNNING or before is None or before.state != states.PAUSED:
             return []
-        self._old_errors = self.facts.devices(facts.DISK_ERROR)
+        self._old_errors = self.facts.devices(FactKind.DISK_ERROR)
         return [
-            word
+            finding
             for device in sorted(self._old_errors)
-            for word in self.facts.end(facts.DISK_ERROR, now, device)
+            for finding in self.facts.end(FactKind.DISK_ERROR, now, device)
         ]
 
-    def _disk_words(self, errors: Mapping[str, str], now: int) -> list[Finding]:
-        words = []
-        for device in sorted(self.facts.devices(facts.DISK_ERROR) - set(errors)):
-            words += self.facts.end(facts.DISK_ERROR, now, device)
+    def _check_disks(self, errors: Mapping[str, str], now: int) -> list[Finding]:
+        findings = []
+        for device in sorted(self.facts.devices(FactKind.DISK_ERROR) - set(errors)):
+            findings += self.facts.end(FactKind.DISK_ERROR, now, device)
         self._old_errors &= set(errors)
         for device in sorted(set(errors) - self._old_errors):
-            error = errors[device]
-            words += self.facts.begin(facts.DISK_ERROR, error, now, {}, device)
-        return words
+            findings += self.facts.begin(FactKind.DISK_ERROR, errors[device], now, {}, device)
+        return findings
 
 
-def _pause(look: HostReading) -> str:
-    """Return the reason for which the guest stands still, empty if there is none to tell of."""
-    if look.state == states.CRASHED:
+def _failure_reason(reading: HostReading) -> str:
+    """Return the reason for which the guest is paused; empty if the pause is not a failure."""
+    if reading.state == states.CRASHED:
         return "crashed"
-    return look.reason if look.state == states.PAUSED and look.reason not in WANTED else ""
+    if reading.state == states.PAUSED and reading.reason not in INTENDED_PAUSES:
+        return reading.reason
+    return ""

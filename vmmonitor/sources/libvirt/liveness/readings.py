@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured of an instance. Data only.
+"""Measurements of an instance. Data only.
 
-Times called ``at`` are seconds of a clock that is never set (CLOCK_MONOTONIC).
+Times named ``at`` are seconds of CLOCK_MONOTONIC.
 """
 
 import dataclasses
@@ -10,12 +10,12 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ThreadReading:
-    """What the host's scheduler says of a thread.
+    """Scheduler statistics of a thread.
 
     :param state: its letter in ``/proc/PID/stat``.
-    :param cpu_ns: nanoseconds for which it has run.
-    :param delay_ns: nanoseconds for which it could have run, and other threads did.
-    :param runs: how many times it was put on a CPU.
+    :param cpu_ns: nanoseconds of CPU time.
+    :param delay_ns: nanoseconds of waiting for a CPU.
+    :param runs: number of times that it was put on a CPU.
     """
 
     state: str
@@ -26,10 +26,10 @@ class ThreadReading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class VcpuReading:
-    """The vCPU threads of a QEMU.
+    """The vCPU threads of a QEMU process.
 
-    :param threads: by thread id.
-    :param emulated: they run under TCG, so that a timer of QEMU's own wakes them in vain.
+    :param threads: readings by thread id.
+    :param emulated: the vCPUs run under TCG, so that QEMU's own timers wake them.
     """
 
     threads: Mapping[int, ThreadReading]
@@ -38,13 +38,14 @@ class VcpuReading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HostReading:
-    """What can be seen of an instance without asking its QEMU.
+    """State of an instance that is visible without asking QEMU.
 
-    :param state: as in model.instance, and libvirt's reason for it.
-    :param occupied_s: for how long QEMU has had a command that it has not answered; None if
-        it has none.
-    :param main: QEMU's main thread; None if its process cannot be seen. Of a QEMU that has
-        answered everything neither is looked at.
+    :param state: as in model.instance.
+    :param reason: libvirt's reason for the state.
+    :param occupied_s: seconds since QEMU received a command that it has not answered; None if
+        there is none.
+    :param main: QEMU's main thread; None if its process is not visible. Neither ``main`` nor
+        ``occupied_s`` is read while QEMU has answered everything.
     """
 
     at: float
@@ -56,18 +57,18 @@ class HostReading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class QemuReading:
-    """What came of asking QEMU; what is None is not known.
+    """Result of asking QEMU; unknown values are None.
 
-    :param at: when everything was there.
-    :param awake_at: the same moment by a clock that also counts while the host sleeps.
-    :param took_s: seconds that it took.
-    :param done: QEMU answered; False if libvirt gave up on the way to it.
+    :param at: time when the reading was complete.
+    :param awake_at: the same moment by a clock that also counts while the host is suspended.
+    :param took_s: duration, in seconds.
+    :param done: QEMU answered; False if libvirt gave up before it asked.
     :param io: block requests completed since the start, of all disks.
-    :param complete: the next three were asked for too.
+    :param complete: the next three values were read, too.
     :param sent: packets sent since the start, through all interfaces.
-    :param exits: how often the guest itself left its vCPUs (KVM), summed up.
-    :param balloon_at: when the guest's balloon driver spoke last; any unit.
-    :param disk_errors: device -> error that libvirt remembers, if that was asked.
+    :param exits: VM exits that the guest itself caused (KVM), summed up.
+    :param balloon_at: time of the last report of the guest's balloon driver, in any unit.
+    :param disk_errors: device -> error that libvirt remembers; None if it was not read.
     """
 
     at: float

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon a silence counts as a failure."""
+"""Time limits of the liveness source, derived from ``[liveness] sensitivity``."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from oslo_config import cfg
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LivenessSettings:
-    """All in seconds.
+    """Time limits, in seconds.
 
-    :param interval: between two rounds over all instances.
-    :param deadline: in which QEMU must answer.
-    :param window: for which a guest must do nothing at all before it counts as stalled.
+    :param interval: interval of the rounds over all instances.
+    :param deadline: time within which QEMU must answer.
+    :param window: time without any activity after which a guest counts as stalled.
     """
 
     interval: float
@@ -21,8 +21,8 @@ class LivenessSettings:
     window: float
 
 
-#: sensitivity -> its settings. QEMU is found hung within interval + deadline, a guest to be
-#: stalled within window + 2 intervals.
+#: Sensitivity -> settings. A hung QEMU is found within interval + deadline, a stalled guest within
+#: window + 2 intervals.
 PRESETS: Mapping[str, LivenessSettings] = {
     "high": LivenessSettings(interval=10, deadline=20, window=30),
     "medium": LivenessSettings(interval=20, deadline=40, window=60),
@@ -30,15 +30,14 @@ PRESETS: Mapping[str, LivenessSettings] = {
 }
 
 
-def settings(options: cfg.ConfigOpts.GroupAttr) -> LivenessSettings:
-    """Return the preset with what is set by itself put in its place.
+def read_settings(options: cfg.ConfigOpts.GroupAttr) -> LivenessSettings:
+    """Return the preset, overridden by the options that are set.
 
     :param options: the group ``[liveness]``.
     """
     preset = PRESETS[options.sensitivity]
-    own = {
-        field.name: getattr(options, field.name) for field in dataclasses.fields(LivenessSettings)
-    }
+    fields = dataclasses.fields(LivenessSettings)
+    own = {field.name: getattr(options, field.name) for field in fields}
     return dataclasses.replace(
         preset, **{name: value for name, value in own.items() if value is not None}
     )

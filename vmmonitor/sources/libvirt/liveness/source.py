@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The liveness source: rounds over all running instances, and what was found in them.
+"""The liveness source: examines all running instances in rounds and observes the findings.
 
-One thread looks at the instances, never asks a QEMU anything, and is the only one that decides.
-The threads of the pool ask, and put what they learn into its queue.
+One thread reads the state of the instances without asking QEMU, and is the only one that decides.
+The threads of the pool ask QEMU, and put the results into its queue.
 """
 
 import dataclasses
@@ -21,37 +21,42 @@ from vmmonitor.sources.libvirt.connection import Connection, connect
 from vmmonitor.sources.libvirt.liveness import probe, state_file
 from vmmonitor.sources.libvirt.liveness.facts import Facts, Finding
 from vmmonitor.sources.libvirt.liveness.judge import Judge
-from vmmonitor.sources.libvirt.liveness.pool import STUCK, DomainCache, ProbePool
+from vmmonitor.sources.libvirt.liveness.pool import STUCK_AFTER, DomainCache, ProbePool
 from vmmonitor.sources.libvirt.liveness.readings import HostReading, QemuReading
-from vmmonitor.sources.libvirt.liveness.settings import settings
+from vmmonitor.sources.libvirt.liveness.settings import read_settings
 from vmmonitor.sources.libvirt.liveness.tasks import Tasks
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
-#: What another source tells that makes earlier measures worthless.
-DISTURBING = frozenset(
+#: Events of other sources that invalidate earlier measurements.
+DISTURBING_TYPES = frozenset(
     {
-        *(f"lifecycle.{what}" for what in ("started", "resumed", "suspended", "stopped")),
-        *("lifecycle.crashed", "lifecycle.pmsuspended", "reboot"),
-        *("migration_iteration", "job_completed"),
+        "lifecycle.started",
+        "lifecycle.resumed",
+        "lifecycle.suspended",
+        "lifecycle.stopped",
+        "lifecycle.crashed",
+        "lifecycle.pmsuspended",
+        "reboot",
+        "migration_iteration",
+        "job_completed",
     }
 )
-#: The agent's word that an instance was brought back, which ends its incident.
-BROUGHT_BACK = "recovery.running"
-#: Rounds in which the process of an instance is searched.
-SEARCHES = 3
-ACTIVE = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-#: Milliseconds in a second.
-MS = 1000
+#: Event of the agent after it has recovered an instance, which ends the incident.
+RECOVERED_TYPE = "recovery.running"
+#: Number of rounds in which the process of an instance is searched.
+PROCESS_SEARCHES = 3
+ACTIVE_DOMAINS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+MS_PER_SECOND = 1000
 
 
 class EventlessConnection(Connection):
-    """A connection that is only looked through; it brings no events."""
+    """A connection without events."""
 
-    def _ask(self) -> None:
-        """Ask for nothing."""
+    def _subscribe(self) -> None:
+        """Subscribe to nothing."""
 
-    def _give_back(self, callback: int) -> None:
-        """Have nothing to give back."""
+    def _unsubscribe(self, subscription: int) -> None:
+        """Have no subscription to cancel."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,8 +64,8 @@ class WatchedRun:
     """One run of one instance.
 
     :param domain: as the last round listed it.
-    :param state: what libvirt said of it last, and its reason.
-    :param searches: how many more rounds look for its process.
+    :param state: last state and reason.
+    :param searches: number of further rounds that search its process.
     """
 
     domain: libvirt.virDomain
@@ -69,63 +74,65 @@ class WatchedRun:
     judge: Judge
     tasks: Tasks | None = None
     state: tuple[str, str] = ("", "")
-    searches: int = SEARCHES
+    searches: int = PROCESS_SEARCHES
 
     @property
-    def run(self) -> str:
-        """Tell this run from any other, also after a restart of the host."""
+    def key(self) -> str:
+        """Id of the run, unique also across restarts of the host."""
         process = self.tasks.process if self.tasks else None
         return f"{self.run_id}:{process.pid}:{process.started}" if process else f"{self.run_id}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What came of asking the QEMU of one run of an instance; None: it was not asked."""
+    """Result of asking the QEMU of one run; the reading is None if it was not asked."""
 
     uuid: str
     run_id: int
-    answer: QemuReading | None
+    reading: QemuReading | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PingResult:
-    """What came of a ping of a guest agent."""
+    """Result of a ping of a guest agent."""
 
     uuid: str
     run_id: int
-    speaks: bool
+    answered: bool
     at: float
 
 
 class LivenessSource(ReconnectingSource):
-    """Finds QEMUs that hang, guests that hang, and what no event told."""
+    """Finds hung QEMU processes, stalled guests, and failures without an event."""
 
     name = "liveness"
 
     def __init__(self, conf: cfg.ConfigOpts, observe: sources.Observe):
-        """Keep what is needed; start nothing."""
+        """Store the collaborators; start no thread."""
         super().__init__(conf, observe)
         options = conf.liveness
-        self._settings = settings(options)
-        self._ping = options.guest_agent
-        self._read_only = conf.libvirt.read_only and not self._ping
+        self._settings = read_settings(options)
+        self._pings_agents = options.guest_agent
+        self._read_only = conf.libvirt.read_only and not self._pings_agents
         self._path = options.facts_file
         self._watched: dict[str, WatchedRun] = {}
-        self._round_at = 0.0
-        #: uuid of an instance that is paused -> the reason that another source told.
-        self._told_pauses: dict[str, str] = {}
-        self._remembered = state_file.read(self._path)
+        self._next_round_at = 0.0
+        #: UUID of a paused instance -> reason that another source has reported.
+        self._reported_pauses: dict[str, str] = {}
+        #: Facts that an earlier agent has reported.
+        self._restored = state_file.read(self._path)
         self._pool = ProbePool(lambda: connect(conf.libvirt, self._read_only))
 
     def stop(self) -> None:
-        """Stop watching. Stopping twice does nothing."""
+        """Stop watching. Stopping twice has no effect."""
         self._pool.stop()
         super().stop()
 
     def follow(self, observation: Observation) -> None:
-        """Learn of what disturbs the measures, and of pauses that are told already."""
+        """Queue events that invalidate measurements, and reports of pauses."""
         if isinstance(observation, SourceSnapshot) or (
-            isinstance(observation, RawEvent) and observation.type in DISTURBING | {BROUGHT_BACK}
+            isinstance(observation, RawEvent)
+            and observation.type in DISTURBING_TYPES | {RECOVERED_TYPE}
         ):
             self._queue.put(observation)
 
@@ -134,196 +141,200 @@ class LivenessSource(ReconnectingSource):
         return EventlessConnection(self.conf.libvirt, self._read_only, self._queue.put)
 
     def _listen(self, connection: Connection) -> None:
-        self._round_at = time.monotonic()
+        self._next_round_at = time.monotonic()
         while not self._stopping.is_set():
-            if self._round_at <= time.monotonic():
-                self._round_at = time.monotonic() + self._settings.interval
-                self._round(connection.libvirt)
-                self._reach(True)
-            self._look_again()
-            self._take(self._pause())
+            if self._next_round_at <= time.monotonic():
+                self._next_round_at = time.monotonic() + self._settings.interval
+                self._run_round(connection.libvirt)
+                self._report_reachability(True)
+            self._read_due_instances()
+            self._drain_queue(self._wait_time())
 
-    def _pause(self) -> float:
+    def _wait_time(self) -> float:
         """Return the seconds until there is something to do."""
-        due = (watched.judge.due() for watched in self._watched.values())
-        when = min([self._round_at, *(at for at in due if at is not None)])
-        pause = max(0.0, when - time.monotonic())
-        return min(pause, STUCK / 2) if self._pool.tend() else pause
+        due = (run.judge.next_reading_at() for run in self._watched.values())
+        when = min([self._next_round_at, *(at for at in due if at is not None)])
+        wait = max(0.0, when - time.monotonic())
+        return min(wait, STUCK_AFTER / 2) if self._pool.add_worker_if_stuck() else wait
 
-    def _arrived(self, item: Any) -> bool:
+    def _handle(self, item: Any) -> bool:
         if isinstance(item, ProbeResult | PingResult):
-            watched = self._watched.get(item.uuid)
-            if watched and watched.run_id == item.run_id:
-                self._learn(item, watched)
+            run = self._watched.get(item.uuid)
+            if run and run.run_id == item.run_id:
+                self._add_result(item, run)
         elif isinstance(item, SourceSnapshot):
             for seen in item.seen:
-                self._take_pause(seen.instance.uuid, seen.state, seen.reason)
+                self._note_pause(seen.instance.uuid, seen.state, seen.reason)
         else:
             uuid = item.instance.uuid
-            self._take_pause(uuid, item.type.removeprefix("lifecycle."), item.detail)
-            if watched := self._watched.get(uuid):
-                watched.judge.disturbed()
-                if item.type == BROUGHT_BACK:
-                    watched.judge.facts.forget_serious()
-                    self._keep()
+            self._note_pause(uuid, item.type.removeprefix("lifecycle."), item.detail)
+            if run := self._watched.get(uuid):
+                run.judge.disturb()
+                if item.type == RECOVERED_TYPE:
+                    run.judge.facts.forget_serious()
+                    self._write_state_file()
         return False
 
-    def _learn(self, item: ProbeResult | PingResult, watched: WatchedRun) -> None:
+    def _add_result(self, item: ProbeResult | PingResult, run: WatchedRun) -> None:
         if isinstance(item, PingResult):
-            words = watched.judge.agent_answered(item.speaks, item.at, _now())
-        elif item.answer is None:
-            watched.judge.not_asked()
-            words = []
+            findings = run.judge.add_ping(item.answered, item.at, _now())
+        elif item.reading is None:
+            run.judge.withdraw_question()
+            findings = []
         else:
-            words = watched.judge.answered(item.answer, _now())
-        self._tell(item.uuid, watched, words)
+            findings = run.judge.add_qemu_reading(item.reading, _now())
+        self._observe_findings(item.uuid, run, findings)
 
-    def _take_pause(self, uuid: str, state: str, reason: str) -> None:
-        """Remember why an instance is paused, if somebody else has told that."""
+    def _note_pause(self, uuid: str, state: str, reason: str) -> None:
+        """Store the reason of a pause that another source has reported."""
         if state in ("paused", "suspended"):
-            self._told_pauses[uuid] = reason
+            self._reported_pauses[uuid] = reason
         elif state == "crashed":
-            self._told_pauses[uuid] = "crashed"
+            self._reported_pauses[uuid] = "crashed"
         elif state in ("running", "started", "resumed", "shutoff", "stopped"):
-            self._told_pauses.pop(uuid, None)
+            self._reported_pauses.pop(uuid, None)
 
     # -- a round -------------------------------------------------------------------------------
-    def _round(self, connection: libvirt.virConnect) -> None:
-        self._list(connection)
-        for uuid, watched in list(self._watched.items()):
-            if self._look(uuid, watched) and watched.judge.may_be_asked():
-                self._submit(uuid, watched)
+    def _run_round(self, connection: libvirt.virConnect) -> None:
+        self._update_runs(connection)
+        for uuid, run in list(self._watched.items()):
+            if self._read_host(uuid, run) and run.judge.may_ask():
+                self._submit_probe(uuid, run)
 
-    def _list(self, connection: libvirt.virConnect) -> None:
-        """Begin with what runs anew, and forget what runs no more."""
+    def _update_runs(self, connection: libvirt.virConnect) -> None:
+        """Add new runs, and remove those that have ended."""
         before, now = self._watched, {}
-        # All at once; this group is the one that asks no QEMU.
-        for domain, said in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, ACTIVE):
+        # This is the only group of statistics for which libvirt does not ask QEMU.
+        group = libvirt.VIR_DOMAIN_STATS_STATE
+        for domain, fields in connection.getAllDomainStats(group, ACTIVE_DOMAINS):
             uuid, run_id = domain.UUIDString(), domain.ID()
-            watched = before.get(uuid)
-            if watched is None or watched.run_id != run_id:
-                name = decode.plain(domain.name())
-                watched = WatchedRun(domain, run_id, name, Judge(self._settings, Facts()))
-            watched.domain = domain
-            watched.state = decode.state(said["state.state"], said["state.reason"])
-            now[uuid] = watched
-        for uuid, watched in before.items():
-            if uuid not in now and _still_there(watched):
-                now[uuid] = watched
+            run = before.get(uuid)
+            if run is None or run.run_id != run_id:
+                name = decode.to_plain_value(domain.name())
+                run = WatchedRun(domain, run_id, name, Judge(self._settings, Facts()))
+            run.domain = domain
+            run.state = decode.decode_state(fields["state.state"], fields["state.reason"])
+            now[uuid] = run
+        for uuid, run in before.items():
+            if uuid not in now and _may_reappear(run):
+                now[uuid] = run
         self._watched = now
         self._find_processes()
-        self._remember()
-        if any(one.judge.facts.all() and now.get(uuid) is not one for uuid, one in before.items()):
-            self._keep()
+        self._restore_facts()
+        if any(run.judge.facts.all() and now.get(uuid) is not run for uuid, run in before.items()):
+            self._write_state_file()
 
     def _find_processes(self) -> None:
         wanted = {
-            uuid: one
-            for uuid, one in self._watched.items()
-            if one.tasks is None and one.searches > 0
+            uuid: run
+            for uuid, run in self._watched.items()
+            if run.tasks is None and run.searches > 0
         }
         found = procfs.find(wanted) if wanted else {}
-        for uuid, watched in wanted.items():
-            watched.searches -= 1
-            watched.tasks = Tasks(found[uuid]) if uuid in found else None
+        for uuid, run in wanted.items():
+            run.searches -= 1
+            run.tasks = Tasks(found[uuid]) if uuid in found else None
 
-    def _remember(self) -> None:
-        """Go on, after a restart of the agent, from what was told before it."""
-        for uuid in self._remembered.keys() & self._watched.keys():
-            run, told = self._remembered.pop(uuid)
-            if self._watched[uuid].run == run:
-                self._watched[uuid].judge.facts = Facts(told)
+    def _restore_facts(self) -> None:
+        """Continue with the facts that an earlier agent has reported."""
+        for uuid in self._restored.keys() & self._watched.keys():
+            key, facts = self._restored.pop(uuid)
+            if self._watched[uuid].key == key:
+                self._watched[uuid].judge.facts = Facts(facts)
 
-    def _look_again(self) -> None:
-        """Look at those of which something may be certain before the next round."""
-        for uuid, watched in list(self._watched.items()):
-            due = watched.judge.due()
+    def _read_due_instances(self) -> None:
+        """Read the instances that may be certain to hang before the next round."""
+        for uuid, run in list(self._watched.items()):
+            due = run.judge.next_reading_at()
             if due is not None and due <= time.monotonic():
-                self._look(uuid, watched, anew=True)
+                self._read_host(uuid, run, refresh=True)
 
-    def _look(self, uuid: str, watched: WatchedRun, anew: bool = False) -> bool:
-        """Look at an instance; False if it is gone.
+    def _read_host(self, uuid: str, run: WatchedRun, refresh: bool = False) -> bool:
+        """Read the state of an instance; return False if it no longer exists.
 
-        :param anew: its state may have changed since the round began.
-        :raises libvirt.libvirtError: libvirt is gone.
+        :param refresh: the state may have changed since the round began.
+        :raises libvirt.libvirtError: libvirt is not reachable.
         """
         occupied_s = main = None
         try:
-            if anew:
-                watched.state = decode.state(*watched.domain.state())
-            if watched.judge.unanswered:
-                occupied_s = _occupied_s(watched.domain)
-                main = watched.tasks.main() if watched.tasks else None
+            if refresh:
+                run.state = decode.decode_state(*run.domain.state())
+            if run.judge.unanswered:
+                occupied_s = _read_occupied(run.domain)
+                main = run.tasks.read_main() if run.tasks else None
         except libvirt.libvirtError:
-            if not watched.domain.connect().isAlive():
+            if not run.domain.connect().isAlive():
                 raise
-            watched.judge.not_seen()
+            run.judge.discard_readings()
             return False
-        state, reason = watched.state
-        look = HostReading(
+        state, reason = run.state
+        reading = HostReading(
             at=time.monotonic(),
             state=state,
             reason=reason,
             occupied_s=occupied_s,
             main=main,
         )
-        watched.judge.pause_told(self._told_pauses.get(uuid, ""))
-        self._tell(uuid, watched, watched.judge.look(look, _now()))
+        run.judge.set_reported_pause(self._reported_pauses.get(uuid, ""))
+        self._observe_findings(uuid, run, run.judge.add_host_reading(reading, _now()))
         return True
 
-    # -- asking --------------------------------------------------------------------------------
-    def _submit(self, uuid: str, watched: WatchedRun) -> None:
-        run_id, tasks = watched.run_id, watched.tasks
-        wanted = watched.judge.wants_complete(), watched.judge.wants_disk_errors()
+    # -- probes --------------------------------------------------------------------------------
+    def _submit_probe(self, uuid: str, run: WatchedRun) -> None:
+        run_id, tasks = run.run_id, run.tasks
+        complete, disks = run.judge.wants_complete(), run.judge.wants_disk_errors()
 
         def job(domains: DomainCache) -> None:
-            answer = None
+            reading = None
             try:
-                answer = probe.ask(domains, uuid, tasks, *wanted)
+                reading = probe.read_qemu(domains, uuid, tasks, complete=complete, disks=disks)
             finally:
-                self._queue.put(ProbeResult(uuid, run_id, answer))
-            speaks = probe.ping(domains, uuid) if answer and self._ping else None
-            if speaks is not None:
-                self._queue.put(PingResult(uuid, run_id, speaks, time.monotonic()))
+                self._queue.put(ProbeResult(uuid, run_id, reading))
+            wants_ping = reading and self._pings_agents
+            answered = probe.ping_agent(domains, uuid) if wants_ping else None
+            if answered is not None:
+                self._queue.put(PingResult(uuid, run_id, answered, time.monotonic()))
 
-        # Where the last question is still open, that one goes on counting.
+        # If the last question is still open, no new one is sent, and the open one counts.
         self._pool.submit(uuid, job)
-        watched.judge.asked(time.monotonic())
+        run.judge.note_question(time.monotonic())
 
-    # -- telling -------------------------------------------------------------------------------
-    def _tell(self, uuid: str, watched: WatchedRun, words: list[Finding]) -> None:
-        for word in words:
+    # -- findings ------------------------------------------------------------------------------
+    def _observe_findings(self, uuid: str, run: WatchedRun, findings: list[Finding]) -> None:
+        for finding in findings:
             self.observe(
                 RawEvent(
                     source=self.name,
-                    type=word.type,
-                    detail=word.detail,
+                    type=finding.type,
+                    detail=finding.detail,
                     occurred_at=_now(),
-                    instance=Instance(uuid=uuid, name=watched.name, hypervisor_name=watched.name),
-                    attributes=word.attributes,
+                    instance=Instance(uuid=uuid, name=run.name, hypervisor_name=run.name),
+                    attributes=finding.attributes,
                 )
             )
-        if words:
-            self._keep()
+        if findings:
+            self._write_state_file()
 
-    def _keep(self) -> None:
-        told = {
-            uuid: (watched.run, watched.judge.facts.all())
-            for uuid, watched in self._watched.items()
-            if watched.judge.facts.all()
+    def _write_state_file(self) -> None:
+        reported = {
+            uuid: (run.key, run.judge.facts.all())
+            for uuid, run in self._watched.items()
+            if run.judge.facts.all()
         }
-        state_file.write(self._path, told)
+        state_file.write(self._path, reported)
 
 
-def _occupied_s(domain: libvirt.virDomain) -> float | None:
-    """Return for how long QEMU has been at a command, None if it is not."""
+def _read_occupied(domain: libvirt.virDomain) -> float | None:
+    """Return the seconds since QEMU received a command; None if there is none."""
     control, _, since_ms = domain.controlInfo()
-    return since_ms / MS if control == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else None
+    if control != libvirt.VIR_DOMAIN_CONTROL_OCCUPIED:
+        return None
+    return since_ms / MS_PER_SECOND
 
 
-def _still_there(watched: WatchedRun) -> bool:
-    """Whether facts last about a process that libvirt, having just started, may find again."""
-    main = watched.tasks.main() if watched.tasks and watched.judge.facts.all() else None
+def _may_reappear(run: WatchedRun) -> bool:
+    """Return whether a libvirt that has just started may find the process of a fact again."""
+    main = run.tasks.read_main() if run.tasks and run.judge.facts.all() else None
     return main is not None and main.state not in ("Z", "X")
 
 

@@ -1,62 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the guest of one instance hangs, from what it does not do. Pure.
+"""Detects that the guest of one instance stalls, from the activity that is missing. Pure.
 
-What each kind of guest does, and what can be told from it:
+Activity of each kind of guest:
 
 =====================  =================  ===================  =============================
 Guest                  vCPU threads       KVM exits            block and net, balloon driver
 =====================  =================  ===================  =============================
-idle                   run at each timer  move                 stand still, answers
-busy                   always want to     move with its timer  move, answers
-halted, no interrupts  asleep             stand still          stand still, silent
-spins, no interrupts   always want to     only the host's own  stand still, silent
+idle                   run at each timer  increase             no activity, answers
+busy                   always want to     increase with timer  activity, answers
+halted, no interrupts  asleep             constant             no activity, silent
+spins, no interrupts   always want to     only host-caused     no activity, silent
 =====================  =================  ===================  =============================
 
-A signal is one measure that stands still for a whole window though it should not. One is a
-suspicion, two are a failure, and anything that moves and that only a living guest can move ends
-both.
+A signal is one measure that shows no activity for a whole window although it should. One signal
+is a suspicion, two are a failure. Any activity that only a living guest can cause ends both.
 """
 
 import dataclasses
+import enum
 import itertools
 from collections.abc import Callable, Mapping
 
 from vmmonitor.sources.libvirt.liveness.readings import QemuReading, ThreadReading
 from vmmonitor.sources.libvirt.liveness.settings import LivenessSettings
 
-FAILED = "failed"
-SUSPECT = "suspect"
 
-#: Under TCG QEMU's timers go on waking a vCPU that is halted with interrupts off. It looks, and
-#: sleeps again: some 10 us each, where an idle guest that handles the interrupt takes 150 us.
-VAIN_NS = 40_000
-#: Of one CPU: with less, and without a single exit of its own, a guest under KVM does nothing.
-NEXT_TO_NOTHING = 0.001
-#: Of the time: a thread that ran or wanted to for so much of it never paused. How long it has
-#: been waiting for a CPU is counted only when it gets one.
-ALWAYS = 0.9
-#: A second. What makes a guest that spins exit is the host (a watchdog, pages that are moved).
-FEW_EXITS = 0.5
-#: What has moved so often is missed when it does not.
-HABIT = 2
-#: Periods of the balloon driver that may pass without a word of it.
+class StallDetail(enum.StrEnum):
+    """How certain it is that a guest stalls."""
+
+    FAILED = "failed"
+    SUSPECT = "suspect"
+
+
+#: Maximum CPU time, in nanoseconds, of a wake-up of a halted vCPU under TCG: QEMU's timers wake it
+#: for about 10 us, while an idle guest needs 150 us to handle the interrupt.
+TCG_WAKEUP_NS = 40_000
+#: Share of one CPU below which a guest under KVM without exits of its own is inactive.
+INACTIVE_CPU_SHARE = 0.001
+#: Share of the time for which a vCPU that never pauses runs or waits for a CPU. The wait is
+#: counted only when it ends, so that it is less than 1.
+PINNED_SHARE = 0.9
+#: VM exits per second below which only the host causes them (a watchdog, migrated pages).
+FEW_EXITS_RATE = 0.5
+#: Number of past activities after which their absence is a signal.
+MIN_ACTIVITIES = 2
+#: Number of periods of the balloon driver that may pass without a report.
 BALLOON_PERIODS = 3
-#: Intervals between two answers above which nobody knows what happened in between.
-GAP = 2.5
-#: Answers of which one is complete, while nothing is suspicious.
-STRIDE = 3
-#: Seconds for which the host has slept between two answers, at least.
-SLEPT = 1.0
+#: Number of intervals between two readings above which they are not compared.
+MAX_INTERVALS = 2.5
+#: Every n-th reading is complete, while nothing is suspicious.
+COMPLETE_READING_STRIDE = 3
+#: Minimum time, in seconds, by which a suspension of the host shows between two clocks.
+MIN_SUSPENSION = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StallAssessment:
-    """What a guest looks like.
+    """Assessment of a guest.
 
-    :param detail: FAILED, SUSPECT, or empty.
-    :param signals: what stands still: ``cpu``, ``exits``, ``io``, ``balloon``.
-    :param alive: it has just done what only a living guest does.
-    :param cpu_time_s: what its vCPUs used over the last window.
+    :param detail: a StallDetail, or empty.
+    :param signals: measures without activity: ``cpu``, ``exits``, ``io``, ``balloon``.
+    :param alive: the guest has just done something that only a living guest does.
+    :param cpu_time_s: CPU time of the vCPUs over the last window, in seconds.
     """
 
     detail: str = ""
@@ -67,56 +72,56 @@ class StallAssessment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReadingPair:
-    """Two answers, one after the other."""
+    """Two consecutive readings."""
 
     before: QemuReading
     now: QemuReading
 
     @property
     def elapsed(self) -> float:
-        """Seconds between them."""
+        """Seconds between the readings."""
         return self.now.at - self.before.at
 
-    def still(self, *names: str) -> bool | None:
-        """Return whether no counter of these moved, None if none of them is known."""
+    def is_constant(self, *names: str) -> bool | None:
+        """Return whether none of these counters changed; None if all of them are unknown."""
         both = [(getattr(self.before, name), getattr(self.now, name)) for name in names]
         known = [before == now for before, now in both if None not in (before, now)]
         return all(known) if known else None
 
-    def few_exits(self) -> bool | None:
-        """Return whether the guest hardly ever left its vCPUs, None if it is not known."""
+    def has_few_exits(self) -> bool | None:
+        """Return whether the guest hardly ever left its vCPUs; None if it is unknown."""
         if self.before.exits is None or self.now.exits is None:
             return None
-        return self.now.exits - self.before.exits < FEW_EXITS * self.elapsed
+        return self.now.exits - self.before.exits < FEW_EXITS_RATE * self.elapsed
 
-    def connected(self, settings: LivenessSettings) -> bool:
-        """Whether nothing can have happened between them that nobody knows of."""
-        slept = self.now.awake_at - self.before.awake_at - self.elapsed
+    def is_comparable(self, settings: LivenessSettings) -> bool:
+        """Return whether the readings are close in time and of the same threads."""
+        suspended = self.now.awake_at - self.before.awake_at - self.elapsed
         return (
-            0 < self.elapsed <= GAP * settings.interval
-            and abs(slept) < SLEPT
-            and set(_threads(self.before)) == set(_threads(self.now))
+            0 < self.elapsed <= MAX_INTERVALS * settings.interval
+            and abs(suspended) < MIN_SUSPENSION
+            and set(_threads_of(self.before)) == set(_threads_of(self.now))
         )
 
     def threads(self) -> list[tuple[ThreadReading, ThreadReading]]:
         """Return each vCPU before and now."""
-        before, now = _threads(self.before), _threads(self.now)
+        before, now = _threads_of(self.before), _threads_of(self.now)
         return [(before[number], now[number]) for number in now]
 
-    def asleep(self) -> bool:
-        """Whether no vCPU did anything."""
+    def is_asleep(self) -> bool:
+        """Return whether no vCPU was active."""
         return all(self._sleeps(*both) for both in self.threads())
 
-    def pinned(self) -> bool:
-        """Whether some vCPUs never paused, and the others did nothing."""
-        pinned = [self._pinned(*both) for both in self.threads()]
+    def is_pinned(self) -> bool:
+        """Return whether some vCPUs never paused, and the others were inactive."""
+        pinned = [self._is_pinned(*both) for both in self.threads()]
         return any(pinned) and all(
             is_pinned or self._sleeps(*both)
             for is_pinned, both in zip(pinned, self.threads(), strict=True)
         )
 
     def cpu_ns(self) -> int:
-        """Return what the vCPUs used."""
+        """Return the CPU time of the vCPUs, in nanoseconds."""
         return sum(now.cpu_ns - before.cpu_ns for before, now in self.threads())
 
     def _sleeps(self, before: ThreadReading, now: ThreadReading) -> bool:
@@ -127,147 +132,158 @@ class ReadingPair:
         if runs == 0:
             return True
         if self.now.vcpus and self.now.vcpus.emulated:
-            return used < VAIN_NS * runs
-        return self.few_exits() is True and used < NEXT_TO_NOTHING * self.elapsed * 1e9
+            return used < TCG_WAKEUP_NS * runs
+        return self.has_few_exits() is True and used < INACTIVE_CPU_SHARE * self.elapsed * 1e9
 
-    def _pinned(self, before: ThreadReading, now: ThreadReading) -> bool:
+    def _is_pinned(self, before: ThreadReading, now: ThreadReading) -> bool:
         wanted = now.cpu_ns - before.cpu_ns + now.delay_ns - before.delay_ns
-        return wanted >= ALWAYS * self.elapsed * 1e9
+        return wanted >= PINNED_SHARE * self.elapsed * 1e9
 
 
-#: What is followed -> whether it stood still between two answers (None: not known).
-STILL: Mapping[str, Callable[[ReadingPair], bool | None]] = {
-    "asleep": ReadingPair.asleep,
-    "pinned": ReadingPair.pinned,
-    "exits": ReadingPair.few_exits,
-    "io": lambda pair: pair.still("io", "sent"),
-    "balloon": lambda pair: pair.still("balloon_at"),
+#: Measure -> whether it showed no activity between two readings (None: unknown).
+MEASURES: Mapping[str, Callable[[ReadingPair], bool | None]] = {
+    "asleep": ReadingPair.is_asleep,
+    "pinned": ReadingPair.is_pinned,
+    "exits": ReadingPair.has_few_exits,
+    "io": lambda pair: pair.is_constant("io", "sent"),
+    "balloon": lambda pair: pair.is_constant("balloon_at"),
 }
 
 
 class Stalled:
-    """Watches the guest of one instance, from answer to answer."""
+    """Follows the guest of one instance from reading to reading."""
 
     def __init__(self, settings: LivenessSettings):
-        """Know nothing yet."""
+        """Start without any reading."""
         self._settings = settings
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Something happened to the instance: what was measured before says nothing any more."""
+    def reset(self) -> None:
+        """Discard the readings, because something happened to the instance."""
         self._before: QemuReading | None = None
-        #: What stands still -> since when.
-        self._since: dict[str, float] = {}
-        #: What has moved -> how many times, and the longest time that it took to.
-        self._moves: dict[str, int] = {"io": 0, "balloon": 0}
+        #: Measure -> time since which it shows no activity.
+        self._inactive_since: dict[str, float] = {}
+        #: Measure -> number of its activities.
+        self._activities: dict[str, int] = {"io": 0, "balloon": 0}
+        #: Longest interval between two reports of the balloon driver.
         self._balloon_period = 0.0
-        self._spoke_at: float | None = None
-        #: Answers that were not complete, since one that was.
+        self._guest_active_at: float | None = None
+        #: Number of incomplete readings since the last complete one.
         self._incomplete = 0
         self._suspicious = False
+        #: Number of consecutive readings with activity of the vCPUs.
         self._lively = 0
+        #: (time, CPU time of the vCPUs) of the readings of the last window.
         self._used: list[tuple[float, int]] = []
 
     @property
     def wants_complete(self) -> bool:
-        """Whether the next answer should be complete, which costs more."""
-        return self._before is None or self._suspicious or self._incomplete >= STRIDE - 1
+        """Whether the next reading should be complete, which costs more."""
+        return (
+            self._before is None
+            or self._suspicious
+            or self._incomplete >= COMPLETE_READING_STRIDE - 1
+        )
 
-    def answered(self, answer: QemuReading, agent_answered: bool = False) -> StallAssessment:
-        """Take in the next answer and return what the guest looks like.
+    def add(self, reading: QemuReading, agent_answered: bool = False) -> StallAssessment:
+        """Add a reading and return the assessment of the guest.
 
-        :param agent_answered: its guest agent has spoken since the last one.
+        :param agent_answered: the guest agent has answered since the last reading.
         """
-        if not _threads(answer):
-            self.forget()
+        if not _threads_of(reading):
+            self.reset()
             return StallAssessment()
         before = self._before
-        answer = self._before = _completed(answer, before)
-        self._incomplete = 0 if answer.complete else self._incomplete + 1
+        reading = self._before = _complete(reading, before)
+        self._incomplete = 0 if reading.complete else self._incomplete + 1
         if before is None:
             return StallAssessment()
-        pair = ReadingPair(before, answer)
-        if not pair.connected(self._settings):
-            self.forget()
-            self._before = answer
+        pair = ReadingPair(before, reading)
+        if not pair.is_comparable(self._settings):
+            self.reset()
+            self._before = reading
             return StallAssessment()
-        still = {name: look(pair) for name, look in STILL.items()}
-        self._take_in(pair, still)
-        self._suspicious = bool(still["asleep"] or still["pinned"])
-        spoke = agent_answered or still["io"] is False or still["balloon"] is False
-        if spoke:
-            self._spoke_at = answer.at
-        verdict = self._verdict(answer.at, still, spoke)
-        return verdict if answer.complete else StallAssessment(alive=verdict.alive)
+        inactive = {name: measure(pair) for name, measure in MEASURES.items()}
+        self._update(pair, inactive)
+        self._suspicious = bool(inactive["asleep"] or inactive["pinned"])
+        guest_active = agent_answered or inactive["io"] is False or inactive["balloon"] is False
+        if guest_active:
+            self._guest_active_at = reading.at
+        assessment = self._assess(reading.at, inactive, guest_active)
+        return assessment if reading.complete else StallAssessment(alive=assessment.alive)
 
-    def _take_in(self, pair: ReadingPair, still: Mapping[str, bool | None]) -> None:
-        if still["balloon"] is False and self._moves["balloon"]:
-            started = self._since.get("balloon", pair.before.at)
+    def _update(self, pair: ReadingPair, inactive: Mapping[str, bool | None]) -> None:
+        if inactive["balloon"] is False and self._activities["balloon"]:
+            started = self._inactive_since.get("balloon", pair.before.at)
             self._balloon_period = max(self._balloon_period, pair.now.at - started)
-        for name, is_still in still.items():
-            if not is_still:
-                self._since.pop(name, None)
+        for name, is_inactive in inactive.items():
+            if not is_inactive:
+                self._inactive_since.pop(name, None)
             else:
-                self._since.setdefault(name, pair.before.at)
-        for name in self._moves:
-            self._moves[name] += still[name] is False
+                self._inactive_since.setdefault(name, pair.before.at)
+        for name in self._activities:
+            self._activities[name] += inactive[name] is False
         self._used.append((pair.now.at, pair.cpu_ns()))
         started = pair.now.at - self._settings.window
         self._used = [*itertools.dropwhile(lambda used: used[0] < started, self._used)]
 
-    def _verdict(
-        self, at: float, still: Mapping[str, bool | None], spoke: bool
+    def _assess(
+        self, at: float, inactive: Mapping[str, bool | None], guest_active: bool
     ) -> StallAssessment:
-        standing = {name for name in self._since if self._for_long(name, at)}
+        missing = {name for name in self._inactive_since if self._is_missing(name, at)}
         cpu_time_s = sum(used for _, used in self._used) / 1e9
-        works = not still["asleep"] and not still["pinned"]
-        exits_move = still["exits"] is False
-        self._lively = self._lively + 1 if (exits_move or still["exits"] is None) and works else 0
-        # One noisy measure of a scheduler is no proof of life; two are.
-        alive = spoke or (exits_move and not still["pinned"]) or self._lively > 1
-        spoke_lately = self._spoke_at is not None and at - self._spoke_at < self._settings.window
-        signals = () if spoke_lately else _signals(standing)
+        works = not inactive["asleep"] and not inactive["pinned"]
+        exits_change = inactive["exits"] is False
+        lively = (exits_change or inactive["exits"] is None) and works
+        self._lively = self._lively + 1 if lively else 0
+        # One noisy scheduler measure does not prove that the guest lives; two do.
+        alive = guest_active or (exits_change and not inactive["pinned"]) or self._lively > 1
+        signals = () if self._was_active_recently(at) else _independent_signals(missing)
         detail = ""
         if signals:
-            certain = len(signals) > 1 and not exits_move
-            detail = FAILED if certain else SUSPECT
+            certain = len(signals) > 1 and not exits_change
+            detail = StallDetail.FAILED if certain else StallDetail.SUSPECT
         return StallAssessment(detail=detail, signals=signals, alive=alive, cpu_time_s=cpu_time_s)
 
-    def _for_long(self, name: str, at: float) -> bool:
-        """Whether it stands still for the whole window, and is one that should not."""
+    def _was_active_recently(self, at: float) -> bool:
+        active_at = self._guest_active_at
+        return active_at is not None and at - active_at < self._settings.window
+
+    def _is_missing(self, name: str, at: float) -> bool:
+        """Return whether a measure that should show activity has shown none for a window."""
         window = self._settings.window
-        if name in self._moves and self._moves[name] < HABIT:
+        if name in self._activities and self._activities[name] < MIN_ACTIVITIES:
             return False
         if name == "balloon":
             window = max(window, BALLOON_PERIODS * self._balloon_period)
-        return at - self._since[name] >= window
+        return at - self._inactive_since[name] >= window
 
 
-def _signals(standing: set[str]) -> tuple[str, ...]:
-    """Return the independent signals among what stands still for long.
+def _independent_signals(missing: set[str]) -> tuple[str, ...]:
+    """Return the independent signals among the measures without activity.
 
-    A vCPU that never pauses is one only beside KVM's word that its guest does nothing: it may
-    just as well be busy.
+    A vCPU that never pauses is a signal only together with constant KVM exits; otherwise it may be
+    busy.
     """
-    others = [name for name in ("exits", "io", "balloon") if name in standing]
-    if "asleep" in standing or {"pinned", "exits"} <= standing:
+    others = [name for name in ("exits", "io", "balloon") if name in missing]
+    if "asleep" in missing or {"pinned", "exits"} <= missing:
         return ("cpu", *others)
-    if "pinned" in standing or "exits" in standing:
+    if "pinned" in missing or "exits" in missing:
         return tuple(others)
     return ()
 
 
-def _completed(answer: QemuReading, before: QemuReading | None) -> QemuReading:
-    """Return an answer with what was not asked for as it was before.
+def _complete(reading: QemuReading, before: QemuReading | None) -> QemuReading:
+    """Return a reading with the values that were not read taken from the one before.
 
-    Whether it moved meanwhile shows in the next one that is complete, before any verdict.
+    The next complete reading, which precedes any assessment, shows whether they have changed.
     """
-    if answer.complete or before is None:
-        return answer
+    if reading.complete or before is None:
+        return reading
     return dataclasses.replace(
-        answer, sent=before.sent, exits=before.exits, balloon_at=before.balloon_at
+        reading, sent=before.sent, exits=before.exits, balloon_at=before.balloon_at
     )
 
 
-def _threads(answer: QemuReading) -> Mapping[int, ThreadReading]:
-    return answer.vcpus.threads if answer.vcpus else {}
+def _threads_of(reading: QemuReading) -> Mapping[int, ThreadReading]:
+    return reading.vcpus.threads if reading.vcpus else {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was told, kept in a file so that an agent that starts again does not tell it twice."""
+"""The file of the reported facts, so that they are not reported again after a restart."""
 
 import dataclasses
 import json
@@ -12,12 +12,12 @@ from vmmonitor.sources.libvirt.liveness.facts import Fact
 
 LOG = log.getLogger(__name__)
 
-#: uuid of an instance -> (which run of it, what was told of that and lasts).
-Told = Mapping[str, tuple[str, tuple[Fact, ...]]]
+#: UUID of an instance -> (id of its run, its facts that last).
+ReportedFacts = Mapping[str, tuple[str, tuple[Fact, ...]]]
 
 
 def read(path: str) -> dict[str, tuple[str, tuple[Fact, ...]]]:
-    """Return what ``write`` wrote; nothing if there is no file, or one that cannot be read."""
+    """Return the reported facts; empty if the file does not exist or is not valid."""
     try:
         with open(path, encoding="utf-8") as file:
             return {
@@ -27,20 +27,22 @@ def read(path: str) -> dict[str, tuple[str, tuple[Fact, ...]]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        LOG.warning("What was told of instances that hang is lost, %s: %s", path, error)
+        LOG.warning("Could not read %s, findings may be reported again: %s", path, error)
         return {}
 
 
-def write(path: str, told: Told) -> None:
-    """Keep what was told; the file is the old one or the new one, whatever happens."""
+def write(path: str, reported: ReportedFacts) -> None:
+    """Replace the file atomically."""
     form = {
         uuid: (run, [dataclasses.asdict(fact) for fact in facts])
-        for uuid, (run, facts) in told.items()
+        for uuid, (run, facts) in reported.items()
     }
-    beside = f"{path}.new"
+    new = f"{path}.new"
     try:
-        with open(beside, "w", encoding="utf-8") as file:
+        with open(new, "w", encoding="utf-8") as file:
             json.dump(form, file)
-        os.replace(beside, path)
+        os.replace(new, path)
     except OSError as error:
-        LOG.warning("A restart of the agent would tell things twice, %s: %s", path, error)
+        LOG.warning(
+            "Could not write %s, findings may be reported again after a restart: %s", path, error
+        )

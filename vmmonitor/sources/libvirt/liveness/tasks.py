@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``/proc`` says of the threads of a QEMU; anybody may read it."""
+"""Reads the threads of a QEMU process from ``/proc``; needs no privileges."""
 
 import os
 
@@ -7,64 +7,64 @@ from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt.liveness.readings import ThreadReading, VcpuReading
 from vmmonitor.sources.procfs import QemuProcess
 
-#: Bytes that are read of a file; each takes some hundred.
-MAX_BYTES = 4096
-#: How QEMU calls its vCPU threads, since libvirt starts it with ``debug-threads=on``.
-VCPU = (b"CPU ", b"ALL CPUs")
-EMULATED = b"/TCG"
+#: Maximum number of bytes read from a file; the files have some hundred.
+MAX_PROC_FILE = 4096
+#: Prefixes of the names of vCPU threads; libvirt starts QEMU with ``debug-threads=on``.
+VCPU_NAMES = (b"CPU ", b"ALL CPUs")
+TCG_SUFFIX = b"/TCG"
 
 
 class Tasks:
-    """The threads of one QEMU; remembers which are its vCPUs."""
+    """The threads of one QEMU process; caches which of them are vCPUs."""
 
     def __init__(self, process: QemuProcess):
         """Read nothing yet."""
         self.process = process
-        #: Thread id -> its name.
+        #: Thread id -> name.
         self._names: dict[int, bytes] = {}
 
-    def main(self) -> ThreadReading | None:
-        """Return its main thread, None if the process has ended."""
+    def read_main(self) -> ThreadReading | None:
+        """Return the main thread; None if the process has ended."""
         pid = self.process.pid
         try:
-            stat = _stat(pid, pid)
-            # The pid may be another process's by now.
-            same = int(stat[procfs.START_TIME]) == self.process.started
-            return _thread(pid, pid, stat) if same else None
+            stat = _read_stat(pid, pid)
+            # The pid may have been reused by another process.
+            same = int(stat[procfs.START_TIME_FIELD]) == self.process.started
+            return _read_thread(pid, pid, stat) if same else None
         except (OSError, ValueError, IndexError):
             return None
 
-    def vcpus(self) -> VcpuReading | None:
-        """Return its vCPU threads, None if they cannot be known."""
+    def read_vcpus(self) -> VcpuReading | None:
+        """Return the vCPU threads; None if they cannot be read."""
         pid = self.process.pid
         try:
             running = [int(number) for number in os.listdir(f"/proc/{pid}/task")]
-            self._names = {number: self._name(number) for number in running}
-            numbers = [n for n, name in self._names.items() if name.startswith(VCPU)]
+            self._names = {number: self._name_of(number) for number in running}
+            numbers = [n for n, name in self._names.items() if name.startswith(VCPU_NAMES)]
             return VcpuReading(
-                threads={n: _thread(pid, n, _stat(pid, n)) for n in numbers},
-                emulated=any(self._names[number].endswith(EMULATED) for number in numbers),
+                threads={n: _read_thread(pid, n, _read_stat(pid, n)) for n in numbers},
+                emulated=any(self._names[number].endswith(TCG_SUFFIX) for number in numbers),
             )
         except (OSError, ValueError, IndexError):
             return None
 
-    def _name(self, number: int) -> bytes:
+    def _name_of(self, number: int) -> bytes:
         known = self._names.get(number, b"")
-        # A thread has its parent's name for a moment, and then its own for good.
+        # A new thread briefly has its parent's name, then its own for its lifetime.
         if known and (number == self.process.pid or known != self._names.get(self.process.pid)):
             return known
         try:
             return _read(self.process.pid, number, "comm").rstrip(b"\n")
         except OSError:
-            return b""  # one of those that come and go
+            return b""  # a short-lived thread has ended
 
 
-def _stat(pid: int, number: int) -> list[bytes]:
-    """Return ``/proc/PID/stat`` of a thread from behind its name, which may hold anything."""
+def _read_stat(pid: int, number: int) -> list[bytes]:
+    """Return the fields of a thread's ``stat`` after its name, which may contain anything."""
     return _read(pid, number, "stat").rpartition(b")")[2].split()
 
 
-def _thread(pid: int, number: int, stat: list[bytes]) -> ThreadReading:
+def _read_thread(pid: int, number: int, stat: list[bytes]) -> ThreadReading:
     used, waited, runs = _read(pid, number, "schedstat").split()
     return ThreadReading(
         state=stat[0].decode(), cpu_ns=int(used), delay_ns=int(waited), runs=int(runs)
@@ -74,6 +74,6 @@ def _thread(pid: int, number: int, stat: list[bytes]) -> ThreadReading:
 def _read(pid: int, number: int, name: str) -> bytes:
     file = os.open(f"/proc/{pid}/task/{number}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(file, MAX_BYTES)
+        return os.read(file, MAX_PROC_FILE)
     finally:
         os.close(file)

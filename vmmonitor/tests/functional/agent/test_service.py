@@ -14,6 +14,7 @@ import testtools
 
 from vmmonitor import conf as configuration
 from vmmonitor import plugins
+from vmmonitor.agent.health import HealthState
 from vmmonitor.agent.service import AgentService
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
@@ -127,10 +128,13 @@ class ServiceTest(testtools.TestCase):
         self.conf.set_override("sources", ["broken", "libvirt"], "agent")
         engine = self.engine()
         agent = self.agent()
-        eventually(lambda: "libvirt" in agent.pipeline.reachability, PATIENCE)
+        eventually(lambda: "libvirt" in agent.reachability.reports, PATIENCE)
         self.observe(agent, "1")
         eventually(lambda: engine.details == ["1"], PATIENCE)
-        self.assertEqual(("up", "source broken: it does not start: a bug"), agent.reporter.state())
+        self.assertEqual(
+            HealthState("up", "source broken: failed to start: a bug"),
+            agent.reporter.assess_health(),
+        )
         self.observe(agent, "last")
         agent.stop()
         self.assertEqual([], [one for one in threading.enumerate() if one.name == "pipeline"])
@@ -170,10 +174,10 @@ class ServiceTest(testtools.TestCase):
     def test_a_reload_takes_new_rules_and_refuses_broken_ones(self):
         engine = self.engine()
         agent = self.agent()
-        before = agent.pipeline.filters.checksum
+        before = agent.event_filter.filters.checksum
         self.rules("version: 1\nrules: [{name: broken}]\n")
         agent.reset()
-        self.assertEqual(before, agent.pipeline.filters.checksum)
+        self.assertEqual(before, agent.event_filter.filters.checksum)
         self.rules("version: 1\nrules: [{name: none, match: {detail: no}, action: ignore}]\n")
         agent.reset()
         eventually(
@@ -248,7 +252,7 @@ class ProgramTest(testtools.TestCase):
 
     def test_it_starts_reloads_and_stops_all_the_same(self):
         process = self.start()
-        self.logged("watches with")
+        self.logged("Agent started on host")
         for interval, says in (
             ("soon", "The new configuration is refused"),
             ("9\nnonsense", "No ':' or '=' found"),

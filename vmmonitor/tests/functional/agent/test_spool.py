@@ -11,7 +11,7 @@ import fixtures
 import testtools
 
 from vmmonitor.agent.spool import Spool, SpoolUnavailable
-from vmmonitor.agent.spool_file import RESERVE, WrongFormat
+from vmmonitor.agent.spool_file import RESERVED_BYTES, WrongFormat
 
 #: Appends for ever, and says so after each event that is on the disk.
 WRITER = """
@@ -286,8 +286,8 @@ class SpoolTest(testtools.TestCase):
     def test_it_has_its_reserve_after_a_restart_too(self):
         self.open().close()
         spool = self.open()
-        self.assertGreater(os.path.getsize(self.path), RESERVE)
-        self.assertGreater(os.path.getsize(self.path + "-wal"), RESERVE)
+        self.assertGreater(os.path.getsize(self.path), RESERVED_BYTES)
+        self.assertGreater(os.path.getsize(self.path + "-wal"), RESERVED_BYTES)
         self.assertEqual({}, spool.known())
 
     def test_a_newer_format_is_left_alone(self):

@@ -66,18 +66,33 @@ class Observed(list):
         return [one.why for one in self.of(SourceSnapshot)]
 
 
+class StopRecorder:
+    """Records the calls about a forced stop."""
+
+    def __init__(self):
+        self.calls = []
+
+    def forced_stop_begins(self):
+        self.calls.append("begins")
+
+    def forced_stop_failed(self):
+        self.calls.append("failed")
+
+
 class LibvirtTest(testtools.TestCase):
     """Has an event loop, a second connection to libvirt, and sources.
 
-    ``list_again`` are the delays after which a source lists again.
+    ``resync_delays`` are the delays after which a source lists again.
     """
 
-    list_again: tuple[float, ...] = ()
+    resync_delays: tuple[float, ...] = ()
 
     def setUp(self):
         super().setUp()
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.source.LIST_AGAIN", self.list_again)
+            fixtures.MonkeyPatch(
+                "vmmonitor.sources.libvirt.source.RESYNC_DELAYS", self.resync_delays
+            )
         )
         self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         # A connection that is opened before libvirt has an event loop has no events.

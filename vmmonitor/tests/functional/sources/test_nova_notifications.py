@@ -117,8 +117,8 @@ class BusTest(NovaCase):
         self.send(*bad, good)
         self.eventually_causes("nova.pause/start")
         self.assertEqual({"unreadable": 6, "of instances": 1}, dict(source.counts))
-        self.assertEqual(6, len(source.set_aside))
-        kept = repr(source.set_aside)
+        self.assertEqual(6, len(source.unreadable))
+        kept = repr(source.unreadable)
         self.assertIn("secret", kept)
         self.assertNotIn("hunter2", kept)
         self.assertLess(len(kept), 6 * 2000)
@@ -127,9 +127,9 @@ class BusTest(NovaCase):
         source = self.source()
         self.send(*({"event_type": f"instance.{number}", "payload": {}} for number in range(150)))
         eventually(lambda: source.counts["unreadable"] == 150)
-        self.assertEqual(20, len(source.set_aside))
-        self.assertEqual(100, len(source._told_of))
-        self.assertIn("instance.149", source.set_aside[-1]["message"])
+        self.assertEqual(20, len(source.unreadable))
+        self.assertEqual(100, len(source._logged_kinds))
+        self.assertIn("instance.149", source.unreadable[-1]["message"])
 
     def test_a_message_of_no_priority_is_not_given_again_for_ever(self):
         """With it the library's own dispatcher fails, before anybody looks into the message."""
@@ -175,5 +175,5 @@ class BusTest(NovaCase):
     def test_trouble_is_told_once(self):
         source = NovaNotifications(self.conf, self.observe)
         for reason in ("refused", "refused", "", "", "refused"):
-            source._connected(reason)
+            source._report_reachability(reason)
         self.assertEqual(["refused", "", "refused"], [one.reason for one in self.seen])

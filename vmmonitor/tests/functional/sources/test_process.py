@@ -244,13 +244,13 @@ class TroubleTest(ProcessTest):
         pids = self.new_ones(5)
         self.started()
         self.source.follow(listing(*pids))
-        eventually(lambda: "3 more QEMU processes cannot be watched" in self.log.output)
+        eventually(lambda: "Cannot watch 3 more QEMU processes" in self.log.output)
         self.assertIn("LimitNOFILE", self.log.output)
         self.assertEqual(2, len(self.source._watched))
         self.assertNotIn("have no QEMU process", self.log.output)
 
     def test_it_goes_on_after_a_bug(self):
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.process.PAUSE", 0.01))
+        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.process.ERROR_DELAY", 0.01))
         broken = fixtures.MonkeyPatch(
             "vmmonitor.sources.procfs.find", mock.Mock(side_effect=RuntimeError("a bug"))
         )

@@ -1,31 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The neighbours of the agent's parts, as simple as can be."""
+"""Fakes of the collaborators of the agent's parts."""
 
+import collections
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from vmmonitor.agent.correlator import Correlator
+from vmmonitor.agent.enrichment import StorageAttribution
+from vmmonitor.agent.event_filter import EventFilter
+from vmmonitor.agent.inventory import Inventory
+from vmmonitor.agent.pipeline import Pipeline
+from vmmonitor.agent.reachability import ReachabilityTracker
+from vmmonitor.agent.signals import ObservationQueue, StatusChanges
 from vmmonitor.agent.spool import SpooledEvent
+from vmmonitor.agent.spool_writer import SpoolWriter
 from vmmonitor.model import event as events
 from vmmonitor.model.event import Decision, RawEvent
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 
 UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
-#: Seconds in which a thread that is told to do something has done it.
+#: Time limit, in seconds, of waits for a thread.
 PATIENCE = 10.0
 
 
 def raw(cause: str = "lifecycle.stopped/failed", at: int = 20, **changes: Any) -> RawEvent:
-    """Return what a source says."""
+    """Return a raw event."""
     kind, _, detail = cause.partition("/")
     facts = {"instance": Instance(uuid=UUID), "source": "libvirt"} | changes
     return RawEvent(type=kind, detail=detail, occurred_at=at, **facts)
 
 
 class Clock:
-    """Tells the time that it was set to, in microseconds."""
+    """A clock that shows the time it was set to, in microseconds."""
 
     def __init__(self) -> None:
         self.time = 1_000_000_000
@@ -35,7 +44,7 @@ class Clock:
 
 
 class Rules:
-    """A filter that decides what it is told to."""
+    """A filter with the same decision for every event."""
 
     checksum = "0" * 64
 
@@ -51,7 +60,7 @@ class Rules:
 class MemorySpool:
     """A spool in memory.
 
-    :ivar failing: raised by whatever is called, as long as it is set.
+    :ivar failing: raised by every method while it is set.
     :ivar tried: gets an item at each append.
     """
 
@@ -99,15 +108,15 @@ class MemorySpool:
         return len(self.refused)
 
     def put(self, *names: str) -> None:
-        """Spool events with these ids."""
+        """Append events with these ids."""
         self.append([{"event_id": name, "occurred_at": 1} for name in names], {})
 
 
 class Engine:
-    """Answers each call with the next of ``answers``, then as an engine should.
+    """An engine that answers each call with the next of ``answers``, then correctly.
 
-    :ivar answers: an exception to raise, or a function of the batch to call.
-    :ivar batches: the ids of each batch that came.
+    :ivar answers: exceptions to raise, or functions of the batch to call.
+    :ivar batches: ids of the events of each batch.
     :ivar called: gets an item at each call.
     """
 
@@ -129,7 +138,7 @@ class Engine:
         return answer(batch)
 
     def report_events(self, host: str, sent_at: int, deliveries: list, timeout: float) -> Any:
-        batch = [one["event_id"] for one in deliveries]
+        batch = [delivery["event_id"] for delivery in deliveries]
         self.batches.append(batch)
         self.called.put(batch)
         return self._answer(self._store, batch)
@@ -137,9 +146,9 @@ class Engine:
     def _store(self, batch: list[str]) -> list[Receipt]:
         receipts = []
         for event_id in batch:
-            word = ReceiptStatus.DUPLICATE if event_id in self.stored else ReceiptStatus.STORED
-            receipts.append(Receipt(status=word))
-        self.stored += [one for one in batch if one not in self.stored]
+            status = ReceiptStatus.DUPLICATE if event_id in self.stored else ReceiptStatus.STORED
+            receipts.append(Receipt(status=status))
+        self.stored += [event_id for event_id in batch if event_id not in self.stored]
         return receipts
 
     def report_agent(self, report: Any, timeout: float) -> str:
@@ -159,3 +168,82 @@ class Engine:
         if self.digest == changes.base_digest:
             self.digest = changes.digest
         return self.digest
+
+
+class Calls:
+    """Records the calls of collaborators, as a forwarder and as a status listener."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def wake(self) -> None:
+        self.names.append("wake")
+
+    def check_status(self) -> None:
+        self.names.append("check_status")
+
+
+class Evidence:
+    """Evidence that is never captured; remembers the events for which it was requested."""
+
+    def __init__(self) -> None:
+        self.requested: list[Any] = []
+
+    def reference(self, event_id: str, kinds: Iterable[str]) -> dict[str, Any]:
+        return {"kinds": list(kinds)}
+
+    def request_for(self, events: Iterable[Any]) -> None:
+        self.requested += events
+
+    def figures(self) -> dict[str, int]:
+        return {}
+
+
+class Sources:
+    """Sources that remember the observations of the others."""
+
+    def __init__(self) -> None:
+        self.published: list[Any] = []
+
+    def publish(self, observations: Iterable[Any]) -> None:
+        self.published += observations
+
+
+def new_pipeline(
+    *,
+    spool: MemorySpool,
+    filters: Any,
+    inventory: Inventory | None = None,
+    evidence: Any = None,
+    calls: Calls | None = None,
+    clock: Clock | None = None,
+) -> Pipeline:
+    """Return a pipeline with fakes for the collaborators that are not given."""
+    inventory = Inventory({}) if inventory is None else inventory
+    evidence = evidence or Evidence()
+    calls, clock = calls or Calls(), clock or Clock()
+    dropped: collections.Counter[str] = collections.Counter()
+    changes = StatusChanges()
+    changes.subscribe(calls)
+    observations = ObservationQueue()
+    return Pipeline(
+        queue=observations,
+        reachability=ReachabilityTracker(changes),
+        correlator=Correlator(dropped),
+        inventory=inventory,
+        event_filter=EventFilter(
+            host="compute-1",
+            filters=filters,
+            enrichments=[StorageAttribution(inventory)],
+            evidence_references=evidence,
+            dropped=dropped,
+            now=clock,
+        ),
+        spool_writer=SpoolWriter(
+            spool=spool, forwarder=calls, changes=changes, backlog=observations
+        ),
+        evidence=evidence,
+        sources=Sources(),
+        dropped=dropped,
+        now=clock,
+    )

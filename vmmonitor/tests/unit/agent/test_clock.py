@@ -42,14 +42,14 @@ class ClockTest(testtools.TestCase):
             clock += SECOND
             truth = TELLS[cause]
             if not lost:
-                inventory.learn(raw(cause, clock))
+                inventory.apply_event(raw(cause, clock))
                 believed = truth.state
             clock += jump + SECOND
             listing = SourceSnapshot(
                 source="libvirt", started_at=clock, why="reconnect", seen=(truth,)
             )
             clock += SECOND
-            missed = inventory.compare(listing, clock)
+            missed = inventory.apply_listing(listing, clock)
             self.assertEqual(truth.state, inventory.get(UUID).state)
             if believed is not None:
                 self.assertEqual(int(believed != truth.state), len(missed), (cause, lost, jump))

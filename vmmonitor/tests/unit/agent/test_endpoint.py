@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine may ask of an agent, and what it is answered."""
+"""The requests of an engine to an agent, and their answers."""
 
 import dataclasses
 
@@ -20,96 +20,101 @@ class Result:
     message: str = "it was started and runs"
 
 
-class Actions:
-    """Does what it is told, and remembers what it was asked."""
+class Recoverer:
+    """Returns or raises ``result``, and remembers the requests.
 
-    def __init__(self, result):
+    :ivar stops: "begins" and "failed", to be reported to the listener.
+    """
+
+    def __init__(self, result, stops=()):
         self.result = result
-        self.asked = []
-        #: What it says of an end by force.
-        self.ending = []
+        self.stops = stops
+        self.requests = []
 
-    def recover(self, *question, ending, **more):
-        self.asked.append((*question, more))
-        for begun in self.ending:
-            ending(begun)
+    def recover(self, *request, listener, **more):
+        self.requests.append((*request, more))
+        for stop in self.stops:
+            getattr(listener, f"forced_stop_{stop}")()
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
 
 
-class Pipeline:
-    """Remembers what was observed."""
+class Sink:
+    """Remembers the observations."""
 
     def __init__(self):
         self.observed = []
         self.observe = self.observed.append
 
 
-class EndpointTest(testtools.TestCase):
+class HostEndpointTest(testtools.TestCase):
     def setUp(self):
         super().setUp()
         self.inventory = Inventory({})
-        self.inventory.learn(raw("lifecycle.stopped/failed"))
-        self.pipeline = Pipeline()
+        self.inventory.apply_event(raw("lifecycle.stopped/failed"))
+        self.sink = Sink()
 
-    def ask(self, result, **changes):
-        self.actions = result and Actions(result)
-        endpoint = HostEndpoint(self.actions, self.inventory, self.pipeline, Clock())
+    def endpoint(self, recoverer):
+        return HostEndpoint(
+            recoverer=recoverer, inventory=self.inventory, sink=self.sink, now=Clock()
+        )
+
+    def request(self, result, **changes):
+        self.recoverer = result and Recoverer(result)
         request = {
             "schema": fields.SCHEMA,
             "instance_uuid": UUID,
             "recovery_id": "r1",
             "timeout": 5,
         } | changes
-        return endpoint.recover_instance({}, request)
+        return self.endpoint(self.recoverer).recover_instance({}, request)
 
-    def test_what_was_brought_back_is_told_as_an_event_too(self):
-        answer = self.ask(Result(ok=True))
+    def test_successful_recovery_is_an_answer_and_an_event(self):
+        answer = self.request(Result(ok=True))
         self.assertEqual((True, "started"), (answer["ok"], answer["action"]))
         self.assertEqual(fields.SCHEMA, answer["schema"])
-        more = {"cause": "", "recovery_id": "r1", "ended": False}
-        self.assertEqual([(UUID, self.inventory.get(UUID), 5.0, more)], self.actions.asked)
-        (event,) = self.pipeline.observed
+        more = {"cause": "", "recovery_id": "r1", "stopped_by_recovery": False}
+        self.assertEqual([(UUID, self.inventory.get(UUID), 5.0, more)], self.recoverer.requests)
+        (event,) = self.sink.observed
         self.assertEqual((AGENT_SOURCE, UUID), (event.source, event.instance.uuid))
         self.assertIn(event.type, RUNNING_AGAIN)
         self.assertEqual("r1", event.attributes["recovery_id"])
         self.assertEqual(Clock().time, event.occurred_at)
 
-    def test_the_cause_is_passed_on(self):
-        self.ask(Result(ok=False), cause="liveness.hung/monitor")
-        self.assertEqual("liveness.hung/monitor", self.actions.asked[0][-1]["cause"])
+    def test_cause_of_the_failure_reaches_the_recoverer(self):
+        self.request(Result(ok=False), cause="liveness.hung/monitor")
+        self.assertEqual("liveness.hung/monitor", self.recoverer.requests[0][-1]["cause"])
 
-    def test_an_end_by_force_is_told_before_it_comes(self):
-        actions = Actions(Result(ok=False))
-        actions.ending = [True, False]
-        endpoint = HostEndpoint(actions, self.inventory, self.pipeline, Clock())
+    def test_forced_stop_is_an_event_that_the_next_recovery_knows(self):
+        recoverer = Recoverer(Result(ok=False), stops=["begins", "failed"])
+        endpoint = self.endpoint(recoverer)
         endpoint.recover(UUID, "r1", 5.0, "liveness.hung/monitor")
-        told = [(event.source, event.type, event.detail) for event in self.pipeline.observed]
+        events = [(event.source, event.type, event.detail) for event in self.sink.observed]
         kind = (AGENT_SOURCE, "recovery.ending")
-        self.assertEqual([(*kind, "begun"), (*kind, "failed")], told)
+        self.assertEqual([(*kind, "begun"), (*kind, "failed")], events)
         expected = {"recovery_id": "r1", "cause": "liveness.hung/monitor"}
-        self.assertEqual(expected, self.pipeline.observed[0].attributes)
-        self.inventory.learn(self.pipeline.observed[0])
+        self.assertEqual(expected, self.sink.observed[0].attributes)
+        self.inventory.apply_event(self.sink.observed[0])
         endpoint.recover(UUID, "r2", 5.0, "")
-        self.assertTrue(actions.asked[-1][-1]["ended"])
+        self.assertTrue(recoverer.requests[-1][-1]["stopped_by_recovery"])
 
-    def test_a_failure_is_an_answer_and_no_event(self):
-        answer = self.ask(Result(ok=False, message="the storage error is not over"))
-        self.assertEqual("the storage error is not over", answer["message"])
-        self.assertEqual([], self.pipeline.observed)
+    def test_failed_recovery_is_an_answer_without_an_event(self):
+        answer = self.request(Result(ok=False, message="the storage error persists"))
+        self.assertEqual("the storage error persists", answer["message"])
+        self.assertEqual([], self.sink.observed)
 
-    def test_where_it_is_not_allowed_nothing_is_done(self):
-        answer = self.ask(None)
+    def test_request_is_refused_if_recovery_is_not_allowed(self):
+        answer = self.request(None)
         self.assertEqual((False, False), (answer["ok"], answer["retry"]))
         self.assertIn("allow_recovery", answer["message"])
-        self.assertEqual([], self.pipeline.observed)
+        self.assertEqual([], self.sink.observed)
 
-    def test_an_error_is_the_callers(self):
-        self.assertRaises(ZeroDivisionError, self.ask, ZeroDivisionError("a bug"))
-        self.assertEqual([], self.pipeline.observed)
+    def test_unexpected_error_reaches_the_caller(self):
+        self.assertRaises(ZeroDivisionError, self.request, ZeroDivisionError("a bug"))
+        self.assertEqual([], self.sink.observed)
 
-    def test_a_request_that_makes_no_sense_is_refused(self):
+    def test_malformed_request_is_refused(self):
         for wrong in (
             {"schema": 99},
             {"timeout": None},
@@ -122,8 +127,8 @@ class EndpointTest(testtools.TestCase):
             {"cause": ["liveness.hung"]},
             {"cause": "x" * 513},
         ):
-            self.assertRaises(InvalidMessage, self.ask, Result(ok=True), **wrong)
-            self.assertEqual([], self.actions.asked)
-        endpoint = HostEndpoint(None, self.inventory, self.pipeline, Clock())
+            self.assertRaises(InvalidMessage, self.request, Result(ok=True), **wrong)
+            self.assertEqual([], self.recoverer.requests)
+        endpoint = self.endpoint(None)
         for request in (None, [], "x", {"schema": fields.SCHEMA}):
             self.assertRaises(InvalidMessage, endpoint.recover_instance, {}, request)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The spool is emptied in order, each event until it has a receipt, whatever the engine does."""
+"""Forwarding the spool in order, each event until it has a receipt."""
 
 import testtools
 
 from vmmonitor import conf as configuration
 from vmmonitor.agent.forwarder import Forwarder
+from vmmonitor.agent.signals import StatusChanges
 from vmmonitor.agent.spool import SpoolUnavailable
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
@@ -22,51 +23,56 @@ class ForwarderTest(testtools.TestCase):
         self.conf.set_override("retry_max", 0.1, "forwarder")
         self.spool = MemorySpool()
         self.troubles = []
+        self.changes = StatusChanges()
+        self.changes.subscribe(self)
+
+    def check_status(self):
+        self.troubles.append(self.forwarder.trouble)
 
     def forward(self, *answers):
-        """Start a forwarder to an engine that answers so."""
+        """Start a forwarder to an engine with these answers."""
         self.engine = Engine(*answers)
         self.forwarder = Forwarder(
-            self.conf,
-            self.spool,
-            self.engine,
-            lambda: self.troubles.append(self.forwarder.trouble),
-            Clock(),
+            conf=self.conf,
+            spool=self.spool,
+            engine=self.engine,
+            changes=self.changes,
+            now=Clock(),
         )
         self.forwarder.start()
         self.addCleanup(self.forwarder.stop, PATIENCE)
 
-    def emptied(self):
+    def wait_until_empty(self):
         eventually(lambda: self.spool.depth == 0, PATIENCE)
 
-    def test_what_an_earlier_life_left_is_sent_at_once_in_order_and_batches(self):
+    def test_start_sends_the_events_of_an_earlier_run_in_order_and_batches(self):
         self.conf.set_override("batch_size", 2, "forwarder")
         self.spool.put(*"abcde")
         self.forward()
-        self.emptied()
+        self.wait_until_empty()
         self.assertEqual([["a", "b"], ["c", "d"], ["e"]], self.engine.batches)
 
-    def test_it_sleeps_until_it_is_woken(self):
+    def test_new_event_is_sent_after_wake(self):
         self.forward()
         self.spool.put("a")
         self.assertEqual([], self.engine.batches)
         self.forwarder.wake()
-        self.emptied()
+        self.wait_until_empty()
 
-    def test_a_batch_is_sent_again_until_it_has_receipts(self):
+    def test_batch_is_sent_again_until_it_has_receipts(self):
         def lost(batch):
             self.engine._store(batch)
             raise AWAY
 
         self.spool.put("a", "b")
         self.forward(AWAY, lost, AWAY)
-        self.emptied()
+        self.wait_until_empty()
         self.assertEqual([["a", "b"]] * 4, self.engine.batches)
         self.assertEqual(["a", "b"], self.engine.stored)
         eventually(lambda: not self.forwarder.trouble)
         self.assertIn("no answer in time", self.troubles)
 
-    def test_answers_that_make_no_sense_forget_nothing(self):
+    def test_invalid_answers_remove_no_event(self):
         stored = Receipt(status=ReceiptStatus.STORED)
         self.spool.put("a", "b")
         self.forward(
@@ -77,18 +83,18 @@ class ForwarderTest(testtools.TestCase):
             lambda _: ["garbage", "garbage"],
             ZeroDivisionError("a bug"),
         )
-        self.emptied()
+        self.wait_until_empty()
         self.assertEqual([["a", "b"]] * 7, self.engine.batches)
 
-    def test_what_is_refused_is_set_aside_and_holds_up_nothing(self):
+    def test_refused_event_is_quarantined_and_blocks_no_other(self):
         self.spool.put("a", "b", "c")
         refusal = Receipt(status=ReceiptStatus.REFUSED, reason="too strange")
         stored = Receipt(status=ReceiptStatus.STORED)
         self.forward(lambda _: [stored, refusal, stored])
-        self.emptied()
+        self.wait_until_empty()
         self.assertEqual({2: "too strange"}, self.spool.refused)
 
-    def test_a_batch_that_is_never_taken_stays_and_nothing_overtakes_it(self):
+    def test_batch_that_is_never_accepted_stays_and_keeps_its_order(self):
         self.conf.set_override("batch_size", 2, "forwarder")
         self.spool.put("poison", "b", "c")
         self.forward(*[Retriable("DataError")] * 1000)
@@ -96,7 +102,7 @@ class ForwarderTest(testtools.TestCase):
             self.assertEqual(["poison", "b"], self.engine.called.get(timeout=PATIENCE))
         self.assertEqual(("DataError", 3), (self.forwarder.trouble, self.spool.depth))
 
-    def test_a_receipt_that_cannot_be_kept_means_that_it_is_sent_again(self):
+    def test_batch_is_sent_again_if_its_receipt_cannot_be_stored(self):
         def broken_now(batch):
             self.spool.failing = SpoolUnavailable("the disk is gone")
             return self.engine._store(batch)
@@ -106,11 +112,11 @@ class ForwarderTest(testtools.TestCase):
         self.engine.called.get(timeout=PATIENCE)
         eventually(lambda: self.forwarder.trouble == "the disk is gone")
         self.spool.failing = None
-        self.emptied()
+        self.wait_until_empty()
         self.assertEqual(["a"], self.engine.stored)
         self.assertLess(1, len(self.engine.batches))
 
-    def test_it_tries_ever_more_rarely_with_jitter(self):
+    def test_retry_interval_grows_exponentially_with_jitter(self):
         self.conf.set_override("retry_min", 0.5, "forwarder")
         self.conf.set_override("retry_max", 8.0, "forwarder")
         self.forward()
@@ -126,21 +132,20 @@ class ForwarderTest(testtools.TestCase):
             self.assertLessEqual(max(waits), most)
         self.assertLess(20, len(set(waits)), "no jitter")
 
-    def test_a_stop_ends_a_long_wait_and_keeps_what_was_not_sent(self):
+    def test_stop_ends_a_long_wait_and_keeps_the_unsent_events(self):
         self.conf.set_override("retry_min", 60, "forwarder")
         self.conf.set_override("retry_max", 3600, "forwarder")
         self.spool.put("a")
         self.forward(*[AWAY] * 9)
         eventually(lambda: self.forwarder.trouble)
         self.forwarder.stop(PATIENCE)
-        self.assertFalse(self.forwarder._thread.is_alive())
         self.assertEqual((1, 1), (self.spool.depth, len(self.engine.batches)))
 
-    def test_no_error_ends_the_thread(self):
+    def test_thread_survives_unexpected_errors(self):
         self.spool.put("a")
         self.forward(AWAY)
         self.engine.called.get(timeout=PATIENCE)
-        self.emptied()
+        self.wait_until_empty()
 
         def bug():
             self.forwarder._attempts = attempts
@@ -150,6 +155,5 @@ class ForwarderTest(testtools.TestCase):
         self.spool.put("b")
         self.forwarder.wake()
         eventually(lambda: self.forwarder.trouble == "ZeroDivisionError: a bug")
-        self.forwarder._stopping.wait = lambda _: None
-        self.emptied()
+        self.wait_until_empty()
         self.assertEqual(["a", "b"], self.engine.stored)

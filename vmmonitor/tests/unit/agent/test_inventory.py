@@ -31,7 +31,7 @@ def listing(*instances: Seen, at: int = 100, why: str = "reconnect") -> SourceSn
 
 def knowing(*instances: Seen, at: int = 10) -> Inventory:
     inventory = Inventory({})
-    inventory.compare(listing(*instances, at=at, why="start"), NOW)
+    inventory.apply_listing(listing(*instances, at=at, why="start"), NOW)
     inventory.take_changes()
     return inventory
 
@@ -42,43 +42,43 @@ def causes(events: list[RawEvent]) -> list[str]:
 
 class EventTest(unittest.TestCase):
     def test_an_event_is_completed_with_who_the_instance_is(self):
-        learnt = knowing(seen()).learn(raw("lifecycle.stopped/failed"))
+        learnt = knowing(seen()).apply_event(raw("lifecycle.stopped/failed"))
         self.assertEqual(NAMED, learnt.instance)
 
     def test_a_nova_name_is_not_replaced_by_the_hypervisors(self):
         bare = Instance(uuid=UUID, name="instance-2a", hypervisor_name="instance-2a")
-        learnt = knowing(seen()).learn(raw("lifecycle.stopped/failed", instance=bare))
+        learnt = knowing(seen()).apply_event(raw("lifecycle.stopped/failed", instance=bare))
         self.assertEqual("web", learnt.instance.name)
 
     def test_a_stop_tells_who_asked_for_the_shutdown(self):
         for who in ("host", "guest"):
             inventory = knowing(seen())
-            inventory.learn(raw(f"lifecycle.shutdown/{who}", at=20))
-            learnt = inventory.learn(raw("lifecycle.stopped/shutdown", at=21))
+            inventory.apply_event(raw(f"lifecycle.shutdown/{who}", at=20))
+            learnt = inventory.apply_event(raw("lifecycle.stopped/shutdown", at=21))
             self.assertEqual(who, learnt.attributes["shutdown_by"])
 
     def test_who_asked_is_forgotten_when_it_runs_again(self):
         inventory = knowing(seen())
-        inventory.learn(raw("lifecycle.shutdown/host", at=20))
-        inventory.learn(raw("lifecycle.stopped/shutdown", at=21))
-        inventory.learn(raw("lifecycle.started/booted", at=22))
-        learnt = inventory.learn(raw("lifecycle.stopped/shutdown", at=23))
+        inventory.apply_event(raw("lifecycle.shutdown/host", at=20))
+        inventory.apply_event(raw("lifecycle.stopped/shutdown", at=21))
+        inventory.apply_event(raw("lifecycle.started/booted", at=22))
+        learnt = inventory.apply_event(raw("lifecycle.stopped/shutdown", at=23))
         self.assertNotIn("shutdown_by", learnt.attributes)
 
     def test_a_stop_tells_whether_it_was_still_arriving(self):
         inventory = Inventory({})
-        inventory.learn(raw("lifecycle.started/migrated", at=20))
-        learnt = inventory.learn(raw("lifecycle.stopped/failed", at=21))
+        inventory.apply_event(raw("lifecycle.started/migrated", at=20))
+        learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=21))
         self.assertIs(True, learnt.attributes["was_arriving"])
-        learnt = inventory.learn(raw("lifecycle.stopped/failed", at=22))
+        learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=22))
         self.assertNotIn("was_arriving", learnt.attributes)
 
     def test_one_that_has_arrived_is_not_arriving(self):
         for arrived in ("lifecycle.resumed/migrated", "lifecycle.resumed/postcopy"):
             inventory = Inventory({})
-            inventory.learn(raw("lifecycle.started/migrated", at=20))
-            inventory.learn(raw(arrived, at=21))
-            learnt = inventory.learn(raw("lifecycle.stopped/failed", at=22))
+            inventory.apply_event(raw("lifecycle.started/migrated", at=20))
+            inventory.apply_event(raw(arrived, at=21))
+            learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=22))
             self.assertNotIn("was_arriving", learnt.attributes)
 
     def test_the_end_of_a_process_tells_what_it_follows(self):
@@ -91,14 +91,14 @@ class EventTest(unittest.TestCase):
             ("reboot/", None),
         ):
             inventory = knowing(seen())
-            inventory.learn(raw(cause))
-            learnt = inventory.learn(raw("process.exited/", at=21, source="process"))
+            inventory.apply_event(raw(cause))
+            learnt = inventory.apply_event(raw("process.exited/", at=21, source="process"))
             self.assertEqual(follows, learnt.attributes.get("follows"), cause)
 
     def test_the_process_of_one_that_never_arrived(self):
         inventory = Inventory({})
-        inventory.learn(raw("lifecycle.started/migrated"))
-        learnt = inventory.learn(raw("process.exited/", source="process"))
+        inventory.apply_event(raw("lifecycle.started/migrated"))
+        learnt = inventory.apply_event(raw("process.exited/", source="process"))
         self.assertTrue(learnt.attributes["was_arriving"])
 
     def test_states_follow_the_events(self):
@@ -110,40 +110,40 @@ class EventTest(unittest.TestCase):
             ("lifecycle.crashed/panicked", "crashed"),
             ("lifecycle.stopped/crashed", "shutoff"),
         ):
-            inventory.learn(raw(cause))
+            inventory.apply_event(raw(cause))
             self.assertEqual(state, inventory.get(UUID).state, cause)
 
     def test_the_definition_outlives_the_instance(self):
         inventory = knowing(seen(definition="<domain/>", persistent=False))
-        inventory.learn(raw("lifecycle.stopped/failed"))
+        inventory.apply_event(raw("lifecycle.stopped/failed"))
         self.assertEqual("<domain/>", inventory.get(UUID).definition)
 
     def test_an_unknown_instance_is_learnt_from_its_event(self):
         inventory = Inventory({})
-        learnt = inventory.learn(raw("lifecycle.started/booted", seen=seen()))
+        learnt = inventory.apply_event(raw("lifecycle.started/booted", seen=seen()))
         self.assertEqual(NAMED, learnt.instance)
         self.assertEqual("running", inventory.get(UUID).state)
 
     def test_an_undefined_instance_that_does_not_run_is_forgotten(self):
         inventory = knowing(seen("shutoff", "destroyed", -1))
-        inventory.learn(raw("lifecycle.undefined/removed"))
+        inventory.apply_event(raw("lifecycle.undefined/removed"))
         self.assertIsNone(inventory.get(UUID))
         self.assertEqual({UUID: None}, inventory.take_changes())
 
     def test_an_instance_undefined_while_it_runs_is_kept(self):
         inventory = knowing(seen())
-        inventory.learn(raw("lifecycle.undefined/removed"))
+        inventory.apply_event(raw("lifecycle.undefined/removed"))
         self.assertEqual("running", inventory.get(UUID).state)
 
 
 class ListingTest(unittest.TestCase):
     def test_the_first_look_is_no_event(self):
         inventory = Inventory({})
-        self.assertEqual([], inventory.compare(listing(seen(), why="start"), NOW))
+        self.assertEqual([], inventory.apply_listing(listing(seen(), why="start"), NOW))
         self.assertEqual("running", inventory.get(UUID).state)
 
     def test_the_first_look_tells_what_is_in_trouble(self):
-        events = Inventory({}).compare(listing(seen("paused", "ioerror"), why="start"), NOW)
+        events = Inventory({}).apply_listing(listing(seen("paused", "ioerror"), why="start"), NOW)
         self.assertEqual(["lifecycle.suspended/ioerror"], causes(events))
 
     def test_what_was_missed_has_its_cause(self):
@@ -160,63 +160,65 @@ class ListingTest(unittest.TestCase):
             ("pmsuspended", "unknown", "lifecycle.pmsuspended/unknown"),
         ):
             inventory = knowing(seen())
-            (event,) = inventory.compare(listing(seen(state, reason, -1)), NOW)
+            (event,) = inventory.apply_listing(listing(seen(state, reason, -1)), NOW)
             self.assertEqual([cause], causes([event]))
             self.assertEqual(NAMED, event.instance)
             self.assertEqual("reconnect", event.attributes["noticed"])
             self.assertEqual("running", event.attributes["was"])
-            again = inventory.compare(listing(seen(state, reason, -1), at=200), NOW)
+            again = inventory.apply_listing(listing(seen(state, reason, -1), at=200), NOW)
             self.assertEqual([], again, "told twice")
 
     def test_one_that_vanished(self):
         inventory = knowing(seen(persistent=False))
-        self.assertEqual(["lifecycle.stopped/vanished"], causes(inventory.compare(listing(), NOW)))
-        self.assertEqual([], inventory.compare(listing(at=200), NOW), "told twice")
+        self.assertEqual(
+            ["lifecycle.stopped/vanished"], causes(inventory.apply_listing(listing(), NOW))
+        )
+        self.assertEqual([], inventory.apply_listing(listing(at=200), NOW), "told twice")
 
     def test_a_shutdown_that_was_seen_to_begin(self):
         inventory = knowing(seen())
-        inventory.learn(raw("lifecycle.shutdown/host"))
-        (event,) = inventory.compare(listing(seen("shutoff", "shutdown", -1)), NOW)
+        inventory.apply_event(raw("lifecycle.shutdown/host"))
+        (event,) = inventory.apply_listing(listing(seen("shutoff", "shutdown", -1)), NOW)
         self.assertEqual("host", event.attributes["shutdown_by"])
 
     def test_one_that_vanished_while_it_was_arriving(self):
         inventory = Inventory({})
-        inventory.learn(raw("lifecycle.started/migrated", at=20))
-        inventory.compare(listing(seen(state="paused", reason="migration"), at=30), NOW)
-        [event] = inventory.compare(listing(at=40), NOW)
+        inventory.apply_event(raw("lifecycle.started/migrated", at=20))
+        inventory.apply_listing(listing(seen(state="paused", reason="migration"), at=30), NOW)
+        [event] = inventory.apply_listing(listing(at=40), NOW)
         self.assertIs(True, event.attributes["was_arriving"])
 
     def test_one_that_was_seen_running_is_not_arriving(self):
         inventory = Inventory({})
-        inventory.learn(raw("lifecycle.started/migrated", at=20))
-        inventory.compare(listing(seen(state="paused", reason="migration"), at=30), NOW)
-        inventory.compare(listing(seen(reason="migrated"), at=35), NOW)
-        [event] = inventory.compare(listing(at=40), NOW)
+        inventory.apply_event(raw("lifecycle.started/migrated", at=20))
+        inventory.apply_listing(listing(seen(state="paused", reason="migration"), at=30), NOW)
+        inventory.apply_listing(listing(seen(reason="migrated"), at=35), NOW)
+        [event] = inventory.apply_listing(listing(at=40), NOW)
         self.assertNotIn("was_arriving", event.attributes)
 
     def test_one_that_was_started(self):
         inventory = knowing(seen("shutoff", "destroyed", -1))
-        events = inventory.compare(listing(seen(run_id=7)), NOW)
+        events = inventory.apply_listing(listing(seen(run_id=7)), NOW)
         self.assertEqual(["lifecycle.started/booted"], causes(events))
 
     def test_one_that_was_started_anew_meanwhile(self):
-        events = knowing(seen(run_id=1)).compare(listing(seen(run_id=2)), NOW)
+        events = knowing(seen(run_id=1)).apply_listing(listing(seen(run_id=2)), NOW)
         self.assertEqual(["lifecycle.started/booted"], causes(events))
 
     def test_one_that_runs_its_crash_kernel(self):
         inventory = knowing(seen())
-        inventory.learn(raw("lifecycle.crashed/crashloaded"))
+        inventory.apply_event(raw("lifecycle.crashed/crashloaded"))
         self.assertEqual("running", inventory.get(UUID).state)
-        self.assertEqual([], inventory.compare(listing(seen()), NOW))
+        self.assertEqual([], inventory.apply_listing(listing(seen()), NOW))
 
     def test_one_that_did_nothing(self):
         for state, reason in (("running", "booted"), ("paused", "user"), ("shutoff", "crashed")):
             inventory = knowing(seen(state, reason))
-            self.assertEqual([], inventory.compare(listing(seen(state, reason)), NOW))
+            self.assertEqual([], inventory.apply_listing(listing(seen(state, reason)), NOW))
 
     def test_one_that_could_not_be_looked_at_is_as_it_was(self):
         inventory = knowing(seen())
-        self.assertEqual([], inventory.compare(listing(seen("unknown-0", "error")), NOW))
+        self.assertEqual([], inventory.apply_listing(listing(seen("unknown-0", "error")), NOW))
         self.assertEqual("running", inventory.get(UUID).state)
 
     def test_a_pause_that_was_told_by_its_event_is_not_told_again(self):
@@ -225,45 +227,46 @@ class ListingTest(unittest.TestCase):
             ("lifecycle.suspended/ioerror", "ioerror"),
         ):
             inventory = knowing(seen())
-            inventory.learn(raw(cause))
-            self.assertEqual([], inventory.compare(listing(seen("paused", reason)), NOW))
+            inventory.apply_event(raw(cause))
+            self.assertEqual([], inventory.apply_listing(listing(seen("paused", reason)), NOW))
 
     def test_an_event_during_the_listing_is_newer(self):
         inventory = knowing(seen())
-        inventory.learn(raw("lifecycle.stopped/failed", at=150))
-        self.assertEqual([], inventory.compare(listing(seen(), at=100), NOW))
+        inventory.apply_event(raw("lifecycle.stopped/failed", at=150))
+        self.assertEqual([], inventory.apply_listing(listing(seen(), at=100), NOW))
         self.assertEqual("shutoff", inventory.get(UUID).state)
         inventory = knowing()
-        inventory.learn(raw("lifecycle.started/booted", at=150, seen=seen()))
-        self.assertEqual([], inventory.compare(listing(at=100), NOW))
+        inventory.apply_event(raw("lifecycle.started/booted", at=150, seen=seen()))
+        self.assertEqual([], inventory.apply_listing(listing(at=100), NOW))
 
     def test_the_event_of_what_a_listing_noticed_is_dropped_once(self):
         inventory = knowing(seen())
-        inventory.compare(listing(seen("shutoff", "crashed", -1)), NOW)
-        self.assertIsNone(inventory.learn(raw("lifecycle.stopped/failed", at=120)))
-        self.assertIsNotNone(inventory.learn(raw("lifecycle.started/booted", at=130)))
-        self.assertIsNotNone(inventory.learn(raw("lifecycle.stopped/failed", at=140)))
+        inventory.apply_listing(listing(seen("shutoff", "crashed", -1)), NOW)
+        self.assertIsNone(inventory.apply_event(raw("lifecycle.stopped/failed", at=120)))
+        self.assertIsNotNone(inventory.apply_event(raw("lifecycle.started/booted", at=130)))
+        self.assertIsNotNone(inventory.apply_event(raw("lifecycle.stopped/failed", at=140)))
 
     def test_so_is_the_event_of_a_start(self):
         inventory = knowing(seen("shutoff", "crashed", -1))
         self.assertEqual(
-            ["lifecycle.started/booted"], causes(inventory.compare(listing(seen(run_id=7)), NOW))
+            ["lifecycle.started/booted"],
+            causes(inventory.apply_listing(listing(seen(run_id=7)), NOW)),
         )
         started = raw("lifecycle.started/booted", at=120, seen=seen(run_id=7))
-        self.assertIsNone(inventory.learn(started))
-        self.assertIsNotNone(inventory.learn(started), "dropped twice")
+        self.assertIsNone(inventory.apply_event(started))
+        self.assertIsNotNone(inventory.apply_event(started), "dropped twice")
 
     def test_but_not_of_a_start_that_nothing_told_of(self):
         inventory = knowing(seen(run_id=7))
         started = raw("lifecycle.started/booted", at=120, seen=seen(run_id=7))
-        self.assertIsNotNone(inventory.learn(started))
+        self.assertIsNotNone(inventory.apply_event(started))
 
     def test_it_is_as_it_was_after_a_restart(self):
         before = knowing(seen(definition="<domain/>"))
-        before.learn(raw("lifecycle.shutdown/host"))
+        before.apply_event(raw("lifecycle.shutdown/host"))
         kept = json.loads(json.dumps(before.take_changes()))
         after = Inventory({uuid: read_known(form) for uuid, form in kept.items()})
-        (event,) = after.compare(listing(seen("shutoff", "shutdown", -1), why="start"), NOW)
+        (event,) = after.apply_listing(listing(seen("shutoff", "shutdown", -1), why="start"), NOW)
         self.assertEqual("host", event.attributes["shutdown_by"])
         self.assertEqual("<domain/>", after.get(UUID).definition)
 
@@ -273,10 +276,10 @@ class EndingTest(unittest.TestCase):
 
     def setUp(self):
         self.inventory = knowing(seen())
-        self.learn("recovery.ending/begun")
+        self.apply("recovery.ending/begun")
 
-    def learn(self, cause, **changes):
-        return self.inventory.learn(raw(cause, **changes))
+    def apply(self, cause, **changes):
+        return self.inventory.apply_event(raw(cause, **changes))
 
     def again(self):
         """The inventory after a restart of the agent."""
@@ -285,40 +288,40 @@ class EndingTest(unittest.TestCase):
         return Inventory({uuid: read_known(form) for uuid, form in kept.items()})
 
     def test_its_stop_tells_who_it_was_until_it_runs_again(self):
-        self.assertTrue(self.inventory.ended(UUID))
-        learnt = self.learn("lifecycle.stopped/destroyed")
+        self.assertTrue(self.inventory.stopped_by_recovery(UUID))
+        learnt = self.apply("lifecycle.stopped/destroyed")
         self.assertEqual("recovery", learnt.attributes["ended_by"])
-        self.assertTrue(self.inventory.ended(UUID))
-        self.learn("lifecycle.started/booted", seen=seen(run_id=2))
-        self.assertFalse(self.inventory.ended(UUID))
-        self.assertNotIn("ended_by", self.learn("lifecycle.stopped/destroyed").attributes)
+        self.assertTrue(self.inventory.stopped_by_recovery(UUID))
+        self.apply("lifecycle.started/booted", seen=seen(run_id=2))
+        self.assertFalse(self.inventory.stopped_by_recovery(UUID))
+        self.assertNotIn("ended_by", self.apply("lifecycle.stopped/destroyed").attributes)
 
     def test_it_could_not(self):
-        self.learn("recovery.ending/failed")
-        self.assertFalse(self.inventory.ended(UUID))
+        self.apply("recovery.ending/failed")
+        self.assertFalse(self.inventory.stopped_by_recovery(UUID))
 
     def test_it_is_known_after_a_restart_however_it_went(self):
         for now in ([seen("shutoff", "destroyed", -1)], []):
             inventory = self.again()
             for at in (100, 200):
-                inventory.compare(listing(*now, at=at, why="start"), NOW)
-                self.assertTrue(inventory.ended(UUID))
+                inventory.apply_listing(listing(*now, at=at, why="start"), NOW)
+                self.assertTrue(inventory.stopped_by_recovery(UUID))
         inventory = self.again()
-        inventory.compare(listing(seen()), NOW)
-        self.assertTrue(inventory.ended(UUID), "it is not ended yet")
-        inventory.compare(listing(seen(run_id=2), at=200), NOW)
-        self.assertFalse(inventory.ended(UUID), "it runs anew")
+        inventory.apply_listing(listing(seen()), NOW)
+        self.assertTrue(inventory.stopped_by_recovery(UUID), "it is not ended yet")
+        inventory.apply_listing(listing(seen(run_id=2), at=200), NOW)
+        self.assertFalse(inventory.stopped_by_recovery(UUID), "it runs anew")
 
     def test_an_instance_that_nobody_knows(self):
         self.inventory = Inventory({})
-        self.learn("recovery.ending/begun")
-        self.assertFalse(self.inventory.ended(UUID))
+        self.apply("recovery.ending/begun")
+        self.assertFalse(self.inventory.stopped_by_recovery(UUID))
 
 
 class TidyTest(unittest.TestCase):
     def test_what_its_host_does_not_keep_is_forgotten_in_time(self):
         inventory = knowing(seen(persistent=False))
-        inventory.learn(raw("lifecycle.stopped/failed", at=20))
+        inventory.apply_event(raw("lifecycle.stopped/failed", at=20))
         inventory.forget(before=20)
         self.assertIsNotNone(inventory.get(UUID))
         inventory.forget(before=21)
@@ -332,9 +335,9 @@ class TidyTest(unittest.TestCase):
     def test_the_digest_changes_with_what_an_engine_is_told(self):
         inventory = knowing(seen())
         before = inventory.snapshot().digest
-        inventory.compare(listing(seen()), NOW)
+        inventory.apply_listing(listing(seen()), NOW)
         self.assertEqual(before, inventory.snapshot().digest)
-        inventory.learn(raw("lifecycle.stopped/failed"))
+        inventory.apply_event(raw("lifecycle.stopped/failed"))
         self.assertNotEqual(before, inventory.snapshot().digest)
         self.assertEqual(0, len(inventory))
 
@@ -344,22 +347,22 @@ class TidyTest(unittest.TestCase):
         for order in (others, others[::-1]):
             inventory = Inventory({})
             for instance in order:
-                inventory.learn(raw("lifecycle.started/booted", instance=instance))
+                inventory.apply_event(raw("lifecycle.started/booted", instance=instance))
             digests.add(inventory.snapshot().digest)
         self.assertEqual(1, len(digests))
 
     def test_what_arrives_does_not_run_yet_for_an_engine(self):
         inventory = Inventory({})
-        inventory.learn(raw("lifecycle.started/migrated", at=20))
+        inventory.apply_event(raw("lifecycle.started/migrated", at=20))
         self.assertEqual(["paused"], [one.state for one in inventory.snapshot().all()])
-        inventory.learn(raw("lifecycle.resumed/migrated", at=21))
+        inventory.apply_event(raw("lifecycle.resumed/migrated", at=21))
         self.assertEqual(["running"], [one.state for one in inventory.snapshot().all()])
 
     def test_its_version_rises_with_what_an_engine_is_told_only(self):
         inventory = knowing(seen())
         before = inventory.version
-        inventory.learn(raw("lifecycle.shutdown/guest"))
-        inventory.compare(listing(seen(definition="<other/>")), NOW)
+        inventory.apply_event(raw("lifecycle.shutdown/guest"))
+        inventory.apply_listing(listing(seen(definition="<other/>")), NOW)
         self.assertEqual(before, inventory.version)
-        inventory.learn(raw("lifecycle.stopped/failed"))
+        inventory.apply_event(raw("lifecycle.stopped/failed"))
         self.assertEqual(before + 1, inventory.version)

@@ -199,7 +199,7 @@ class FiltersTest(base.RulesTest):
     def test_every_detail_is_known_to_libvirt(self):
         """A name that is misspelt here would silently match nothing."""
         known = {word for _, words in tables.LIFECYCLE for word in words}
-        known |= {word for _, words in tables.STATES for word in words}
+        known |= {word for _, words in tables.DOMAIN_STATES for word in words}
         known |= {*tables.WATCHDOG_ACTION, *tables.IO_ERROR_ACTION, *tables.BLOCK_JOB_STATUS}
         known |= {"vanished", "error"}  # the agent's word, and nova's
         for rows in (self.filters.rows, self.policies.rows):

@@ -12,7 +12,7 @@ from hypothesis import strategies
 
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import RawEvent
-from vmmonitor.sources.nova_payloads import NovaMessage, decode, request_of
+from vmmonitor.sources.nova_payloads import NovaMessage, decode_message, request_id_of
 
 SAMPLES = pathlib.Path(__file__).parent / "samples" / "nova_notifications.json"
 RECORDED: dict[str, Any] = json.loads(SAMPLES.read_text())
@@ -61,7 +61,7 @@ def read(name: str, **changes: Any) -> RawEvent:
     message = copy.deepcopy(RECORDED[name])
     payload = message["payload"]
     payload.get("nova_object.data", payload).update(changes)
-    raw = decode(notification(message), NOW)
+    raw = decode_message(notification(message), NOW)
     assert raw is not None
     return raw
 
@@ -76,7 +76,7 @@ def expected_name(name: str) -> tuple[str, str]:
 class RecordedTest(unittest.TestCase):
     def test_every_sample_has_its_name_host_and_instance(self):
         for name, message in RECORDED.items():
-            raw = decode(notification(message), NOW)
+            raw = decode_message(notification(message), NOW)
             if name in NO_INSTANCE:
                 self.assertIsNone(raw, name)
                 continue
@@ -134,7 +134,9 @@ class RecordedTest(unittest.TestCase):
     def test_an_exception_and_what_came_before_have_one_request(self):
         before = RECORDED["instance.power_on.start before compute.exception"]
         exception = RECORDED["compute.exception"]
-        self.assertEqual(request_of(notification(before)), request_of(notification(exception)))
+        self.assertEqual(
+            request_id_of(notification(before)), request_id_of(notification(exception))
+        )
 
 
 class MissingTest(unittest.TestCase):
@@ -154,7 +156,7 @@ class MissingTest(unittest.TestCase):
 
     def read_or_refuse(self, message: Any) -> None:
         try:
-            raw = decode(notification(message), NOW)
+            raw = decode_message(notification(message), NOW)
         except InvalidMessage:
             return
         if raw:
@@ -173,12 +175,12 @@ class MissingTest(unittest.TestCase):
             {"payload": {"uuid": "x" * (1 << 20)}},
         ):
             with self.subTest(changes), self.assertRaises(InvalidMessage):
-                decode(notification({**good, **changes}), NOW)
+                decode_message(notification({**good, **changes}), NOW)
 
     def test_without_a_time_it_is_now(self):
         good = RECORDED["instance.power_off.start"]
         for text in (None, 7, "", "soon", "1969-01-01", "9999-12-31T23:59:59", "2026" * 99):
-            raw = decode(notification({**good, "timestamp": text}), NOW)
+            raw = decode_message(notification({**good, "timestamp": text}), NOW)
             self.assertEqual(NOW, raw.occurred_at, text)
 
     def test_without_a_host_it_is_that_of_the_publisher(self):
@@ -194,7 +196,7 @@ class MissingTest(unittest.TestCase):
             ("instance.Ü\x00'; drop.end", ("nova.drop", "end")),
             ("instance." + "x" * 9000, ("nova." + "x" * 48, "")),
         ):
-            raw = decode(notification({**good, "event_type": event_type}), NOW)
+            raw = decode_message(notification({**good, "event_type": event_type}), NOW)
             self.assertEqual(wanted, (raw.type, raw.detail))
 
 
@@ -217,7 +219,7 @@ class FuzzTest(unittest.TestCase):
         message[sorted(message)[place % len(message)]] = part
         for one in (message, {**message, "payload": whole}):
             try:
-                raw = decode(notification(one), NOW)
+                raw = decode_message(notification(one), NOW)
             except InvalidMessage:
                 continue
             if raw:

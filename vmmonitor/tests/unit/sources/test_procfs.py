@@ -19,7 +19,7 @@ def command(*words):
 
 class InstanceOfTest(unittest.TestCase):
     def assert_is(self, expected, *words):
-        self.assertEqual(expected, procfs.instance_of(command(*words)))
+        self.assertEqual(expected, procfs.parse_instance_uuid(command(*words)))
 
     def test_qemu_of_libvirt(self):
         name = ("-name", "guest=web,debug-threads=on")
@@ -32,37 +32,37 @@ class InstanceOfTest(unittest.TestCase):
         self.assert_is("", "qemu-system-x86_64", "-name", "guest=web")
         self.assert_is("", "grep", "-uuid")
         self.assert_is("", "-name", "guest=web", "-uuid")
-        self.assertEqual("", procfs.instance_of(b""))
+        self.assertEqual("", procfs.parse_instance_uuid(b""))
 
     def test_what_is_no_text(self):
         odd = b"-name\0guest=\xff\0-uuid\0\xff\xfe\0"
-        self.assertIsInstance(procfs.instance_of(odd), str)
+        self.assertIsInstance(procfs.parse_instance_uuid(odd), str)
 
 
 class ProcTest(unittest.TestCase):
     """On this very process."""
 
     def test_nothing_is_in_the_way(self):
-        self.assertEqual("", procfs.obstacle())
+        self.assertEqual("", procfs.find_obstacle())
 
     def test_started(self):
-        own = procfs.QemuProcess(os.getpid(), UUID, procfs.started(os.getpid()))
+        own = procfs.QemuProcess(os.getpid(), UUID, procfs.read_start_time(os.getpid()))
         self.assertGreater(own.started, 0)
         self.assertTrue(0 <= own.age() < 86400, own.age())
 
     def test_opened_is_exactly_that_process(self):
-        own = procfs.QemuProcess(os.getpid(), UUID, procfs.started(os.getpid()))
-        pidfd = procfs.opened(own)
+        own = procfs.QemuProcess(os.getpid(), UUID, procfs.read_start_time(os.getpid()))
+        pidfd = procfs.open_pidfd(own)
         self.addCleanup(os.close, pidfd)
         before = len(os.listdir("/proc/self/fd"))
         reused = procfs.QemuProcess(own.pid, UUID, own.started - 1)
-        self.assertIsNone(procfs.opened(reused))
+        self.assertIsNone(procfs.open_pidfd(reused))
         self.assertEqual(before, len(os.listdir("/proc/self/fd")))
 
     def test_opened_when_it_has_ended(self):
         with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
-            process = procfs.QemuProcess(child.pid, UUID, procfs.started(child.pid))
-        self.assertIsNone(procfs.opened(process))
+            process = procfs.QemuProcess(child.pid, UUID, procfs.read_start_time(child.pid))
+        self.assertIsNone(procfs.open_pidfd(process))
 
 
 class StateTest(unittest.TestCase):
@@ -72,7 +72,7 @@ class StateTest(unittest.TestCase):
         self.addCleanup(child.send_signal, signal.SIGCONT)
         child.send_signal(signal.SIGSTOP)
         os.waitpid(child.pid, os.WUNTRACED)
-        self.assertEqual("T", procfs.state(child.pid))
+        self.assertEqual("T", procfs.read_state(child.pid))
 
     def test_a_process_that_there_is_not(self):
-        self.assertRaises(OSError, procfs.state, 0)
+        self.assertRaises(OSError, procfs.read_state, 0)

@@ -47,16 +47,16 @@ class ActionsTest(base.LibvirtTest):
 
     def test_vanished_one_is_created_as_it_was(self):
         one = self.new_domain(self.connection)
-        last = domain.look(self.connection.lookupByUUIDString(one))
+        last = domain.examine(self.connection.lookupByUUIDString(one))
         self.connection.lookupByUUIDString(one).destroy()
         self.assertEqual(("created", True), self.said(self.recover(one, last)))
-        again = domain.look(self.connection.lookupByUUIDString(one))
+        again = domain.examine(self.connection.lookupByUUIDString(one))
         self.assertEqual((last.instance, False), (again.instance, again.persistent))
         self.assertEqual(("none", True), self.said(self.recover(one, last)))
 
     def test_at_once(self):
         one = self.new_domain(self.connection)
-        last = domain.look(self.connection.lookupByUUIDString(one))
+        last = domain.examine(self.connection.lookupByUUIDString(one))
         self.connection.lookupByUUIDString(one).destroy()
         results = []
         both = [
@@ -84,17 +84,17 @@ class ActionsTest(base.LibvirtTest):
 
     def test_what_is_not_created(self):
         one = self.new_domain(self.connection)
-        last = domain.look(self.connection.lookupByUUIDString(one))
+        last = domain.examine(self.connection.lookupByUUIDString(one))
         self.connection.lookupByUUIDString(one).destroy()
         other = base.xml("other", uuid.uuid4())
         for remembered, word in (
-            (None, "nothing is remembered"),
-            (dataclasses.replace(last, definition=""), "nothing is remembered"),
-            (dataclasses.replace(last, definition=other), "another instance's"),
-            (dataclasses.replace(last, definition="<domain>"), "another instance's"),
-            (dataclasses.replace(last, persistent=True), "told to forget"),
-            (dataclasses.replace(last, state="shutoff", reason="migrated"), "moved"),
-            (dataclasses.replace(last, state="shutoff", reason="destroyed"), "destroyed"),
+            (None, "has no definition to create it from"),
+            (dataclasses.replace(last, definition=""), "has no definition to create it from"),
+            (dataclasses.replace(last, definition=other), "of another instance"),
+            (dataclasses.replace(last, definition="<domain>"), "of another instance"),
+            (dataclasses.replace(last, persistent=True), "was removed from libvirt"),
+            (dataclasses.replace(last, state="shutoff", reason="migrated"), "migrated"),
+            (dataclasses.replace(last, state="shutoff", reason="destroyed"), "on purpose"),
             (dataclasses.replace(last, state="shutoff", reason="saved"), "saved"),
         ):
             result = self.recover(one, remembered)
@@ -128,7 +128,7 @@ class ActionsTest(base.LibvirtTest):
         with self.in_state(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
             result = self.recover(one)
         self.assertEqual(("resumed", False), self.said(result))
-        self.assertEqual("the storage error is not over", result.message)
+        self.assertEqual("the storage error persists", result.message)
         self.assertTrue(result.retry)
 
     def control(self, *answer):
@@ -144,7 +144,7 @@ class ActionsTest(base.LibvirtTest):
 
     def hung(self, one, process="", **more):
         """Recover one that is said to hang, with a process in this state."""
-        with mock.patch.object(responsiveness, "_process_state", lambda _: process):
+        with mock.patch.object(responsiveness, "_read_process_state", lambda _: process):
             return self.actions.recover(
                 one, None, base.TIMEOUT_S, cause="liveness.hung/monitor", **more
             )
@@ -166,7 +166,7 @@ class ActionsTest(base.LibvirtTest):
         self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
         result = self.hung(one, "t")
         self.assertEqual((("none", False), True), (self.said(result), result.retry))
-        self.assertIn("somebody traces its process", result.message)
+        self.assertIn("a debugger traces its process", result.message)
 
     def test_one_that_hangs_is_ended_and_created(self):
         one = self.new_domain(self.connection)
@@ -175,22 +175,22 @@ class ActionsTest(base.LibvirtTest):
             (libvirt.VIR_DOMAIN_CONTROL_ERROR, 0, 0),
         ):
             self.control(*control)
-            ending = []
-            result = self.hung(one, ending=ending.append)
+            listener = base.StopRecorder()
+            result = self.hung(one, listener=listener)
             self.assertEqual(("created", True), self.said(result))
-            self.assertIn("it was ended by force, and it was created and runs", result.message)
-            self.assertEqual([True], ending)
+            self.assertIn("it was stopped by force, and it was created and runs", result.message)
+            self.assertEqual(["begins"], listener.calls)
 
     def test_one_that_cannot_be_ended(self):
         one = self.new_domain(self.connection)
         self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
-        ending = []
+        listener = base.StopRecorder()
         busy = libvirt.libvirtError("Failed to terminate process 7 with SIGKILL")
         with mock.patch.object(libvirt.virDomain, "destroy", side_effect=busy):
-            result = self.hung(one, "D", ending=ending.append)
+            result = self.hung(one, "D", listener=listener)
         self.assertEqual((("none", False), True), (self.said(result), result.retry))
         self.assertIn("SIGKILL", result.message)
-        self.assertEqual([True, False], ending)
+        self.assertEqual(["begins", "failed"], listener.calls)
 
     def test_it_is_asked_by_one_thread_however_often(self):
         one = self.new_domain(self.connection)
@@ -206,7 +206,7 @@ class ActionsTest(base.LibvirtTest):
         with self.in_state(*paused):
             result = self.recover(one)
             self.assertEqual((("none", False), True), (self.said(result), result.retry))
-            self.assertIn("cannot be told", result.message)
+            self.assertIn("cannot carry it out", result.message)
         real, destroyed = libvirt.virDomain.destroy, []
 
         def destroy(found):

@@ -113,7 +113,7 @@ class QmpTest(base.LibvirtTest):
         self.assertEqual({}, made._disks)
 
     def test_what_is_remembered_is_bounded(self):
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.qmp.MAX_DISKS", 3))
+        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.qmp.MAX_CACHED_DISKS", 3))
         admin = self.admin()
         domain = admin.lookupByUUIDString(self.new_domain(admin))
         made, observed = self.new_source()

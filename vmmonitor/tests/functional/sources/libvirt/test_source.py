@@ -104,11 +104,11 @@ class SourceTest(base.LibvirtTest):
         looked = threading.Event()
         self.useFixture(
             fixtures.MonkeyPatch(
-                "vmmonitor.sources.libvirt.domain.look",
+                "vmmonitor.sources.libvirt.domain.examine",
                 mock.Mock(side_effect=lambda _: looked.wait() and admin.lookupByName("none")),
             )
         )
-        with mock.patch.object(domain, "look_at_all", return_value=()):
+        with mock.patch.object(domain, "examine_all", return_value=()):
             _, observed = self.watched()
         one = self.new_domain(admin)
         admin.lookupByUUIDString(one).destroy()
@@ -119,14 +119,14 @@ class SourceTest(base.LibvirtTest):
     def test_nothing_is_lost_while_it_lists(self):
         admin = self.admin()
         made = []
-        real = domain.look_at_all
+        real = domain.examine_all
 
-        def look_at_all(opened):
+        def examine_all(opened):
             made.append(self.new_domain(admin))
             return real(opened)
 
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.domain.look_at_all", look_at_all)
+            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.domain.examine_all", examine_all)
         )
         _, observed = self.watched()
         self.wait(lambda: observed.of(RawEvent), "started")
@@ -139,10 +139,10 @@ class SourceTest(base.LibvirtTest):
         admin = self.admin()
         one = self.new_domain(admin)
         broken = mock.Mock(side_effect=libvirt.libvirtError("monitor hangs"))
-        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.domain.look", broken))
+        self.useFixture(fixtures.MonkeyPatch("vmmonitor.sources.libvirt.domain.examine", broken))
         _, observed = self.watched()
         seen = {each.instance.uuid: each for each in observed[0].seen}
-        self.assertEqual(domain.UNKNOWN, seen[one].state)
+        self.assertEqual(domain.UNKNOWN_STATE, seen[one].state)
 
     def test_a_thousand_domains(self):
         admin = self.admin()
@@ -183,7 +183,9 @@ class ReachabilityTest(base.LibvirtTest):
             )
         )
         self.useFixture(
-            fixtures.MonkeyPatch("vmmonitor.sources.libvirt.reconnecting.JOIN_TIMEOUT", 0.1)
+            fixtures.MonkeyPatch(
+                "vmmonitor.sources.libvirt.reconnecting.LISTENER_STOP_TIMEOUT", 0.1
+            )
         )
         made, observed = self.source(keepalive_interval=1, keepalive_count=1)
         self.wait(lambda: observed, "not reachable")
@@ -195,10 +197,10 @@ class ReachabilityTest(base.LibvirtTest):
         self.wait(lambda: "libvirt-source" not in base.threads(), "ended")
 
     def test_starts_over_after_a_bug(self):
-        real = domain.look_at_all
+        real = domain.examine_all
         self.useFixture(
             fixtures.MonkeyPatch(
-                "vmmonitor.sources.libvirt.domain.look_at_all",
+                "vmmonitor.sources.libvirt.domain.examine_all",
                 mock.Mock(side_effect=[RuntimeError("a bug"), *[real] * 3]),
             )
         )
@@ -225,7 +227,7 @@ class ReachabilityTest(base.LibvirtTest):
         self.useFixture(
             fixtures.MonkeyPatch("vmmonitor.sources.libvirt.connection.tables.CALLBACKS", newer)
         )
-        DomainEvents._noted.clear()
+        DomainEvents._logged_missing.clear()
         log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
         for _ in range(2):
             made, observed = self.source()
@@ -235,7 +237,7 @@ class ReachabilityTest(base.LibvirtTest):
 
 
 class ListAgainTest(base.LibvirtTest):
-    list_again = (0.05, 0.1)
+    resync_delays = (0.05, 0.1)
 
     def test_after_it_connected_and_after_a_control_error(self):
         made, observed = self.source()
@@ -307,13 +309,13 @@ class StopTest(base.LibvirtTest):
 class BackoffTest(base.LibvirtTest):
     def test_grows_with_jitter_up_to_its_end(self):
         made = source.LibvirtSource(base.new_conf(reconnect_min=0.2, reconnect_max=10.0), print)
-        self.assertEqual(0.2, made._delay(0))
+        self.assertEqual(0.2, made._reconnect_delay(0))
         for failures, most in ((1, 0.4), (3, 1.6), (6, 10.0), (10**6, 10.0)):
-            delays = [made._delay(failures) for _ in range(200)]
+            delays = [made._reconnect_delay(failures) for _ in range(200)]
             self.assertLessEqual(0.2, min(delays))
             self.assertGreaterEqual(most, max(delays))
             self.assertLess(0.5 * most, max(delays))
 
     def test_bounds_that_contradict_each_other(self):
         made = source.LibvirtSource(base.new_conf(reconnect_min=5.0, reconnect_max=1.0), print)
-        self.assertEqual(5.0, made._delay(9))
+        self.assertEqual(5.0, made._reconnect_delay(9))

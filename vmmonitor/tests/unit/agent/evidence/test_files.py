@@ -9,7 +9,7 @@ from unittest import mock
 import fixtures
 import testtools
 
-from vmmonitor.agent.evidence.files import BLOCK, EvidenceFiles, EvidenceIncomplete
+from vmmonitor.agent.evidence.files import BLOCK_SIZE, EvidenceFiles, EvidenceIncomplete
 from vmmonitor.model.evidence import Item
 
 ITEMS = [
@@ -25,7 +25,7 @@ class FilesTest(testtools.TestCase):
         self.path = os.path.join(directory, "a", "kept")
 
     def files(self, blocks: int = 1000) -> EvidenceFiles:
-        return EvidenceFiles(self.path, blocks * BLOCK)
+        return EvidenceFiles(self.path, blocks * BLOCK_SIZE)
 
     def write(self, files: EvidenceFiles, count: int) -> list[str]:
         names = [str(uuid.uuid4()) for _ in range(count)]

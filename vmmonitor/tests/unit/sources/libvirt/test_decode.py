@@ -108,13 +108,13 @@ SAMPLES = (
 
 def decoded(event_id, *arguments):
     """An event's type, detail and attributes."""
-    event = decode.event(event_id, UUID, "guest", arguments, 7)
+    event = decode.decode_event(event_id, UUID, "guest", arguments, 7)
     return event.type, event.detail, event.attributes
 
 
 class DecodeTest(testtools.TestCase):
     def test_who_and_when(self):
-        event = decode.event(1, UUID, "guest", (), 1_790_000_000_000_001)
+        event = decode.decode_event(1, UUID, "guest", (), 1_790_000_000_000_001)
         self.assertEqual("libvirt", event.source)
         self.assertEqual(UUID, event.instance.uuid)
         self.assertEqual("guest", event.instance.hypervisor_name)
@@ -166,25 +166,25 @@ class DecodeTest(testtools.TestCase):
         self.assertEqual(("tunable", "", {"items": 3}), decoded(17, 3))
 
     def test_values_that_json_cannot_hold(self):
-        self.assertEqual("0xffffffffffffffff", decode.plain(2**64 - 1))
-        self.assertEqual(-(2**63), decode.plain(-(2**63)))
-        self.assertEqual("nan", decode.plain(float("nan")))
-        self.assertEqual("a\\xff", decode.plain(b"a\xff"))
-        self.assertEqual("a\\x00b", decode.plain("a\0b"))
-        self.assertEqual({"None": [True, None]}, decode.plain({None: (True, None)}))
+        self.assertEqual("0xffffffffffffffff", decode.to_plain_value(2**64 - 1))
+        self.assertEqual(-(2**63), decode.to_plain_value(-(2**63)))
+        self.assertEqual("nan", decode.to_plain_value(float("nan")))
+        self.assertEqual("a\\xff", decode.to_plain_value(b"a\xff"))
+        self.assertEqual("a\\x00b", decode.to_plain_value("a\0b"))
+        self.assertEqual({"None": [True, None]}, decode.to_plain_value({None: (True, None)}))
 
     def test_size_is_bounded(self):
-        self.assertEqual(decode.MAX_TEXT, len(decode.plain("x" * 2**20)))
-        self.assertEqual(decode.MAX_ITEMS, len(decode.plain([0] * 10_000)))
+        self.assertEqual(decode.MAX_VALUE_TEXT, len(decode.to_plain_value("x" * 2**20)))
+        self.assertEqual(decode.MAX_VALUE_ITEMS, len(decode.to_plain_value([0] * 10_000)))
         deep = []
         for _ in range(5000):
             deep = [deep]
-        self.assertIn("<list>", json.dumps(decode.plain(deep)))
+        self.assertIn("<list>", json.dumps(decode.to_plain_value(deep)))
 
     @hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
     @hypothesis.given(strategies.integers(-3, 40), strategies.lists(values, max_size=6))
     def test_never_an_error(self, event_id, arguments):
-        event = decode.event(event_id, UUID, "guest", arguments, 0)
+        event = decode.decode_event(event_id, UUID, "guest", arguments, 0)
         text = json.dumps(dict(event.attributes), allow_nan=False)
         text.encode()
         event.detail.encode()
@@ -204,4 +204,4 @@ class DecodeTest(testtools.TestCase):
             ((1, 77), ("running", "unknown-77")),
             ((9, 2), ("unknown-9", "unknown-2")),
         ):
-            self.assertEqual(expected, decode.state(*numbers))
+            self.assertEqual(expected, decode.decode_state(*numbers))

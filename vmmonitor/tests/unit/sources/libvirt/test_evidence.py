@@ -33,29 +33,30 @@ class FilesTest(unittest.TestCase):
     def test_the_console_is_where_the_definition_says(self):
         for devices, path in CONSOLES.items():
             if path:
-                self.assertEqual(path, evidence.console_log(DOMAIN.format(devices)))
+                self.assertEqual(path, evidence.find_console_log(DOMAIN.format(devices)))
             else:
                 with self.assertRaises(CaptureUnavailable):
-                    evidence.console_log(DOMAIN.format(devices))
+                    evidence.find_console_log(DOMAIN.format(devices))
 
     def test_a_definition_that_cannot_be_read_names_no_file(self):
         for definition in HOSTILE:
             with self.assertRaises(CaptureUnavailable):
-                evidence.console_log(definition)
+                evidence.find_console_log(definition)
 
     def test_a_domains_name_leads_nowhere_else(self):
-        self.assertEqual("instance-1.log", evidence.log_name("instance-1"))
-        self.assertEqual("...log", evidence.log_name(".."))
+        self.assertEqual("instance-1.log", evidence.log_file_name("instance-1"))
+        self.assertEqual("...log", evidence.log_file_name(".."))
         for name in ("", "/etc/shadow", "../x", "a\0b"):
             with self.assertRaises(CaptureUnavailable):
-                evidence.log_name(name)
+                evidence.log_file_name(name)
 
     def test_the_logs_are_where_this_libvirt_has_them(self):
         for uri in ("qemu:///system", "qemu+tls://host/system", "qemu:///system?socket=/session"):
-            self.assertEqual("/var/log/libvirt/qemu", evidence.log_directory(uri))
+            self.assertEqual("/var/log/libvirt/qemu", evidence.find_log_directory(uri))
         with mock.patch.dict("os.environ", XDG_CACHE_HOME="/c"):
             self.assertEqual(
-                "/c/libvirt/qemu/log", evidence.log_directory("qemu+unix:///session?socket=/s")
+                "/c/libvirt/qemu/log",
+                evidence.find_log_directory("qemu+unix:///session?socket=/s"),
             )
 
 
@@ -63,12 +64,15 @@ class PictureTest(unittest.TestCase):
     PIXELS = bytes(range(2 * 3 * 3))
 
     def test_a_png_stays_one(self):
-        self.assertEqual(screenshot.PNG + b"x", screenshot.png(screenshot.PNG + b"x"))
+        self.assertEqual(
+            screenshot.PNG_SIGNATURE + b"x",
+            screenshot.convert_to_png(screenshot.PNG_SIGNATURE + b"x"),
+        )
 
     def test_a_ppm_becomes_one(self):
-        made = screenshot.png(b"P6\n2 3\n255\n" + self.PIXELS)
-        self.assertTrue(made.startswith(screenshot.PNG))
-        chunks, rest = {}, made[len(screenshot.PNG) :]
+        made = screenshot.convert_to_png(b"P6\n2 3\n255\n" + self.PIXELS)
+        self.assertTrue(made.startswith(screenshot.PNG_SIGNATURE))
+        chunks, rest = {}, made[len(screenshot.PNG_SIGNATURE) :]
         while rest:
             size, name = struct.unpack(">I4s", rest[:8])
             chunks[name] = rest[8 : 8 + size]
@@ -84,4 +88,4 @@ class PictureTest(unittest.TestCase):
     def test_whatever_else_is_none(self):
         for data in (b"", b"GIF89a", b"P6\n2 3\n255\n" + self.PIXELS[:-1], b"P6\n0 0\n255\n"):
             with self.assertRaises(screenshot.InvalidScreenshot):
-                screenshot.png(data)
+                screenshot.convert_to_png(data)

@@ -20,7 +20,7 @@ def domain(inside="", prolog=""):
 
 def known(xml):
     """What is known of the instance with this XML."""
-    return metadata.instance(UUID, "instance-1", xml)
+    return metadata.read_instance(UUID, "instance-1", xml)
 
 
 class MetadataTest(testtools.TestCase):
@@ -84,10 +84,12 @@ class MetadataTest(testtools.TestCase):
         self.assertEqual(UNNAMED, known(domain("<a>" * 50_000 + "</a>" * 50_000)))
 
     def test_uuid_of(self):
-        self.assertEqual(UUID, metadata.uuid_of(domain()))
-        self.assertEqual(UUID, metadata.uuid_of(f"<domain><uuid> {UUID.upper()}</uuid></domain>"))
+        self.assertEqual(UUID, metadata.read_uuid(domain()))
+        self.assertEqual(
+            UUID, metadata.read_uuid(f"<domain><uuid> {UUID.upper()}</uuid></domain>")
+        )
         for xml in ("", "<domain/>", "<domain>"):
-            self.assertEqual("", metadata.uuid_of(xml))
+            self.assertEqual("", metadata.read_uuid(xml))
 
     @hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
     @hypothesis.given(strategies.text())
@@ -96,4 +98,4 @@ class MetadataTest(testtools.TestCase):
             found = known(xml)
             self.assertEqual(UUID, found.uuid)
             self.assertNotEqual("", found.name)
-            self.assertLessEqual(len(found.name), metadata.MAX_TEXT)
+            self.assertLessEqual(len(found.name), metadata.MAX_NAME)

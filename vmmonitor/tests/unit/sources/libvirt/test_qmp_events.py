@@ -36,7 +36,7 @@ XML = """<domain><devices>
 def event(name, details):
     """The event of details, as text or to be written as JSON."""
     text = details if isinstance(details, str) else json.dumps(details)
-    return qmp_events.event(name, UUID, "web", text, 1000)
+    return qmp_events.decode_monitor_event(name, UUID, "web", text, 1000)
 
 
 class EventTest(unittest.TestCase):
@@ -100,7 +100,7 @@ class EventTest(unittest.TestCase):
         told = event("BLOCK_IO_ERROR", IO_ERROR | {"reason": "x" * qmp_events.MAX_DETAILS})
         self.assertEqual(4096, len(told.attributes["details"]))
         many = event("BLOCK_IO_ERROR", {f"a{number}": 1 for number in range(5000)})
-        self.assertEqual(qmp_events.MAX_ATTRIBUTES, len(many.attributes))
+        self.assertEqual(qmp_events.MAX_EVENT_ATTRIBUTES, len(many.attributes))
 
     json_values = strategies.recursive(
         strategies.none()
@@ -113,7 +113,7 @@ class EventTest(unittest.TestCase):
     keys = strategies.sampled_from(["action", "flags", "info", "node-name"]) | strategies.text()
 
     @hypothesis.given(
-        name=strategies.sampled_from([*qmp_events.TYPES, "\udc80\0"]),
+        name=strategies.sampled_from([*qmp_events.QEMU_EVENT_TYPES, "\udc80\0"]),
         details=strategies.text() | strategies.dictionaries(keys, json_values),
     )
     @hypothesis.settings(max_examples=100, deadline=None)
@@ -141,10 +141,10 @@ class DiskTest(unittest.TestCase):
             "libvirt-5-format": {"target": "vdc", "path": "/dev/sdq"},
             "libvirt-6-storage": {"path": "vms/web"},
         }.items():
-            self.assertEqual(expected, qmp_events.disk(XML, node), node)
+            self.assertEqual(expected, qmp_events.find_disk(XML, node), node)
 
     def test_unknown(self):
         for node in ("libvirt-9-format", "libvirt--format", "#block123", "", "libvirt-2-format\n"):
-            self.assertEqual({}, qmp_events.disk(XML, node), node)
-        self.assertEqual({}, qmp_events.disk("<domain", "libvirt-2-format"))
-        self.assertEqual({}, qmp_events.disk("<!DOCTYPE x>" + XML, "libvirt-2-format"))
+            self.assertEqual({}, qmp_events.find_disk(XML, node), node)
+        self.assertEqual({}, qmp_events.find_disk("<domain", "libvirt-2-format"))
+        self.assertEqual({}, qmp_events.find_disk("<!DOCTYPE x>" + XML, "libvirt-2-format"))

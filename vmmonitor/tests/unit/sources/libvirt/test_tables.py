@@ -68,18 +68,18 @@ class TablesTest(testtools.TestCase):
             self.assertEqual(number, getattr(libvirt, f"VIR_DOMAIN_{name}"))
         for name in ("RUNNING", "PAUSED", "SHUTOFF", "CRASHED"):
             number = getattr(libvirt, f"VIR_DOMAIN_{name}")
-            self.assertEqual(name.lower(), tables.STATES[number][0])
+            self.assertEqual(name.lower(), tables.DOMAIN_STATES[number][0])
             found = {
                 word: value
                 for word, value in constants(f"VIR_DOMAIN_{name}_").items()
                 if word != "UNKNOWN"
             }
             for word, value in found.items():
-                self.assertEqual(word.lower(), tables.STATES[number][1][value])
+                self.assertEqual(word.lower(), tables.DOMAIN_STATES[number][1][value])
 
     def test_states_are_the_model_s(self):
         known = {*instance.ALIVE, instance.SHUTOFF, "unknown-0"}
-        self.assertEqual(known, {state for state, _ in tables.STATES})
+        self.assertEqual(known, {state for state, _ in tables.DOMAIN_STATES})
 
     def test_words_whose_constants_have_other_names(self):
         self.assertEqual(
@@ -107,7 +107,7 @@ class TablesTest(testtools.TestCase):
         )
         self.assertEqual(
             ("action_required", "recursive"),
-            tuple(tables.BITS["flags"]),
+            tuple(tables.BIT_NAMES["flags"]),
         )
         self.assertEqual(1, libvirt.VIR_DOMAIN_MEMORY_FAILURE_ACTION_REQUIRED)
         self.assertEqual(2, libvirt.VIR_DOMAIN_MEMORY_FAILURE_RECURSIVE)

@@ -24,7 +24,7 @@ class PoolTest(testtools.TestCase):
     def setUp(self):
         super().setUp()
         self.log = self.useFixture(fixtures.FakeLogger())
-        self.useFixture(fixtures.MonkeyPatch(f"{pool.__name__}.STUCK", 0.05))
+        self.useFixture(fixtures.MonkeyPatch(f"{pool.__name__}.STUCK_AFTER", 0.05))
         self.release = threading.Event()
         self.done = queue.SimpleQueue()
         self.pool = pool.ProbePool(lambda: mock.Mock())
@@ -40,7 +40,7 @@ class PoolTest(testtools.TestCase):
         self.assertTrue(self.pool.submit("works", self.done.put))
 
         def is_done():
-            self.pool.tend()
+            self.pool.add_worker_if_stuck()
             return not self.done.empty()
 
         deadline.eventually(is_done, 20, "done")
@@ -61,10 +61,14 @@ class PoolTest(testtools.TestCase):
         self.assertIsNot(working.connection, self.done.get(timeout=20).connection)
 
     def test_there_are_only_so_many_threads(self):
-        for number in range(pool.SIZE + 3):
+        for number in range(pool.MAX_WORKERS + 3):
             self.pool.submit(f"stuck {number}", self.stick)
         deadline.eventually(
-            lambda: not self.pool.tend() and len(self.pool._workers) == pool.SIZE, 20, "full"
+            lambda: (
+                not self.pool.add_worker_if_stuck() and len(self.pool._workers) == pool.MAX_WORKERS
+            ),
+            20,
+            "full",
         )
         self.assertEqual(3, self.pool.jobs.qsize())
         self.release.set()
@@ -105,9 +109,9 @@ class DomainsTest(testtools.TestCase):
 
     def test_so_many_are_kept(self):
         domains = pool.DomainCache(mock.Mock())
-        for number in range(3 * domains.MOST):
+        for number in range(3 * domains.MAX_DOMAINS):
             domains.get(str(number))
-        self.assertLessEqual(len(domains._known), domains.MOST)
+        self.assertLessEqual(len(domains._domains), domains.MAX_DOMAINS)
 
 
 class PingTest(testtools.TestCase):
@@ -117,7 +121,7 @@ class PingTest(testtools.TestCase):
         error.err = (code, 0, "no", 2, "", "", "", 0, 0)
         domain = domains.connection.lookupByUUIDString.return_value
         domain.getTime.side_effect = error if code else None
-        return probe.ping(domains, "uuid")
+        return probe.ping_agent(domains, "uuid")
 
     def test_what_an_agent_says(self):
         self.assertIs(True, self.ping(0))
@@ -130,10 +134,10 @@ class SourceTest(base.LibvirtTest):
         super().setUp()
         self.asked = []
         self.errors = {}
-        self.useFixture(fixtures.MonkeyPatch(f"{probe.__name__}.ask", self.ask))
+        self.useFixture(fixtures.MonkeyPatch(f"{probe.__name__}.read_qemu", self.ask))
         self.useFixture(fixtures.MonkeyPatch("libvirt.virDomain.controlInfo", lambda _: [0, 0, 0]))
 
-    def ask(self, _domains, uuid, _tasks, _complete, _disks):
+    def ask(self, _domains, uuid, _tasks, complete, disks):
         """What libvirt's test driver cannot be asked."""
         self.asked.append(uuid)
         at = time.monotonic()

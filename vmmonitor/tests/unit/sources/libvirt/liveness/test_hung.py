@@ -32,7 +32,7 @@ class HungTest(unittest.TestCase):
 
     def assert_looks(self, expected, *looks):
         """Take in looks; all but the last find nothing."""
-        *before, last = [self.hung.look(one) for one in looks]
+        *before, last = [self.hung.add(one) for one in looks]
         self.assertEqual([""] * len(before), before)
         self.assertEqual(expected, last)
 
@@ -70,20 +70,20 @@ class ProcessTest(HungTest):
         self.assert_looks("", *(look(at, state="") for at in range(0, 100, 10)))
 
     def test_due_when_it_may_be_certain(self):
-        self.hung.look(look(0, runs=1))
-        self.assertIsNone(self.hung.due())
-        self.hung.look(look(7, state="T"))
-        self.assertEqual(27, self.hung.due())
+        self.hung.add(look(0, runs=1))
+        self.assertIsNone(self.hung.next_reading_at())
+        self.hung.add(look(7, state="T"))
+        self.assertEqual(27, self.hung.next_reading_at())
         self.assert_looks("stopped", look(27, state="T"))
 
 
 class MonitorTest(HungTest):
     def test_found_within_the_deadline_of_being_asked(self):
-        self.hung.look(look(0))
-        self.hung.asked(0)
-        self.assertEqual(10, self.hung.due())
+        self.hung.add(look(0))
+        self.hung.note_question(0)
+        self.assertEqual(10, self.hung.next_reading_at())
         self.assert_looks("", look(10, 10))
-        self.assertEqual(20, self.hung.due())
+        self.assertEqual(20, self.hung.next_reading_at())
         self.assert_looks("monitor", look(20, 20))
         self.assertEqual(["monitor"], self.hung.signals())
 
@@ -99,8 +99,8 @@ class MonitorTest(HungTest):
         self.assert_looks("", *(look(at, 0.2) for at in range(0, 300, 10)))
 
     def test_a_job_that_is_not_in_the_monitor(self):
-        self.hung.look(look(0))
-        self.hung.asked(0)
+        self.hung.add(look(0))
+        self.hung.note_question(0)
         self.assert_looks("", *(look(at) for at in range(10, 100, 10)))
 
     def test_what_takes_long_while_its_main_thread_moves_gets_four_deadlines(self):
@@ -119,10 +119,10 @@ class MonitorTest(HungTest):
         self.assert_looks("monitor", look(20, 20, paused="user"))
 
     def test_answered(self):
-        self.hung.look(look(0))
-        self.hung.asked(0)
-        self.hung.answered()
-        self.assertIsNone(self.hung.due())
+        self.hung.add(look(0))
+        self.hung.note_question(0)
+        self.hung.note_answer()
+        self.assertIsNone(self.hung.next_reading_at())
 
     def test_the_clock_of_libvirt_is_set_forth(self):
         self.assert_looks("", look(0), look(10, 3600), look(20, 0.001), look(30, 7200), look(40))
@@ -132,8 +132,8 @@ class MonitorTest(HungTest):
         self.assert_looks("monitor", look(40, -3560))
 
     def test_never_due_in_the_past(self):
-        self.hung.look(look(0))
-        self.hung.asked(0)
+        self.hung.add(look(0))
+        self.hung.note_question(0)
         for at in range(1, 400, 7):
-            self.hung.look(look(at, at, runs=at))
-            self.assertGreater(self.hung.due(), at)
+            self.hung.add(look(at, at, runs=at))
+            self.assertGreater(self.hung.next_reading_at(), at)

@@ -14,7 +14,7 @@ from vmmonitor.rules import defaults, filters
 from vmmonitor.sources.libvirt import tables
 from vmmonitor.sources.libvirt.liveness import probe, settings, state_file
 from vmmonitor.sources.libvirt.liveness.facts import Facts
-from vmmonitor.sources.libvirt.liveness.judge import WANTED, Judge
+from vmmonitor.sources.libvirt.liveness.judge import INTENDED_PAUSES, Judge
 from vmmonitor.sources.libvirt.liveness.readings import (
     HostReading,
     QemuReading,
@@ -41,7 +41,7 @@ class JudgeTest(unittest.TestCase):
     def look(self, at, state="running", reason="booted", main="S", occupied_s=None):
         thread = ThreadReading(state=main, cpu_ns=5, delay_ns=0, runs=7)
         look = HostReading(at=at, state=state, reason=reason, occupied_s=occupied_s, main=thread)
-        self.words = self.judge.look(look, int(at * S))
+        self.words = self.judge.add_host_reading(look, int(at * S))
         return causes(self.words)
 
     def answer(self, at, errors=None, runs=0, **said):
@@ -55,7 +55,7 @@ class JudgeTest(unittest.TestCase):
             disk_errors=errors or {},
             **{"io": 0, **said},
         )
-        self.words = self.judge.answered(answer, int(at * S))
+        self.words = self.judge.add_qemu_reading(answer, int(at * S))
         return causes(self.words)
 
     def round(self, at, **said):
@@ -68,7 +68,7 @@ class HungTest(JudgeTest):
         self.assertEqual([], self.look(10, main="T") + self.look(20, main="T"))
         self.assertEqual(["hung/stopped"], self.look(30, main="T"))
         self.assertEqual({"lasted_s": 20, "signals": ["stopped"]}, self.words[0].attributes)
-        self.assertIsNone(self.judge.due())
+        self.assertIsNone(self.judge.next_reading_at())
         self.assertEqual([], self.look(40, main="T") + self.look(50, main="T"))
         self.assertEqual(["recovered/hung"], self.answer(60))
         self.assertEqual({"was": "stopped", "lasted_s": 30}, self.words[0].attributes)
@@ -79,11 +79,11 @@ class HungTest(JudgeTest):
         self.assertEqual(["hung/stopped"], self.look(20, main="T"))
         self.assertEqual([], self.look(30))
         busy = QemuReading(at=31, awake_at=31, took_s=30, done=False)
-        self.assertEqual([], self.judge.answered(busy, 31 * S))
+        self.assertEqual([], self.judge.add_qemu_reading(busy, 31 * S))
         self.assertEqual(["recovered/hung"], self.answer(32))
 
     def test_who_may_be_asked(self):
-        self.assertFalse(self.judge.may_be_asked())
+        self.assertFalse(self.judge.may_ask())
         for expected, at, facts in (
             (True, 0, {}),
             (False, 1, {"occupied_s": 0.1}),
@@ -92,21 +92,21 @@ class HungTest(JudgeTest):
             (False, 4, {"state": "shutoff"}),
         ):
             self.look(at, **facts)
-            self.assertEqual(expected, self.judge.may_be_asked(), facts)
+            self.assertEqual(expected, self.judge.may_ask(), facts)
 
     def test_one_that_cannot_be_looked_at_is_not_due(self):
         self.look(0, main="T")
-        self.judge.asked(0)
-        self.assertIsNotNone(self.judge.due())
-        self.judge.not_seen()
-        self.assertIsNone(self.judge.due())
+        self.judge.note_question(0)
+        self.assertIsNotNone(self.judge.next_reading_at())
+        self.judge.discard_readings()
+        self.assertIsNone(self.judge.next_reading_at())
 
     def test_libvirt_went_away_while_it_was_asked(self):
         self.look(0)
-        self.judge.asked(0)
-        self.assertEqual(10, self.judge.due())
-        self.judge.not_asked()
-        self.assertIsNone(self.judge.due())
+        self.judge.note_question(0)
+        self.assertEqual(10, self.judge.next_reading_at())
+        self.judge.withdraw_question()
+        self.assertIsNone(self.judge.next_reading_at())
 
 
 class StalledTest(JudgeTest):
@@ -121,7 +121,7 @@ class StalledTest(JudgeTest):
 
     def test_it_grows(self):
         self.assertEqual(["stalled/suspect"], self.halt(0, 60))
-        self.judge.disturbed()
+        self.judge.disturb()
         for number, at in enumerate((60, 70, 80)):
             self.round(at, io=number)
         self.assertEqual((), self.judge.facts.all())
@@ -196,14 +196,14 @@ class PausedTest(JudgeTest):
         self.assertEqual(["paused/watchdog"], self.look(30, "paused", "watchdog"))
 
     def test_told_by_somebody_else(self):
-        self.judge.pause_told("ioerror")
+        self.judge.set_reported_pause("ioerror")
         for at in range(0, 100, 10):
             self.assertEqual([], self.look(at, "paused", "ioerror"))
 
     def test_what_somebody_wants(self):
-        _, reasons = tables.STATES[3]
-        self.assertLess(WANTED, set(reasons))
-        for at, reason in enumerate(sorted(WANTED) * 2):
+        _, reasons = tables.DOMAIN_STATES[3]
+        self.assertLess(INTENDED_PAUSES, set(reasons))
+        for at, reason in enumerate(sorted(INTENDED_PAUSES) * 2):
             self.assertEqual([], self.look(at * 10, "paused", reason))
 
     def test_crashed(self):
@@ -225,13 +225,13 @@ class DiskErrorTest(JudgeTest):
         self.assertTrue(self.judge.wants_disk_errors())
         self.round(0)
         self.assertFalse(self.judge.wants_disk_errors())
-        self.judge.disturbed()
+        self.judge.disturb()
         self.assertTrue(self.judge.wants_disk_errors())
         self.round(10)
         self.look(20, "paused", "ioerror")
         self.assertTrue(self.judge.wants_disk_errors())
         self.answer(20, {"vdb": "no_space"})
-        self.judge.look(HostReading(at=21, state="running"), 21 * S)
+        self.judge.add_host_reading(HostReading(at=21, state="running"), 21 * S)
         self.assertFalse(self.judge.wants_disk_errors())
 
     def test_it_is_over_when_the_guest_goes_on_although_qemu_names_it_still(self):
@@ -251,7 +251,7 @@ class DiskErrorTest(JudgeTest):
 
 class AgentTest(JudgeTest):
     def ping(self, at, speaks):
-        return causes(self.judge.agent_answered(speaks, at, at * S))
+        return causes(self.judge.add_ping(speaks, at, at * S))
 
     def test_silent_after_it_spoke(self):
         self.assertEqual([], self.ping(0, True) + self.ping(10, False) + self.ping(30, False))
@@ -264,7 +264,7 @@ class AgentTest(JudgeTest):
 
     def test_a_guest_that_boots(self):
         self.ping(0, True)
-        self.judge.disturbed()
+        self.judge.disturb()
         self.assertEqual([], [one for at in range(0, 200, 10) for one in self.ping(at, False)])
 
 
@@ -308,8 +308,8 @@ class SaidTest(unittest.TestCase):
             "vcpu.1.exits.sum": 50,
             "vcpu.1.irq-exits.sum": 50,
         }
-        self.assertEqual(700, probe.exits(said))
-        self.assertIsNone(probe.exits({"vcpu.0.time": 5, "vcpu.current": 1}))
+        self.assertEqual(700, probe.count_exits(said))
+        self.assertIsNone(probe.count_exits({"vcpu.0.time": 5, "vcpu.current": 1}))
 
 
 class SettingsTest(unittest.TestCase):
@@ -317,7 +317,7 @@ class SettingsTest(unittest.TestCase):
         made = conf.new([], [])
         for name, value in own.items():
             made.set_override(name, value, "liveness")
-        return settings.settings(made.liveness)
+        return settings.read_settings(made.liveness)
 
     def test_presets(self):
         for name, found_within in (("high", 30), ("medium", 60), ("low", 120)):

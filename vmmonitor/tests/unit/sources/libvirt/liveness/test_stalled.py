@@ -85,13 +85,13 @@ class StalledTest(unittest.TestCase):
         """The verdict after so many seconds of the guest."""
         verdict = NOTHING
         for _ in range(int(seconds / step)):
-            verdict = self.stalled.answered(guest.answer(step, self.stalled.wants_complete))
+            verdict = self.stalled.add(guest.answer(step, self.stalled.wants_complete))
         return verdict
 
     def never(self, guest, seconds=600):
         """Nothing is said in all that time."""
         for _ in range(int(seconds / 10)):
-            verdict = self.stalled.answered(guest.answer(10, self.stalled.wants_complete))
+            verdict = self.stalled.add(guest.answer(10, self.stalled.wants_complete))
             self.assertEqual(("", ()), (verdict.detail, verdict.signals))
 
     def assert_says(self, detail, signals, verdict):
@@ -154,7 +154,7 @@ class CostTest(StalledTest):
         for _ in range(rounds):
             complete = self.stalled.wants_complete
             wanted += complete
-            self.stalled.answered(guest.answer(10, complete))
+            self.stalled.add(guest.answer(10, complete))
         return wanted
 
     def test_a_guest_that_does_something_is_asked_for_all_in_each_third_round(self):
@@ -165,8 +165,8 @@ class CostTest(StalledTest):
 
     def test_no_verdict_without_all_counters(self):
         guest = Guest(HALTED, io=0, exits=0)
-        self.stalled.answered(guest.answer())
-        verdicts = [self.stalled.answered(guest.answer(10, False)) for _ in range(10)]
+        self.stalled.add(guest.answer())
+        verdicts = [self.stalled.add(guest.answer(10, False)) for _ in range(10)]
         self.assertEqual({""}, {verdict.detail for verdict in verdicts})
 
 
@@ -237,7 +237,7 @@ class HaltedTest(StalledTest):
     def test_its_agent_speaks(self):
         guest = Guest(HALTED, io=0, exits=0)
         self.after(guest, 60)
-        self.assertTrue(self.stalled.answered(guest.answer(), True).alive)
+        self.assertTrue(self.stalled.add(guest.answer(), True).alive)
 
 
 class SpinningTest(StalledTest):
@@ -276,7 +276,7 @@ class WindowTest(StalledTest):
     def test_a_gap(self):
         guest = Guest(HALTED, io=0, exits=0)
         self.after(guest, 20)
-        self.stalled.answered(guest.answer(26))
+        self.stalled.add(guest.answer(26))
         self.never(guest, 20)
         self.assert_says("failed", "cpu exits", self.after(guest, 10))
 
@@ -290,13 +290,13 @@ class WindowTest(StalledTest):
         guest = Guest(HALTED, io=0, exits=0)
         self.after(guest, 20)
         for _ in range(100):
-            self.assertEqual("", self.stalled.answered(guest.answer(0)).detail)
+            self.assertEqual("", self.stalled.add(guest.answer(0)).detail)
 
     def test_what_happened_to_it(self):
         guest = Guest(HALTED, io=0, exits=0)
         for _ in range(20):
             self.never(guest, 30)
-            self.stalled.forget()
+            self.stalled.reset()
 
     def test_a_vcpu_is_added(self):
         guest = Guest(HALTED, io=0, exits=0)
@@ -309,7 +309,7 @@ class WindowTest(StalledTest):
     def test_the_habit_is_forgotten_too(self):
         guest = Guest(IDLE_TCG, emulated=True, io=3)
         self.never(guest, 60)
-        self.stalled.forget()
+        self.stalled.reset()
         guest.does(HALTED_TCG, io=0)
         self.assert_says("suspect", "cpu", self.after(guest, 60))
 
@@ -332,13 +332,13 @@ class AnyLifeTest(unittest.TestCase):
             guest.does(vcpu, io=io)
             for _ in range(rounds):
                 answer = guest.answer(10, stalled.wants_complete)
-                self.assertNotEqual("failed", stalled.answered(answer).detail)
+                self.assertNotEqual("failed", stalled.add(answer).detail)
 
     @hypothesis.given(strategies.lists(strategies.floats(0.1, 30), min_size=5, max_size=40))
     def test_no_verdict_before_a_whole_window(self, steps):
         stalled = Stalled(SETTINGS)
         guest = Guest(HALTED, io=0, exits=0)
         for step, total in zip(steps, itertools.accumulate(steps), strict=True):
-            verdict = stalled.answered(guest.answer(step))
+            verdict = stalled.add(guest.answer(step))
             if total < SETTINGS.window:
                 self.assertEqual("", verdict.detail)
