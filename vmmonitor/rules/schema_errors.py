@@ -106,7 +106,7 @@ def _wrong_type(value: Any, allowed: str | Sequence[str]) -> str:
 
 
 def _quote(value: Any) -> str:
-    if isinstance(value, dict | list):
+    if value is None or isinstance(value, dict | list):
         return "the value"
     shown = repr(value)
     return shown if len(shown) <= MAX_QUOTED else shown[:MAX_QUOTED] + "..."

@@ -98,7 +98,7 @@ class ManageDriversTest(testtools.TestCase):
     def test_driver_that_is_not_installed_is_reported(self):
         code, (line,), _ = self.check("absent")
         self.assertEqual(1, code)
-        self.assertIn("absent: No such plug-in is installed", line)
+        self.assertIn("absent: The plug-in is not installed", line)
 
     def test_driver_that_raises_is_reported(self):
         self.assertEqual((1, ["broken: OSError: no such key file"], ""), self.check("broken"))

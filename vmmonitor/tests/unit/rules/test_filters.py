@@ -150,7 +150,7 @@ class RefuseTest(base.RulesTest):
             ("{type: {}}", "must not be empty"),
             ("{type: {in: []}}", "must not be empty"),
             ("{type: {in: a}}", "'a' is a string, not a list"),
-            ("{type: ~}", "None is empty, not a string or a number or a boolean"),
+            ("{type: ~}", "the value is empty, not a string or a number or a boolean"),
             ("{type: {=~: 5}}", "5 is a number, not a string"),
             ("{attributes.: x}", "'attributes.' has no attribute name"),
             ("{instance.nam: x}", "did you mean 'instance.name'?"),

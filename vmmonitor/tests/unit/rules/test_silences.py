@@ -80,14 +80,14 @@ class TestRefused(unittest.TestCase):
             ({"source": "a"}, "match: unknown field 'source'"),
             ({"host": {"==": "a"}}, "match.host: unknown field '=='; did you mean '='?"),
             ({"host": ["a", "b"]}, "match.host: the value is a list"),
-            ({"host": None}, "match.host: None is empty"),
+            ({"host": None}, "match.host: the value is empty"),
             ({"host": {"=~": "("}}, "'(' is not a regular expression"),
             ({"host": {}}, "match.host: must not be empty"),
             ({"host": {"in": []}}, "match.host.in: must not be empty"),
             ([], "match: must not be empty"),
             ([5], "match[0]: 5 is a number"),
             ("host=a", "match: 'host=a' is a string"),
-            (None, "match: None is empty"),
+            (None, "match: the value is empty"),
         ):
             with self.subTest(match):
                 with self.assertRaises(errors.InvalidRules) as caught:
