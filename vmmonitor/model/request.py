@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator wants done about an incident or a recovery, and what came of it."""
+"""Requests of operators about an incident or a recovery, and their results."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-#: Of an incident: act on it now, whatever limit or silence stands against it.
+#: Recover the instance of an incident now, regardless of limits and silences.
 RECOVER = "recover"
-#: Of an incident: it is over.
+#: Resolve an incident.
 RESOLVE = "resolve"
-#: Of an incident: nothing acts on it, for a time or until it is released.
+#: Hold the recovery of an incident, for a time or until it is released.
 HOLD = "hold"
-#: Of an incident: what holds or silences it does so no longer.
+#: Release an incident from its hold or silence.
 RELEASE = "release"
-#: Of a recovery: it ends, and its incident is held.
+#: Cancel a recovery, and hold its incident.
 CANCEL = "cancel"
-#: Of a recovery that is over: try again by the same policy; of one that waits its time: now.
+#: Retry a failed recovery by the same policy, or start a delayed recovery now.
 RETRY = "retry"
 
 OF_INCIDENT = (RECOVER, RESOLVE, HOLD, RELEASE)
@@ -24,18 +24,17 @@ OF_RECOVERY = (CANCEL, RETRY)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorRequest:
-    """One wish; any engine carries it out, and exactly one does.
+    """A request of an operator, which exactly one engine carries out.
 
-    All times are microseconds since the epoch, engines' clock.
+    Times are microseconds since the epoch, by the engines' clock.
 
-    :param verb: one of the words above.
-    :param recovery_id: empty if it is about the incident itself.
-    :param author: who wants it.
-    :param comment: why, in the author's words; may be empty.
-    :param options: ``policy`` (RECOVER: the name of the policy to go by), ``seconds`` (HOLD: how
-        long).
-    :param state: one of the keys of ``states.REQUEST``.
-    :param message: what came of it, or what it waits for; for a person to read.
+    :param verb: one of the verbs above.
+    :param recovery_id: empty if the request is about an incident.
+    :param author: name of the operator.
+    :param comment: reason of the operator; may be empty.
+    :param options: ``policy`` (RECOVER: name of the policy to use), ``seconds`` (HOLD: duration).
+    :param state: a ``RequestState``.
+    :param message: the result, or the reason why the request waits.
     """
 
     request_id: str
@@ -52,5 +51,5 @@ class OperatorRequest:
 
     @property
     def words(self) -> str:
-        """Who wants it and why, to end a sentence with."""
+        """The author and the comment, for the end of a sentence."""
         return f"{self.author}: {self.comment}" if self.comment else self.author

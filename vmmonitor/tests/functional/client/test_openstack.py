@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same commands in openstackclient."""
+"""The same commands in openstackclient and in the shell."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
 
+from vmmonitor.client import shell
 from vmmonitor.tests.fixtures import sample
 from vmmonitor.tests.functional.client import base
 
@@ -19,3 +21,10 @@ class TestPlugin(base.CommandTest):
         self.assertEqual(
             self.parsed("incident", "show", sample.CRASH.incident_id), json.loads(done.stdout)
         )
+
+    def test_shell_has_each_command_of_plugin_without_prefix(self):
+        namespace = shell.PluginCommands.NAMESPACE
+        plugin = importlib.metadata.entry_points(group=namespace).names
+        self.assertIn("vmmonitor_request_list", plugin)
+        expected = {name.removeprefix("vmmonitor_").replace("_", " ") for name in plugin}
+        self.assertEqual(expected, set(dict(shell.PluginCommands(namespace))))

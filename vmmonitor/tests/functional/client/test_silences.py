@@ -54,7 +54,7 @@ class TestSilence(base.CommandTest):
 
     def test_table_shows_match_as_json(self):
         text = self.printed(
-            *("silence", "create", "--host", "compute-1", "--for", "4h", "--comment", "disk")
+            "silence", "create", "--host", "compute-1", "--for", "4h", "--comment", "disk"
         )
         self.assertRegex(text, r"\| incidents +\| {\"pending\": 1} +\|")
         self.assertRegex(text, r"\| match +\| {\"host\": \"compute-1\"} +\|")
