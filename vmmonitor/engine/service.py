@@ -8,10 +8,9 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor.db.session import Database
-from vmmonitor.engine.admission import limits
-from vmmonitor.engine.admission.silences import Silences
-from vmmonitor.engine.admission.storm_monitor import StormWatch
-from vmmonitor.engine.admission.storms import Fuse, Storms
+from vmmonitor.engine.admission import build_admission
+from vmmonitor.engine.admission.circuit_breaker import CircuitBreaker
+from vmmonitor.engine.admission.storm_monitor import StormMonitor
 from vmmonitor.engine.endpoint import AgentCallEndpoint
 from vmmonitor.engine.ingest import local_sources
 from vmmonitor.engine.ingest.local_events import LocalEvents
@@ -19,7 +18,7 @@ from vmmonitor.engine.ingest.local_sources import LocalSources
 from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.engine.recovery import drivers
-from vmmonitor.engine.recovery.dispatcher import Recoveries
+from vmmonitor.engine.recovery.dispatcher import Dispatcher
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.engine.upkeep.housekeeping import Housekeeping
 from vmmonitor.engine.upkeep.relay import OutboxRelay
@@ -116,9 +115,15 @@ class EngineService(service.Service):
         policies = self._drivers.load_policies(self._policy_file())
         drivers.warn_if_nothing_recovers(conf, policies)
         expectation = drivers.expectation(conf)
-        fuse = Fuse(conf)
-        gates = [Silences().gate, Storms(conf, fuse).gate, limits.Restarts(conf).gate]
-        self.recoveries = Recoveries(conf, database, policies, expectation, self._drivers, gates)
+        breaker = CircuitBreaker(conf)
+        self.recoveries = Dispatcher(
+            conf=conf,
+            database=database,
+            policies=policies,
+            expectation=expectation,
+            drivers=self._drivers,
+            admission=build_admission(conf, breaker),
+        )
         self._writer = EventWriter(
             database=database,
             policies=policies,
@@ -139,7 +144,7 @@ class EngineService(service.Service):
             self._writer,
             Housekeeping(conf, database),
             AgentHealth(conf, database),
-            StormWatch(conf, database, fuse, expectation),
+            StormMonitor(conf, database, breaker, expectation),
             Reconciler(
                 conf=conf,
                 database=database,
@@ -158,7 +163,7 @@ class EngineService(service.Service):
             LOG.error("Policies not reloaded, the previous ones stay in force: %s", error)
         else:
             self._writer.policies = policies
-            self.recoveries.use(policies)
+            self.recoveries.use_policies(policies)
             drivers.warn_if_nothing_recovers(self._conf, policies)
             LOG.info("Policies of %s in force, checksum %s", policies.path, policies.checksum)
         try:

@@ -1,56 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands between a failure that is certain and its recovery: each gate lets an incident
-pass, or tells why not, and until when.
+"""The contract of an admission check, and the order in which checks are evaluated.
 
-A gate is asked in the transaction that would claim the recovery, with the incident's row locked.
-It takes no longer than a query or two; what it must keep others from doing meanwhile it locks
-(``db.gates``).
+A check runs in the transaction that would claim the recovery, with the incident's row locked. It
+costs one or two queries. If it counts something and admits an incident on that basis, it takes a
+database lock (``db.locks``) so that no other engine counts at the same time.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
+from typing import Protocol
 
 from vmmonitor.db.session import Transaction
 from vmmonitor.model.incident import HoldReason, Incident
-from vmmonitor.model.states import IncidentState
+from vmmonitor.model.states import IncidentState, IncidentTransition
 from vmmonitor.rules.policies import Policy
 
-#: The state to which a refusal's move leads.
-STATES = {"hold": IncidentState.HELD, "silence": IncidentState.SILENCED}
-#: Of these a person is to know, as nothing goes on by itself for long. (A storm tells of itself.)
-ALERTING = frozenset({HoldReason.UNKNOWN, HoldReason.BUDGET})
+#: Transition of a denied incident -> the state that it leads to.
+DENIED_STATES = {
+    IncidentTransition.HOLD: IncidentState.HELD,
+    IncidentTransition.SILENCE: IncidentState.SILENCED,
+}
+#: Hold reasons that need an operator: the incident does not continue by itself for a long time.
+#: A storm is not among them, as it has an incident of its own.
+NEEDS_OPERATOR = frozenset({HoldReason.UNKNOWN, HoldReason.BUDGET})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an incident is not to be recovered now.
+class Denied:
+    """The reason why an incident is not recovered now.
 
-    :param move: the move of ``states.INCIDENT`` that puts it off: ``hold`` or ``silence``.
-    :param held_by: one of the words of ``model.incident``.
-    :param reason: one sentence for a person; the same as long as nothing changes.
-    :param until: when to ask again; microseconds since the epoch, engines' clock.
-    :param part_of: id of the storm that it belongs to.
+    :param transition: HOLD or SILENCE.
+    :param reason: one sentence for the operator; it stays the same until something changes.
+    :param until: when to check again; microseconds since the epoch, engines' clock.
+    :param part_of: id of the storm that the incident belongs to.
     """
 
-    move: str
-    held_by: str
+    transition: IncidentTransition
+    held_by: HoldReason
     reason: str
     until: int
     part_of: str = ""
 
 
-#: Asks one gate; None lets the incident pass. The policy is None where none acts on it: then a
-#: silence may still mute it. The last argument is the engines' clock now.
-Gate = Callable[[Transaction, Incident, Policy | None, int], Refusal | None]
+class AdmissionCheck(Protocol):
+    """One check between a confirmed failure and its recovery."""
+
+    def check(
+        self, tx: Transaction, incident: Incident, policy: Policy | None, now: int
+    ) -> Denied | None:
+        """Return why an incident is denied, or None to admit it.
+
+        :param policy: the policy that acts on the incident. None where none acts: then only a
+            silence applies.
+        :param now: microseconds since the epoch, engines' clock.
+        """
 
 
-def ask(
-    gates: Sequence[Gate], tx: Transaction, incident: Incident, policy: Policy | None, now: int
-) -> Refusal | None:
-    """Return the first refusal, None if every gate lets the incident pass.
+def admit(
+    checks: Iterable[AdmissionCheck],
+    tx: Transaction,
+    incident: Incident,
+    policy: Policy | None,
+    now: int,
+) -> Denied | None:
+    """Return the first denial of the checks; None if all of them admit the incident.
 
-    An operator who wants it recovered all the same (``Incident.override``) opens them all.
+    An operator's request to recover an incident (``Incident.override``) bypasses all checks.
     """
     if incident.override:
         return None
-    return next((no for gate in gates if (no := gate(tx, incident, policy, now))), None)
+    denials = (each.check(tx, incident, policy, now) for each in checks)
+    return next((denied for denied in denials if denied), None)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends storms that are over, and has their members tried: one round a second, in every engine;
-any number of them at once do no harm."""
+"""Ends storms, makes their probes due, and counts the instances of each host.
 
-import threading
+Every engine runs this; the rows of the storms are locked, so several engines do not conflict.
+"""
+
 import time
 
 from oslo_config import cfg
@@ -10,153 +11,156 @@ from oslo_log import log
 
 from vmmonitor.db import incidents, storms
 from vmmonitor.db.session import Database, Transaction
-from vmmonitor.engine.admission.storms import STORAGE, Census, Fuse, release
+from vmmonitor.engine.admission.circuit_breaker import Census, CircuitBreaker
+from vmmonitor.engine.admission.storms import STORAGE, end_storm
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.errors import Conflict, Retriable
+from vmmonitor.model.errors import Conflict
 from vmmonitor.model.incident import Incident
+from vmmonitor.periodic import PeriodicThread
 
 LOG = log.getLogger(__name__)
 
-ROUND = 1.0
-#: Seconds between two looks at the hosts' instances and aggregates.
-CENSUS = 60.0
+#: Interval, in seconds, at which open storms are evaluated.
+EVALUATE_INTERVAL = 1.0
+#: Interval, in seconds, at which the instances and aggregates of all hosts are read.
+CENSUS_INTERVAL = 60.0
 
 
-class StormWatch:
-    """Looks after the storms that are open, and counts the instances of each host."""
+class StormMonitor:
+    """Evaluates open storms, and keeps the census of the circuit breaker current."""
 
     def __init__(
-        self, conf: cfg.ConfigOpts, database: Database, fuse: Fuse, expectation: Expectation
+        self,
+        conf: cfg.ConfigOpts,
+        database: Database,
+        breaker: CircuitBreaker,
+        expectation: Expectation,
     ):
-        """Keep the parts; start nothing.
+        """Prepare the threads without starting them.
 
-        :param fuse: is told what is found out about hosts.
+        :param breaker: its census is replaced at an interval.
         """
         self._options = conf.storm
         self._database = database
-        self._fuse = fuse
+        self._breaker = breaker
         self._expectation = expectation
-        self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._watch, name="storm-watch", daemon=True),
-            threading.Thread(target=self._count, name="storm-census", daemon=True),
+            PeriodicThread(
+                "storm-monitor",
+                self.evaluate_storms,
+                lambda: EVALUATE_INTERVAL,
+                failure="Storm evaluation failed, active storms are not updated",
+            ),
+            PeriodicThread(
+                "storm-census",
+                self.take_census,
+                lambda: CENSUS_INTERVAL,
+                failure="Instance count failed, percentage limits use the last value",
+            ),
         ]
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads; the first census is taken at once."""
         for thread in self._threads:
             thread.start()
+        self._threads[1].wake()
 
     def stop(self, timeout: float) -> None:
-        """End after what is under way; at most ``timeout`` seconds."""
+        """Stop after the work in progress.
+
+        :param timeout: maximum time to wait, in seconds.
+        """
         deadline = time.monotonic() + timeout
-        self._stopping.set()
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.stopping.set()
+        for thread in self._threads:
+            thread.stop(max(0.0, deadline - time.monotonic()))
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(ROUND):
-            try:
-                self.round()
-            except Retriable as error:
-                LOG.debug("Nobody looks after the storms: %s", error)
-            except Exception:
-                LOG.exception("Looking after the storms failed")
-
-    def _count(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.count()
-            except Retriable as error:
-                LOG.debug("The instances are not counted: %s", error)
-            except Exception:
-                LOG.exception("Counting the instances failed")
-            self._stopping.wait(CENSUS)
-
-    def count(self) -> None:
-        """Read how many instances there are, and ask for aggregates.
+    def take_census(self) -> None:
+        """Read the number of instances of each host, and the host aggregates.
 
         :raises vmmonitor.model.errors.Retriable: the database is away.
         """
         with self._database.reader() as tx:
             instances = storms.instances(tx)
-        known = self._fuse.census.aggregates
-        self._fuse.census = Census(instances=instances, aggregates=known)
+        known = self._breaker.census.aggregates
+        self._breaker.census = Census(instances=instances, aggregates=known)
         try:
             aggregates = self._expectation.aggregates()
         except Exception as error:
-            LOG.warning("The host aggregates are not known: %s", error)
+            LOG.warning("Could not read the host aggregates: %s", error)
             return
-        self._fuse.census = Census(
-            instances=instances, aggregates={str(k): frozenset(v) for k, v in aggregates.items()}
+        self._breaker.census = Census(
+            instances=instances,
+            aggregates={str(name): frozenset(hosts) for name, hosts in aggregates.items()},
         )
 
-    def round(self) -> None:
-        """Look at every open storm.
+    def evaluate_storms(self) -> None:
+        """Evaluate each open storm.
 
         :raises vmmonitor.model.errors.Retriable: the database is away.
         """
         with self._database.reader() as tx:
-            open_ones = storms.open_ones(tx)
-        for ident in open_ones:
+            open_ids = storms.open_ones(tx)
+        for incident_id in open_ids:
             try:
-                self._database.run(self._judge, ident)
-                self._database.run(self._have_one_tried, ident)
+                self._database.run(self._end_if_over, incident_id)
+                self._database.run(self._make_probe_due, incident_id)
             except Conflict as error:
-                LOG.debug("Another engine was faster with storm %s: %s", ident, error)
+                LOG.debug("Another engine updated storm %s first: %s", incident_id, error)
 
-    def _judge(self, tx: Transaction, ident: str) -> None:
-        """End a storm that is over; its row is locked meanwhile."""
-        storm = incidents.lock(tx, ident)
+    def _end_if_over(self, tx: Transaction, incident_id: str) -> None:
+        """End a storm that is over; its row stays locked for the transaction."""
+        storm = incidents.lock(tx, incident_id)
         if storm.state not in states.OPEN_INCIDENT_STATES:
             return
         now = self._database.now()
         if storm.updated_at > now:
-            # The engines' clock was put back.
+            # The engines' clock stepped back: count the cooldown from now.
             incidents.set_reason(tx, storm, storm.reason, now)
             return
-        why = (
-            self._healed(tx, storm, now) if storm.cause == STORAGE else self._calm(tx, storm, now)
-        )
-        if why:
-            release(tx, storm, why, now)
+        find_reason = self._why_storage_healed if storm.cause == STORAGE else self._why_calm
+        if reason := find_reason(tx, storm, now):
+            end_storm(tx, storm, reason, now)
 
-    def _calm(self, tx: Transaction, storm: Incident, now: int) -> str:
+    def _why_calm(self, tx: Transaction, storm: Incident, now: int) -> str:
         """Return why a storm of a host, an aggregate or the cloud is over; empty if it is not."""
-        calm = self._options.cooldown
-        if now - storm.updated_at >= calm * SECOND:
-            return f"nothing has failed for {calm:g} s"
-        scope = self._fuse.scope(storm.shared_cause)
-        most = self._fuse.most(scope)
-        if most is None or not self._fuse.knows(scope):
+        cooldown = self._options.cooldown
+        if now - storm.updated_at >= cooldown * SECOND:
+            return f"no failure for {cooldown:g} s"
+        scope = self._breaker.scope_of(storm.shared_cause)
+        limit = self._breaker.limit(scope)
+        if limit is None or not self._breaker.is_counted(scope):
             return ""
         since = storm.opened_at - round(self._options.window * SECOND)
-        others = sum(scope.of(self._fuse.count(tx, since, now, storm.incident_id)))
-        real = others + storms.members(tx, storm.incident_id)
-        if real > most:
+        others = sum(scope.select(self._breaker.count(tx, since, now, storm.incident_id)))
+        failures = others + storms.members(tx, storm.incident_id)
+        if failures > limit:
             return ""
-        return f"the others were planned or healed by themselves, {real} failures are no storm"
+        return (
+            f"the other incidents were planned or transient, {failures} failures are not a storm"
+        )
 
-    def _healed(self, tx: Transaction, storm: Incident, now: int) -> str:
+    def _why_storage_healed(self, tx: Transaction, storm: Incident, now: int) -> str:
         """Return why a storm of a storage is over; empty if it is not."""
-        settled = now - round(self._options.probe_success_delay * SECOND)
-        if storms.came_back(tx, storm.shared_cause, storm.opened_at, settled):
+        stable_since = now - round(self._options.probe_success_delay * SECOND)
+        if storms.came_back(tx, storm.shared_cause, storm.opened_at, stable_since):
             return "an instance on this storage runs again"
         if not storms.waiting_for(tx, storm.shared_cause):
-            return "none of its instances waits for it any more"
+            return "no instance waits for this storage any longer"
         return ""
 
-    def _have_one_tried(self, tx: Transaction, ident: str) -> None:
-        """Make the most important member of a storage's storm due, when one may be tried.
+    def _make_probe_due(self, tx: Transaction, incident_id: str) -> None:
+        """Make the first member of a storage's storm due, when the next probe may begin.
 
-        The storm's row is not locked: who is judged meanwhile may need it.
+        The storm's row is not locked, as a member that is being decided may need it.
         """
-        storm = storms.find(tx, ident)
+        storm = storms.find(tx, incident_id)
         now = self._database.now()
         if storm is None or storm.cause != STORAGE or now < storm.hold_until:
             return
-        first = storms.foremost(tx, ident)
+        first = storms.foremost(tx, incident_id)
         if first and first.hold_until > now:
             incidents.reschedule(tx, first, now, first.reason, now)

@@ -1,203 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The storm fuse: when so much fails at once that it has one cause, what fails is held, as one
-incident of the kind STORM, until that is over.
+"""Storms: many failures with one cause are held together, as one incident of kind ``storm``.
 
-Two things make a storm: failures beyond what a host, an aggregate or the cloud may have within a
-window, whatever they are; and a few disk errors of one storage. A gate (``Storms.gate``) puts the
-incidents in, one by one, as they come to be recovered. ``engine.storm_watch`` ends a storm.
+A storm opens when the failures of a host, an aggregate or the cloud exceed their limit within a
+window (``CircuitBreaker``), or when several instances report disk errors of one storage.
+``StormCheck`` adds incidents to it one by one, when they are about to be recovered;
+``StormMonitor`` ends it.
 """
 
-import dataclasses
 import uuid
-from collections.abc import Collection, Iterator, Mapping
 
 from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor.db import incidents, storms, timeline_entries
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine.admission.check import Refusal
+from vmmonitor.engine.admission.check import Denied
+from vmmonitor.engine.admission.circuit_breaker import HOST, CircuitBreaker
 from vmmonitor.engine.incidents.transitions import move, note
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import CRITICAL
 from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
 from vmmonitor.model.instance import Instance
-from vmmonitor.model.states import IncidentState
-from vmmonitor.model.storage import MAX_CAUSE
+from vmmonitor.model.states import IncidentState, IncidentTransition
 from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 from vmmonitor.rules.policies import Policy
 
 LOG = log.getLogger(__name__)
 
-HOST, AGGREGATE, CLOUD = "host", "aggregate", "cloud"
-#: Cause of a storm whose members share a storage; ``storm.host`` and so on of the others.
+#: Cause of a storm whose members share a storage. Other storms have ``storm.host`` and so on.
 STORAGE = "storm.storage"
-#: Seconds after which a member is examined again though its storm goes on: what was planned or
-#: is gone since is let go of, and none can be forgotten.
-EXAMINE = 600.0
+#: Interval, in seconds, at which a member is examined although its storm continues: a member that
+#: was planned or deleted in the meantime leaves the storm.
+EXAMINE_MEMBER_INTERVAL = 600.0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Census:
-    """What is known of the hosts; read now and then.
+class StormCheck:
+    """Denies incidents that belong to a storm, and opens storms."""
 
-    :param instances: host -> number of its instances, as the agents told.
-    :param aggregates: name of an aggregate -> its hosts.
-    """
-
-    instances: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    aggregates: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Scope:
-    """In which failures are counted together.
-
-    :param kind: HOST, AGGREGATE or CLOUD.
-    :param hosts: its hosts; None: all.
-    """
-
-    kind: str
-    name: str
-    hosts: Collection[str] | None
-
-    @property
-    def shared_cause(self) -> str:
-        """What tells this scope's storm from all others."""
-        return (f"{self.kind}:{self.name}" if self.name else self.kind)[:MAX_CAUSE]
-
-    def of(self, numbers: Mapping[str, int]) -> list[int]:
-        """Return the numbers of its hosts."""
-        return [
-            count for host, count in numbers.items() if self.hosts is None or host in self.hosts
-        ]
-
-    def __str__(self) -> str:
-        return {HOST: f"host {self.name}", AGGREGATE: f"aggregate {self.name}"}.get(
-            self.kind, "the cloud"
-        )
-
-
-class Fuse:
-    """Counts failures, and knows how many are too many."""
-
-    def __init__(self, conf: cfg.ConfigOpts):
-        """Know nothing of hosts yet: only the limits count that are no percentage."""
+    def __init__(self, conf: cfg.ConfigOpts, breaker: CircuitBreaker):
+        """Use a circuit breaker whose census another thread keeps current."""
         self._options = conf.storm
-        #: Replaced as a whole, from any thread.
-        self.census = Census()
+        self._breaker = breaker
 
-    def scopes(self, host: str) -> Iterator[Scope]:
-        """Yield the scopes that a host belongs to, the widest first."""
-        yield Scope(kind=CLOUD, name="", hosts=None)
-        for name, hosts in sorted(self.census.aggregates.items()):
-            if host in hosts:
-                yield Scope(kind=AGGREGATE, name=name, hosts=hosts)
-        yield Scope(kind=HOST, name=host, hosts=(host,))
-
-    def scope(self, shared_cause: str) -> Scope:
-        """Return the scope of a storm."""
-        kind, _, name = shared_cause.partition(":")
-        hosts = {HOST: (name,), AGGREGATE: self.census.aggregates.get(name, ()), CLOUD: None}
-        return Scope(kind=kind, name=name, hosts=hosts[kind])
-
-    def knows(self, scope: Scope) -> bool:
-        """Tell whether enough is known of a scope's hosts to count in it; not so at the start."""
-        known = scope.kind != AGGREGATE or scope.name in self.census.aggregates
-        return known and bool(self.census.instances)
-
-    def most(self, scope: Scope) -> int | None:
-        """Return how many failures are no storm yet; None: any number."""
-        limit: int = self._options[f"{scope.kind}_limit"]
-        percent: float = self._options[f"{scope.kind}_percent"]
-        instances = sum(scope.of(self.census.instances))
-        limits = [limit] if limit else []
-        if percent and instances:
-            limits.append(max(self._options.min_failures, int(instances * percent / 100)))
-        return min(limits) if limits else None
-
-    def count(self, tx: Transaction, since: int, now: int, besides: str = "") -> Mapping[str, int]:
-        """Return the failures of each host; see ``db.storms.failures``."""
-        shared = not self._options.storage_limit
-        return storms.failures(tx, since, now, shared=shared, besides=besides)
-
-    def blown(self, tx: Transaction, host: str, now: int) -> tuple[Scope, str] | None:
-        """Return the widest scope of a host that has too many failures, and how many, in words.
-
-        What is one host's trouble is no wider scope's: half of the failures must be of others.
-        """
-        numbers = self.count(tx, now - round(self._options.window * SECOND), now)
-        for scope in self.scopes(host):
-            counts, most = scope.of(numbers), self.most(scope)
-            total = sum(counts)
-            if most is None or total <= most:
-                continue
-            if scope.kind == HOST or max(counts) * 2 <= total:
-                window = f"within {self._options.window:g} s"
-                instances = sum(scope.of(self.census.instances))
-                of = f" of {instances}" if instances else ""
-                return scope, f"{total}{of} instances of {scope} failed {window}, more than {most}"
-        return None
-
-
-class Storms:
-    """Holds what is part of a storm."""
-
-    def __init__(self, conf: cfg.ConfigOpts, fuse: Fuse):
-        """Keep the parts.
-
-        :param fuse: what it knows of hosts is brought up to date by others.
-        """
-        self._options = conf.storm
-        self._fuse = fuse
-
-    def gate(
+    def check(
         self, tx: Transaction, incident: Incident, policy: Policy | None, now: int
-    ) -> Refusal | None:
-        """Hold an incident that is part of a storm, or with which one begins; see ``gates``."""
+    ) -> Denied | None:
+        """Deny an incident that belongs to a storm, or that starts one."""
         if policy is None:
             return None
         known = storms.find(tx, incident.part_of) if incident.part_of else None
         if known:
-            return None if self._may_probe(tx, incident, known, now) else _refusal(known, now)
-        storm = self._of_storage(tx, incident, now) or self._of_scope(tx, incident, now)
+            return None if self._is_probe(tx, incident, known, now) else _denied(known, now)
+        storm = self._storage_storm(tx, incident, now) or self._scope_storm(tx, incident, now)
         if storm is None:
             return None
         storms.join(tx, storm, now)
-        return _refusal(storm, now)
+        return _denied(storm, now)
 
-    def _of_storage(self, tx: Transaction, incident: Incident, now: int) -> Incident | None:
-        """Return the storm of the storage that fails under this instance; None if there is none,
-        and it fails under few others."""
-        cause, least = incident.shared_cause, self._options.storage_limit
-        if not cause or not least:
+    def _storage_storm(self, tx: Transaction, incident: Incident, now: int) -> Incident | None:
+        """Return the storm of the storage of this instance; open it if enough instances fail."""
+        cause, limit = incident.shared_cause, self._options.storage_limit
+        if not cause or not limit:
             return None
         if (storm := storms.open_among(tx, [cause])) or incident.part_of:
             return storm
         since = now - round(self._options.storage_window * SECOND)
         number = storms.sharing(tx, cause, since)
-        if number < least:
+        if number < limit:
             return None
-        why = f"{number} instances have disk errors of {cause.partition(':')[2]}"
-        # Those that failed before it was a storm try it already.
-        wait = self._options.probe_interval if storms.is_tried(tx, cause) else 0.0
-        return _begin(tx, STORAGE, cause, "", why, now, wait)
+        reason = f"{number} instances have disk errors of {cause.partition(':')[2]}"
+        # Recoveries that began before the storm are its first probes.
+        delay = self._options.probe_interval if storms.is_tried(tx, cause) else 0.0
+        return _open_storm(
+            tx, cause=STORAGE, shared_cause=cause, host="", reason=reason, now=now, delay=delay
+        )
 
-    def _of_scope(self, tx: Transaction, incident: Incident, now: int) -> Incident | None:
-        """Return the storm in which this failure is; None if there is none, and it is not one
-        too many. What was held by a storm before is not counted any more."""
-        causes = [scope.shared_cause for scope in self._fuse.scopes(incident.host)]
+    def _scope_storm(self, tx: Transaction, incident: Incident, now: int) -> Incident | None:
+        """Return the storm of the host, an aggregate or the cloud; open it if a limit is exceeded.
+
+        An incident that an earlier storm held is not counted again.
+        """
+        causes = [scope.shared_cause for scope in self._breaker.scopes(incident.host)]
         if (storm := storms.open_among(tx, causes)) or incident.part_of:
             return storm
-        blown = self._fuse.blown(tx, incident.host, now)
-        if blown is None:
+        exceeded = self._breaker.find_exceeded(tx, incident.host, now)
+        if exceeded is None:
             return None
-        scope, why = blown
-        host = incident.host if scope.kind == HOST else ""
-        return _begin(tx, f"storm.{scope.kind}", scope.shared_cause, host, why, now)
+        scope, reason = exceeded
+        return _open_storm(
+            tx,
+            cause=f"storm.{scope.kind}",
+            shared_cause=scope.shared_cause,
+            host=incident.host if scope.kind == HOST else "",
+            reason=reason,
+            now=now,
+        )
 
-    def _may_probe(self, tx: Transaction, incident: Incident, storm: Incident, now: int) -> bool:
-        """Tell whether it is the one that is to try whether its storage works again."""
+    def _is_probe(self, tx: Transaction, incident: Incident, storm: Incident, now: int) -> bool:
+        """Return whether this member is recovered now, as a probe of its storage."""
         if storm.cause != STORAGE or now < storm.hold_until:
             return False
         first = storms.foremost(tx, storm.incident_id)
@@ -205,33 +105,32 @@ class Storms:
             return False
         if not storms.take_probe(tx, storm, self._next_probe(storm, now)):
             return False
-        who = incident.instance.name or incident.instance.uuid
-        note(
-            *(tx, storm, now, "decision", f"instance {who} is tried: does its storage work?"),
-            tried=incident.incident_id,
-        )
+        name = incident.instance.name or incident.instance.uuid
+        message = f"instance {name} is recovered as a probe of its storage"
+        note(tx, storm, now, TimelineKind.DECISION, message, probe=incident.incident_id)
         return True
 
     def _next_probe(self, storm: Incident, now: int) -> int:
-        least = self._options.probe_interval * SECOND
-        most = self._options.probe_interval_max * SECOND
-        return now + round(min(most, max(least, (now - storm.opened_at) / 2)))
+        shortest = self._options.probe_interval * SECOND
+        longest = self._options.probe_interval_max * SECOND
+        return now + round(min(longest, max(shortest, (now - storm.opened_at) / 2)))
 
 
-def _begin(
+def _open_storm(
     tx: Transaction,
+    *,
     cause: str,
     shared_cause: str,
     host: str,
-    why: str,
+    reason: str,
     now: int,
-    wait: float = 0.0,
+    delay: float = 0.0,
 ) -> Incident:
     """Open a storm.
 
-    :param why: one sentence for a person, and the reason of the storm from then on.
-    :param wait: seconds before a member may be tried, of a storage's storm.
-    :raises vmmonitor.model.errors.Conflict: another engine did, at the same time.
+    :param reason: one sentence for the operator; it remains the reason of the storm.
+    :param delay: time before the first probe of a storage, in seconds.
+    :raises vmmonitor.model.errors.Conflict: another engine opened it at the same time.
     """
     storm = Incident(
         incident_id=str(uuid.uuid4()),
@@ -241,53 +140,59 @@ def _begin(
         cause=cause,
         severity=CRITICAL,
         state=IncidentState.PENDING,
-        reason=why,
+        reason=reason,
         policy="",
         opened_at=now,
-        hold_until=now + round(wait * SECOND),
+        hold_until=now + round(delay * SECOND),
         updated_at=now,
         event_count=0,
         shared_cause=shared_cause,
     )
     incidents.insert(tx, [storm])
-    note(tx, storm, now, "decision", why, shared_cause=shared_cause)
-    storm = move(tx, storm, "leave", why, now)
-    LOG.warning("Storm %s, what fails is held: %s", storm.incident_id, why)
+    note(tx, storm, now, TimelineKind.DECISION, reason, shared_cause=shared_cause)
+    storm = move(tx, storm, IncidentTransition.LEAVE, reason, now)
+    LOG.warning("Storm %s opened, recoveries are held: %s", storm.incident_id, reason)
     return storm
 
 
-def _refusal(storm: Incident, now: int) -> Refusal:
-    return Refusal(
-        move="hold",
+def _denied(storm: Incident, now: int) -> Denied:
+    return Denied(
+        transition=IncidentTransition.HOLD,
         held_by=HoldReason.STORM,
         reason=f"storm {storm.incident_id}: {storm.reason}",
-        until=now + round(EXAMINE * SECOND),
+        until=now + round(EXAMINE_MEMBER_INTERVAL * SECOND),
         part_of=storm.incident_id,
     )
 
 
-def release(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
-    """End a storm and make its members due, at once.
+def end_storm(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
+    """End a storm and make its members due now.
 
-    Those that were tried in vain meanwhile are tried again, if it was one of a storage.
+    After a storm of a storage, recoveries that failed during it are retried.
 
     :param storm: locked by this transaction (``incidents.lock``) and open.
-    :param reason: why; one sentence for a person.
+    :param reason: one sentence for the operator.
     :param now: microseconds since the epoch, engines' clock.
-    :return: how many incidents go on.
-    :raises vmmonitor.model.errors.IllegalTransition: it is over.
+    :return: the number of incidents that continue.
+    :raises vmmonitor.model.errors.IllegalTransition: the storm is closed.
     """
-    move(tx, storm, "run", reason, now)
+    move(tx, storm, IncidentTransition.RUN, reason, now)
     message = f"storm {storm.incident_id} is over: {reason}"
-    held = storms.release(tx, storm.incident_id, now)
-    timeline_entries.insert(tx, [_told(ident, message, now) for ident in held])
+    released = storms.release(tx, storm.incident_id, now)
+    timeline_entries.insert(tx, [_entry(incident_id, message, now) for incident_id in released])
     failed = storms.given_up(tx, storm.incident_id) if storm.cause == STORAGE else []
-    for ident in failed:
-        incident = incidents.lock(tx, ident)
-        move(tx, incident, "retry", message, now, hold_until=now)
-    LOG.warning("Storm %s is over, %d go on: %s", storm.incident_id, len(held), reason)
-    return len(held) + len(failed)
+    for incident_id in failed:
+        incident = incidents.lock(tx, incident_id)
+        move(tx, incident, IncidentTransition.RETRY, message, now, hold_until=now)
+    LOG.warning(
+        "Storm %s ended, %d incidents are released and %d retried: %s",
+        storm.incident_id,
+        len(released),
+        len(failed),
+        reason,
+    )
+    return len(released) + len(failed)
 
 
-def _told(incident_id: str, message: str, now: int) -> TimelineEntry:
+def _entry(incident_id: str, message: str, now: int) -> TimelineEntry:
     return TimelineEntry(incident_id=incident_id, at=now, kind=TimelineKind.HOLD, message=message)

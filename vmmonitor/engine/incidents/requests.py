@@ -46,7 +46,7 @@ class NotYet(Exception):
 
 
 class OperatorRequests:
-    """Looks for requests and carries them out. Has no thread: ``round`` is called now and then."""
+    """Carries out due requests. The dispatcher calls ``carry_out_due`` in its thread."""
 
     def __init__(self, database: Database, attempts: Attempts):
         """Keep the parts.
@@ -56,7 +56,7 @@ class OperatorRequests:
         self._database = database
         self._attempts = attempts
 
-    def round(self) -> None:
+    def carry_out_due(self) -> None:
         """Carry out what is wanted.
 
         :raises vmmonitor.model.errors.Retriable: the database is away.
@@ -234,7 +234,7 @@ class OperatorRequests:
         return incident
 
     def _end_storm(self, tx: Transaction, storm: Incident, word: str, now: int) -> str:
-        count = storms.release(tx, storm, word, now)
+        count = storms.end_storm(tx, storm, word, now)
         return f"over; {count} instances go on"
 
 

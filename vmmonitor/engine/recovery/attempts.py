@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transactions of a recovery: what is claimed, and made of an outcome.
+"""The transactions of a recovery: attempts are claimed, and their outcomes are stored.
 
-Each is one database transaction that first locks the incident's row, and only then reads the
-clock, so that time lines are in order; nothing here calls out, waits, or has a thread.
+Each is one database transaction, which locks the incident's row before it reads the clock, so that
+timeline entries are ordered. Nothing here calls a driver, waits, or has a thread.
 """
 
 import dataclasses
 import random
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from oslo_config import cfg
 
 from vmmonitor.db import incidents, limits, recoveries
 from vmmonitor.db.session import Transaction
-from vmmonitor.engine.admission import check
-from vmmonitor.engine.admission.check import Gate
+from vmmonitor.engine.admission.check import AdmissionCheck, admit
 from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.incidents.transitions import (
     LATE_EVENT_WINDOW,
@@ -32,19 +31,20 @@ from vmmonitor.model.states import (
     RecoveryState,
     RecoveryTransition,
 )
+from vmmonitor.model.timeline import TimelineKind
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep, WaitCondition
 
 RUNS_AGAIN = "the instance runs again"
-TAKEN_OVER = "taken over: its engine is gone"
+TAKEN_OVER = "taken over: the lease of its engine has expired"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A recovery that this engine has claimed, and what its driver needs to know.
+    """A recovery that this engine has claimed, and the input of its driver.
 
     :param step: the step of the policy that it belongs to.
-    :param dry_run: who says that nothing is to be called; empty: nobody.
+    :param dry_run: the setting that makes it a dry run; empty without one.
     """
 
     recovery: Recovery
@@ -62,22 +62,23 @@ class Attempts:
         conf: cfg.ConfigOpts,
         policies: Policies,
         now: Callable[[], int],
-        turns: Sequence[Gate] = (),
+        slots: AdmissionCheck | None = None,
     ):
-        """Keep the parts.
+        """Use these parts.
 
-        :param now: the engines' common clock, in microseconds since the epoch.
-        :param turns: asked before each attempt but the first, about which ``Decisions`` asks.
+        :param now: returns the engines' common clock, in microseconds since the epoch.
+        :param slots: checked before each attempt but the first, which ``Decisions`` admits; None
+            for no limit.
         """
         self.policies = policies
         self._conf = conf
         self._now = now
-        self._turns = turns
+        self._checks = [slots] if slots else []
 
     def first(self, tx: Transaction, incident: Incident, policy: Policy, now: int) -> Claim | None:
-        """Claim the first attempt for an incident that is being recovered from now on.
+        """Claim the first attempt for an incident whose recovery begins now.
 
-        :returns: None if the policy has no step that is not skipped.
+        :returns: None if the policy has no enabled step.
         """
         index = next_step(policy, -1)
         if index is None:
@@ -86,22 +87,25 @@ class Attempts:
         return self._claim(tx, incident, recovery, policy, now)
 
     # -- a recovery is due ---------------------------------------------------------------------
-    def take_up(self, tx: Transaction, recovery: Recovery, seen: bool = False) -> Claim | None:
-        """Claim a recovery that is due, or end one that waited in vain.
+    def claim_or_finish(
+        self, tx: Transaction, recovery: Recovery, is_active: bool = False
+    ) -> Claim | None:
+        """Claim a due recovery, or end one whose instance runs or did not run in time.
 
-        :param seen: the expectation says that the instance runs; only of one that waits for that.
-        :returns: what to call now; None if nothing.
-        :raises vmmonitor.model.errors.Conflict: another engine was faster.
+        :param is_active: the expectation reports the instance as running. Only for a recovery
+            that waits for this.
+        :returns: the claim whose driver to call; None if there is nothing to call.
+        :raises vmmonitor.model.errors.Conflict: another engine changed the recovery first.
         """
         incident = incidents.lock(tx, recovery.incident_id)
         now = self._now()
         policy = self.policies.get(recovery.policy)
-        runs = incident.running_at is not None if recovery.look_at is None else seen
+        runs = incident.running_at is not None if recovery.look_at is None else is_active
         if runs and incident.state == IncidentState.RECOVERING:
-            self._runs(tx, incident, recovery, now)
+            self._end_running(tx, incident, recovery, now)
             return None
         if recovery.state == RecoveryState.WAITING and now < recovery.wait_until:
-            recoveries.set_look_at(tx, recovery, self._next_look(recovery.wait_until, now))
+            recoveries.set_look_at(tx, recovery, self._next_poll(recovery.wait_until, now))
             return None
         if recovery.state == RecoveryState.WAITING:
             message = "the instance was not seen running in time"
@@ -109,45 +113,45 @@ class Attempts:
             self._after_failure(tx, incident, recovery, True, now)
             return None
         if policy is None or _step(policy, recovery) is None:
-            self._without_policy(tx, incident, recovery, now)
+            self._end_without_policy(tx, incident, recovery, now)
             return None
         if recovery.state == RecoveryState.RUNNING:
             return self._claim(tx, incident, recovery, policy, now, taken_over=True)
-        if not self._has_turn(tx, incident, recovery, policy, now):
+        if not self._has_slot(tx, incident, recovery, policy, now):
             return None
         return self._claim(tx, incident, recovery, policy, now)
 
-    def _has_turn(
+    def _has_slot(
         self, tx: Transaction, incident: Incident, recovery: Recovery, policy: Policy, now: int
     ) -> bool:
-        """Tell whether an attempt may begin; if not, it waits for its turn."""
-        what = f"{recovery.driver}, attempt {recovery.attempt}"
-        if refusal := check.ask(self._turns, tx, incident, policy, now):
-            reason = f"{what} {refusal.reason}"
-            if incident.held_by != HoldReason.CONCURRENCY:
-                note(tx, incident, now, "hold", reason, held_by=HoldReason.CONCURRENCY)
-            limits.join(tx, incident, recovery, refusal.until, reason, now)
+        """Return whether an attempt may begin; otherwise queue it."""
+        name = f"{recovery.driver}, attempt {recovery.attempt}"
+        is_queued = incident.held_by == HoldReason.CONCURRENCY
+        if denied := admit(self._checks, tx, incident, policy, now):
+            reason = f"{name}: {denied.reason}"
+            if not is_queued:
+                note(tx, incident, now, TimelineKind.HOLD, reason, held_by=denied.held_by)
+            limits.join(tx, incident, recovery, denied.until, reason, now)
             return False
-        if incident.held_by == HoldReason.CONCURRENCY:
-            limits.leave(tx, incident, f"{what} has its turn", now)
+        if is_queued:
+            limits.leave(tx, incident, f"{name}: has a free slot", now)
         return True
 
-    def _runs(self, tx: Transaction, incident: Incident, recovery: Recovery, now: int) -> None:
-        """End a recovery whose instance was seen running since a driver was called."""
+    def _end_running(
+        self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
+    ) -> None:
+        """End a recovery whose instance was seen running after the call of a driver."""
         if recovery.state == RecoveryState.RUNNING:
             recovery = self._take_over(tx, recovery, now)
-        ending = (
-            RecoveryTransition.CANCEL
-            if recovery.state == RecoveryState.REQUESTED
-            else RecoveryTransition.SUCCEED
-        )
+        is_requested = recovery.state == RecoveryState.REQUESTED
+        ending = RecoveryTransition.CANCEL if is_requested else RecoveryTransition.SUCCEED
         move_recovery(tx, recovery, ending, RUNS_AGAIN, now)
         move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
 
-    def _without_policy(
+    def _end_without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
     ) -> None:
-        message = f"policy {recovery.policy} is not in force any more"
+        message = f"policy {recovery.policy} is no longer in force"
         if recovery.state == RecoveryState.REQUESTED:
             move_recovery(tx, recovery, RecoveryTransition.CANCEL, message, now)
         else:
@@ -156,15 +160,10 @@ class Attempts:
         move(tx, incident, IncidentTransition.GIVE_UP, message, now)
 
     def _take_over(self, tx: Transaction, recovery: Recovery, now: int) -> Recovery:
-        """Take a recovery from an engine that is gone, to end it."""
-        return move_recovery(
-            tx,
-            recovery,
-            RecoveryTransition.TAKE_OVER,
-            TAKEN_OVER,
-            now,
-            lease_owner=str(uuid.uuid4()),
-        )
+        """Take a recovery from an engine whose lease has expired, to end it."""
+        owner = str(uuid.uuid4())
+        take_over = RecoveryTransition.TAKE_OVER
+        return move_recovery(tx, recovery, take_over, TAKEN_OVER, now, lease_owner=owner)
 
     # -- claiming ------------------------------------------------------------------------------
     def _request(
@@ -205,12 +204,12 @@ class Attempts:
         claimed = move_recovery(
             tx,
             recovery,
-            "take_over" if taken_over else "claim",
+            RecoveryTransition.TAKE_OVER if taken_over else RecoveryTransition.CLAIM,
             TAKEN_OVER if taken_over else "calling the driver",
             now,
             timeline.call(policy, recovery),
-            # NOTE: a name of its own for each claim, so that a driver that comes back after its
-            # recovery was taken over, be it by the same engine, finds its lease gone.
+            # Each claim has an owner of its own: a driver that returns after its recovery was
+            # taken over, even by the same engine, must not find its lease valid.
             lease_owner=str(uuid.uuid4()),
             lease_until=now + round(self._conf.recovery.lease * SECOND),
             called_at=now,
@@ -225,79 +224,82 @@ class Attempts:
         )
 
     def _dry_run(self, policy: Policy, step: PolicyStep) -> str:
-        """Return who says that nothing is to be called; empty if nobody does."""
+        """Return the setting that makes a call a dry run; empty without one."""
         if self._conf.recovery.dry_run:
             return "[recovery] dry_run"
         if policy.dry_run:
             return f"policy {policy.name}"
         return f"the step of policy {policy.name}" if step.dry_run else ""
 
-    # -- what came of it -----------------------------------------------------------------------
+    # -- outcomes ------------------------------------------------------------------------------
     def finish(self, tx: Transaction, claim: Claim, outcome: Outcome) -> None:
-        """Write down what came of an attempt, and what follows from it.
+        """Store the outcome of an attempt, and request what follows from it.
 
-        :raises vmmonitor.model.errors.Conflict: the recovery was taken over meanwhile.
+        :raises vmmonitor.model.errors.Conflict: another engine took the recovery over.
         """
         incident = incidents.lock(tx, claim.incident.incident_id)
         now = self._now()
         runs = incident.running_at is not None
-        is_over = incident.state != IncidentState.RECOVERING
-        asks = claim.step.wait_for == WaitCondition.ACTIVE
-        wants_to_see = claim.step.wait_for == WaitCondition.RUNNING and not runs
-        told = timeline.answer(outcome, claim.step, claim.recovery, now)
-        if outcome.move == "wait" and (asks or wants_to_see):
+        is_closed = incident.state != IncidentState.RECOVERING
+        polls = claim.step.wait_for == WaitCondition.ACTIVE
+        waits_for_event = claim.step.wait_for == WaitCondition.RUNNING and not runs
+        data = timeline.answer(outcome, claim.step, claim.recovery, now)
+        if outcome.move == RecoveryTransition.WAIT and (polls or waits_for_event):
             until = now + round(claim.step.wait * SECOND)
-            look_at = self._next_look(until, now) if asks else None
             move_recovery(
-                *(tx, claim.recovery, RecoveryTransition.WAIT, outcome.message, now, told),
+                tx,
+                claim.recovery,
+                RecoveryTransition.WAIT,
+                outcome.message,
+                now,
+                data,
                 wait_until=until,
-                look_at=look_at,
+                look_at=self._next_poll(until, now) if polls else None,
             )
             return
-        if runs and outcome.move == "fail" and outcome.retry and not is_over:
-            # One of the two words is late: a guest that was resumed and paused again at once
-            # was told to run, and the driver's answer may outrun what says that it does not.
-            message = f"{outcome.message}, but it was seen running: what comes next tells"
+        if runs and outcome.move == RecoveryTransition.FAIL and outcome.retry and not is_closed:
+            # One of the two reports is late: a guest that was resumed and paused again at once
+            # was reported as running, and the driver's answer can overtake the second event.
+            message = f"{outcome.message}, but it was seen running: waits for further events"
             until = now + round(LATE_EVENT_WINDOW * SECOND)
-            move_recovery(
-                tx, claim.recovery, RecoveryTransition.WAIT, message, now, told, wait_until=until
-            )
+            wait = RecoveryTransition.WAIT
+            move_recovery(tx, claim.recovery, wait, message, now, data, wait_until=until)
             return
-        ending = "succeed" if outcome.move == "wait" else outcome.move
-        recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now, told)
-        if is_over:
+        has_waited = outcome.move == RecoveryTransition.WAIT
+        ending = RecoveryTransition.SUCCEED if has_waited else RecoveryTransition(outcome.move)
+        recovery = move_recovery(tx, claim.recovery, ending, outcome.message, now, data)
+        if is_closed:
             return
-        if ending == "fail":
+        if ending == RecoveryTransition.FAIL:
             self._after_failure(tx, incident, recovery, outcome.retry, now)
         elif claim.dry_run:
             self._after_dry_run(tx, incident, claim, now)
-        elif ending == "skip":
+        elif ending == RecoveryTransition.SKIP:
             move(tx, incident, IncidentTransition.PLAN, outcome.message, now)
         elif runs:
             move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
         else:
-            move(
-                tx, incident, IncidentTransition.LEAVE, f"{recovery.driver} has done its part", now
-            )
+            reason = f"{recovery.driver} has done its part"
+            move(tx, incident, IncidentTransition.LEAVE, reason, now)
 
-    def _next_look(self, until: int, now: int) -> int:
-        """Return when to ask the expectation again whether an instance runs."""
+    def _next_poll(self, until: int, now: int) -> int:
+        """Return when to query the expectation again whether an instance runs."""
         return min(until, now + round(self._conf.recovery.active_poll_interval * SECOND))
 
     def _after_dry_run(self, tx: Transaction, incident: Incident, claim: Claim, now: int) -> None:
-        """Go on to the next step if only this one is tried out; else leave the incident open."""
+        """Request the next step if only this one is a dry run; otherwise leave the incident."""
         policy = self.policies.get(claim.recovery.policy)
         index = next_step(policy, claim.recovery.step) if claim.step.dry_run else None
         if policy is None or index is None or self._conf.recovery.dry_run or policy.dry_run:
-            move(tx, incident, IncidentTransition.LEAVE, f"dry run, as {claim.dry_run} says", now)
+            reason = f"dry run, set by {claim.dry_run}"
+            move(tx, incident, IncidentTransition.LEAVE, reason, now)
             return
-        self._request(tx, incident, policy, index, 1, now, now)
-        note(tx, incident, now, "recovery", timeline.next_step(policy, index), step=index + 1)
+        self._request_step(tx, incident, policy, index, now)
 
     def _after_failure(
         self, tx: Transaction, incident: Incident, failed: Recovery, retry: bool, now: int
     ) -> None:
-        """Ask for the next attempt, or the next step, or give up."""
+        """Request the next attempt or the next step, or give up."""
         if incident.state != IncidentState.RECOVERING:
             return
         if incident.running_at is not None:
@@ -306,33 +308,30 @@ class Attempts:
         policy = self.policies.get(failed.policy)
         step = _step(policy, failed)
         if policy is None or step is None:
-            move(
-                tx,
-                incident,
-                IncidentTransition.GIVE_UP,
-                f"policy {failed.policy} is not in force any more",
-                now,
-            )
+            reason = f"policy {failed.policy} is no longer in force"
+            move(tx, incident, IncidentTransition.GIVE_UP, reason, now)
             return
         if retry and (step.attempts == policies.WITHOUT_LIMIT or failed.attempt < step.attempts):
             delay = step.backoff.delay(failed.attempt, random.random())
             not_before = now + round(delay * SECOND)
             self._request(tx, incident, policy, failed.step, failed.attempt + 1, not_before, now)
-            word = timeline.next_attempt(step, failed.attempt + 1, delay)
-            note(tx, incident, now, "recovery", word, not_before=not_before)
+            message = timeline.next_attempt(step, failed.attempt + 1, delay)
+            note(tx, incident, now, TimelineKind.RECOVERY, message, not_before=not_before)
             return
         index = next_step(policy, failed.step)
         if index is None:
-            move(
-                tx,
-                incident,
-                IncidentTransition.GIVE_UP,
-                f"every step failed, at last: {failed.message}",
-                now,
-            )
+            reason = f"every step failed, the last with: {failed.message}"
+            move(tx, incident, IncidentTransition.GIVE_UP, reason, now)
             return
+        self._request_step(tx, incident, policy, index, now)
+
+    def _request_step(
+        self, tx: Transaction, incident: Incident, policy: Policy, index: int, now: int
+    ) -> None:
+        """Request the first attempt of a further step."""
         self._request(tx, incident, policy, index, 1, now, now)
-        note(tx, incident, now, "recovery", timeline.next_step(policy, index), step=index + 1)
+        message = timeline.next_step(policy, index)
+        note(tx, incident, now, TimelineKind.RECOVERY, message, step=index + 1)
 
 
 def _step(policy: Policy | None, recovery: Recovery) -> PolicyStep | None:
@@ -344,7 +343,7 @@ def _step(policy: Policy | None, recovery: Recovery) -> PolicyStep | None:
 
 
 def next_step(policy: Policy | None, index: int) -> int | None:
-    """Return the index of the next step that is not skipped; None if there is none."""
+    """Return the index of the next enabled step after ``index``; None without one."""
     if policy is None:
         return None
     later = range(index + 1, len(policy.steps))

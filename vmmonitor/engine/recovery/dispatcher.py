@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a hold that is over to an instance that runs: the recovery workers.
+"""Finds incidents and recoveries that are due, and hands them to the worker threads.
 
-What ingest has just opened, without a hold, goes straight to a worker thread. For all else one
-thread, "recovery-dispatch", looks: incidents whose hold is over, recoveries that are to be
-started, whose engine died, or that waited in vain. A worker claims what it gets in one
-transaction, commits, calls out, and writes down what came of it in another. Every engine looks
-at everything; the guarded UPDATEs in the database decide who acts.
+Incidents that ingest opened without a hold go to a worker directly. The thread
+"recovery-dispatch" finds everything else: incidents whose hold is over, recoveries that are due,
+whose engine died, or whose instance did not run in time. Every engine searches the whole database;
+guarded UPDATEs decide which engine acts.
 """
 
 import functools
@@ -17,36 +16,32 @@ from collections.abc import Mapping, Sequence
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import events, incidents, limits, recoveries
+from vmmonitor.db import incidents, limits, recoveries
 from vmmonitor.db.session import Database, Transaction
-from vmmonitor.engine.admission.check import Gate
-from vmmonitor.engine.admission.limits import Turns
+from vmmonitor.engine.admission import Admission
 from vmmonitor.engine.clock_steps import ClockStepDetector
-from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.incidents.requests import OperatorRequests
-from vmmonitor.engine.reconcile import verdict as reconcile_verdict
-from vmmonitor.engine.recovery.attempts import Attempts, Claim
+from vmmonitor.engine.recovery.attempts import Attempts
+from vmmonitor.engine.recovery.decisions import Decisions
+from vmmonitor.engine.recovery.driver_calls import DriverCalls
 from vmmonitor.engine.recovery.drivers import Drivers
-from vmmonitor.engine.recovery.questions import Questions
-from vmmonitor.engine.recovery.verdicts import Decisions, Outdated
+from vmmonitor.engine.recovery.leases import LeaseKeeper
+from vmmonitor.engine.recovery.pipeline import RecoveryPipeline
+from vmmonitor.engine.recovery.verdicts import Verdicts
 from vmmonitor.engine.recovery.workers import AHEAD, Rank, Workers
-from vmmonitor.expectation import Expectation, operations
+from vmmonitor.expectation import Expectation
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.errors import Conflict, Retriable
-from vmmonitor.model.event import Event
-from vmmonitor.model.incident import HoldReason, Incident, Verdict
-from vmmonitor.model.recovery import Outcome, Recovery, RecoveryRequest
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.incident import HoldReason, Incident
+from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import RecoveryState
 from vmmonitor.rules.policies import Policies
 
 LOG = log.getLogger(__name__)
 
-#: Seconds beyond its time that a driver may take before its recovery may be taken over.
-GRACE = 10.0
 
-
-class Recoveries:
-    """Finds what is due and does it."""
+class Dispatcher:
+    """Finds due work and dispatches it."""
 
     def __init__(
         self,
@@ -55,292 +50,164 @@ class Recoveries:
         policies: Policies,
         expectation: Expectation,
         drivers: Drivers,
-        gates: Sequence[Gate] = (),
+        admission: Admission,
     ):
-        """Keep the parts; start nothing.
+        """Build the parts without starting them.
 
-        :param gates: asked in this order, and after them whether it is an incident's turn.
+        :param admission: the checks between a verdict and a first attempt.
         """
-        self._turns = Turns(conf)
-        last = [self._turns.gate]
-        self._attempts = Attempts(conf, policies, database.now, last)
-        self._requests = OperatorRequests(database, self._attempts)
-        self._decisions = Decisions(conf, self._attempts, [*gates, *last], database.now)
         self._conf = conf
         self._database = database
-        self._expectation = expectation
-        self._questions = Questions(conf, expectation)
-        self._drivers = drivers
+        self._slots = admission.slots
         self._clock_steps = ClockStepDetector()
-        #: Monotonic time until which nobody's lease counts as having run out.
-        self._trust_until = 0.0
+        #: Monotonic time until which an expired lease of another engine is ignored.
+        self._trust_leases_until = 0.0
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._ended = threading.Event()
-        self._workers = Workers(
-            conf.recovery.workers, conf.recovery.poll_interval, look=self._wake.set
+        self._workers = Workers(conf.recovery.workers, conf.recovery.poll_interval, self._wake)
+        self._leases = LeaseKeeper(conf, database, self._workers)
+        self._attempts = Attempts(conf, policies, database.now, admission.slots)
+        self._requests = OperatorRequests(database, self._attempts)
+        self._calls = DriverCalls(conf, database, self._attempts, drivers, self._leases)
+        self.pipeline = RecoveryPipeline(
+            database=database,
+            verdicts=Verdicts(conf, expectation),
+            decisions=Decisions(conf, self._attempts, admission.checks, database.now),
+            attempts=self._attempts,
+            calls=self._calls,
         )
-        #: Owner of a lease -> (what it is for, monotonic time until which it is renewed).
-        self._calls: dict[str, tuple[Claim, float]] = {}
-        self._threads = [
-            threading.Thread(target=self._dispatch, name="recovery-dispatch", daemon=True),
-            threading.Thread(target=self._renew, name="recovery-leases", daemon=True),
-        ]
+        self._thread = threading.Thread(target=self._run, name="recovery-dispatch", daemon=True)
 
-    def use(self, policies: Policies) -> None:
+    def use_policies(self, policies: Policies) -> None:
         """Decide by these policies from now on."""
         self._attempts.policies = policies
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        self._leases.start()
+        self._thread.start()
 
     def enqueue(self, incidents: Sequence[Incident]) -> None:
-        """Accept the incidents whose hold has just been set; start those without a hold."""
+        """Accept incidents whose hold has just been set; start those without a hold."""
         now = self._database.now()
         for incident in incidents:
             if incident.hold_until <= now:
-                self._take_up(incident, _rank(incident, {}))
+                self._dispatch(incident, _rank(incident, {}))
             else:
                 self._wake.set()
 
     def wake(self) -> None:
-        """Look for due recoveries soon: a concurrency slot became free."""
+        """Search for due work now: a concurrency slot became free."""
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
-        """Start nothing more and wait for what runs; what does not end is taken over elsewhere.
+        """Start nothing else and wait for the calls in progress.
 
-        :param timeout: seconds.
+        Another engine takes over the recoveries that do not end in time.
+
+        :param timeout: maximum time to wait, in seconds.
         """
         deadline = time.monotonic() + timeout
         self._stopping.set()
+        self._calls.stop()
         self._wake.set()
         if not self._workers.stop(deadline):
-            LOG.warning("Some recoveries are still under way, another engine takes them over")
-        self._ended.set()
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            LOG.warning("Recoveries are still in progress; another engine takes them over")
+        self._leases.stop(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self._thread.join(max(0.0, deadline - time.monotonic()))
 
-    # -- dispatching ---------------------------------------------------------------------------
-    def _dispatch(self) -> None:
+    # -- the dispatch thread -------------------------------------------------------------------
+    def _run(self) -> None:
         while True:
             self._wake.clear()
             if self._stopping.is_set():
                 return
             try:
-                pause = self._look()
+                pause = self._dispatch_due()
             except Retriable as error:
-                LOG.warning("Cannot look for work: %s", error)
+                LOG.warning("Could not query for due recoveries: %s", error)
                 pause = self._conf.recovery.poll_interval
             except Exception:
-                LOG.exception("Looking for work failed")
+                LOG.exception("Could not query for due recoveries")
                 pause = self._conf.recovery.poll_interval
             self._wake.wait(pause)
 
-    def _look(self) -> float:
-        """Hand out what is due, the most important, then the longest due first.
+    def _dispatch_due(self) -> float:
+        """Carry out operator requests, then dispatch all due work by priority and age.
 
-        :returns: the seconds to the next look.
+        :returns: the time until the next search, in seconds.
         """
-        self._requests.round()
+        self._requests.carry_out_due()
         now = self._database.now()
-        self._call_up(now)
+        self._admit_queued(now)
+        work, priorities, next_due = self._find_due(now)
+        ranked = [(_rank(subject, priorities), subject) for subject in work]
+        for rank, subject in sorted(ranked, key=operator.itemgetter(0)):
+            self._dispatch(subject, rank)
+        return min([self._conf.recovery.poll_interval, *next_due])
+
+    def _admit_queued(self, now: int) -> None:
+        """Make the queued incidents due that can have a slot."""
+        with self._database.reader() as tx:
+            incident_ids = self._slots.next(tx, now)
+        for incident_id in incident_ids:
+            self._database.run(limits.call_up, incident_id, now)
+
+    def _find_due(
+        self, now: int
+    ) -> tuple[list[Incident | Recovery], Mapping[str, int], list[float]]:
+        """Return due work, the priorities of its recoveries, and the times to the next work."""
         limit = self._conf.recovery.workers * AHEAD + len(self._workers)
         with self._database.reader() as tx:
             work: list[Incident | Recovery] = [
                 *incidents.due(tx, now, limit),
-                *self._without_owner(self._recoveries_due(tx, now, limit), now),
+                *self._without_trusted_leases(_recoveries_due(tx, now, limit), now),
             ]
             moments = (incidents.next_due(tx, now), recoveries.next_due(tx, now))
-            under_way = [one.incident_id for one in work if isinstance(one, Recovery)]
-            priorities = limits.priorities(tx, under_way) if under_way else {}
-        ranked = [(_rank(subject, priorities), subject) for subject in work]
-        for rank, subject in sorted(ranked, key=operator.itemgetter(0)):
-            self._take_up(subject, rank)
-        next_due = [(moment - now) / SECOND for moment in moments if moment]
-        return min([self._conf.recovery.poll_interval, *next_due])
+            incident_ids = [each.incident_id for each in work if isinstance(each, Recovery)]
+            priorities = limits.priorities(tx, incident_ids) if incident_ids else {}
+        return work, priorities, [(moment - now) / SECOND for moment in moments if moment]
 
-    def _call_up(self, now: int) -> None:
-        """Have those looked at whose turn has come."""
-        with self._database.reader() as tx:
-            turns = self._turns.next(tx, now)
-        for incident_id in turns:
-            self._database.run(limits.call_up, incident_id, now)
+    def _without_trusted_leases(self, due: Sequence[Recovery], now: int) -> Sequence[Recovery]:
+        """Leave out running recoveries for one lease time after the clock stepped forward.
 
-    def _recoveries_due(self, tx: Transaction, now: int, limit: int) -> list[Recovery]:
-        """Return the recoveries that are due; mostly none is, which costs one question."""
-        first = recoveries.next_due(tx, 0)
-        return recoveries.due(tx, now, limit) if first is not None and first <= now else []
-
-    def _without_owner(self, due: Sequence[Recovery], now: int) -> Sequence[Recovery]:
-        """Leave out what another engine runs, for the time of a lease after the clock was put
-        forward: whoever lives renews by then what seems to have run out."""
-        looked = self._clock_steps.check(now)
-        if looked and looked[1] > 0:
-            self._trust_until = time.monotonic() + self._conf.recovery.lease
-        if time.monotonic() >= self._trust_until:
+        A live engine renews by then a lease that only seems to have expired.
+        """
+        step = self._clock_steps.check(now)
+        if step and step[1] > 0:
+            self._trust_leases_until = time.monotonic() + self._conf.recovery.lease
+        if time.monotonic() >= self._trust_leases_until:
             return due
         return [recovery for recovery in due if recovery.state != RecoveryState.RUNNING]
 
-    def _take_up(self, subject: Incident | Recovery, rank: Rank) -> None:
+    def _dispatch(self, subject: Incident | Recovery, rank: Rank) -> None:
         work = (
-            functools.partial(self._examine, subject)
+            functools.partial(self.pipeline.examine, subject)
             if isinstance(subject, Incident)
-            else functools.partial(self._go_on, subject)
+            else functools.partial(self.pipeline.resume, subject)
         )
-        self._workers.take(subject.incident_id, work, rank)
+        self._workers.submit(subject.incident_id, work, rank)
 
-    # -- a hold is over ------------------------------------------------------------------------
-    def _examine(self, incident: Incident) -> bool:
-        """Ask what the instance should be doing, then act on the answer.
 
-        :returns: whether something else may be due now.
-        """
-        while True:
-            told, planned = self._told(incident)
-            known = [*planned, *told]
-            verdict = self._judge(incident, known)
-            asked_at = time.monotonic()
-            try:
-                claim = self._database.run(self._decisions.decide, incident, verdict)
-                break
-            except Outdated as error:
-                incident = error.incident
-        if claim:
-            self._call(claim, told, asked_at)
-        return claim is not None
-
-    def _told(self, incident: Incident) -> tuple[list[Event], list[Event]]:
-        """Return the incident's events, and what nova told of its instance before them."""
-        since = incident.opened_at - operations.MAX_SILENCE * SECOND
-        with self._database.reader() as tx:
-            told = events.of_incident(tx, incident.incident_id)
-            planned = events.of_instance(tx, incident, operations.NOVA_PREFIX, since)
-        return [one.event for one in told], [one.event for one in planned]
-
-    def _judge(self, incident: Incident, told: Sequence[Event]) -> Verdict:
-        if verdict := reconcile_verdict.from_drift(incident, told):
-            return verdict
-        asked_at = time.monotonic_ns()
-        verdict = self._questions.verdict(incident, told)
-        took = (time.monotonic_ns() - asked_at) // 1000
-        return timeline.answered(verdict, self._expectation, took)
-
-    # -- a recovery is due ---------------------------------------------------------------------
-    def _go_on(self, recovery: Recovery) -> bool:
-        # First, so that nothing can go wrong between the claim and the call.
-        with self._database.reader() as tx:
-            told = [one.event for one in events.of_incident(tx, recovery.incident_id)]
-        seen = recovery.look_at is not None and self._questions.is_active(recovery)
-        asked_at = time.monotonic()
-        claim = self._database.run(self._attempts.take_up, recovery, seen)
-        if claim:
-            self._call(claim, told, asked_at)
-        return True
-
-    # -- calling -------------------------------------------------------------------------------
-    def _call(self, claim: Claim, told: Sequence[Event], asked_at: float) -> None:
-        """Call the driver; the claim is committed, its lease is renewed meanwhile.
-
-        :param asked_at: monotonic time before the claim.
-        :raises vmmonitor.model.errors.Conflict: this process stood still for so long that another
-            engine may have taken the recovery over.
-        """
-        recovery = claim.recovery
-        if time.monotonic() - asked_at > self._conf.recovery.lease:
-            raise Conflict(recovery_id=recovery.recovery_id, lease_owner=recovery.lease_owner)
-        until = time.monotonic() + claim.step.timeout + GRACE
-        self._calls[recovery.lease_owner] = (claim, until)
-        try:
-            outcome = self._outcome(claim, told)
-            LOG.info(
-                "Recovery %s of instance %s by driver %s: %s, %s",
-                *(recovery.recovery_id, recovery.instance_uuid, recovery.driver),
-                *(outcome.move, outcome.message),
-            )
-            self._write_down(claim, outcome)
-        finally:
-            self._calls.pop(recovery.lease_owner, None)
-
-    def _outcome(self, claim: Claim, told: Sequence[Event]) -> Outcome:
-        request = RecoveryRequest(
-            recovery=claim.recovery,
-            incident=claim.incident,
-            events=told,
-            taken_over=claim.taken_over,
-            timeout=claim.step.timeout,
-            options=claim.step.options,
-        )
-        if claim.dry_run:
-            message = f"dry run: driver {claim.recovery.driver} would have been called"
-            return Outcome(move="skip", message=message)
-        LOG.debug(
-            "Recovery %s of instance %s: driver %s is called",
-            *(claim.recovery.recovery_id, claim.recovery.instance_uuid, claim.recovery.driver),
-        )
-        try:
-            outcome = self._drivers.get(claim.recovery.driver).recover(request)
-            if not isinstance(outcome, Outcome):
-                raise TypeError(f"the driver returned {outcome!r:.100}, which is no Outcome")
-            return outcome
-        except Exception as error:
-            LOG.exception("Driver %s failed", claim.recovery.driver)
-            return Outcome(move="fail", message=f"{type(error).__name__}: {error}", retry=True)
-
-    def _write_down(self, claim: Claim, outcome: Outcome) -> None:
-        """Store the outcome, as soon as the database takes it, or another engine has it all."""
-        while True:
-            try:
-                self._database.run(self._attempts.finish, claim, outcome)
-                return
-            except Retriable as error:
-                LOG.warning("The outcome of %s waits: %s", claim.recovery.recovery_id, error)
-                if self._stopping.wait(self._conf.recovery.poll_interval):
-                    return
-
-    # -- leases --------------------------------------------------------------------------------
-    def _renew(self) -> None:
-        """Keep the leases of the calls that are under way, until the last one has ended."""
-        while not self._ended.wait(self._conf.recovery.lease / 3):
-            for owner, (claim, until) in list(self._calls.items()):
-                try:
-                    if time.monotonic() < until:
-                        self._renew_one(claim.recovery)
-                    elif self._calls.pop(owner, None):
-                        self._give_up(claim)
-                except Retriable as error:
-                    LOG.warning("A lease is not renewed: %s", error)
-                except Exception:
-                    LOG.exception("Renewing a lease failed")
-
-    def _renew_one(self, recovery: Recovery) -> None:
-        lease_until = self._database.now() + round(self._conf.recovery.lease * SECOND)
-        owner, recovery_ids = recovery.lease_owner, [recovery.recovery_id]
-        self._database.run(recoveries.renew_leases, owner, recovery_ids, lease_until)
-
-    def _give_up(self, claim: Claim) -> None:
-        """Let any engine take the recovery over when its lease runs out, this one too."""
-        LOG.error(
-            "Driver %s does not return from recovery %s, which is to be taken over",
-            *(claim.recovery.driver, claim.recovery.recovery_id),
-        )
-        self._workers.let_go(claim.incident.incident_id)
+def _recoveries_due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
+    """Return the due recoveries; mostly there are none, which costs one small query."""
+    first = recoveries.next_due(tx, 0)
+    return recoveries.due(tx, now, limit) if first is not None and first <= now else []
 
 
 def _rank(subject: Incident | Recovery, priorities: Mapping[str, int]) -> Rank:
-    """Return who comes first: the most important, then who is due longest.
+    """Return the order of work: by priority, then by the time since which it is due.
 
-    :param priorities: of the incidents of recoveries, by id.
+    :param priorities: incident id -> priority, for the incidents of recoveries.
     """
     if isinstance(subject, Incident):
-        # Whose turn has come is not kept from it by those that came after.
-        waits = subject.held_by == HoldReason.CONCURRENCY
-        return -subject.priority, subject.opened_at if waits else subject.hold_until
-    moments = {
+        # Order queued incidents by age, so that newer ones cannot overtake.
+        is_queued = subject.held_by == HoldReason.CONCURRENCY
+        return -subject.priority, subject.opened_at if is_queued else subject.hold_until
+    due_since = {
         RecoveryState.REQUESTED: subject.not_before,
         RecoveryState.RUNNING: subject.lease_until,
         RecoveryState.WAITING: subject.look_at or subject.wait_until,
     }
-    return -priorities.get(subject.incident_id, 0), moments[subject.state]
+    return -priorities.get(subject.incident_id, 0), due_since[subject.state]

@@ -1,158 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows from a verdict: an incident is ignored, left, put off, or recovered.
+"""Requests verdicts from the expectation, with a time limit.
 
-One transaction, which first locks the incident's row, and only then reads the clock.
+A nova that accepts a query and never answers must not block the worker threads, which have other
+recoveries to continue. Each query therefore runs in its own thread, "expectation", and the number
+of these threads is limited.
 """
 
-import dataclasses
+import logging
+import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from oslo_config import cfg
-from oslo_log import log
 
-from vmmonitor.db import incidents
-from vmmonitor.db.session import Transaction
-from vmmonitor.engine.admission import check as gates
-from vmmonitor.engine.admission.check import Gate, Refusal
+from vmmonitor.bounded_call import BoundedCalls, CallTimeout, TooManyCalls
 from vmmonitor.engine.incidents import timeline
-from vmmonitor.engine.incidents.transitions import move, note
-from vmmonitor.engine.recovery.attempts import Attempts, Claim, next_step
-from vmmonitor.model.clock import SECOND
-from vmmonitor.model.errors import Conflict
-from vmmonitor.model.incident import HoldReason, Incident, Verdict, VerdictKind
-from vmmonitor.model.states import IncidentState
+from vmmonitor.engine.reconcile import verdict as reconcile_verdict
+from vmmonitor.expectation import Expectation
+from vmmonitor.model.errors import Retriable
+from vmmonitor.model.event import Event
+from vmmonitor.model.incident import Incident, Verdict, VerdictKind
+from vmmonitor.model.recovery import Recovery
 
-LOG = log.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
-#: Seconds after its hold at which an instance that never falls silent is decided on all the same.
-UNDECIDED = 10.0
+#: Maximum number of queries in progress for each worker: one that hangs and one that is current.
+QUERIES_PER_WORKER = 2
 
-
-class Outdated(Conflict):
-    """Events came in since, which may tell that all of this was planned"""
-
-    def __init__(self, incident: Incident):
-        """Keep the incident as it is now."""
-        super().__init__()
-        self.incident = incident
+Answer = TypeVar("Answer")
 
 
-class Decisions:
-    """Decides about incidents whose hold is over."""
+class Verdicts:
+    """The verdicts on incidents, and the state of instances that a recovery waits for."""
 
-    def __init__(
-        self,
-        conf: cfg.ConfigOpts,
-        attempts: Attempts,
-        gates: Sequence[Gate],
-        now: Callable[[], int],
-    ):
-        """Keep the parts.
+    def __init__(self, conf: cfg.ConfigOpts, expectation: Expectation):
+        """Query nothing yet."""
+        self._timeout = conf.recovery.verdict_timeout
+        self._expectation = expectation
+        self._calls = BoundedCalls(QUERIES_PER_WORKER * conf.recovery.workers)
 
-        :param attempts: has the policies in force, and claims what is decided on.
-        :param gates: asked in this order.
-        :param now: the engines' common clock, in microseconds since the epoch.
+    def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+        """Return the verdict on an incident; ``unknown`` without an answer in time.
+
+        :param events: nova's earlier operations and the incident's events, oldest first.
         """
-        self._conf = conf
-        self._attempts = attempts
-        self._gates = gates
-        self._now = now
+        if verdict := reconcile_verdict.from_drift(incident, events):
+            return verdict
+        started = time.monotonic_ns()
+        verdict = self._query_verdict(incident, events)
+        duration = (time.monotonic_ns() - started) // 1000
+        return timeline.answered(verdict, self._expectation, duration)
 
-    def decide(self, tx: Transaction, judged: Incident, verdict: Verdict) -> Claim | None:
-        """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
+    def _query_verdict(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+        try:
+            return self._query(lambda: self._expectation.judge(incident, events))
+        except Retriable as error:
+            LOG.warning("No verdict on incident %s: %s", incident.incident_id, error)
+            return Verdict(kind=VerdictKind.UNKNOWN, reason=str(error))
+        except Exception as error:
+            LOG.exception("The expectation raised on incident %s", incident.incident_id)
+            return Verdict(kind=VerdictKind.UNKNOWN, reason=f"{type(error).__name__}: {error}")
 
-        :param judged: the incident as it was before the verdict on it was asked for.
-        :returns: what to call now; None if nothing, or if another engine was faster.
-        :raises Outdated: the verdict is to be asked for again.
-        :raises vmmonitor.model.errors.Conflict: another engine was faster.
+    def is_active(self, recovery: Recovery) -> bool:
+        """Return whether the expectation reports the instance of a recovery as running.
+
+        Without an answer it counts as not running yet.
         """
-        incident = incidents.lock(tx, judged.incident_id)
-        now = self._now()
-        if incident.state not in incidents.WAITING or incident.hold_until > now:
-            return None
-        overdue = now - incident.hold_until > UNDECIDED * SECOND
-        if incident.event_count != judged.event_count and not overdue:
-            raise Outdated(incident)
-        if verdict.kind in (VerdictKind.PLANNED, VerdictKind.GONE):
-            _tell(tx, incident, verdict, now)
-            move(tx, incident, "plan", verdict.reason, now)
-            return None
-        if verdict.kind == VerdictKind.UNKNOWN:
-            self._ask_again(tx, incident, verdict, now)
-            return None
-        if verdict.kind == VerdictKind.MUTED:
-            until = now + round(self._conf.recovery.maintenance_interval * SECOND)
-            muted = Refusal("silence", HoldReason.MAINTENANCE, verdict.reason, until)
-            self._put_off(tx, incident, verdict, muted, now)
-            return None
-        return self._act(tx, incident, verdict, now)
+        try:
+            return self._query(lambda: self._expectation.is_active(recovery))
+        except Retriable as error:
+            LOG.warning("Recovery %s continues to wait: %s", recovery.recovery_id, error)
+        except Exception:
+            LOG.exception("The expectation raised on recovery %s", recovery.recovery_id)
+        return False
 
-    def _act(
-        self, tx: Transaction, incident: Incident, verdict: Verdict, now: int
-    ) -> Claim | None:
-        """It is a failure: claim a first attempt if a policy wants to act, and may."""
-        policy = self._attempts.policies.get(incident.policy)
-        acts = next_step(policy, -1) is not None
-        incident = dataclasses.replace(incident, priority=verdict.priority)
-        if refusal := gates.ask(self._gates, tx, incident, policy if acts else None, now):
-            self._put_off(tx, incident, verdict, refusal, now)
-            return None
-        _tell(tx, incident, verdict, now)
-        if policy is None or not acts:
-            reason = f"policy {policy.name} has no step" if policy else "no policy acts on it"
-            move(tx, incident, "leave", reason, now)
-            return None
-        incident = move(
-            *(tx, incident, "confirm", verdict.reason, now),
-            running_at=None,
-            priority=verdict.priority,
-        )
-        return self._attempts.first(tx, incident, policy, now)
+    def _query(self, query: Callable[[], Answer]) -> Answer:
+        """Return the answer of the expectation.
 
-    def _ask_again(self, tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
-        """Nobody knows: never act blindly, ask again later; tell a person if that goes on."""
-        again = now + round(self._conf.recovery.verdict_retry_interval * SECOND)
-        waited = now - incident.opened_at
-        if waited >= self._conf.recovery.unknown_limit * SECOND:
-            silenced = gates.ask(self._gates, tx, incident, None, now)
-            unknown = Refusal("hold", HoldReason.UNKNOWN, verdict.reason, again)
-            self._put_off(tx, incident, verdict, silenced or unknown, now)
-            return
-        if incident.reason != verdict.reason:
-            _tell(tx, incident, verdict, now)
-        # Who was held for another reason is held for this one now: it waits for no turn.
-        changes = {"held_by": HoldReason.UNKNOWN} if incident.state == IncidentState.HELD else {}
-        incidents.reschedule(tx, incident, again, verdict.reason, now, **changes)
-
-    def _put_off(
-        self,
-        tx: Transaction,
-        incident: Incident,
-        verdict: Verdict,
-        refusal: Refusal,
-        now: int,
-    ) -> None:
-        """Hold or silence an incident until it is to be looked at again."""
-        changes = {
-            "held_by": refusal.held_by,
-            "part_of": refusal.part_of or incident.part_of,
-            "priority": incident.priority,
-        }
-        if incident.state == gates.STATES[refusal.move]:
-            if (incident.held_by, incident.reason) != (refusal.held_by, refusal.reason):
-                note(tx, incident, now, "hold", refusal.reason, held_by=refusal.held_by)
-            incidents.reschedule(tx, incident, refusal.until, refusal.reason, now, **changes)
-            return
-        _tell(tx, incident, verdict, now)
-        until = refusal.until
-        move(tx, incident, refusal.move, refusal.reason, now, hold_until=until, **changes)
-        if refusal.held_by in gates.ALERTING:
-            LOG.warning(
-                "Incident %s of instance %s is held: %s",
-                *(incident.incident_id, incident.instance.uuid, refusal.reason),
-            )
-
-
-def _tell(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
-    """Write down who was asked what, and what came of it."""
-    note(tx, incident, now, "question", timeline.message(verdict), **timeline.data(verdict))
+        :raises vmmonitor.model.errors.Retriable: there is no answer in time.
+        """
+        try:
+            return self._calls.call("expectation", query, self._timeout)
+        except CallTimeout:
+            reason = f"the expectation did not answer within {self._timeout:g} s"
+            raise Retriable(reason) from None
+        except TooManyCalls:
+            reason = f"the expectation has not answered {self._calls.limit} earlier queries"
+            raise Retriable(reason) from None

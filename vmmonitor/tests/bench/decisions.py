@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a decision costs the engine: from a hold that is over to the driver's call.
+"""Measure the cost of a decision in the engine: from a hold that is over to the driver's call.
 
-One engine's workers in this process, on a MariaDB of its own, with every gate of a real engine;
-the expectation and the driver answer at once. Counted are the worker's time on a processor (the
-database's is its own) and its statements, for each decision: where instances fail one by one, and
-where a thousand fail at once, of which some wait for their turn, thus are decided on twice.
+The dispatcher runs in this process, on a MariaDB of its own, with the limits on restarts and on
+concurrency; the expectation and the driver answer at once. For each decision the processor time of
+the worker (without the database's) and its statements are counted: for instances that fail one by
+one, and for a thousand that fail at once. Some of these are queued and thus decided twice.
 """
 
 import pathlib
@@ -20,13 +20,15 @@ import sqlalchemy
 
 from vmmonitor.db import incidents, schema, session
 from vmmonitor.drivers import Driver
-from vmmonitor.engine.admission.limits import Restarts
-from vmmonitor.engine.recovery.attempts import Claim
-from vmmonitor.engine.recovery.dispatcher import Recoveries
+from vmmonitor.engine.admission import Admission
+from vmmonitor.engine.admission.concurrency import RecoverySlots
+from vmmonitor.engine.admission.restarts import RestartCheck
+from vmmonitor.engine.recovery.dispatcher import Dispatcher
+from vmmonitor.engine.recovery.pipeline import RecoveryPipeline
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
-from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.recovery import Outcome, Recovery, RecoveryRequest
 from vmmonitor.rules import policies
 from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.figures import say, spread
@@ -62,51 +64,61 @@ class Failed(Expectation):
         )
 
 
-class Nothing(Driver):
-    """Does nothing, well."""
+class Costs:
+    """The processor time and the statements of each decision, counted per thread."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, engine: sqlalchemy.Engine):
+        self.costs: list[tuple[float, int]] = []
+        self._thread = threading.local()
+        sqlalchemy.event.listen(engine, "before_cursor_execute", self._count_statement)
+
+    def _count_statement(self, *_: Any) -> None:
+        self._thread.statements = getattr(self._thread, "statements", 0) + 1
+
+    def start(self) -> None:
+        """Start the measurement of a decision in this thread."""
+        self._thread.started, self._thread.statements = time.thread_time(), 0
+
+    def stop(self) -> None:
+        """End it: the driver is called, or there is nothing to call."""
+        cost = (time.thread_time() - self._thread.started) * 1000
+        self.costs.append((cost, self._thread.statements))
+
+
+class Nothing(Driver):
+    """A driver that succeeds at once; its call ends the measurement of a decision."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
 
     def recover(self, request: RecoveryRequest) -> Outcome:
+        self._costs.stop()
         return Outcome(move="succeed", message="nothing was done")
 
     def get(self, name: str) -> Driver:
         return self
 
 
-class Measured(Recoveries):
-    """Workers that note what each decision cost: (milliseconds, statements)."""
+class MeasuredPipeline:
+    """Stands before the pipeline of a dispatcher, and measures each decision."""
 
-    costs: list[tuple[float, int]]
+    def __init__(self, pipeline: RecoveryPipeline, costs: Costs):
+        self._pipeline = pipeline
+        self._costs = costs
 
-    def __init__(self, *parts: Any):
-        super().__init__(*parts)
-        self.costs = []
-        self._here = threading.local()
-        sqlalchemy.event.listen(parts[1].engine, "before_cursor_execute", self._count)
+    def examine(self, incident: Incident) -> bool:
+        self._costs.start()
+        is_recovered = self._pipeline.examine(incident)
+        if not is_recovered:
+            self._costs.stop()
+        return is_recovered
 
-    def _count(self, *_: Any) -> None:
-        self._here.statements = getattr(self._here, "statements", 0) + 1
-
-    def _examine(self, incident: Incident) -> bool:
-        self._here.began, self._here.statements = time.thread_time(), 0
-        called = super()._examine(incident)
-        if not called:
-            self._note()
-        return called
-
-    def _call(self, claim: Claim, told: Sequence[Event]) -> None:
-        self._note()
-        super()._call(claim, told)
-
-    def _note(self) -> None:
-        cost = (time.thread_time() - self._here.began) * 1000
-        self.costs.append((cost, self._here.statements))
+    def resume(self, recovery: Recovery) -> bool:
+        return self._pipeline.resume(recovery)
 
 
 class Engine(fixtures.Fixture):
-    """The workers of an engine, ``recoveries``, on a database of their own."""
+    """A dispatcher with its workers, on a database of their own."""
 
     def _setUp(self) -> None:
         url = self.useFixture(MariaDB()).create()
@@ -118,10 +130,21 @@ class Engine(fixtures.Fixture):
             file = pathlib.Path(path, "policies.yaml")
             file.write_text(POLICIES)
             rules = policies.load(str(file))
-        gates = [Restarts(conf).gate]
-        self.recoveries = Measured(conf, self._database, rules, Failed(), Nothing(), gates)
-        self.recoveries.start()
-        self.addCleanup(self.recoveries.stop, 30)
+        self.measured = Costs(self._database.engine)
+        slots = RecoverySlots(conf)
+        drivers: Any = Nothing(self.measured)
+        self._dispatcher = Dispatcher(
+            conf=conf,
+            database=self._database,
+            policies=rules,
+            expectation=Failed(),
+            drivers=drivers,
+            admission=Admission(checks=[RestartCheck(conf), slots], slots=slots),
+        )
+        measured: Any = MeasuredPipeline(self._dispatcher.pipeline, self.measured)
+        self._dispatcher.pipeline = measured
+        self._dispatcher.start()
+        self.addCleanup(self._dispatcher.stop, 30)
         self._done = 0
 
     def fail(self, count: int) -> None:
@@ -132,7 +155,7 @@ class Engine(fixtures.Fixture):
             for number in range(count)
         ]
         self._database.run(incidents.insert, crowd)
-        self.recoveries.enqueue(crowd)
+        self._dispatcher.enqueue(crowd)
         self._done += count
         wait_until(self._all_done, PATIENCE_S, "they are not recovered")
 
@@ -158,11 +181,11 @@ def measure() -> dict[str, Any]:
 
 
 def _costs(engine: Engine, crowds: Sequence[int]) -> list[tuple[float, int]]:
-    engine.recoveries.costs.clear()
+    engine.measured.costs.clear()
     began = time.monotonic()
     for count in crowds:
         engine.fail(count)
-    costs = list(engine.recoveries.costs)
+    costs = list(engine.measured.costs)
     took = time.monotonic() - began
     say(f"decisions: {sum(crowds)} incidents, {len(costs)} decisions took {took:.1f} s")
     return costs

@@ -22,7 +22,7 @@ READY = {"vmmonitor-agent": "The agent of host", "vmmonitor-engine": "An engine 
 LOG_FORMAT = "%(created).6f %(levelname)s %(name)s %(message)s"
 LOG_LEVELS = (
     "amqp=WARN,oslo.messaging=INFO,stevedore=WARN,vmmonitor.agent.forwarder=DEBUG,"
-    "vmmonitor.engine.recovery.dispatcher=DEBUG"
+    "vmmonitor.engine.recovery.driver_calls=DEBUG"
 )
 
 Sections = Mapping[str, Mapping[str, object]]

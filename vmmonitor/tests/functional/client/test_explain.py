@@ -89,7 +89,7 @@ class ExplainCase(base.EngineCase):
             "next attempt 2 of 2 in 4.0 s",
         )
         self.later(4)
-        self.finish(self.take_up())
+        self.finish(self.claim_or_finish())
         self.later(1)
         self.assert_explained(
             "Instance web is being recovered.",
@@ -98,16 +98,16 @@ class ExplainCase(base.EngineCase):
             "answer started; it must be seen running within 60 s",
         )
         self.later(60)
-        self.take_up()
-        self.fails(self.take_up())
+        self.claim_or_finish()
+        self.fails(self.claim_or_finish())
         self.assert_explained(
             "Instance web COULD NOT BE RECOVERED: each attempt failed, an operator must act.",
-            "why so every step failed, at last: no",
+            "why so every step failed, the last with: no",
             "tried 3 attempts; the last, by driver webhook, failed: no",
             "next no action: an operator must act.",
             "result the instance was not seen running in time; the attempt failed",
             "next next step, 2 of 2: webhook",
-            "so its recovery has failed (unrecovered): every step failed, at last: no",
+            "so its recovery has failed (unrecovered): every step failed, the last with: no",
             "driver fake called +0.050 s",
             "driver webhook called last +65.550 s",
             "closed +65.550 s",

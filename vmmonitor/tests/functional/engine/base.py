@@ -13,11 +13,13 @@ import testtools
 
 from vmmonitor.db import events, incidents, recoveries, timeline_entries
 from vmmonitor.db.page import Page
-from vmmonitor.engine.admission.check import Gate
+from vmmonitor.engine.admission import Admission
+from vmmonitor.engine.admission.check import AdmissionCheck
+from vmmonitor.engine.admission.concurrency import RecoverySlots
 from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.engine.recovery.attempts import Attempts, Claim
-from vmmonitor.engine.recovery.dispatcher import Recoveries
-from vmmonitor.engine.recovery.verdicts import Decisions
+from vmmonitor.engine.recovery.decisions import Decisions
+from vmmonitor.engine.recovery.dispatcher import Dispatcher
 from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision, Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
@@ -179,16 +181,17 @@ class EngineCase(testtools.TestCase):
         return Attempts(self.conf, self.policies, self.database.now)
 
     def recoveries(
-        self, database: Any = None, gates: Sequence[Gate] = (), **drivers: FakeDriver
-    ) -> Recoveries:
-        """Recovery workers that run."""
-        made = Recoveries(
+        self, database: Any = None, checks: Sequence[AdmissionCheck] = (), **drivers: FakeDriver
+    ) -> Dispatcher:
+        """Start a dispatcher with its workers."""
+        slots = RecoverySlots(self.conf)
+        made = Dispatcher(
             self.conf,
             database or self.database,
             self.policies,
             self.expectation,
             FakeDrivers(fake=self.driver, **drivers),
-            gates,
+            Admission(checks=[*checks, slots], slots=slots),
         )
         made.start()
         self.addCleanup(made.stop, 5)
@@ -202,18 +205,18 @@ class EngineCase(testtools.TestCase):
     def decide(self, verdict: Verdict = IT_FAILED) -> Claim | None:
         return self.database.run(self.decisions().decide, self.incident(), verdict)
 
-    def decisions(self, gates: Sequence[Gate] = ()) -> Decisions:
+    def decisions(self, checks: Sequence[AdmissionCheck] = ()) -> Decisions:
         """Return what decides, by the policies of this test."""
-        return Decisions(self.conf, self.attempts(), gates, self.database.now)
+        return Decisions(self.conf, self.attempts(), checks, self.database.now)
 
     def finish(self, claim: Claim | None, outcome: Outcome = WAIT) -> None:
         self.database.run(self.attempts().finish, claim, outcome)
 
-    def take_up(self, seen: bool = False) -> Claim | None:
+    def claim_or_finish(self, is_active: bool = False) -> Claim | None:
         """Take up the one recovery that is due."""
         with self.database.reader() as tx:
             (due,) = recoveries.due(tx, self.clock, 9)
-        return self.database.run(self.attempts().take_up, due, seen)
+        return self.database.run(self.attempts().claim_or_finish, due, is_active)
 
     # -- what is in the database ---------------------------------------------------------------
     def events(self) -> list[Any]:

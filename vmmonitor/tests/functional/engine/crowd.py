@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 from vmmonitor.db import limits
-from vmmonitor.engine.admission.limits import Restarts
+from vmmonitor.engine.admission.restarts import RestartCheck
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing.deadline import eventually
@@ -34,8 +34,8 @@ class Crowd:
             kind=VerdictKind.FAILED, reason="it failed", priority=ranks[incident.instance.uuid]
         )
         self.driver.answer = self.watch
-        gates = [Restarts(self.conf).gate]
-        engines = [self.recoveries(one, gates) for one in self.databases()]
+        checks = [RestartCheck(self.conf)]
+        engines = [self.recoveries(one, checks) for one in self.databases()]
         ingest = self.ingest(recovery_queue=engines[0])
         for start in range(0, self.many, 100):
             uuids = list(ranks)[start : start + 100]

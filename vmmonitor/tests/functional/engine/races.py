@@ -10,9 +10,9 @@ from typing import Any
 
 from vmmonitor.db import agents, incidents, recoveries, silences, timeline_entries
 from vmmonitor.db.page import Page
-from vmmonitor.engine.admission.silences import Silences
+from vmmonitor.engine.admission.silences import SilenceCheck
 from vmmonitor.engine.recovery.attempts import Attempts
-from vmmonitor.engine.recovery.verdicts import Decisions
+from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.model.errors import Conflict
 from vmmonitor.testing.deadline import eventually
@@ -70,7 +70,7 @@ class EngineRaces:
         def take_up(number):
             database = both[number % 2]
             attempts = Attempts(self.conf, self.policies, lambda: moment)
-            return database.run(attempts.take_up, due)
+            return database.run(attempts.claim_or_finish, due)
 
         answers = race(8, take_up)
         self.assertEqual(7, sum(isinstance(answer, Conflict) for answer in answers), answers)
@@ -93,7 +93,7 @@ class EngineRaces:
 
     def test_a_silence_that_ends_just_when_it_mutes_keeps_nobody(self: Any) -> None:
         databases = [self.database, self.another(), self.another()]
-        decisions = Decisions(self.conf, self.attempts(), [Silences().gate], self.database.now)
+        decisions = Decisions(self.conf, self.attempts(), [SilenceCheck()], self.database.now)
         for number in range(60):
             uuid = samples.new_id()
             self.store(delivery(uuid=uuid))

@@ -7,9 +7,9 @@ from typing import Any
 
 from vmmonitor.db import incidents, storms
 from vmmonitor.engine.admission import storms as engine
-from vmmonitor.engine.admission.storms import Storms
+from vmmonitor.engine.admission.storms import StormCheck
 from vmmonitor.engine.recovery.attempts import Attempts
-from vmmonitor.engine.recovery.verdicts import Decisions
+from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.model import states
 from vmmonitor.model.errors import Conflict
 from vmmonitor.tests.functional.db.race import race
@@ -26,7 +26,7 @@ class StormRaces:
     def decide_on(self: Any, database: Any) -> int:
         """Decide on all that is due, as one engine; returns how many recoveries began."""
         attempts = Attempts(self.conf, self.policies, database.now)
-        gate = Storms(self.conf, self.fuse).gate
+        gate = StormCheck(self.conf, self.breaker)
         decisions = Decisions(self.conf, attempts, [gate], database.now)
         began = 0
         with database.reader() as tx:
@@ -40,7 +40,7 @@ class StormRaces:
     def end(self: Any, tx: Any, ident: str) -> None:
         storm = incidents.lock(tx, ident)
         if storm.state in states.OPEN_INCIDENT_STATES:
-            engine.release(tx, storm, "jane says so", self.database.now())
+            engine.end_storm(tx, storm, "jane says so", self.database.now())
 
     def left_behind(self: Any) -> list[Any]:
         """What is held by a storm that is over."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from vmmonitor.db import incidents, storms, timeline_entries
 from vmmonitor.db.page import Page
-from vmmonitor.engine.admission.storm_monitor import StormWatch
-from vmmonitor.engine.admission.storms import Census, Fuse, Storms
-from vmmonitor.engine.recovery.verdicts import Decisions
+from vmmonitor.engine.admission.circuit_breaker import Census, CircuitBreaker
+from vmmonitor.engine.admission.storm_monitor import StormMonitor
+from vmmonitor.engine.admission.storms import StormCheck
+from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import states
 from vmmonitor.model.incident import Incident, Verdict
@@ -41,19 +42,19 @@ class StormCase(base.EngineCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.fuse, self.watch = self.engine()
+        self.breaker, self.watch = self.engine()
         self.know({f"node-{number}": 20 for number in range(10)})
 
-    def engine(self, database: Any = None) -> tuple[Fuse, StormWatch]:
-        fuse = Fuse(self.conf)
+    def engine(self, database: Any = None) -> tuple[CircuitBreaker, StormMonitor]:
+        breaker = CircuitBreaker(self.conf)
         expectation = Aggregates(self.conf)
-        return fuse, StormWatch(self.conf, database or self.database, fuse, expectation)
+        return breaker, StormMonitor(self.conf, database or self.database, breaker, expectation)
 
     def know(self, instances: Mapping[str, int], **aggregates: Sequence[str]) -> None:
-        self.fuse.census = Census(instances=instances, aggregates=aggregates)
+        self.breaker.census = Census(instances=instances, aggregates=aggregates)
 
     def gated(self) -> Decisions:
-        return self.decisions([Storms(self.conf, self.fuse).gate])
+        return self.decisions([StormCheck(self.conf, self.breaker)])
 
     # -- what happens --------------------------------------------------------------------------
     def fail(self, number: int, host: str = "node-0", **fields: Any) -> list[str]:
@@ -83,7 +84,7 @@ class StormCase(base.EngineCase):
     def pass_time(self, seconds: float) -> None:
         """Let time pass; the watch looks at the end of it."""
         self.later(seconds)
-        self.watch.round()
+        self.watch.evaluate_storms()
 
     # -- what is there -------------------------------------------------------------------------
     def of_kind(self, kind: str, **filters: str) -> list[Incident]:

@@ -63,6 +63,11 @@ class TestHistory(unittest.TestCase):
 
     def test_recovery_that_was_taken_over_shows_the_takeover(self):
         data = {"asked": "libvirt", "question": "to bring it back", "attempt": 1, "attempts": -1}
-        data |= {"step": 1, "steps": 1, "timeout": 30.0, "said": "taken over: its engine is gone"}
+        data |= {
+            "step": 1,
+            "steps": 1,
+            "timeout": 30.0,
+            "said": "taken over: the lease of its engine has expired",
+        }
         text = " ".join(" ".join(self.history(entry("recovery", "r", **data))).split())
-        self.assertIn("attempt 1 (unlimited), timeout 30 s; taken over: its engine", text)
+        self.assertIn("attempt 1 (unlimited), timeout 30 s; taken over: its lease", text)

@@ -2,9 +2,10 @@
 """An instance that fails again and again, and several that want a turn."""
 
 from vmmonitor.db import incidents, limits, recoveries, timeline_entries
-from vmmonitor.engine.admission.limits import LOOK_AGAIN, Restarts, Turns
+from vmmonitor.engine.admission.concurrency import EXAMINE_QUEUED_INTERVAL, RecoverySlots
+from vmmonitor.engine.admission.restarts import RestartCheck
 from vmmonitor.engine.recovery.attempts import Attempts
-from vmmonitor.engine.recovery.verdicts import Decisions
+from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.tests.functional.db import samples
@@ -32,18 +33,18 @@ class LimitedCase(base.EngineCase):
 
     def setUp(self):
         super().setUp()
-        self.turns = Turns(self.conf)
+        self.slots = RecoverySlots(self.conf)
 
     def limit(self, **options):
         for name, value in options.items():
             self.conf.set_override(name, value, "limits")
 
     def attempts(self):
-        return Attempts(self.conf, self.policies, self.database.now, [self.turns.gate])
+        return Attempts(self.conf, self.policies, self.database.now, self.slots)
 
-    def decisions(self, gates=()):
-        gates = [*gates, Restarts(self.conf).gate, self.turns.gate]
-        return Decisions(self.conf, self.attempts(), gates, self.database.now)
+    def decisions(self, checks=()):
+        checks = [*checks, RestartCheck(self.conf), self.slots]
+        return Decisions(self.conf, self.attempts(), checks, self.database.now)
 
 
 class RestartsTest(LimitedCase):
@@ -136,7 +137,7 @@ class RestartsTest(LimitedCase):
         for _ in range(2):
             self.finish(self.fail(), FAIL)
             self.later(4)
-            self.finish(self.take_up())
+            self.finish(self.claim_or_finish())
             self.later(1)
             self.runs()
         self.fail()
@@ -206,7 +207,7 @@ class TurnsTest(LimitedCase):
     def call_up(self):
         """As the dispatcher does; returns the instances whose turn has come."""
         with self.database.reader() as tx:
-            ids = self.turns.next(tx, self.clock)
+            ids = self.slots.next(tx, self.clock)
         for incident_id in ids:
             self.database.run(limits.call_up, incident_id, self.clock)
         with self.database.reader() as tx:
@@ -219,7 +220,8 @@ class TurnsTest(LimitedCase):
         waits = self.one("c")
         self.assertEqual(("held", "concurrency"), words(waits))
         self.assertEqual(
-            "waits for its turn: at most 2 recoveries at once on host compute-1", waits.reason
+            "queued: the limit of 2 concurrent recoveries on host compute-1 is reached",
+            waits.reason,
         )
         self.assertEqual([], self.call_up())
         self.finish(claims[0])
@@ -236,9 +238,9 @@ class TurnsTest(LimitedCase):
         self.limit(max_recoveries_per_host=1)
         self.crowd(*"ab")
         decided_at = self.clock - SECOND
-        self.assertEqual(decided_at + LOOK_AGAIN * SECOND, self.one("b").hold_until)
+        self.assertEqual(decided_at + EXAMINE_QUEUED_INTERVAL * SECOND, self.one("b").hold_until)
         lines = self.one("b")
-        self.later(LOOK_AGAIN)
+        self.later(EXAMINE_QUEUED_INTERVAL)
         self.assertIsNone(self.decide_on("b"))
         self.assertGreater(self.one("b").hold_until, lines.hold_until)
 
@@ -246,7 +248,7 @@ class TurnsTest(LimitedCase):
         self.limit(max_recoveries_per_host=2, max_recoveries=3)
         claims = self.crowd(*"abc", host="compute-1") + self.crowd(*"xyz", host="compute-2")
         self.assertEqual([True, True, False, True, False, False], [bool(one) for one in claims])
-        self.assertIn("at most 3 recoveries at once in all", self.one("z").reason)
+        self.assertIn("the limit of 3 concurrent recoveries is reached", self.one("z").reason)
         self.finish(claims[0], Outcome(move="fail", message="never"))
         self.assertEqual(["c"], self.call_up())
 
@@ -259,7 +261,7 @@ class TurnsTest(LimitedCase):
         self.finish(first, Outcome(move="fail", message="never"))
         # Nobody has been called up yet, and all the same the turn is not for who comes now.
         self.assertEqual([None], self.crowd("new"))
-        self.assertIn("more important", self.one("new").reason)
+        self.assertIn("recoveries of higher priority", self.one("new").reason)
         called = []
         while turn := self.call_up():
             called += turn
@@ -308,19 +310,19 @@ class TurnsTest(LimitedCase):
         self.assertEqual(["b"], self.call_up(), "a backoff keeps nobody waiting")
         second = self.decide_on("b")
         self.later(4)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         waits = self.one("a")
         self.assertEqual(("recovering", "concurrency"), words(waits))
-        self.assertIn("fake, attempt 2 waits for its turn: at most 1 ", waits.reason)
+        self.assertIn("fake, attempt 2: queued: the limit of 1 ", waits.reason)
         with self.database.reader() as tx:
             self.assertEqual([], recoveries.due(tx, self.clock + SECOND, 9))
         self.crowd("c")
         self.finish(second, Outcome(move="fail", message="never"))
         self.assertEqual(["a"], self.call_up(), "it is down for longer than c")
-        claim = self.take_up()
+        claim = self.claim_or_finish()
         self.assertEqual(2, claim.recovery.attempt)
         self.assertEqual("", self.one("a").held_by)
-        self.assertEqual("fake, attempt 2 has its turn", self.one("a").reason)
+        self.assertEqual("fake, attempt 2: has a free slot", self.one("a").reason)
 
     def test_it_is_told_once_that_a_further_attempt_waits(self):
         self.limit(max_recoveries_per_host=1)
@@ -329,11 +331,11 @@ class TurnsTest(LimitedCase):
         self.finish(first, FAIL)
         self.crowd("b")
         for _ in range(3):
-            self.later(LOOK_AGAIN)
-            self.assertIsNone(self.take_up())
+            self.later(EXAMINE_QUEUED_INTERVAL)
+            self.assertIsNone(self.claim_or_finish())
         with self.database.reader() as tx:
             steps = timeline_entries.of_incident(tx, self.one("a").incident_id)
-        self.assertEqual(1, sum("waits for its turn" in one.message for one in steps))
+        self.assertEqual(1, sum("queued: " in one.message for one in steps))
 
     def test_it_runs_again_while_a_further_attempt_waits(self):
         self.limit(max_recoveries_per_host=1)
@@ -341,7 +343,7 @@ class TurnsTest(LimitedCase):
         self.finish(first, FAIL)
         self.crowd("b")
         self.later(4)
-        self.take_up()
+        self.claim_or_finish()
         self.later(1)
         self.store(delivery(RUNS, uuid="a", occurred_at=self.clock))
         self.assertEqual(("resolved", ""), words(self.one("a")))
@@ -350,5 +352,5 @@ class TurnsTest(LimitedCase):
         self.limit(max_recoveries_per_host=1)
         self.crowd("a")
         self.later(self.conf.recovery.lease)
-        claim = self.take_up()
+        claim = self.claim_or_finish()
         self.assertTrue(claim.taken_over)

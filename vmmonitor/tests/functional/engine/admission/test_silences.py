@@ -3,7 +3,7 @@
 
 from vmmonitor.db import silences
 from vmmonitor.db.page import Page
-from vmmonitor.engine.admission.silences import Silences
+from vmmonitor.engine.admission.silences import SilenceCheck
 from vmmonitor.engine.upkeep.housekeeping import DAY, Housekeeping
 from vmmonitor.model.incident import HoldReason, Verdict, VerdictKind
 from vmmonitor.model.silence import Silence
@@ -25,7 +25,7 @@ HOUR = 3600
 class SilencesCase(base.EngineCase):
     def setUp(self):
         super().setUp()
-        self.gate = Silences().gate
+        self.silences = SilenceCheck()
 
     def mute(self, seconds: float = HOUR, **fields) -> Silence:
         """Have everything of compute-1 muted from now on."""
@@ -39,7 +39,7 @@ class SilencesCase(base.EngineCase):
         self.database.run(silences.expire, silence.silence_id, self.clock, "bob")
 
     def ask(self, verdict=IT_FAILED):
-        decide = self.decisions([self.gate]).decide
+        decide = self.decisions([self.silences]).decide
         return self.database.run(decide, self.incident(), verdict)
 
     def words(self) -> tuple[str, str]:
@@ -127,7 +127,7 @@ class GateTest(SilencesCase):
 
     def gate_now(self):
         with self.database.writer() as tx:
-            return self.gate(tx, self.incident(), None, self.clock)
+            return self.silences.check(tx, self.incident(), None, self.clock)
 
     def test_what_no_policy_acts_on(self):
         self.policies = self.load(policy(steps=[]))
@@ -155,7 +155,7 @@ class WorkersTest(SilencesCase):
         self.conf.set_override("poll_interval", 0.05, "recovery")
 
     def engines(self, count: int = 2):
-        return [self.recoveries(gates=[Silences().gate]) for _ in range(count)]
+        return [self.recoveries(checks=[SilenceCheck()]) for _ in range(count)]
 
     def test_ended_early_it_is_recovered_by_one_of_them(self):
         silence = self.mute()

@@ -176,7 +176,7 @@ class ScopeTest(StormCase):
         self.test_what_a_host_holds_counts_in_the_cloud()
         first = self.of_kind("storm")[0]
         self.database.run(
-            lambda tx: storms.release(tx, self.lock(tx, first), "jane says so", self.clock)
+            lambda tx: storms.end_storm(tx, self.lock(tx, first), "jane says so", self.clock)
         )
         self.assertEqual(0, self.decide_due())
         cloud = self.of_kind("storm")[-1]
@@ -200,7 +200,7 @@ class EndTest(StormCase):
             for text in self.steps(self.members(self.of_kind("storm")[0])[0])
             if "is over" in text
         ]
-        self.assertIn("nothing has failed for 60 s", ended)
+        self.assertIn("no failure for 60 s", ended)
 
     def test_a_new_member_keeps_it_up(self):
         self.pass_time(40)
@@ -227,7 +227,7 @@ class EndTest(StormCase):
     def test_by_hand(self):
         storm = self.storm()
         due = self.database.run(
-            lambda tx: storms.release(tx, self.lock(tx, storm), "jane: go on", self.clock)
+            lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane: go on", self.clock)
         )
         self.assertEqual(15, due)
         self.assertEqual(15, self.decide_due())
@@ -235,8 +235,8 @@ class EndTest(StormCase):
 
     def test_a_false_alarm_is_over_at_once(self):
         self.run_again(self.uuids[:5])
-        self.watch.round()
-        self.assertIn("10 failures are no storm", self.of_kind("storm")[0].reason)
+        self.watch.evaluate_storms()
+        self.assertIn("10 failures are not a storm", self.of_kind("storm")[0].reason)
         self.assertEqual(10, self.decide_due())
 
     def test_not_before_it_is_known_how_many_instances_there_are(self):
@@ -245,20 +245,20 @@ class EndTest(StormCase):
         self.assertEqual(15, self.storm().event_count)
 
     def test_members_are_examined_now_and_then(self):
-        self.later(storms.EXAMINE)
+        self.later(storms.EXAMINE_MEMBER_INTERVAL)
         self.decide_due(Verdict(kind="gone", reason="nova has deleted it"))
         self.assertEqual(15, self.count("ignored"))
 
     def test_who_is_examined_again_is_no_new_member(self):
-        self.later(storms.EXAMINE)
+        self.later(storms.EXAMINE_MEMBER_INTERVAL)
         self.assertEqual(0, self.decide_due())
         self.assertEqual(15, self.storm().event_count)
-        self.watch.round()
+        self.watch.evaluate_storms()
         self.assertEqual([], self.open_ones())
 
     def test_a_clock_that_is_put_back(self):
         self.later(-3600)
-        self.watch.round()
+        self.watch.evaluate_storms()
         self.pass_time(59)
         self.assertEqual(1, len(self.open_ones()))
         self.pass_time(1)
@@ -271,12 +271,12 @@ class CensusTest(StormCase):
         self.database.run(agents.store_report, samples.report(host="a"), self.clock)
         self.database.run(inventories.replace, "a", "cd", seen, self.clock)
         self.watch._expectation.known = {"ssd": ["a"]}
-        self.watch.count()
-        self.assertEqual({"a": 3}, self.fuse.census.instances)
-        self.assertEqual({"ssd": {"a"}}, self.fuse.census.aggregates)
+        self.watch.take_census()
+        self.assertEqual({"a": 3}, self.breaker.census.instances)
+        self.assertEqual({"ssd": {"a"}}, self.breaker.census.aggregates)
         self.watch._expectation.known = Retriable("nova is away")
-        self.watch.count()
-        self.assertEqual({"ssd": {"a"}}, self.fuse.census.aggregates)
+        self.watch.take_census()
+        self.assertEqual({"ssd": {"a"}}, self.breaker.census.aggregates)
 
 
 class ManyTest(StormCase):

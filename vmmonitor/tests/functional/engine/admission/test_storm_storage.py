@@ -28,7 +28,7 @@ class StorageCase(StormCase):
 
     def try_next(self):
         """Let the watch, and then the workers, look; returns how many are tried from then on."""
-        self.watch.round()
+        self.watch.evaluate_storms()
         return self.decide_due()
 
 
@@ -134,7 +134,7 @@ class ProbeTest(StorageCase):
         self.assertEqual(1, self.try_next())
         self.assertEqual([self.uuids[3]], self.tried())
         self.assertEqual(0, self.try_next())
-        self.assertIn("instance web is tried", self.steps(self.storm())[-1])
+        self.assertIn("instance web is recovered as a probe", self.steps(self.storm())[-1])
 
     def promote(self, tx, uuid):
         one = incidents.lock_open(tx, [uuid])[uuid]
@@ -176,12 +176,12 @@ class ProbeTest(StorageCase):
         self.later(1)
         self.run_again(self.uuids[:1])
         self.later(6)
-        self.watch.round()
+        self.watch.evaluate_storms()
         self.assertEqual([], self.open_ones())
         self.assertEqual(4, self.decide_due())
 
     def test_one_that_is_planned_is_not_tried(self):
-        self.watch.round()
+        self.watch.evaluate_storms()
         self.decide_due(Verdict(kind="gone", reason="deleted"))
         self.assertEqual((1, []), (self.count("ignored"), self.tried()))
         self.assertEqual(1, self.try_next())
@@ -190,7 +190,7 @@ class ProbeTest(StorageCase):
         for uuid in self.uuids:
             one = {each.instance.uuid: each for each in self.of_kind("instance")}[uuid]
             self.database.run(self.ignore, one)
-        self.watch.round()
+        self.watch.evaluate_storms()
         self.assertIn("none of its instances waits", self.of_kind("storm")[0].reason)
 
     def ignore(self, tx, one):
@@ -206,7 +206,7 @@ class ProbeTest(StorageCase):
         storm = self.storm()
         self.later(1)
         due = self.database.run(
-            lambda tx: storms.release(tx, self.lock(tx, storm), "jane: mended", self.clock)
+            lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane: mended", self.clock)
         )
         self.assertEqual(5, due)
         self.assertEqual(5, self.decide_due())
@@ -215,7 +215,7 @@ class ProbeTest(StorageCase):
     def finish_waiting(self):
         """Let the attempt that waits for its instance wait in vain."""
         self.later(61)
-        self.take_up()
+        self.claim_or_finish()
 
     def state_of(self, incident):
         with self.database.reader() as tx:
@@ -224,13 +224,13 @@ class ProbeTest(StorageCase):
     def test_released_ones_begin_no_other_storm(self):
         storm = self.storm()
         self.database.run(
-            lambda tx: storms.release(tx, self.lock(tx, storm), "jane says so", self.clock)
+            lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane says so", self.clock)
         )
         self.assertEqual(5, self.decide_due())
 
     def test_a_release_of_what_is_over_is_refused(self):
         storm = self.storm()
-        end = lambda tx: storms.release(tx, self.lock(tx, storm), "jane", self.clock)  # noqa: E731
+        end = lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane", self.clock)  # noqa: E731
         self.database.run(end)
         self.assertRaises(states.errors.IllegalTransition, self.database.run, end)
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator wants, in every state in which it can be wanted."""
 
+from unittest import mock
+
 from vmmonitor.db import requests
-from vmmonitor.engine.admission.check import Refusal
+from vmmonitor.engine.admission.check import Denied
 from vmmonitor.engine.incidents.requests import OperatorRequests
 from vmmonitor.model.incident import UNTIL_RELEASED, HoldReason
 from vmmonitor.model.request import CANCEL, HOLD, RECOVER, RELEASE, RESOLVE, RETRY, OperatorRequest
@@ -46,17 +48,18 @@ class ActionsCase(base.EngineCase):
         return self.outcome(request)
 
     def carry_out(self):
-        OperatorRequests(self.database, self.attempts()).round()
+        OperatorRequests(self.database, self.attempts()).carry_out_due()
 
     def outcome(self, request):
         with self.database.reader() as tx:
             return requests.get(tx, request.request_id)
 
     def hold_for_budget(self):
-        def gate(tx, incident, policy, now):
-            return Refusal("hold", HoldReason.BUDGET, "too often", now + 3600 * SECOND)
+        class UsedUp:
+            def check(self, tx, incident, policy, now):
+                return Denied("hold", HoldReason.BUDGET, "too often", now + 3600 * SECOND)
 
-        decide = self.decisions([gate]).decide
+        decide = self.decisions([UsedUp()]).decide
         self.database.run(decide, self.incident(), IT_FAILED)
         self.assertEqual("held", self.incident().state)
 
@@ -78,9 +81,9 @@ class RecoverTest(ActionsCase):
         self.hold_for_budget()
         self.assert_done(self.want(RECOVER))
         self.assertEqual("jane", self.incident().override)
-        gate = self.fail
+        never = mock.Mock(check=self.fail)
         self.assertIsNotNone(
-            self.database.run(self.decisions([gate]).decide, self.incident(), IT_FAILED)
+            self.database.run(self.decisions([never]).decide, self.incident(), IT_FAILED)
         )
         kind, message = [line for line in self.line() if line[0] == "request"][-1]
         self.assertTrue(message.startswith("jane asked to recover (it is mine): "), message)

@@ -84,8 +84,8 @@ class LeaseTest(base.EngineCase):
         workers = self.recoveries()
         self.store(delivery())
         claim = self.decide()
-        looks = mock.Mock(wraps=workers._without_owner)
-        workers._without_owner = looks
+        looks = mock.Mock(wraps=workers._without_trusted_leases)
+        workers._without_trusted_leases = looks
         self.eventually_looked(looks)
         self.clock += HOUR
         self.eventually_looked(looks)
@@ -97,8 +97,8 @@ class LeaseTest(base.EngineCase):
         self.conf.set_override("poll_interval", 0.05, "recovery")
         self.conf.set_override("lease", 1, "recovery")
         workers = self.recoveries()
-        looks = mock.Mock(wraps=workers._without_owner)
-        workers._without_owner = looks
+        looks = mock.Mock(wraps=workers._without_trusted_leases)
+        workers._without_trusted_leases = looks
         self.store(delivery())
         self.decide()
         self.eventually_looked(looks)

@@ -34,7 +34,7 @@ class AttemptsCase(base.EngineCase):
             return recoveries.next_due(tx, self.clock - 1)
 
     def attempt_and_fail(self, outcome=FAIL):
-        claim = self.decide() if self.incident().state == "pending" else self.take_up()
+        claim = self.decide() if self.incident().state == "pending" else self.claim_or_finish()
         self.finish(claim, outcome)
 
 
@@ -118,7 +118,7 @@ class OutcomeTest(AttemptsCase):
         self.finish(claim, FAIL)
         self.assertEqual(("recovering", "waiting"), (self.incident().state, self.state()))
         self.later(2)
-        self.take_up()
+        self.claim_or_finish()
         self.assertEqual(("resolved", "succeeded"), (self.incident().state, self.state()))
 
     def test_a_failure_for_good_of_what_runs(self):
@@ -143,7 +143,7 @@ class RetryTest(AttemptsCase):
         self.attempt_and_fail()
         self.assertEqual([("fake", 0, n, "failed") for n in (1, 2, 3)], self.attempted())
         self.assertEqual("unrecovered", self.incident().state)
-        self.assertEqual("every step failed, at last: no", self.incident().reason)
+        self.assertEqual("every step failed, the last with: no", self.incident().reason)
         self.assertIsNone(self.due_at())
 
     def test_jitter_only_shortens(self):
@@ -185,7 +185,7 @@ class RetryTest(AttemptsCase):
         self.attempt_and_fail()
         self.store(delivery(RUNS))
         self.later(4)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.assertEqual(
             ("resolved", "cancelled"), (self.incident().state, self.attempted()[-1][-1])
         )
@@ -205,14 +205,14 @@ class RetryTest(AttemptsCase):
         self.assertEqual("requested", self.attempted()[-1][-1])
         self.assertEqual(3, self.incident().event_count)
         self.later(4)
-        self.assertIsNotNone(self.take_up())
+        self.assertIsNotNone(self.claim_or_finish())
 
     def test_one_that_runs_by_the_time_of_the_next_attempt(self):
         self.attempt_and_fail()
         self.store(delivery(RUNS))
         self.assertEqual("recovering", self.incident().state)
         self.later(4)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.assertEqual(
             ("resolved", "cancelled"), (self.incident().state, self.attempted()[-1][-1])
         )
@@ -220,7 +220,7 @@ class RetryTest(AttemptsCase):
     def test_one_that_is_not_seen_in_time(self):
         self.finish(self.decide())
         self.later(60)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.assertEqual(["failed", "requested"], [one[-1] for one in self.attempted()])
         self.assertIn(
             "fake, attempt 1: the instance was not seen running in time",
@@ -236,13 +236,13 @@ class PolicyGoneTest(AttemptsCase):
     def ended(self, *attempts: str) -> None:
         self.assertEqual(list(attempts), [one[-1] for one in self.attempted()])
         self.assertEqual("unrecovered", self.incident().state)
-        self.assertEqual("policy restart is not in force any more", self.incident().reason)
+        self.assertEqual("policy restart is no longer in force", self.incident().reason)
 
     def test_while_requested(self):
         self.attempt_and_fail()
         self.gone()
         self.later(4)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.ended("failed", "cancelled")
 
     def test_while_running(self):
@@ -255,7 +255,7 @@ class PolicyGoneTest(AttemptsCase):
         self.decide()
         self.gone()
         self.later(30)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.ended("failed")
 
     def test_the_same_although_it_runs(self):
@@ -263,21 +263,21 @@ class PolicyGoneTest(AttemptsCase):
         self.store(delivery(RUNS))
         self.gone()
         self.later(30)
-        self.take_up()
+        self.claim_or_finish()
         self.assertEqual("resolved", self.incident().state)
 
     def test_while_waiting_it_is_still_waited_for(self):
         self.finish(self.decide())
         self.gone()
         self.later(60)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.ended("failed")
 
     def test_another_driver_at_its_place(self):
         self.attempt_and_fail()
         self.policies = self.load(policy(steps=[step("other")]))
         self.later(4)
-        self.take_up()
+        self.claim_or_finish()
         self.ended("failed", "cancelled")
 
     def test_fewer_attempts(self):
@@ -298,7 +298,7 @@ class TakeOverTest(AttemptsCase):
     def test_afterwards_and_what_the_first_one_says_then_does_no_harm(self):
         first = self.decide()
         self.later(30)
-        second = self.take_up()
+        second = self.claim_or_finish()
         self.assertEqual((False, True), (first.taken_over, second.taken_over))
         self.assertEqual(first.recovery.recovery_id, second.recovery.recovery_id)
         with self.assertRaises(Conflict):
@@ -316,21 +316,21 @@ class TakeOverTest(AttemptsCase):
         owner, until = claim.recovery.lease_owner, self.clock + SECOND
         self.database.run(recoveries.renew_leases, owner, [due.recovery_id], until)
         with self.assertRaises(Conflict):
-            self.database.run(self.attempts().take_up, due)
+            self.database.run(self.attempts().claim_or_finish, due)
 
     def test_by_one_of_eight(self):
         self.decide()
         self.later(30)
         with self.database.reader() as tx:
             (due,) = recoveries.due(tx, self.clock, 9)
-        take_up = self.attempts().take_up
+        take_up = self.attempts().claim_or_finish
         answers = race(8, lambda _: self.database.run(take_up, due))
         self.assertEqual(7, sum(isinstance(answer, Conflict) for answer in answers))
 
     def test_an_outcome_of_what_has_ended_otherwise_does_no_harm(self):
         first = self.decide()
         self.later(30)
-        self.finish(self.take_up())
+        self.finish(self.claim_or_finish())
         self.store(delivery(RUNS))
         with self.assertRaises(Conflict):
             self.finish(first, WAIT)
@@ -363,7 +363,7 @@ class MovesTest(AttemptsCase):
         self.is_sound()
         while self.incident().state == "recovering":
             self.clock = self.due_at()
-            if claim := self.take_up():
+            if claim := self.claim_or_finish():
                 self.finish(claim, FAIL_FOR_GOOD)
             self.is_sound()
 

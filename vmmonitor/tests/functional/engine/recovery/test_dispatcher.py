@@ -6,7 +6,7 @@ import time
 from unittest import mock
 
 from vmmonitor.db import events, incidents, recoveries, session
-from vmmonitor.engine.recovery import dispatcher
+from vmmonitor.engine.recovery import dispatcher, leases
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.testing.deadline import eventually
@@ -49,7 +49,7 @@ class RecoveryCase(base.EngineCase):
             what=f"the driver is called {count} times",
         )
 
-    def is_idle(self, workers: dispatcher.Recoveries) -> None:
+    def is_idle(self, workers: dispatcher.Dispatcher) -> None:
         eventually(lambda: not len(workers._workers), what="nothing is in hand")
 
     def replace(self, target, name: str, value) -> None:
@@ -138,7 +138,7 @@ class PathTest(RecoveryCase):
     def test_new_policies_count_at_once(self):
         self.policies = self.load(policy(match={"type": "other"}))
         workers = self.recoveries()
-        workers.use(self.load(policy()))
+        workers.use_policies(self.load(policy()))
         self.policies = self.load(policy())
         self.store(delivery())
         self.called()
@@ -160,7 +160,7 @@ class TroubleTest(RecoveryCase):
         self.store(delivery())
         self.recoveries()
         eventually(lambda: len(self.attempted()) == 2)
-        self.assertIn("no Outcome", "".join(message for _, message in self.line()))
+        self.assertIn("not an Outcome", "".join(message for _, message in self.line()))
 
     def test_a_driver_that_is_not_there(self):
         self.policies = self.load(policy(steps=[step("absent", attempts=1)]))
@@ -319,7 +319,7 @@ class LeaseTest(RecoveryCase):
         return FAIL_FOR_GOOD
 
     def test_a_driver_that_hangs_is_given_up_and_its_late_word_does_no_harm(self):
-        self.replace(dispatcher, "GRACE", 0.0)
+        self.replace(leases, "GRACE", 0.0)
         self.driver.answer = self.hang_once
         self.policies = self.load(policy(steps=[step(timeout=0.4)]))
         self.store(delivery())
@@ -342,7 +342,7 @@ class LeaseTest(RecoveryCase):
         self.store(delivery())
         first = self.recoveries()
         self.called()
-        self.replace(first, "_renew_one", lambda _: None)
+        self.replace(first._leases, "_renew", lambda _: None)
         self.driver.answer = lambda _: WAIT
         second = self.recoveries(session_of(self))
         self.later(2)

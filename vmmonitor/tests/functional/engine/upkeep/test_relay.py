@@ -129,7 +129,7 @@ class TestWriting(OutboxCase):
         self.store(delivery())
         claim = self.decide()
         self.later(1000)
-        self.take_up()
+        self.claim_or_finish()
         with self.database.reader() as tx:
             last = outbox.waiting(tx)[-1]
         self.assertEqual("vmmonitor.recovery.updated", last.event_type)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between a failure and its recovery, what is only tried, and whose word counts."""
 
-from vmmonitor.engine.admission.check import Refusal
+from vmmonitor.engine.admission.check import Denied
 from vmmonitor.model.incident import HoldReason, Verdict, VerdictKind
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import (
@@ -22,18 +22,18 @@ class GatesTest(base.EngineCase):
         self.asked = []
         self.store(delivery())
 
-    def gate(self, tx, incident, policy, now):
+    def check(self, tx, incident, policy, now):
         self.asked.append((incident, policy))
         return self.refusal
 
     def ask(self, verdict=IT_FAILED):
-        decide = self.decisions([self.gate]).decide
+        decide = self.decisions([self]).decide
         return self.database.run(decide, self.incident(), verdict)
 
     def refuse(
         self, move="hold", held_by=HoldReason.BUDGET, reason="too often", seconds=60, **more
     ):
-        self.refusal = Refusal(move, held_by, reason, self.clock + seconds * SECOND, **more)
+        self.refusal = Denied(move, held_by, reason, self.clock + seconds * SECOND, **more)
 
     def test_a_gate_holds_it_and_lets_it_go(self):
         self.refuse(part_of="storm-1")
@@ -143,10 +143,10 @@ class ActiveTest(base.EngineCase):
     def test_it_says_so_at_last(self):
         self.assertEqual(self.clock + SECOND, self.last_attempt().look_at)
         self.later(1)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.assertEqual("waiting", self.last_attempt().state)
         self.later(1)
-        self.assertIsNone(self.take_up(seen=True))
+        self.assertIsNone(self.claim_or_finish(seen=True))
         self.assertEqual("succeeded", self.last_attempt().state)
         self.assertEqual("resolved", self.incident().state)
 
@@ -154,12 +154,12 @@ class ActiveTest(base.EngineCase):
         self.store(delivery(RUNS))
         self.assertEqual("recovering", self.incident().state)
         self.later(1)
-        self.take_up()
+        self.claim_or_finish()
         self.assertEqual("waiting", self.last_attempt().state)
 
     def test_it_never_says_so(self):
         self.later(60)
-        self.assertIsNone(self.take_up())
+        self.assertIsNone(self.claim_or_finish())
         self.assertEqual([("fake", 0, 1, "failed"), ("fake", 0, 2, "requested")], self.attempted())
 
     def test_the_workers_ask_until_it_does(self):
@@ -173,7 +173,7 @@ class ActiveTest(base.EngineCase):
     def test_a_failure_after_the_hosts_word_is_no_reason_to_restart_it(self):
         self.store(delivery(RUNS))
         self.later(60)
-        self.take_up()
+        self.claim_or_finish()
         self.assertEqual("resolved", self.incident().state)
 
 

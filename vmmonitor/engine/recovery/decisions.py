@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides what follows from a verdict: an incident is ignored, left, put off, or recovered.
+
+Each decision is one transaction, which locks the incident's row before it reads the clock.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from oslo_config import cfg
+from oslo_log import log
+
+from vmmonitor.db import incidents
+from vmmonitor.db.session import Transaction
+from vmmonitor.engine.admission.check import (
+    DENIED_STATES,
+    NEEDS_OPERATOR,
+    AdmissionCheck,
+    Denied,
+    admit,
+)
+from vmmonitor.engine.incidents import timeline
+from vmmonitor.engine.incidents.transitions import move, note
+from vmmonitor.engine.recovery.attempts import Attempts, Claim, next_step
+from vmmonitor.model.clock import SECOND
+from vmmonitor.model.incident import HoldReason, Incident, Verdict, VerdictKind
+from vmmonitor.model.states import IncidentState, IncidentTransition
+from vmmonitor.model.timeline import TimelineKind
+
+LOG = log.getLogger(__name__)
+
+#: Time after its hold, in seconds, at which an incident is decided although it receives new events
+#: all the time.
+DECIDE_AFTER = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outdated:
+    """Events arrived since the verdict was requested, and may show that all of it was planned.
+
+    :param incident: the incident as it is now.
+    """
+
+    incident: Incident
+
+
+class Decisions:
+    """Decides about incidents whose hold is over."""
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        attempts: Attempts,
+        checks: Sequence[AdmissionCheck],
+        now: Callable[[], int],
+    ):
+        """Use these parts.
+
+        :param attempts: has the policies in force, and claims first attempts.
+        :param checks: the admission checks, in order.
+        :param now: returns the engines' common clock, in microseconds since the epoch.
+        """
+        self._conf = conf
+        self._attempts = attempts
+        self._checks = checks
+        self._now = now
+
+    def decide(
+        self, tx: Transaction, judged: Incident, verdict: Verdict
+    ) -> Claim | Outdated | None:
+        """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
+
+        :param judged: the incident as it was when the verdict was requested.
+        :returns: the claim whose driver to call; None if there is nothing to call.
+        :raises vmmonitor.model.errors.Conflict: another engine changed the incident first.
+        """
+        incident = incidents.lock(tx, judged.incident_id)
+        now = self._now()
+        if incident.state not in incidents.WAITING or incident.hold_until > now:
+            return None
+        is_overdue = now - incident.hold_until > DECIDE_AFTER * SECOND
+        if incident.event_count != judged.event_count and not is_overdue:
+            return Outdated(incident)
+        match verdict.kind:
+            case VerdictKind.PLANNED | VerdictKind.GONE:
+                _note_verdict(tx, incident, verdict, now)
+                move(tx, incident, IncidentTransition.PLAN, verdict.reason, now)
+            case VerdictKind.UNKNOWN:
+                self._retry_verdict(tx, incident, verdict, now)
+            case VerdictKind.MUTED:
+                until = now + round(self._conf.recovery.maintenance_interval * SECOND)
+                muted = Denied(
+                    IncidentTransition.SILENCE, HoldReason.MAINTENANCE, verdict.reason, until
+                )
+                self._put_off(tx, incident, verdict, muted, now)
+            case VerdictKind.FAILED:
+                return self._recover(tx, incident, verdict, now)
+        return None
+
+    def _recover(
+        self, tx: Transaction, incident: Incident, verdict: Verdict, now: int
+    ) -> Claim | None:
+        """Claim a first attempt, if a policy acts on the incident and admission allows it."""
+        policy = self._attempts.policies.get(incident.policy)
+        acts = next_step(policy, -1) is not None
+        incident = dataclasses.replace(incident, priority=verdict.priority)
+        if denied := admit(self._checks, tx, incident, policy if acts else None, now):
+            self._put_off(tx, incident, verdict, denied, now)
+            return None
+        _note_verdict(tx, incident, verdict, now)
+        if policy is None or not acts:
+            reason = f"policy {policy.name} has no step" if policy else "no policy acts on it"
+            move(tx, incident, IncidentTransition.LEAVE, reason, now)
+            return None
+        incident = move(
+            tx,
+            incident,
+            IncidentTransition.CONFIRM,
+            verdict.reason,
+            now,
+            running_at=None,
+            priority=verdict.priority,
+        )
+        return self._attempts.first(tx, incident, policy, now)
+
+    def _retry_verdict(
+        self, tx: Transaction, incident: Incident, verdict: Verdict, now: int
+    ) -> None:
+        """Request the verdict again later; hold the incident if it stays unknown for long."""
+        again = now + round(self._conf.recovery.verdict_retry_interval * SECOND)
+        waited = now - incident.opened_at
+        if waited >= self._conf.recovery.unknown_limit * SECOND:
+            silenced = admit(self._checks, tx, incident, None, now)
+            unknown = Denied(IncidentTransition.HOLD, HoldReason.UNKNOWN, verdict.reason, again)
+            self._put_off(tx, incident, verdict, silenced or unknown, now)
+            return
+        if incident.reason != verdict.reason:
+            _note_verdict(tx, incident, verdict, now)
+        # An incident that was held for another reason leaves the queue of that reason.
+        is_held = incident.state == IncidentState.HELD
+        changes = {"held_by": HoldReason.UNKNOWN} if is_held else {}
+        incidents.reschedule(tx, incident, again, verdict.reason, now, **changes)
+
+    def _put_off(
+        self,
+        tx: Transaction,
+        incident: Incident,
+        verdict: Verdict,
+        denied: Denied,
+        now: int,
+    ) -> None:
+        """Hold or silence an incident until it is examined again."""
+        changes = {
+            "held_by": denied.held_by,
+            "part_of": denied.part_of or incident.part_of,
+            "priority": incident.priority,
+        }
+        if incident.state == DENIED_STATES[denied.transition]:
+            if (incident.held_by, incident.reason) != (denied.held_by, denied.reason):
+                kind, held_by = TimelineKind.HOLD, denied.held_by
+                note(tx, incident, now, kind, denied.reason, held_by=held_by)
+            incidents.reschedule(tx, incident, denied.until, denied.reason, now, **changes)
+            return
+        _note_verdict(tx, incident, verdict, now)
+        move(
+            tx,
+            incident,
+            denied.transition,
+            denied.reason,
+            now,
+            hold_until=denied.until,
+            **changes,
+        )
+        if denied.held_by in NEEDS_OPERATOR:
+            LOG.warning(
+                "Incident %s of instance %s is held: %s",
+                incident.incident_id,
+                incident.instance.uuid,
+                denied.reason,
+            )
+
+
+def _note_verdict(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
+    """Add the query of the expectation and its answer to the timeline."""
+    message, data = timeline.message(verdict), timeline.data(verdict)
+    note(tx, incident, now, TimelineKind.QUESTION, message, **data)
