@@ -118,7 +118,7 @@ class StormRaces:
         self.decide_on(self.database)
         watches = [self.engine(database)[1] for database in self.engines(4)]
         self.wait_until_calm()
-        self.assertEqual([None] * 4, race(4, lambda number: watches[number].round()))
+        self.assertEqual([None] * 4, race(4, lambda number: watches[number].evaluate_storms()))
         (storm,) = self.of_kind("storm")
         self.assertEqual("resolved", storm.state)
         for one in self.members(storm):
@@ -132,7 +132,7 @@ class StormRaces:
         self.decide_on(self.database)
         four = self.engines(4)
         watches = [self.engine(database)[1] for database in four]
-        race(4, lambda number: watches[number].round())
+        race(4, lambda number: watches[number].evaluate_storms())
         self.database.run(self.make_due, self.storm().incident_id)
         began = race(4, lambda number: self.decide_on(four[number]))
         self.assertEqual(1, sum(began), began)

@@ -70,4 +70,4 @@ class TestHistory(unittest.TestCase):
             "said": "taken over: the lease of its engine has expired",
         }
         text = " ".join(" ".join(self.history(entry("recovery", "r", **data))).split())
-        self.assertIn("attempt 1 (unlimited), timeout 30 s; taken over: its lease", text)
+        self.assertIn("attempt 1 (unlimited), timeout 30 s; taken over: the lease", text)

@@ -146,7 +146,7 @@ class ActiveTest(base.EngineCase):
         self.assertIsNone(self.claim_or_finish())
         self.assertEqual("waiting", self.last_attempt().state)
         self.later(1)
-        self.assertIsNone(self.claim_or_finish(seen=True))
+        self.assertIsNone(self.claim_or_finish(is_active=True))
         self.assertEqual("succeeded", self.last_attempt().state)
         self.assertEqual("resolved", self.incident().state)
 
