@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database's clock, read without asking it each time."""
+"""Read the database's clock, without a query for each reading."""
 
 import logging
 import threading
@@ -10,27 +10,26 @@ from vmmonitor.model import errors
 
 LOG = logging.getLogger(__name__)
 
-#: Microseconds after which the database is asked again.
+#: Interval between queries of the database, in microseconds.
 FRESH = 10_000_000
 
 
 def monotonic() -> int:
-    """Return microseconds of a clock that nobody sets."""
+    """Return the monotonic clock in microseconds."""
     return time.monotonic_ns() // 1000
 
 
 class Clock:
-    """Tells the database's time, so that engines whose own clocks differ agree on leases.
+    """Return the database's time, so that engines with different clocks agree on leases.
 
-    Between two questions it counts with the monotonic clock: setting the local clock, however
-    far, moves nothing.
+    Between queries it counts with the monotonic clock. Steps of the local clock have no effect.
     """
 
     def __init__(self, ask: Callable[[], int], ticks: Callable[[], int] = monotonic):
-        """Ask nothing yet.
+        """Set the sources of the time, without a query.
 
-        :param ask: returns the database's clock; microseconds since the epoch.
-        :param ticks: returns microseconds since some fixed moment.
+        :param ask: returns the database's clock, in microseconds since the epoch.
+        :param ticks: returns microseconds since a fixed time.
         """
         self._ask = ask
         self._ticks = ticks
@@ -41,7 +40,7 @@ class Clock:
     def now(self) -> int:
         """Return the database's time; microseconds since the epoch.
 
-        :raises vmmonitor.model.errors.Retriable: it was never known, and the database is away.
+        :raises vmmonitor.model.errors.Retriable: the first query failed.
         """
         offset = self._offset
         if offset is None or self._ticks() - self._asked_at > FRESH:
@@ -49,7 +48,7 @@ class Clock:
         return offset + self._ticks()
 
     def _renewed(self, known: int | None) -> int:
-        """Ask the database, unless another thread is at it and the old answer will do."""
+        """Query the database, unless another thread does so and an older offset is known."""
         if not self._one_asks.acquire(blocking=known is None):
             assert known is not None
             return known
@@ -62,7 +61,7 @@ class Clock:
         return self._offset
 
     def _measure(self) -> None:
-        """Ask three times and believe the quickest answer; keep the old one if there is none."""
+        """Query three times, and use the fastest answer; keep the old offset without an answer."""
         answers = []
         try:
             for _ in range(3):
@@ -73,7 +72,7 @@ class Clock:
         except errors.Retriable as error:
             if self._offset is None:
                 raise
-            LOG.warning("The database's clock cannot be read, counting on: %s", error)
+            LOG.warning("Database clock cannot be read; the last offset is used: %s", error)
         if answers:
             self._offset = min(answers)[1]
         self._asked_at = self._ticks()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns for text and JSON that every database can store, whatever is in them."""
+"""Define columns for text and JSON with characters that every database can store."""
 
 import json
 import re
@@ -14,7 +14,7 @@ LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
 
 
 def storable(text: str) -> str:
-    """Return the text with U+FFFD for what some database cannot store: NUL, half surrogates."""
+    """Replace characters that some database cannot store (NUL, lone surrogates) by U+FFFD."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
     if text.isascii():
@@ -33,38 +33,38 @@ JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 class Plain(sa.types.TypeDecorator[str]):
-    """A string, made storable."""
+    """A string with storable characters."""
 
     impl: sa.types.TypeEngine[str] | type[sa.types.TypeEngine[str]] = sa.String
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[str | None], str | None]:
-        """Return what makes a value storable; called for each of millions of values."""
+        """Return the conversion of a value, which is called very often."""
         return _storable_or_null
 
 
 class LongPlain(Plain):
-    """A string of any length, made storable."""
+    """A string of any length with storable characters."""
 
     impl = LONG_TEXT
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON, its strings made storable."""
+    """Return a value as JSON with storable characters."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=dict)
     return storable(JSON_NUL.sub("\\1\ufffd", text) if "\\u0000" in text else text)
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """A value of JSON, as text, its strings made storable."""
+    """A JSON value, stored as text with storable characters."""
 
     impl = LONG_TEXT
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str]:
-        """Return what makes a value into text."""
+        """Return the conversion of a value to text."""
         return json_text
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str], Any]:
-        """Return what makes a text into its value."""
+        """Return the conversion of a text to its value."""
         return json.loads

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From ``[database] connection`` to a pool of connections that all behave alike."""
+"""Make the connection pool of ``[database] connection``, with equal settings on all databases."""
 
 from collections.abc import Mapping
 from typing import Any

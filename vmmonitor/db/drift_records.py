@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instances that are not as they should be: since when, and whether that was told."""
+"""Store the drift of instances: since when it is observed, and whether an event reported it."""
 
 import dataclasses
 from typing import Any
@@ -13,59 +13,61 @@ from vmmonitor.model.drift import DriftRecord
 
 
 def all(tx: Transaction) -> list[DriftRecord]:
-    """Return what is remembered of every instance of which something is."""
+    """Return the drift records of all instances."""
     return [
-        _noted(row) for row in tx.execute(sa.select(DRIFT_RECORDS).order_by(DRIFT_RECORDS.c.id))
+        _from_row(row) for row in tx.execute(sa.select(DRIFT_RECORDS).order_by(DRIFT_RECORDS.c.id))
     ]
 
 
 def get(tx: Transaction, instance_uuid: str) -> DriftRecord | None:
-    """Return what is remembered of an instance."""
+    """Return the drift record of an instance; None without one."""
     query = sa.select(DRIFT_RECORDS).where(DRIFT_RECORDS.c.instance_uuid == instance_uuid)
     row = tx.execute(query).first()
-    return _noted(row) if row else None
+    return _from_row(row) if row else None
 
 
-def insert(tx: Transaction, noted: DriftRecord) -> None:
-    """Remember a mismatch of an instance of which none is remembered.
+def insert(tx: Transaction, record: DriftRecord) -> None:
+    """Store the drift record of an instance without one.
 
-    :raises vmmonitor.model.errors.Conflict: another engine was faster.
+    :raises vmmonitor.model.errors.Conflict: another engine has stored one.
     """
-    with unique("Another engine remembers it"):
-        tx.execute(sa.insert(DRIFT_RECORDS), _columns(noted))
+    with unique("Another engine has stored the drift"):
+        tx.execute(sa.insert(DRIFT_RECORDS), _columns(record))
 
 
-def change(tx: Transaction, noted: DriftRecord, **changes: Any) -> bool:
-    """Change what is remembered, if it is still as ``noted``.
+def change(tx: Transaction, record: DriftRecord, **changes: Any) -> bool:
+    """Change a drift record, if it was not changed meanwhile.
 
     :param changes: fields of DriftRecord.
-    :return: whether it was.
+    :return: whether it was changed.
     """
-    columns = _columns(dataclasses.replace(noted, **changes))
-    return bool(tx.execute(sa.update(DRIFT_RECORDS).where(*_same(noted)).values(columns)).rowcount)
+    columns = _columns(dataclasses.replace(record, **changes))
+    return bool(
+        tx.execute(sa.update(DRIFT_RECORDS).where(*_same(record)).values(columns)).rowcount
+    )
 
 
-def delete(tx: Transaction, noted: DriftRecord) -> bool:
-    """Forget it, if it is still as ``noted``; returns whether it was."""
-    return bool(tx.execute(sa.delete(DRIFT_RECORDS).where(*_same(noted))).rowcount)
+def delete(tx: Transaction, record: DriftRecord) -> bool:
+    """Delete a drift record, if it was not changed meanwhile; return whether it was deleted."""
+    return bool(tx.execute(sa.delete(DRIFT_RECORDS).where(*_same(record))).rowcount)
 
 
-def _same(noted: DriftRecord) -> list[sa.ColumnElement[bool]]:
-    # Not last_seen_at: engines that see the same thing at once do not contradict each other.
+def _same(record: DriftRecord) -> list[sa.ColumnElement[bool]]:
+    # Not last_seen_at: engines that observe the same drift at once do not conflict.
     return [
-        DRIFT_RECORDS.c.instance_uuid == noted.instance.uuid,
-        DRIFT_RECORDS.c.key == noted.key,
-        DRIFT_RECORDS.c.first_seen_at == noted.first_seen_at,
-        DRIFT_RECORDS.c.reported_key == noted.reported_key,
+        DRIFT_RECORDS.c.instance_uuid == record.instance.uuid,
+        DRIFT_RECORDS.c.key == record.key,
+        DRIFT_RECORDS.c.first_seen_at == record.first_seen_at,
+        DRIFT_RECORDS.c.reported_key == record.reported_key,
     ]
 
 
-def _columns(noted: DriftRecord) -> dict[str, Any]:
-    columns = rows.shallow(noted)
+def _columns(record: DriftRecord) -> dict[str, Any]:
+    columns = rows.shallow(record)
     return {**rows.of_instance(columns.pop("instance")), **columns}
 
 
-def _noted(row: sa.Row[Any]) -> DriftRecord:
+def _from_row(row: sa.Row[Any]) -> DriftRecord:
     columns = row._mapping
     facts = rows.fields(DriftRecord, columns) | {"hosts": tuple(columns["hosts"])}
     return DriftRecord(instance=rows.instance(columns), **facts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stored evidence: captured beside an event, kept as long as the event is."""
+"""Store the evidence of events, which is deleted with its event."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -18,9 +18,9 @@ from vmmonitor.model.evidence import Item, KeptItem
 def insert(tx: Transaction, host: str, event_id: str, item: Item) -> None:
     """Store an item of evidence of an event of this host.
 
-    :raises vmmonitor.model.errors.NotFound: this host has no such event.
-    :raises vmmonitor.model.errors.Conflict: there is an item of this kind already.
-    :raises vmmonitor.model.errors.Retriable: the database did not take it.
+    :raises vmmonitor.model.errors.NotFound: this host does not have the event.
+    :raises vmmonitor.model.errors.Conflict: an item of this kind is already stored.
+    :raises vmmonitor.model.errors.Retriable: the database did not store it.
     """
     # Locked, so that the event cannot be purged before its evidence can be purged with it.
     query = (
@@ -30,7 +30,7 @@ def insert(tx: Transaction, host: str, event_id: str, item: Item) -> None:
     )
     if tx.execute(query).first() is None:
         raise errors.NotFound(event_id=event_id, host=host)
-    with unique("This evidence is stored already"), _untold():
+    with unique("This evidence is already stored"), _errors_without_content():
         tx.execute(
             sa.insert(EVIDENCE).values(
                 event_id=event_id,
@@ -46,8 +46,8 @@ def insert(tx: Transaction, host: str, event_id: str, item: Item) -> None:
 
 
 @contextlib.contextmanager
-def _untold() -> Iterator[None]:
-    """Turn errors that quote what was to be stored into one that does not: somebody logs it."""
+def _errors_without_content() -> Iterator[None]:
+    """Convert errors that quote the content into one without it, as errors are logged."""
     try:
         yield
     except exception.DBDuplicateEntry:
@@ -57,7 +57,7 @@ def _untold() -> Iterator[None]:
 
 
 def of_event(tx: Transaction, event_id: str) -> list[KeptItem]:
-    """Return what there is of an event, without its content, in the order of storing."""
+    """Return the evidence of an event without content, in the order of storing."""
     columns = [EVIDENCE.c[name] for name in KeptItem.__dataclass_fields__]
     query = sa.select(*columns).where(EVIDENCE.c.event_id == event_id).order_by(EVIDENCE.c.id)
     return [KeptItem(**rows.fields(KeptItem, row._mapping)) for row in tx.execute(query)]
@@ -66,7 +66,7 @@ def of_event(tx: Transaction, event_id: str) -> list[KeptItem]:
 def content(tx: Transaction, event_id: str, kind: str) -> Item:
     """Return an item with its content.
 
-    :raises vmmonitor.model.errors.NotFound: there is none of this kind, or it has no content.
+    :raises vmmonitor.model.errors.NotFound: it does not exist, or does not have content.
     """
     query = sa.select(EVIDENCE).where(EVIDENCE.c.event_id == event_id, EVIDENCE.c.kind == kind)
     row = tx.execute(query).first()
@@ -81,6 +81,6 @@ def content(tx: Transaction, event_id: str, kind: str) -> Item:
 
 
 def purge_of(tx: Transaction, event_ids: Collection[str]) -> None:
-    """Delete the evidence of events that this transaction has deleted."""
+    """Delete the evidence of events that this transaction deleted."""
     for chunk in rows.chunks(event_ids):
         tx.execute(sa.delete(EVIDENCE).where(EVIDENCE.c.event_id.in_(chunk)))

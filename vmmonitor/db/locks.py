@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks that engines share: who counts something and then adds to it keeps the others from
-counting meanwhile."""
+"""Lock names across engines, so that one engine can count and insert without interference."""
 
 from collections.abc import Collection
 
@@ -12,14 +11,13 @@ from vmmonitor.db.tables import LOCKS
 
 
 def lock(tx: Transaction, names: Collection[str]) -> None:
-    """Hold the locks of these names until the end of the transaction; wait for who has them.
+    """Lock these names until the end of the transaction, after other owners have released them.
 
-    What is read afterwards includes whatever those before committed. Who needs several asks for
-    them in one call, or else each time in the same order; and who needs rows of other tables locks
-    them before.
+    Statements afterwards see what the previous owners committed. Lock several names in one call,
+    or always in the same order; lock rows of other tables before.
 
-    :raises vmmonitor.model.errors.Retriable: one is not had in time, or a deadlock was resolved
-        against this transaction.
+    :raises vmmonitor.model.errors.Retriable: timeout, or a deadlock was resolved against this
+        transaction.
     """
     if tx.dialect.name == "sqlite":
         return  # It has one writer at a time.
@@ -30,7 +28,7 @@ def lock(tx: Transaction, names: Collection[str]) -> None:
 
 
 def _make(tx: Transaction, name: str) -> None:
-    """Make a row, or wait for who is just making it; it is ours then."""
+    """Insert and lock a row, or wait until the transaction that inserts it has ended."""
     # An insert that ignores the duplicate would leave the row unlocked (PostgreSQL), or locked
     # for reading only (MySQL), from which two would deadlock.
     if tx.dialect.name == "postgresql":

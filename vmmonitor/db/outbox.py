@@ -18,7 +18,7 @@ from vmmonitor.model.incident import Incident
 from vmmonitor.model.notification import Change, Notification
 from vmmonitor.model.recovery import Recovery
 
-#: Columns that a notification has no field for, while nobody sends it.
+#: The lease columns of a notification that no engine is sending.
 FREE = {"lease_owner": "", "lease_until": 0}
 
 
@@ -39,21 +39,21 @@ def record_change(
 
 
 def insert(tx: Transaction, notifications: Sequence[Notification]) -> None:
-    """Store notifications that are to be sent, in this order."""
+    """Store notifications to send in this order."""
     if notifications:
         tx.execute(sa.insert(OUTBOX), [_columns(each) for each in notifications])
 
 
 def claim(tx: Transaction, owner: str, now: int, lease: int, limit: int) -> Sequence[Notification]:
-    """Claim what nobody is sending, the oldest first.
+    """Claim notifications that no engine is sending, the oldest first.
 
-    :param owner: a name of its own for each claim.
+    :param owner: a unique name of this claim.
     :param now: microseconds since the epoch, engines' clock.
-    :param lease: microseconds for which nobody else sends them.
-    :param limit: greatest number of notifications; at most 1000.
-    :return: in the order in which they are to be sent.
+    :param lease: duration of the claim, in microseconds.
+    :param limit: maximum number of notifications; at most 1000.
+    :return: the notifications, in the order in which to send them.
     """
-    # A lease beyond any that is given was given by a clock that has been put back since.
+    # A lease longer than any possible one is from before a backward clock step.
     is_free = sa.or_(OUTBOX.c.lease_until <= now, OUTBOX.c.lease_until > now + 2 * lease)
     earlier = OUTBOX.alias()
     is_first = ~sa.exists().where(
@@ -62,12 +62,12 @@ def claim(tx: Transaction, owner: str, now: int, lease: int, limit: int) -> Sequ
     free = sa.select(OUTBOX.c.id).where(is_free, is_first).order_by(OUTBOX.c.id).limit(limit)
     if not (candidates := tx.execute(free).scalars().all()):
         return []
-    # Another engine may have been faster: guarded, and asked which are ours.
+    # Another engine may have been faster: guarded update, then a query for our rows.
     changes = {"lease_owner": owner, "lease_until": now + lease}
     tx.execute(sa.update(OUTBOX).where(OUTBOX.c.id.in_(candidates), is_free).values(changes))
     ours = sa.select(OUTBOX).where(OUTBOX.c.id.in_(candidates), OUTBOX.c.lease_owner == owner)
     first = tx.execute(ours).all()
-    # Every first one has a lease now, and so must be among what is returned.
+    # Each first row has a lease now, and must therefore be returned.
     of_ours = OUTBOX.c.incident_id.in_([row.incident_id for row in first])
     others = sa.select(OUTBOX).where(of_ours, OUTBOX.c.id.not_in([row.id for row in first]))
     further = tx.execute(others.order_by(OUTBOX.c.id).limit(limit - len(first))).all()
@@ -75,14 +75,14 @@ def claim(tx: Transaction, owner: str, now: int, lease: int, limit: int) -> Sequ
 
 
 def settle(tx: Transaction, owner: str, claimed: Sequence[Notification], sent: int) -> None:
-    """Delete what was sent, and let others send the rest.
+    """Delete the sent notifications, and release the others.
 
-    :param owner: as it was for the claim.
-    :param claimed: what the claim returned.
-    :param sent: how many of them were sent.
+    :param owner: the name of the claim.
+    :param claimed: the result of the claim.
+    :param sent: the number of sent notifications.
     """
     for chunk in rows.chunks(each.number for each in claimed[:sent]):
-        # What another engine holds, since the lease ran out, goes when that has sent it too.
+        # Rows that another engine claimed after the lease expired are deleted by that engine.
         ours = sa.and_(OUTBOX.c.id.in_(chunk), OUTBOX.c.lease_owner.in_([owner, ""]))
         tx.execute(sa.delete(OUTBOX).where(ours))
     for chunk in rows.chunks(each.number for each in claimed[sent:]):
@@ -91,12 +91,12 @@ def settle(tx: Transaction, owner: str, claimed: Sequence[Notification], sent: i
 
 
 def drop(tx: Transaction, before: int, keep: int, limit: int) -> int:
-    """Delete, unsent, what has waited for too long or is too much, the oldest first.
+    """Delete unsent notifications that are too old or too many, the oldest first.
 
-    :param before: those of an earlier time go; microseconds since the epoch.
-    :param keep: number of rows that may stay.
-    :param limit: greatest number to delete in this transaction.
-    :return: how many were deleted; ``limit``: there may be more.
+    :param before: notifications created earlier are deleted; microseconds since the epoch.
+    :param keep: maximum number of notifications to keep.
+    :param limit: maximum number to examine in this transaction.
+    :return: the number of deleted notifications; ``limit`` if there may be more.
     """
     too_many = _count(tx) - keep
     query = sa.select(OUTBOX.c.id, OUTBOX.c.created_at).order_by(OUTBOX.c.id).limit(limit)
@@ -111,7 +111,7 @@ def drop(tx: Transaction, before: int, keep: int, limit: int) -> int:
 
 
 def waiting(tx: Transaction) -> Sequence[Notification]:
-    """Return everything that waits, in the order in which it was stored."""
+    """Return all waiting notifications, in the order in which they were stored."""
     return [_notification(row) for row in tx.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id))]
 
 

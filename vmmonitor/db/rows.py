@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between the model's dataclasses and rows, for what several tables have in common."""
+"""Convert between the model's dataclasses and rows."""
 
 import dataclasses
 import itertools
@@ -25,17 +25,17 @@ instance_values = operator.attrgetter(*INSTANCE)
 
 
 def of_instance(instance: Instance) -> dict[str, str]:
-    """Return the columns of who an instance is."""
+    """Return the columns of an instance."""
     return dict(zip(INSTANCE.values(), instance_values(instance), strict=True))
 
 
 def instance(row: sa.RowMapping) -> Instance:
-    """Return who the instance of a row is."""
+    """Return the instance of a row."""
     return Instance(**{field: row[column] for field, column in INSTANCE.items()})
 
 
 def fields(noun: type, row: sa.RowMapping) -> dict[str, Any]:
-    """Return those fields of a dataclass that the row has a column for."""
+    """Return the fields of a dataclass for which the row has a column."""
     return {field.name: row[field.name] for field in dataclasses.fields(noun) if field.name in row}
 
 
@@ -66,12 +66,12 @@ def insert(
 
 
 def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
-    """Cut into lists that fit into one statement; databases limit its parameters."""
+    """Split items into lists that fit into one statement, whose parameters databases limit."""
     rest = iter(items)
     while chunk := list(itertools.islice(rest, size)):
         yield chunk
 
 
 def shallow(noun: Any) -> dict[str, Any]:
-    """Return a dataclass's fields, its values as they are."""
+    """Return the fields of a dataclass, without converting their values."""
     return {field.name: getattr(noun, field.name) for field in dataclasses.fields(noun)}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads all that is stored of a time, in pages, each in a transaction of its own.
+"""Read all stored rows of a period, in pages, each in its own transaction.
 
-What is stored after the reading began is left out, so that it ends, and what is deleted meanwhile
-does no harm.
+Rows that are stored after the start of a scan are omitted, so that it ends. Rows may be deleted
+meanwhile.
 """
 
 from collections.abc import Collection, Iterator
@@ -19,12 +19,12 @@ from vmmonitor.model.event import StoredEvent
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.timeline import TimelineEntry
 
-#: Rows of a page.
+#: Number of rows of a page.
 PAGE = 500
 
 
 def hosts(database: Database) -> Iterator[str]:
-    """Yield every host that has events, sorted; one look into the index for each."""
+    """Yield each host that has events, sorted; one index lookup per host."""
     last = ""
     while True:
         query = sa.select(sa.func.min(EVENTS.c.host)).where(EVENTS.c.host > last)
@@ -39,8 +39,8 @@ def hosts(database: Database) -> Iterator[str]:
 def events(database: Database, host: str, since: int, size: int = PAGE) -> Iterator[StoredEvent]:
     """Yield a host's events in the order in which they occurred, by its own clock.
 
-    :param since: when the first one occurred; microseconds since the epoch.
-    :param size: how many are held in memory.
+    :param since: earliest time; microseconds since the epoch.
+    :param size: number of events in memory.
     """
     condition = sa.and_(EVENTS.c.host == host, EVENTS.c.occurred_at >= since)
     for page in _pages(database, EVENTS, EVENTS.c.occurred_at, condition, size):
@@ -51,7 +51,7 @@ def events(database: Database, host: str, since: int, size: int = PAGE) -> Itera
 def incidents(database: Database, since: int, size: int = PAGE) -> Iterator[list[Incident]]:
     """Yield the incidents of instances in pages, the oldest first.
 
-    :param since: when the first one was opened; microseconds since the epoch.
+    :param since: earliest time of opening; microseconds since the epoch.
     """
     condition = sa.and_(OF_INSTANCE, INCIDENTS.c.opened_at >= since)
     for page in _pages(database, INCIDENTS, INCIDENTS.c.opened_at, condition, size):
@@ -59,8 +59,7 @@ def incidents(database: Database, since: int, size: int = PAGE) -> Iterator[list
 
 
 def steps(tx: Transaction, incident_ids: Collection[str]) -> dict[str, list[TimelineEntry]]:
-    """Return those lines of several time lines that tell what was decided, by incident, in the
-    order in which they were written."""
+    """Return the decisions and holds of incidents, by incident id, in the order of writing."""
     found: dict[str, list[TimelineEntry]] = {incident_id: [] for incident_id in incident_ids}
     for chunk in rows.chunks(found):
         query = sa.select(TIMELINE_ENTRIES).where(
@@ -75,7 +74,7 @@ def steps(tx: Transaction, incident_ids: Collection[str]) -> dict[str, list[Time
 
 
 def events_by_id(tx: Transaction, event_ids: Collection[str]) -> dict[str, StoredEvent]:
-    """Return those of the events that are stored (still)."""
+    """Return the stored events among these ids, by event id."""
     found = {}
     for chunk in rows.chunks(event_ids):
         for row in tx.execute(sa.select(EVENTS).where(EVENTS.c.event_id.in_(chunk))):
@@ -104,6 +103,6 @@ def _pages(
         if len(page) < size:
             return
         at, number = page[-1]._mapping[order.name], page[-1].id
-        # "Not before" is implied, but an index can follow it.
+        # "Not before" is implied, but an index can serve it.
         beyond = sa.or_(order > at, sa.and_(order == at, table.c.id > number))
         after = sa.and_(order >= at, beyond)

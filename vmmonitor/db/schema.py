@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Versions of the tables: which one the database has, which one this code needs.
+"""Read and upgrade the version of the tables.
 
-Versions only rise. Going back would throw data away; restore a backup instead.
+Versions only rise. A downgrade would delete data; restore a backup instead.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ LOCK_SECONDS = 600
 
 
 class SchemaError(errors.VmmonitorError):
-    """The database's tables do not fit this code"""
+    """The tables of the database do not match this version of vmmonitor"""
 
 
 def head() -> str:
@@ -39,23 +39,24 @@ def head() -> str:
 
 
 def version(database: Database) -> str | None:
-    """Return the version that the database has; None if it has no tables of vmmonitor.
+    """Return the version of the database; None if it does not have vmmonitor's tables.
 
-    :raises vmmonitor.model.errors.Retriable: the database is away or busy.
+    :raises vmmonitor.model.errors.Retriable: the database is unreachable or busy.
     """
-    with told_plainly(), database.reader() as tx:
+    with converted_errors(), database.reader() as tx:
         return migration.MigrationContext.configure(tx).get_current_revision()
 
 
 def sync(database: Database, revision: str = "head") -> str:
-    """Bring the tables to a version; nothing happens if they have it already.
+    """Upgrade the tables to a version, if they do not have it already.
 
-    :param revision: the version to go up to; ``head`` is the newest.
-    :return: the version that the database has then.
-    :raises SchemaError: there is no such version, the database has a newer one, or it refused.
-    :raises vmmonitor.model.errors.Retriable: the database is away or busy.
+    :param revision: the version; ``head`` is the newest.
+    :return: the version of the database afterwards.
+    :raises SchemaError: the version does not exist, is older than that of the database, or the
+        upgrade failed.
+    :raises vmmonitor.model.errors.Retriable: the database is unreachable or busy.
     """
-    with database.writer() as tx, told_plainly(), _alone(tx):
+    with database.writer() as tx, converted_errors(), _locked(tx):
         context = migration.MigrationContext.configure(tx)
         _refuse_downgrade(context.get_current_revision(), revision)
         command.upgrade(_config(tx), revision)
@@ -65,10 +66,10 @@ def sync(database: Database, revision: str = "head") -> str:
 
 
 def ensure_current(database: Database) -> None:
-    """Check that the database's tables are those that this code needs.
+    """Check that the tables have the version that this code needs.
 
-    :raises SchemaError: they are missing, older, or newer; says what to do.
-    :raises vmmonitor.model.errors.Retriable: the database is away or busy.
+    :raises SchemaError: they are missing, older, or newer; the message gives the command.
+    :raises vmmonitor.model.errors.Retriable: the database is unreachable or busy.
     """
     has, needs = version(database), head()
     if has is None:
@@ -83,14 +84,14 @@ def ensure_current(database: Database) -> None:
 
 
 def known() -> list[str]:
-    """Return the versions that this code knows, oldest first."""
+    """Return the versions that this code contains, oldest first."""
     walked = ScriptDirectory.from_config(_config()).walk_revisions()
     return [script.revision for script in walked][::-1]
 
 
 @contextlib.contextmanager
-def told_plainly() -> Iterator[None]:
-    """Turn everything that a database or alembic refuses into a SchemaError of one line."""
+def converted_errors() -> Iterator[None]:
+    """Convert errors of the database and of alembic into a SchemaError of one line."""
     try:
         yield
     except (exception.DBError, exc.SQLAlchemyError) as error:
@@ -109,8 +110,8 @@ def _refuse_downgrade(has: str | None, wanted: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(tx: Transaction) -> Iterator[None]:
-    """Wait until no other ``db sync`` works on the database. A SQLite writer is alone anyway."""
+def _locked(tx: Transaction) -> Iterator[None]:
+    """Hold the lock that allows one ``db sync`` at a time. SQLite has one writer anyway."""
     if tx.dialect.name == "postgresql":
         # Ends with the transaction.
         tx.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
@@ -127,7 +128,7 @@ def _alone(tx: Transaction) -> Iterator[None]:
 
 
 def _config(tx: Transaction | None = None) -> config.Config:
-    """Return alembic's settings, which need no file."""
+    """Return alembic's settings, without a file."""
     made = config.Config()
     made.set_main_option("script_location", "vmmonitor.db:migrations")
     made.attributes["connection"] = tx

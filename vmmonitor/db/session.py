@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transactions: how they begin, end, fail and are repeated."""
+"""Run transactions: begin, commit, convert their errors and repeat them."""
 
 import contextlib
 import threading
@@ -19,19 +19,19 @@ from vmmonitor.model.notification import Change
 
 register_opts = connect.register_opts
 
-#: What the functions of this room take first.
+#: The first argument of the functions of this package.
 Transaction = sqlalchemy.Connection
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-#: How the database tells its clock: UTC microseconds, whatever the session's time zone is.
+#: Query of the database's clock: microseconds in UTC, independent of the session's time zone.
 CLOCKS = {
     "mysql": "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
     "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)",
 }
 
-#: Troubles of the moment: somebody else's lock, a lost connection, a full pool or disk.
+#: Temporary errors: a lock, a lost connection, a full pool or disk.
 PASSING = (
     exception.DBDeadlock,
     exception.DBConnectionError,
@@ -39,7 +39,7 @@ PASSING = (
     exc.TimeoutError,
 )
 
-#: A transaction is tried this often, and not once more after so many seconds.
+#: Maximum number of attempts of a transaction, and maximum time for retries, in seconds.
 TRIES = 8
 PATIENCE = 6.0
 
@@ -59,10 +59,10 @@ class ChangeSink(Protocol):
 
 
 class Database:
-    """The database of one process. After a fork, the child builds its own."""
+    """The database of one process. After a fork, the child makes its own."""
 
     def __init__(self, conf: cfg.ConfigOpts):
-        """Read ``[database]``; connect to nothing yet.
+        """Read ``[database]``, without connecting.
 
         :param conf: the service's configuration; oslo.db's options are registered on it.
         :raises vmmonitor.model.errors.VmmonitorError: ``[database] connection`` is unusable.
@@ -77,19 +77,19 @@ class Database:
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
             reraise=True,
         )
-        # SQLite has one writer at a time; its own waiting is a poll, up to 100 ms apart.
-        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        # SQLite has one writer at a time, and polls for its lock up to every 100 ms.
+        self._writer_lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         self.now = local_now
         if self.engine.dialect.name == "sqlite":
-            self._turn = threading.RLock()
+            self._writer_lock = threading.RLock()
         else:
             self.now = clock.Clock(self._told_time).now
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Transaction]:
-        """Give a transaction that only reads, and waits for no lock.
+        """Yield a read-only transaction, which does not wait for locks.
 
-        :raises vmmonitor.model.errors.Retriable: the database is away or busy.
+        :raises vmmonitor.model.errors.Retriable: the database is unreachable or busy.
         """
         options = {"postgresql_readonly": True} if self._is("postgresql") else {}
         with translated(), self._connected().execution_options(**options) as tx, tx.begin():
@@ -97,19 +97,19 @@ class Database:
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[Transaction]:
-        """Give a transaction, committed at the end, rolled back if anything was raised.
+        """Yield a transaction that is committed at the end, or rolled back after an exception.
 
-        After an ``errors.Conflict`` the transaction is spent: let it pass through the ``with``,
-        and look again in a new one.
+        The transaction cannot be used after an ``errors.Conflict``: let it leave the ``with``
+        block, and read again in a new transaction.
 
-        :raises vmmonitor.model.errors.Retriable: the database is away or busy, or a deadlock
-            was resolved against this transaction. If the connection was lost in the middle of
-            the commit, nobody knows whether it took effect.
+        :raises vmmonitor.model.errors.Retriable: the database is unreachable or busy, or a
+            deadlock was resolved against this transaction. If the connection was lost during the
+            commit, it is unknown whether the transaction took effect.
         """
         outbox, gathered = self.outbox, list[Change]()
         options = {connect.WRITER: True, CHANGES: gathered if outbox else None}
         with (
-            self._turn,
+            self._writer_lock,
             translated(),
             self._connected().execution_options(**options) as tx,
             tx.begin(),
@@ -126,13 +126,13 @@ class Database:
         *args: Given.args,
         **kwargs: Given.kwargs,
     ) -> Result:
-        """Call ``function(tx, ...)`` in a writer transaction, and again if its time was bad.
+        """Call ``function(tx, ...)`` in a writer transaction; repeat it after temporary errors.
 
-        It must be fit for being called again: what an earlier try did in the database is undone
-        (except after a connection lost during the commit), what it did elsewhere is not.
+        The function must be repeatable: its changes in the database are rolled back (except after
+        a connection lost during the commit), its other effects are not.
 
-        :raises vmmonitor.model.errors.Retriable: every try failed.
-        :raises vmmonitor.model.errors.Conflict: at once, if the function did.
+        :raises vmmonitor.model.errors.Retriable: every attempt failed.
+        :raises vmmonitor.model.errors.Conflict: immediately, if the function raises it.
         """
 
         def once() -> Result:
@@ -142,14 +142,14 @@ class Database:
         return self._repeat.copy()(once)
 
     def dispose(self) -> None:
-        """Close the connections that nobody uses at the moment."""
+        """Close the idle connections."""
         self.engine.dispose()
 
     def _is(self, name: str) -> bool:
         return self.engine.dialect.name == name
 
     def _connected(self) -> sqlalchemy.Connection:
-        """Take a connection from the pool; whatever prevents that may pass."""
+        """Take a connection from the pool; each error is temporary."""
         try:
             return self.engine.connect()
         except (exception.DBError, exc.SQLAlchemyError) as error:
@@ -161,12 +161,12 @@ class Database:
 
 
 def local_now() -> int:
-    """Return this machine's clock, which is SQLite's too; microseconds since the epoch."""
+    """Return the clock of this host, in microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
 def told(error: BaseException) -> str:
-    """Return what the database itself said, in one line, without the statement."""
+    """Return the error message of the database in one line, without the statement."""
     cause = getattr(error, "inner_exception", None) or error
     cause = getattr(cause, "orig", None) or cause
     return " ".join(str(cause).split())
@@ -174,19 +174,19 @@ def told(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn the libraries' passing troubles into ``errors.Retriable``."""
+    """Convert temporary errors of the libraries into ``errors.Retriable``."""
     try:
         yield
     except PASSING as error:
-        raise errors.Retriable(f"The database did not do it: {told(error)}") from error
+        raise errors.Retriable(f"The database aborted the transaction: {told(error)}") from error
 
 
 @contextlib.contextmanager
 def unique(message: str) -> Iterator[None]:
-    """Turn a violated unique key into a Conflict.
+    """Convert a violation of a unique key into a Conflict.
 
-    :param message: what the Conflict says.
-    :raises vmmonitor.model.errors.Conflict: the transaction is spent.
+    :param message: the message of the Conflict.
+    :raises vmmonitor.model.errors.Conflict: the transaction cannot be used any longer.
     """
     try:
         yield

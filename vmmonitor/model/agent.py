@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent says of itself."""
+"""Define the reports of agents, and the agents as the engines know them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ UNWATCHED = (AgentState.LATE, AgentState.BLIND)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AgentReport:
-    """An agent's word of itself, sent regularly and at every change.
+    """An agent's report of itself, sent regularly and at every change.
 
     All times are microseconds since the epoch.
 
-    :param state: one of ``states.AGENT``, except late, which only an engine can tell.
-    :param reason: why it is not ``up``; if it is, which of its sources sees nothing.
+    :param state: an ``AgentState`` other than LATE, which only an engine sets.
+    :param reason: why it is not ``up``; if it is, the sources that are not reachable.
     :param sent_at: by the host's clock.
     :param started_at: when the agent's process started, by the host's clock.
-    :param spool_depth: events that are spooled and not yet acknowledged.
-    :param spool_refused: events that the engine refused and the agent set aside.
+    :param spool_depth: number of spooled events without a receipt.
+    :param spool_refused: number of events that an engine refused, which the agent quarantined.
     :param filter_checksum: SHA-256 of the filter file in force, in hex.
-    :param inventory_digest: digest of the inventory, in hex; an engine that holds another one is
-        told what is missing, or the whole. Empty until the agent has seen its host.
-    :param figures: counters for a person (dropped per rule, per source ...); JSON values only.
+    :param inventory_digest: digest of the inventory, in hex; the agent sends the difference or the
+        whole inventory to an engine that has another one. Empty until the agent reached its host.
+    :param figures: counters for operators (dropped per rule, per source ...); JSON values only.
     """
 
     host: str
@@ -48,13 +48,13 @@ class AgentReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
-    """An agent as the engine knows it.
+    """An agent as the engines know it.
 
     :param report: its newest report.
     :param state: the report's state, or ``late``.
     :param seen_at: when that report arrived; microseconds, engines' clock.
-    :param clock: what its reports tell of the host's clock.
-    :param unwatched_since: when the host was last watched, if the state is one of UNWATCHED;
+    :param clock: the clock of the host, measured from its reports.
+    :param unwatched_since: when monitoring of the host stopped, if the state is one of UNWATCHED;
         microseconds, engines' clock.
     """
 
@@ -66,7 +66,7 @@ class Agent:
 
     @property
     def reason(self) -> str:
-        """Why it is in its state, for a person; it changes only when that does."""
+        """The reason of its state, for operators; it changes only with the reason."""
         if self.state != AgentState.LATE:
             return self.report.reason
         before = ": ".join(filter(None, (self.report.state, self.report.reason)))

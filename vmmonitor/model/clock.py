@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a host's clock is from the engines', by what can be seen of it.
+"""Measure the offset between a host's clock and the engines' clock.
 
-A sample is when a message came, by the engines' clock, less when it left, by the host's: the
-offset of the host's clock plus the time that the message was on its way. The way only ever adds,
-so the least of several samples is nearest to the truth, and one slow message changes nothing.
+A sample is the arrival time of a message by the engines' clock minus its departure time by the
+host's clock: the clock offset plus the transit time. Transit only adds, so the minimum of several
+samples is the best estimate, and one slow message does not change it.
 """
 
 import dataclasses
@@ -11,26 +11,26 @@ import dataclasses
 #: Microseconds in one second. Times are integers of microseconds since the epoch.
 SECOND = 1_000_000
 
-#: Reports whose least sample counts: about a minute at the usual interval.
+#: Number of samples whose minimum is the offset: about a minute at the default interval.
 SAMPLES = 6
-#: Microseconds by which the measured offset may be another than the one in use. It is more than
-#: the least way of six messages differs on a busy bus, and little enough to tell on which host
-#: something happened first. Within it a time is left as it is, so that hosts whose clocks are
-#: right keep their times, and those of the others do not jump about from batch to batch.
+#: Tolerated difference between the measured offset and the correction in use, in microseconds. It
+#: is greater than the variation of the minimum transit time on a busy bus, and small enough to
+#: order events of different hosts. Within it times are not corrected, so that accurate clocks keep
+#: their times, and corrections do not vary between batches.
 STEADY = 100_000
-#: Microseconds that no message is on its way: the most that its sender can be told to wait.
+#: Maximum transit time of a message, in microseconds: the maximum timeout of its sender.
 LONGEST = 600_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HostClock:
-    """What is known of one host's clock. All are microseconds; add them to a time of the host's.
+    """The measured clock of one host. All values are microseconds to add to the host's times.
 
-    :param samples: of the newest reports, oldest first.
-    :param offset: as it was measured last; negative if the host's clock is ahead.
-    :param correction: what is added to the host's times. It follows the offset only when the two
-        are more than STEADY apart: downwards at once, upwards, where it might be no more than a
-        slow way, when a whole window of samples says so, or at once beyond any way's length.
+    :param samples: the samples of the newest reports, oldest first.
+    :param offset: the measured offset; negative if the host's clock is ahead.
+    :param correction: the value that is added to the host's times. It follows the offset when they
+        differ by more than STEADY: downwards immediately; upwards, which may be a slow message,
+        after a full window of samples, or immediately if the difference exceeds LONGEST.
     """
 
     samples: tuple[int, ...] = ()
@@ -38,23 +38,23 @@ class HostClock:
     correction: int = 0
 
     def after(self, sample: int) -> "HostClock":
-        """Return what is known with one more sample, in microseconds."""
-        put_back = bool(self.samples) and sample > self.offset + LONGEST
-        samples = (sample,) if put_back else (*self.samples, sample)[-SAMPLES:]
+        """Return the clock with one more sample, in microseconds."""
+        stepped_back = bool(self.samples) and sample > self.offset + LONGEST
+        samples = (sample,) if stepped_back else (*self.samples, sample)[-SAMPLES:]
         offset = min(samples)
         correction = at_arrival(self.correction, offset)
-        if offset > correction + STEADY and (put_back or len(samples) == SAMPLES):
+        if offset > correction + STEADY and (stepped_back or len(samples) == SAMPLES):
             correction = _needed(offset)
         return HostClock(samples=samples, offset=offset, correction=correction)
 
 
 def at_arrival(correction: int, sample: int) -> int:
-    """Return what is to be added to the times in a message, given its own sample.
+    """Return the correction of the times in a message, given the sample of the message.
 
-    A host whose clock was set since its last report is noticed here, unless the clock was put
-    back by so little that it may have been a slow way.
+    A clock step since the last report is detected, unless the clock stepped back by so little that
+    a slow message has the same effect.
 
-    :param correction: what is added to this host's times so far; microseconds, like ``sample``.
+    :param correction: the correction in use; microseconds, like ``sample``.
     """
     if correction - STEADY <= sample <= correction + LONGEST:
         return correction
@@ -66,7 +66,7 @@ def _needed(offset: int) -> int:
 
 
 def told(offset: int) -> str:
-    """Return an offset as a sentence for a person, beginning in the middle.
+    """Return an offset as the second half of a sentence.
 
     :param offset: microseconds; negative if the host's clock is ahead.
     """

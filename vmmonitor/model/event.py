@@ -18,46 +18,45 @@ WARNING = "warning"
 CRITICAL = "critical"
 SEVERITIES = (INFO, WARNING, CRITICAL)
 
-#: Facts that need a cause: something ended, and the next word on its state says why.
+#: Events without a cause: the next event about the state of the instance gives it.
 WITHOUT_A_CAUSE = frozenset({"process.exited"})
 
-#: Libvirt takes the instance to be running, yet its QEMU does not answer, or its guest stalls.
+#: Libvirt reports the instance as running, but its QEMU does not answer, or its guest stalls.
 HUNG = "liveness.hung"
 STALLED = "liveness.stalled"
-#: Neither is so any more. Says nothing of an instance that has another trouble besides.
+#: Both have ended. The instance may have another failure.
 RECOVERED = "liveness.recovered"
-#: What the event's detail names is not so any more.
+#: The condition that the detail names has ended.
 CLEARED = "liveness.cleared"
-#: The agent ends an instance by force, to start it again (``begun``), or could not (``failed``).
+#: The agent destroys an instance to start it again (``begun``), or failed to (``failed``).
 ENDING = "recovery.ending"
-#: The instance runs again: the agent's own word, libvirt's, or that of whoever found it hung.
-#: Sent in the order in which things happened on the host, so everything that the failure itself
-#: caused came before it.
+#: The instance runs again, as reported by the agent, by libvirt, or by the source that found it
+#: hung. Events are sent in the order in which they occurred on the host, so all events that the
+#: failure caused arrive earlier.
 AGENT_SOURCE = "agent"
 RUNNING_AGAIN = frozenset(
     {"lifecycle.started", "lifecycle.resumed", "recovery.running", RECOVERED}
 )
-#: What reconciliation found is over. Ends only an incident that reconciliation opened, in which
-#: nothing else failed: a look at everything is older than what a host tells meanwhile.
+#: A drift has ended. It resolves only an incident that reconciliation opened and that has no other
+#: failure, because a snapshot is older than the events that a host sends meanwhile.
 RECONCILE_SOURCE = "reconcile"
 AGREES_AGAIN = "reconcile.agrees"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RawEvent:
-    """What a source yields: something happened to one instance.
+    """The report of a source about one instance.
 
     :param source: entry point name of the source (``libvirt``).
     :param type: libvirt's own name in lower case (``lifecycle.stopped``, ``io_error``).
-    :param detail: the finer word (``failed``, ``pause``), empty if the type has none.
-    :param occurred_at: when the source learnt of it; microseconds since the epoch.
-    :param instance: at least its uuid; what is missing is completed from what is remembered.
-    :param attributes: everything else that was told (path, device, reason); JSON values only.
-    :param seen: the instance as it is now, where the source had reason to look.
-    :param host: the host that a source inside an engine speaks of; an agent always speaks of its
-        own.
-    :param event_id: of 36 characters, where several engines may learn of the same thing, and each
-        makes the same id of it; empty: one is made. An agent always makes one.
+    :param detail: the detail of the type (``failed``, ``pause``), empty without one.
+    :param occurred_at: when the source received it; microseconds since the epoch.
+    :param instance: at least its uuid; missing fields are completed from the inventory.
+    :param attributes: further facts (path, device, reason); JSON values only.
+    :param seen: the current state of the instance, if the source has read it.
+    :param host: the host of the instance, for sources in an engine; agents use their own host.
+    :param event_id: 36 characters, if several engines may receive the same report and derive the
+        same id from it; empty to generate one. An agent always generates one.
     """
 
     source: str
@@ -73,9 +72,9 @@ class RawEvent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSnapshot:
-    """Everything one source sees on its host at one moment, on start and on each reconnect.
+    """All instances that a source sees on its host, at start and after each reconnect.
 
-    :param started_at: when the look began, so that an event that came during it is newer.
+    :param started_at: when reading began; events that arrived meanwhile are newer.
     :param why: ``start`` or ``reconnect``.
     """
 
@@ -87,9 +86,9 @@ class SourceSnapshot:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Reachability:
-    """A source can, or cannot, see its host. Says nothing of any instance.
+    """Whether a source can observe its host. It does not tell the state of any instance.
 
-    :param reason: why not; empty if it can.
+    :param reason: why it cannot; empty if it can.
     """
 
     source: str
@@ -105,9 +104,9 @@ Observation = RawEvent | SourceSnapshot | Reachability
 class Event:
     """One immutable fact about one instance, as it is spooled, sent and stored.
 
-    :param event_id: made on the host, once; a second event with the same id is a duplicate.
+    :param event_id: generated once, on the host; a second event with the same id is a duplicate.
     :param host: as nova names it (``CONF.host``).
-    :param sequence: rises by one per event of its host's spool; 0 while it is not spooled.
+    :param sequence: rises by one per event in the spool of its host; 0 until it is spooled.
     """
 
     event_id: str
@@ -122,14 +121,14 @@ class Event:
 
     @property
     def cause(self) -> str:
-        """The event's kind in one word: ``lifecycle.stopped/failed``."""
+        """The type and detail of the event: ``lifecycle.stopped/failed``."""
         return f"{self.type}/{self.detail}" if self.detail else self.type
 
 
 def made_of(raw: RawEvent, host: str, attributes: Mapping[str, Any], event_id: str) -> Event:
-    """Return what a source saw as an event of a host, not spooled yet.
+    """Return a source's report as an event of a host, which is not spooled yet.
 
-    :param attributes: in place of its own.
+    :param attributes: replace those of the report.
     """
     return Event(
         event_id=event_id,
@@ -144,7 +143,7 @@ def made_of(raw: RawEvent, host: str, attributes: Mapping[str, Any], event_id: s
 
 
 def taken_back(event: Event) -> frozenset[str]:
-    """Return the types of the earlier events that are not true any more after this one."""
+    """Return the types of earlier events whose condition this event ends."""
     if event.type == RECOVERED:
         return frozenset({HUNG, STALLED})
     return frozenset({f"liveness.{event.detail}"} if event.type == CLEARED else ())
@@ -152,7 +151,7 @@ def taken_back(event: Event) -> frozenset[str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What the rules make of an event.
+    """The decision of the filter on one event.
 
     :param action: one of ACTIONS.
     :param severity: one of SEVERITIES.
@@ -169,10 +168,10 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StoredEvent:
-    """An event with what became of it on its way; times are microseconds since the epoch.
+    """An event with the times of its processing, in microseconds since the epoch.
 
-    :param incident_id: the incident that it opened or was attached to; None if neither.
-    :param spooled_at: when it was safe on its host, by the host's clock, like ``sent_at``:
+    :param incident_id: the incident that it opened or belongs to; None without one.
+    :param spooled_at: when it was stored in the spool, by the host's clock, like ``sent_at``:
         when the batch that carried it here left its host.
     :param received_at: when an engine took it, by the engines' clock, like ``stored_at``:
         just before the commit that made it durable.
@@ -191,10 +190,10 @@ class StoredEvent:
 
 
 def in_order(stored: Iterable[StoredEvent]) -> list[tuple[int, StoredEvent]]:
-    """Return events in the order in which they happened, each with the time that puts it there.
+    """Return events in the order in which they occurred, each with the time used for the order.
 
-    On one host that is the order in which they were stored, whatever was done to its clock
-    meanwhile. Hosts are compared by corrected times.
+    Events of one host keep the order in which they were stored, whatever its clock did. Events of
+    different hosts are compared by their corrected times.
 
     :param stored: in the order in which they were stored.
     :return: (microseconds since the epoch, never falling; event).

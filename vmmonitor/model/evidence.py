@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evidence: what was captured on its host when an event occurred, beside the event itself."""
+"""Define evidence: data that the agent captures on the host when an event occurs."""
 
 import dataclasses
 import hashlib
@@ -15,8 +15,8 @@ _PNG = "image/png"
 _TEXT = "text/plain"
 _JSON = "application/json"
 
-#: Kind -> the type of its content, in the order in which they are captured: what the next reset
-#: of the instance wipes out comes first.
+#: Kind -> content type, in the order of capturing: data that the next reset of the instance
+#: deletes comes first.
 CONTENT_TYPES = {
     SCREENSHOT: _PNG,
     PANIC: _JSON,
@@ -28,24 +28,24 @@ CONTENT_TYPES = {
 KINDS = tuple(CONTENT_TYPES)
 _ENDINGS = {_PNG: "png", _TEXT: "txt", _JSON: "json"}
 
-#: Where evidence is kept, and the name of the attribute by which its event refers to it.
+#: Where evidence is stored, and the attribute by which its event refers to it.
 HOST = "host"
 ENGINE = "engine"
 KEPT = (HOST, ENGINE)
 ATTRIBUTE = "evidence"
 
-#: Bytes of one item that cross the bus at most, whatever an agent is configured to.
+#: Maximum size of one item on the bus, in bytes, independent of the configuration of the agent.
 MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One kind of evidence of one event, or why it is missing.
+    """One kind of evidence of one event, or the reason why it is missing.
 
     :param kind: one of KINDS.
     :param captured_at: microseconds since the epoch, by the host's clock.
-    :param content: empty where there is none.
-    :param message: why there is none, or what is wrong with it; one sentence for a person.
+    :param content: empty if it is missing.
+    :param message: why it is missing or incomplete; one sentence for the operator.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Item:
 
     @property
     def content_type(self) -> str:
-        """The content's type, which its kind alone decides."""
+        """The content type of its kind."""
         return CONTENT_TYPES[self.kind]
 
     @property
@@ -66,9 +66,9 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class KeptItem:
-    """What the database tells of an item without its content; the fields are as in Item.
+    """A stored item without its content; the fields are those of Item.
 
-    :param size: of the content, in bytes; 0 where there is none.
+    :param size: size of the content, in bytes; 0 if it is missing.
     """
 
     kind: str
@@ -80,5 +80,5 @@ class KeptItem:
 
 
 def file_name(kind: str) -> str:
-    """Return the name of a kind's file (``screenshot.png``)."""
+    """Return the file name of a kind (``screenshot.png``)."""
     return f"{kind}.{_ENDINGS[CONTENT_TYPES[kind]]}"

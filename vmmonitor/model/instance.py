@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A virtual machine as its host knows it: who it is, and what it was last seen doing."""
+"""Define the identity and the last known state of an instance on its host."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ PMSUSPENDED = "pmsuspended"
 #: The states in which a guest exists on the host (a process runs, or is paused).
 ALIVE = frozenset({RUNNING, PAUSED, CRASHED, PMSUSPENDED})
 
-#: What an event says of its instance's state from then on. Types that are not listed
-#: (a reboot, a watchdog, a finished job) leave the state as it was.
+#: Event type -> state of the instance afterwards. Types that are not listed (a reboot, a watchdog,
+#: a finished job) do not change the state.
 STATE_AFTER = {
     "lifecycle.started": RUNNING,
     "lifecycle.resumed": RUNNING,
@@ -25,12 +25,12 @@ STATE_AFTER = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
-    """Who an instance is.
+    """The identity of an instance.
 
     :param uuid: nova's server id, which is also libvirt's domain UUID; 36 characters.
     :param name: the name its owner gave it (nova's display name), else ``hypervisor_name``.
     :param hypervisor_name: the name on the host (``instance-0000002a``).
-    :param project_id: owner project, empty without nova. So are the following ones.
+    :param project_id: owner project; empty without nova, like the following fields.
     """
 
     uuid: str
@@ -45,15 +45,14 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """What one look at a host says of one instance.
+    """The state of one instance on a host at one time.
 
     :param state: one of the names above, or ``unknown-N``.
     :param reason: libvirt's reason for that state (``ioerror``, ``destroyed``, ``booted``).
-    :param run_id: changes whenever the instance is started anew on this host; -1 while it is
-        not running.
-    :param definition: what is needed to start it again (libvirt's XML), empty if unknown.
-    :param persistent: False for one that its host forgets when it stops.
-    :param autostart: whether its host is to start it when it starts itself.
+    :param run_id: changes at each start of the instance on this host; -1 while it is not running.
+    :param definition: libvirt's XML, needed to start it again; empty if unknown.
+    :param persistent: False if its host removes it when it stops.
+    :param autostart: whether its host starts it at boot.
     """
 
     instance: Instance

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other services are told of incidents and recoveries, over the message bus (oslo's word:
-notifications)."""
+"""Define the notifications about incidents and recoveries that other services receive."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,9 +11,9 @@ from vmmonitor.model.recovery import Recovery
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What a transaction did to an incident or a recovery.
+    """A change of an incident or a recovery in one transaction.
 
-    :param before: as it was; None if it is new.
+    :param before: None if it is new.
     :param at: microseconds since the epoch, engines' clock.
     """
 
@@ -25,10 +24,10 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Notification:
-    """One message that is to be sent.
+    """One notification in the outbox.
 
-    :param number: rises; 0 as long as it is not stored.
-    :param incident_id: those of one incident are sent in the order of their numbers.
+    :param number: rises; 0 until it is stored.
+    :param incident_id: notifications of one incident are sent in the order of their numbers.
     :param event_type: ``vmmonitor.incident.resolved``, ``vmmonitor.recovery.failed``.
     :param priority: ``info`` or ``error``.
     :param created_at: microseconds since the epoch, engines' clock.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One attempt to bring an instance back, what it was asked to do, and what came of it."""
+"""Define recovery attempts, the request to a driver, and its outcome."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ class Recovery:
     :param driver: entry point name of the recovery driver.
     :param step: index of the policy's step that it belongs to, from 0.
     :param attempt: number of this attempt within its step, from 1.
-    :param not_before: it must not start earlier (backoff).
-    :param lease_owner: the engine that runs it; empty if none does.
+    :param not_before: earliest start (backoff).
+    :param lease_owner: the engine that runs it; empty without one.
     :param lease_until: another engine may take it over afterwards; 0 without a lease.
-    :param wait_until: it has failed if the instance does not run by then; 0 if not waiting.
-    :param look_at: while waiting, when the expectation is to be asked next whether it runs; None
-        if only its host's word counts.
-    :param called_at: when the driver was (last) called; None if it was not.
-    :param message: what came of it, for a person to read.
+    :param wait_until: the attempt fails if the instance does not run by then; 0 if not waiting.
+    :param look_at: while waiting, time of the next active poll of the expectation; None if only
+        events of its host count.
+    :param called_at: when the driver was last called; None if it was not called.
+    :param message: its result; one sentence for the operator.
     """
 
     recovery_id: str
@@ -52,14 +52,14 @@ class Recovery:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RecoveryRequest:
-    """What a driver is asked to do.
+    """The request to a driver.
 
-    :param incident: as it is now; ``incident.host`` is where to act.
+    :param incident: ``incident.host`` is the host on which to act.
     :param events: its events, oldest first; at most the newest 100.
-    :param taken_over: another engine died while it ran this very recovery: find out first
-        what was already done.
-    :param timeout: seconds that the driver may take.
-    :param options: those of the policy's step, which ``Driver.check_options`` has seen.
+    :param taken_over: another engine died during this recovery: find out first which actions were
+        already carried out.
+    :param timeout: maximum duration of the call, in seconds.
+    :param options: the options of the policy step, checked by ``Driver.check_options``.
     """
 
     recovery: Recovery
@@ -72,13 +72,12 @@ class RecoveryRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a driver returns. It never raises for an ordinary result.
+    """The result of a driver, which does not raise for an ordinary result.
 
-    :param move: the move of ``states.RECOVERY`` that it makes: ``succeed`` (nothing is left to
-        wait for), ``wait`` (done, now the instance must be seen running), ``fail`` or ``skip``
-        (there was nothing to do).
-    :param message: one sentence for a person.
-    :param retry: whether trying the same again makes sense; only read after ``fail``.
+    :param move: the resulting ``RecoveryTransition``: SUCCEED (no need to wait), WAIT (done; the
+        instance must be seen running), FAIL or SKIP (nothing to recover).
+    :param message: one sentence for the operator.
+    :param retry: whether to retry the same; only used after FAIL.
     """
 
     move: str
