@@ -133,7 +133,8 @@ class Inventory:
         :returns: the event with all known facts of the instance, and with these attributes:
             ``shutdown_by`` if a stop follows a shutdown, ``was_arriving`` if the instance never
             ran here, ``ended_by`` if a recovery stopped it, ``follows`` if an earlier event
-            explains an event without a cause. None if a listing has shown the same change.
+            explains an event without a cause. The result is None if a listing has shown the same
+            change.
         """
         uuid = raw.instance.uuid
         known = self._known.get(uuid)
@@ -330,7 +331,7 @@ def _as_reported(known: Known) -> Seen:
 
 
 def _stop_context(known: Known) -> dict[str, Any]:
-    """Return what was under way before a stop, as attributes of the stop."""
+    """Return the operations under way before a stop, as attributes of the stop."""
     attributes: dict[str, Any] = {"shutdown_by": known.stopping} if known.stopping else {}
     attributes |= {"was_arriving": True} if known.arriving else {}
     return attributes | ({"ended_by": "recovery"} if known.ending else {})

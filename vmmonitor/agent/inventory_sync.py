@@ -22,7 +22,7 @@ class InventorySync:
         self._conf = conf
         self._inventory = inventory
         self._engine = engine
-        #: The snapshot that the engine holds, as far as this agent knows.
+        #: The last snapshot that the engine has received.
         self._sent = EMPTY_SNAPSHOT
         self._sent_version = -1
 

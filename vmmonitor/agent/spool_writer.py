@@ -25,7 +25,7 @@ class SpoolWriter:
         """Store the collaborators.
 
         :param forwarder: is woken when the spool has new events.
-        :param changes: is told of a change of ``trouble`` and of the inventory.
+        :param changes: receives an announcement of each change of ``trouble`` or of the inventory.
         :param backlog: the observations that wait during an outage.
         """
         #: Why the spool cannot be written; empty if it can.

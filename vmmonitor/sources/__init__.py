@@ -6,7 +6,7 @@ sources that run. The agent creates, starts and stops it. The source calls ``obs
 observation, from any of its threads, in the order of occurrence. ``observe`` only queues: it takes
 microseconds, never blocks and never raises.
 
-What several hosts share (nova's notifications) is watched by a source in each engine instead,
+Nova's notifications, which several hosts share, are watched by a source in each engine instead,
 named by ``[engine] sources``. Such a source sets the host of each RawEvent, and its ``follow`` is
 not called. Its ``observe`` blocks while the database is unavailable and thousands of events wait,
 so that the source takes no more of them from the broker.

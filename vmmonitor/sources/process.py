@@ -31,8 +31,8 @@ WATCH_STOP_TIMEOUT = 5.0
 ERROR_DELAY = 1.0
 #: Number of open files that are left to the rest of the agent.
 SPARE_FILES = 256
-#: Events after which an instance has a process. An incoming migration ends with the second one,
-#: which is not a reason to search for another process of a watched instance.
+#: Events of an instance that has a process afterwards. The second one ends an incoming migration;
+#: it is not a reason to search for another process of a watched instance.
 START_TYPE = "lifecycle.started"
 RESUME_TYPE = "lifecycle.resumed"
 

@@ -34,7 +34,7 @@ EXPIRY_INTERVAL = 3600.0
 
 
 class StatisticsRequest(Protocol):
-    """Knows whether statistics of the instances must be sampled (``EvidenceCollector``)."""
+    """Decides if statistics of the instances are sampled (``EvidenceCollector``)."""
 
     def wants_statistics(self) -> bool:
         """Return whether a rule in force asks for statistics."""

@@ -277,6 +277,6 @@ def _find(opened: libvirt.virConnect, instance_uuid: str) -> FoundDomain:
 
 
 def _look(domain: libvirt.virDomain) -> Seen:
-    """Return what is needed to start a domain again, secrets of its definition included."""
+    """Return the state of a domain with a definition that includes its secrets."""
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
     return dataclasses.replace(domains.examine(domain), definition=domain.XMLDesc(flags))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be done to recover a domain in a given state, and what came of it. Pure."""
+"""The rules of recoveries: state of a domain to action, obstacles and results. Pure."""
 
 import dataclasses
 import enum
@@ -11,7 +11,7 @@ from vmmonitor.sources.libvirt import metadata
 
 
 class DomainAction(enum.StrEnum):
-    """What was done to a domain.
+    """Action on a domain.
 
     STOPPED is the first half of the recovery of a hung domain, followed by STARTED or CREATED.
     """
@@ -30,7 +30,7 @@ class DomainAction(enum.StrEnum):
 #: The actions that QEMU itself carries out, so that it cannot if it hangs.
 BY_QEMU = frozenset({DomainAction.RESET, DomainAction.RESUMED, DomainAction.STOPPED})
 
-#: The cause for which a running instance is reset.
+#: The cause that makes a recovery reset a running instance.
 STALL_CAUSE = f"{STALLED}/failed"
 #: The state of an instance that libvirt does not have.
 ABSENT_STATE = "absent"
@@ -40,7 +40,7 @@ ACTION_BY_REASON = {
     (RUNNING, "shutting_down"): DomainAction.REFUSED,
     # It runs on another host; a second copy would destroy its disks.
     (SHUTOFF, "migrated"): DomainAction.REFUSED,
-    # Someone stopped it on purpose, whatever happened before.
+    # A client of libvirt stopped it on purpose, after any earlier failure.
     (SHUTOFF, "destroyed"): DomainAction.REFUSED,
     (SHUTOFF, "saved"): DomainAction.REFUSED,
     (SHUTOFF, "from_snapshot"): DomainAction.REFUSED,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the QEMU of an instance answers, found out within a bounded time."""
+"""Finds out within a bounded time if the QEMU of an instance hangs."""
 
 import concurrent.futures
 import contextlib

@@ -19,7 +19,7 @@ from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainCallback, DomainEvents
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
-#: Events after which the domain is examined, because its identity may be new or have changed.
+#: Events that make the source examine the domain, whose identity may be new or have changed.
 EXAMINE_AFTER_TYPES = frozenset({"lifecycle.started", "lifecycle.defined", "metadata_change"})
 EXAMINE_AFTER_CAUSES = frozenset({("lifecycle.resumed", "migrated")})
 
@@ -27,16 +27,15 @@ EXAMINE_AFTER_CAUSES = frozenset({("lifecycle.resumed", "migrated")})
 #: of a domain. A libvirtd that has just started is still finding its domains: one that dies
 #: meanwhile is listed as running, and ends later with a control_error or without any event.
 RESYNC_DELAYS = (2.0, 10.0)
-#: Time, in seconds, for which a listing waits for the events of the changes that it shows.
+#: Time, in seconds, that a listing waits for the events of the changes it shows.
 EVENT_GRACE = 0.1
-#: Maximum duration, in seconds, for which ``stop`` waits for a listing; a listing that hangs ends
-#: with its connection.
+#: Maximum wait, in seconds, of ``stop`` for a listing; one that hangs ends with its connection.
 LISTING_STOP_TIMEOUT = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DomainListing:
-    """All domains at one moment.
+    """Every domain at one moment.
 
     :param started_at: start of the listing; microseconds since the epoch.
     """
@@ -110,7 +109,7 @@ class LibvirtSource(ReconnectingSource):
     def _list_in_background(self, connection: libvirt.virConnect) -> None:
         """List in a separate thread, so that events are not delayed.
 
-        libvirt answers no listing during the 10 s in which it kills a hung QEMU.
+        libvirt answers no listing while it kills a hung QEMU, which takes 10 s.
         """
 
         def run() -> None:

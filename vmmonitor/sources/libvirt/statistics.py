@@ -36,12 +36,12 @@ _FLAGS = (
 )
 #: Maximum duration, in seconds, of reading the statistics of all instances.
 READ_TIMEOUT = 10.0
-#: Number of consecutive readings without an instance after which its samples are deleted.
+#: Maximum number of consecutive readings without an instance; then its samples are deleted.
 MAX_ABSENCES = 60
 
 
 class SamplingRequest(Protocol):
-    """Knows whether statistics must be sampled (``EvidenceCollector``)."""
+    """Decides if statistics are sampled (``EvidenceCollector``)."""
 
     def wants_statistics(self) -> bool:
         """Return whether a rule in force asks for statistics."""

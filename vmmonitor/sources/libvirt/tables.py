@@ -247,7 +247,7 @@ DOMAIN_STATES: Sequence[tuple[str, EnumNames]] = (
     (instance.PMSUSPENDED, ("unknown",)),
 )
 
-#: Reasons for which a connection was closed, by number.
+#: Reasons of a closed connection, by number.
 CLOSE_REASON = (
     "libvirt closed the connection after an error",
     "libvirt closed the connection",

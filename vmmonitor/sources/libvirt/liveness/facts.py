@@ -10,7 +10,7 @@ from vmmonitor.sources.libvirt.liveness.stalled import StallDetail
 
 
 class FactKind(enum.StrEnum):
-    """What a fact is about."""
+    """Kind of a fact."""
 
     HUNG = "hung"
     STALLED = "stalled"

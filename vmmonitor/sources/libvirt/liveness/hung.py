@@ -26,7 +26,7 @@ HANG_STATES: Mapping[str, HangDetail] = {
     "X": HangDetail.ZOMBIE,
     "D": HangDetail.UNINTERRUPTIBLE,
 }
-#: Reasons for which libvirt pauses a guest during an operation of QEMU that may take long.
+#: Reasons of a pause during an operation of QEMU that may take long.
 OPERATION_PAUSES = frozenset(
     {
         "migration",
@@ -44,7 +44,7 @@ OPERATION_PAUSES = frozenset(
 BUSY_DEADLINES = 4
 #: Maximum difference, in seconds, between two clocks over one interval.
 CLOCK_TOLERANCE = 0.5
-#: Minimum interval, in seconds, between two readings.
+#: Minimum interval, in seconds, of the readings.
 MIN_READING_INTERVAL = 0.5
 
 

@@ -15,9 +15,10 @@ LOG = log.getLogger(__name__)
 #: Maximum number of threads. A stuck thread also occupies one of libvirtd's workers (20 by
 #: default).
 MAX_WORKERS = 6
-#: Time, in seconds, after which a thread counts as stuck and another one takes over.
+#: Maximum duration, in seconds, of a call. A thread with a longer call counts as stuck, and
+#: another one takes over.
 STUCK_AFTER = 1.0
-#: Maximum duration, in seconds, for which ``stop`` waits for threads that are not stuck.
+#: Maximum wait, in seconds, of ``stop`` for threads that are not stuck.
 WORKERS_STOP_TIMEOUT = 1.0
 
 
@@ -131,7 +132,7 @@ class ProbePool:
         if self.jobs.empty():
             return False
         stuck_since = time.monotonic() - STUCK_AFTER
-        # Read once: a worker may finish its job between two reads.
+        # Read once: a worker may finish its job in the meantime.
         since = [worker.busy_since for worker in self._workers]
         stuck = [at is not None and at < stuck_since for at in since]
         if all(stuck) and len(stuck) < MAX_WORKERS:

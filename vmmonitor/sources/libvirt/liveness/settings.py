@@ -13,7 +13,7 @@ class LivenessSettings:
 
     :param interval: interval of the rounds over all instances.
     :param deadline: time within which QEMU must answer.
-    :param window: time without any activity after which a guest counts as stalled.
+    :param window: minimum time without any activity of a stalled guest.
     """
 
     interval: float

@@ -43,7 +43,7 @@ DISTURBING_TYPES = frozenset(
 )
 #: Event of the agent after it has recovered an instance, which ends the incident.
 RECOVERED_TYPE = "recovery.running"
-#: Number of rounds in which the process of an instance is searched.
+#: Number of rounds that search the process of an instance.
 PROCESS_SEARCHES = 3
 ACTIVE_DOMAINS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
 MS_PER_SECOND = 1000

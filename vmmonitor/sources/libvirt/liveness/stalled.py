@@ -37,20 +37,20 @@ class StallDetail(enum.StrEnum):
 TCG_WAKEUP_NS = 40_000
 #: Share of one CPU below which a guest under KVM without exits of its own is inactive.
 INACTIVE_CPU_SHARE = 0.001
-#: Share of the time for which a vCPU that never pauses runs or waits for a CPU. The wait is
-#: counted only when it ends, so that it is less than 1.
+#: Minimum share of the time that a vCPU without pauses runs or waits for a CPU. A wait is counted
+#: only when it ends, so that the share is less than 1.
 PINNED_SHARE = 0.9
 #: VM exits per second below which only the host causes them (a watchdog, migrated pages).
 FEW_EXITS_RATE = 0.5
-#: Number of past activities after which their absence is a signal.
+#: Minimum number of past activities that make their absence a signal.
 MIN_ACTIVITIES = 2
 #: Number of periods of the balloon driver that may pass without a report.
 BALLOON_PERIODS = 3
-#: Number of intervals between two readings above which they are not compared.
+#: Maximum number of intervals from one reading to the next; later ones are not compared.
 MAX_INTERVALS = 2.5
 #: Every n-th reading is complete, while nothing is suspicious.
 COMPLETE_READING_STRIDE = 3
-#: Minimum time, in seconds, by which a suspension of the host shows between two clocks.
+#: Minimum difference, in seconds, of two clocks that shows a suspension of the host.
 MIN_SUSPENSION = 1.0
 
 
@@ -79,7 +79,7 @@ class ReadingPair:
 
     @property
     def elapsed(self) -> float:
-        """Seconds between the readings."""
+        """Elapsed time, in seconds, from the first to the second reading."""
         return self.now.at - self.before.at
 
     def is_constant(self, *names: str) -> bool | None:

@@ -74,7 +74,7 @@ class FollowTest(testtools.TestCase):
     def event(self, source, type="lifecycle.started"):
         return RawEvent(source=source, type=type, detail="", occurred_at=1, instance=INSTANCE)
 
-    def test_the_others_are_told_in_order(self):
+    def test_other_sources_follow_in_order(self):
         observed = [
             SourceSnapshot(source="first", started_at=1, why="start", seen=()),
             Reachability(source="first", reachable=True, at=1),
@@ -89,7 +89,7 @@ class FollowTest(testtools.TestCase):
         self.assertEqual(1, self.agent.spool.depth)
         self.assertIn("Source broken failed to follow source first", self.log.output)
 
-    def test_each_by_the_name_that_is_configured(self):
+    def test_sources_are_told_apart_by_their_configured_name(self):
         own, others = self.event("last"), self.event("agent", "recovery.running")
         self.agent.sources["last"].observe(own)
         self.agent.pipeline.observe(others)
@@ -97,7 +97,7 @@ class FollowTest(testtools.TestCase):
         self.assertEqual([own, others], self.told("first"))
         self.assertEqual([others], self.told("last"))
 
-    def test_the_end_of_a_process_leaves_the_state_as_it_was(self):
+    def test_process_exit_does_not_change_the_state(self):
         self.agent.sources["first"].observe(self.event("first"))
         self.agent.sources["first"].observe(self.event("first", "process.exited"))
         eventually(lambda: self.agent.spool.depth == 2)

@@ -100,7 +100,7 @@ class ServiceTest(testtools.TestCase):
         for detail in details:
             agent.pipeline.observe(raw(f"test/{detail}"))
 
-    def test_what_happens_is_told_and_so_is_how_it_is(self):
+    def test_events_and_reports_reach_the_engine(self):
         engine = self.engine()
         agent = self.agent()
         self.observe(agent, "1", "2")
@@ -109,7 +109,7 @@ class ServiceTest(testtools.TestCase):
         agent.stop()
         self.assertEqual("stopped", engine.reports[-1].state)
 
-    def test_five_thousand_at_once(self):
+    def test_five_thousand_events_reach_the_engine_in_order(self):
         engine = self.engine()
         agent = self.agent()
         wanted = [str(number) for number in range(5000)]
@@ -118,7 +118,7 @@ class ServiceTest(testtools.TestCase):
         self.assertEqual(wanted, engine.details)
         eventually(lambda: agent.spool.depth == 0)
 
-    def test_a_source_that_does_not_start_is_told_and_stops_nothing(self):
+    def test_source_that_fails_to_start_is_reported_and_stops_no_other(self):
         load = plugins.load
 
         def loaded(namespace, name):
@@ -146,7 +146,7 @@ class ServiceTest(testtools.TestCase):
             rows = db.execute("SELECT body ->> 'detail' FROM event ORDER BY sequence").fetchall()
         return [detail for (detail,) in rows]
 
-    def test_what_is_not_sent_at_a_stop_is_sent_after_the_next_start(self):
+    def test_unsent_events_are_sent_after_the_next_start(self):
         agent = self.agent()
         self.observe(agent, "1", "2")
         agent.stop()
@@ -157,7 +157,7 @@ class ServiceTest(testtools.TestCase):
         # Calls that nobody answered are still on the bus: events come twice, but in order.
         eventually(lambda: [*dict.fromkeys(engine.details)] == ["1", "2", "3"], PATIENCE)
 
-    def test_while_the_spool_is_locked_events_wait_and_the_agent_says_so(self):
+    def test_agent_is_behind_while_the_spool_is_locked(self):
         engine = self.engine()
         agent = self.agent()
         eventually(lambda: engine.reports and engine.reports[-1].state == "up", PATIENCE)
@@ -171,7 +171,7 @@ class ServiceTest(testtools.TestCase):
         eventually(lambda: engine.details == ["1", "2", "3"], PATIENCE)
         eventually(lambda: engine.reports[-1].state == "up", PATIENCE)
 
-    def test_a_reload_takes_new_rules_and_refuses_broken_ones(self):
+    def test_reload_applies_valid_rules_and_refuses_invalid_ones(self):
         engine = self.engine()
         agent = self.agent()
         before = agent.event_filter.filters.checksum
@@ -186,7 +186,7 @@ class ServiceTest(testtools.TestCase):
         self.observe(agent, "no", "yes")
         eventually(lambda: engine.details == ["yes"], PATIENCE)
 
-    def test_rules_that_are_read_again_go_on_counting(self):
+    def test_reload_keeps_the_counters_of_rate_rules(self):
         often = (
             "version: 1\nrules: [{name: often, match: {type: test}, action: ignore,"
             " rate: {count: 3, seconds: 60}}]\n"
@@ -202,7 +202,7 @@ class ServiceTest(testtools.TestCase):
         eventually(lambda: agent.pipeline.dropped["often"] == 1, PATIENCE)
         self.assertEqual(["1", "2"], engine.details)
 
-    def test_broken_rules_keep_it_from_starting(self):
+    def test_agent_with_invalid_rules_does_not_start(self):
         self.rules("version: 1\nrules: [{name: broken}]\n")
         self.assertRaises(InvalidRules, self.agent_only)
 
@@ -250,7 +250,7 @@ class ProgramTest(testtools.TestCase):
         self.addCleanup(process.kill)
         return process
 
-    def test_it_starts_reloads_and_stops_all_the_same(self):
+    def test_program_starts_reloads_and_stops_without_a_broker(self):
         process = self.start()
         self.logged("Agent started on host")
         for interval, says in (
@@ -266,7 +266,7 @@ class ProgramTest(testtools.TestCase):
         self.assertEqual(0, process.wait(60))
         self.assertLess(time.monotonic() - begun, 30)
 
-    def test_a_wrong_value_keeps_it_from_starting(self):
+    def test_program_with_an_invalid_option_does_not_start(self):
         self.write(interval="soon")
         process = self.start()
         self.assertEqual(1, process.wait(60))

@@ -43,7 +43,7 @@ class SpoolTest(testtools.TestCase):
     def ids(self, spool: Spool) -> list[str]:
         return [entry.body["event_id"] for entry in spool.read(10000, 1 << 30)]
 
-    def test_events_come_out_as_they_went_in(self):
+    def test_events_are_read_as_they_were_appended(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b")], {})
         spool.append([delivery("c")], {})
@@ -51,14 +51,14 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual([1, 2, 3], [entry.sequence for entry in spool.read(9)])
         self.assertEqual(3, spool.depth)
 
-    def test_a_batch_is_bounded_by_number_and_size(self):
+    def test_batch_is_bounded_by_number_and_size(self):
         spool = self.open()
         spool.append([delivery(str(number), size=1000) for number in range(10)], {})
         self.assertEqual(3, len(spool.read(3)))
         self.assertEqual(2, len(spool.read(9, max_bytes=2500)))
         self.assertEqual(1, len(spool.read(9, max_bytes=10)))
 
-    def test_what_is_settled_is_gone_and_what_is_refused_is_kept(self):
+    def test_settled_events_are_removed_and_refused_ones_quarantined(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b"), delivery("c")], {})
         first, second, _ = spool.read(9)
@@ -68,14 +68,14 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual(("b", "no", 5), (refused.event_id, refused.reason, refused.refused_at))
         self.assertEqual((1, 1), (spool.depth, spool.refused_count))
 
-    def test_numbers_are_never_used_again(self):
+    def test_sequence_numbers_are_never_reused(self):
         spool = self.open()
         spool.append([delivery("a")], {})
         spool.settle(spool.read(9), {}, now=1)
         spool.append([delivery("b")], {})
         self.assertEqual(2, spool.read(1)[0].sequence)
 
-    def test_it_is_as_it_was_after_a_restart(self):
+    def test_spool_is_equal_after_a_restart(self):
         spool = self.open()
         spool.append([delivery("a")], {"u": {"state": "running"}, "v": {"state": "paused"}})
         spool.append([], {"v": None})
@@ -85,13 +85,13 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual({"u": {"state": "running"}}, again.known())
         self.assertEqual(1, again.depth)
 
-    def test_nobody_else_may_read_it(self):
+    def test_files_are_readable_by_the_owner_only(self):
         self.open().append([delivery("a")], {})
         for ending in ("", "-wal"):
             self.assertEqual(0o600, os.stat(self.path + ending).st_mode & 0o777)
 
     # -- bounds --------------------------------------------------------------------------------
-    def test_events_that_are_only_recorded_are_given_up_first(self):
+    def test_full_spool_drops_recorded_events_first(self):
         spool = self.open(max_events=10)
         spool.append([delivery(f"r{number}") for number in range(5)], {})
         spool.append([delivery(f"R{number}", "incident") for number in range(5)], {})
@@ -105,7 +105,7 @@ class SpoolTest(testtools.TestCase):
             [*(f"R{n}" for n in range(2, 5)), *(f"S{n}" for n in range(7))], self.ids(spool)
         )
 
-    def test_its_size_is_bounded_too(self):
+    def test_size_of_the_file_is_bounded(self):
         spool = self.open(max_events=100000, max_bytes=1 << 20)
         for number in range(300):
             spool.append([delivery(str(number), size=10000)], {})
@@ -115,7 +115,7 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual(300, len(kept) + spool.overflowed)
 
     # -- death and damage ----------------------------------------------------------------------
-    def test_what_was_said_to_be_there_is_there_after_a_kill(self):
+    def test_appended_events_survive_a_kill(self):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, self.path], stdout=subprocess.PIPE, text=True
         )
@@ -132,7 +132,7 @@ class SpoolTest(testtools.TestCase):
             {"u": {"n": spool.depth - 1}}, spool.known(), "events and knowledge differ"
         )
 
-    def test_a_file_that_is_no_database_is_set_aside(self):
+    def test_file_that_is_not_a_database_is_replaced(self):
         os.makedirs(os.path.dirname(self.path))
         with open(self.path, "w") as file:
             file.write("this is not a database\n" * 1000)
@@ -143,7 +143,7 @@ class SpoolTest(testtools.TestCase):
         with open(aside) as file:
             self.assertTrue(file.read().startswith("this is not"))
 
-    def test_what_can_be_read_of_a_damaged_file_is_taken_over(self):
+    def test_readable_rows_of_a_damaged_file_are_recovered(self):
         spool = self.open(max_events=5000)
         spool.append([delivery(str(number), size=500) for number in range(2000)], {"u": {"n": 1}})
         spool.close()
@@ -160,7 +160,7 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual(sorted(set(numbers)), numbers)
         self.assertEqual((0, 1999), (numbers[0], numbers[-1]), "read from one end only")
 
-    def test_a_torn_log_loses_nothing_that_was_committed_before(self):
+    def test_torn_log_loses_no_earlier_commit(self):
         spool = self.open()
         spool.append([delivery("a")], {})
         spool.append([delivery("b")], {})
@@ -176,7 +176,7 @@ class SpoolTest(testtools.TestCase):
             file.write(torn[: len(torn) - 100])
         self.assertIn("a", self.ids(self.open()))
 
-    def test_damage_that_shows_later_is_met_the_same_way(self):
+    def test_damage_found_later_is_recovered(self):
         spool = self.open()
         spool.append([delivery("a")], {})
         self.lose(spool)
@@ -192,7 +192,7 @@ class SpoolTest(testtools.TestCase):
                 os.unlink(self.path + ending)
         spool._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
 
-    def test_one_row_that_cannot_be_read_holds_up_nothing(self):
+    def test_unreadable_row_blocks_no_other(self):
         spool = self.open()
         spool.append([delivery(name) for name in "abc"], {})
         with sqlite3.connect(self.path) as db:
@@ -200,7 +200,7 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual(["a", "c"], self.ids(spool))
         self.assertEqual((2, 1), (spool.depth, len(spool.set_aside)))
 
-    def test_a_broken_file_that_cannot_be_replaced_yet_is_tried_again(self):
+    def test_replacement_of_a_broken_file_is_retried(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b")], {})
         first = spool.read(1)
@@ -215,7 +215,7 @@ class SpoolTest(testtools.TestCase):
         spool.settle(first, {}, now=1)
         self.assertEqual(["b", "c"], self.ids(spool), "another event was taken for this one")
 
-    def test_a_receipt_from_before_the_damage_forgets_no_other_event(self):
+    def test_receipt_from_before_a_recovery_removes_no_other_event(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b"), delivery("c")], {})
         sent = spool.read(1)
@@ -225,7 +225,7 @@ class SpoolTest(testtools.TestCase):
         spool.settle(sent, {1: "no"}, now=1)
         self.assertEqual((["d"], 0), (self.ids(spool), spool.refused_count))
 
-    def test_what_is_spooled_after_a_failed_receipt_is_on_the_disk(self):
+    def test_append_after_a_failed_settle_is_durable(self):
         spool = self.open()
         spool.append([delivery("a")], {})
         entries = spool.read(1)
@@ -238,7 +238,7 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual(2, level, "not FULL")
         self.assertEqual((["a"], 1), (self.ids(spool), spool.depth))
 
-    def test_a_receipt_for_what_was_read_before_the_damage_takes_nothing_else(self):
+    def test_settle_of_entries_read_before_a_recovery_removes_no_other(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b")], {})
         spool.settle(spool.read(1), {}, now=1)
@@ -252,7 +252,7 @@ class SpoolTest(testtools.TestCase):
         spool.settle(read, {}, now=1)
         self.assertEqual(["0", "1", "2"], self.ids(spool)[-3:])
 
-    def test_rows_that_cannot_be_read_cost_no_other_row(self):
+    def test_unreadable_rows_cost_no_other_row(self):
         spool = self.open()
         spool.append([delivery("a"), delivery("b"), delivery("c")], {"u": {"n": 1}, "v": {"n": 2}})
         with sqlite3.connect(self.path) as db:
@@ -265,7 +265,7 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual(["b"], self.ids(spool))
         self.assertEqual((1, 1), (spool.depth, len(spool.set_aside)))
 
-    def test_after_a_failed_receipt_appends_are_still_on_the_disk(self):
+    def test_appends_after_a_failed_settle_are_fsynced(self):
         spool = self.open()
         spool.append([delivery("a")], {})
         spool._db.execute(
@@ -274,7 +274,7 @@ class SpoolTest(testtools.TestCase):
         self.assertRaises(SpoolUnavailable, spool.settle, spool.read(1), {}, 1)
         self.assertEqual((2,), spool._db.execute("PRAGMA synchronous").fetchone())
 
-    def test_one_that_was_half_made_is_finished(self):
+    def test_half_created_file_is_completed(self):
         self.open().close()
         with sqlite3.connect(self.path) as db:
             db.execute("PRAGMA user_version = 0")
@@ -283,20 +283,20 @@ class SpoolTest(testtools.TestCase):
         self.assertEqual(["a"], self.ids(spool))
         self.assertEqual([], spool.set_aside)
 
-    def test_it_has_its_reserve_after_a_restart_too(self):
+    def test_reserve_exists_after_a_restart(self):
         self.open().close()
         spool = self.open()
         self.assertGreater(os.path.getsize(self.path), RESERVED_BYTES)
         self.assertGreater(os.path.getsize(self.path + "-wal"), RESERVED_BYTES)
         self.assertEqual({}, spool.known())
 
-    def test_a_newer_format_is_left_alone(self):
+    def test_newer_format_is_not_changed(self):
         self.open().close()
         with sqlite3.connect(self.path) as db:
             db.execute("PRAGMA user_version = 99")
         self.assertRaises(WrongFormat, Spool, self.path, 10, 1 << 20)
 
-    def test_a_place_that_cannot_be_written_is_a_clear_error(self):
+    def test_unwritable_directory_is_an_error(self):
         blocked = os.path.join(self.useFixture(fixtures.TempDir()).path, "file")
         open(blocked, "w").close()
         error = self.assertRaises(SpoolUnavailable, Spool, blocked + "/spool.db", 10, 1 << 20)

@@ -59,7 +59,7 @@ class CorrelatorTest(testtools.TestCase):
         return [one.type for one in self.correlator.expired(now)]
 
     # -- one failure ---------------------------------------------------------------------------
-    def test_a_disk_error_is_one_event_in_each_order(self):
+    def test_reports_of_a_disk_error_become_one_event_in_any_order(self):
         for detail, qemu in (("report", "report"), ("pause", "stop"), ("none", "ignore")):
             words = [by_libvirt(detail), its_reason(detail), by_qemu(qemu)]
             for order in (words, [words[2], *words[:2]], [words[0], words[2], words[1]]):
@@ -67,23 +67,23 @@ class CorrelatorTest(testtools.TestCase):
                 self.assertEqual([], self.due(math.inf))
         self.assertEqual({DUPLICATE_REPORT: 2 * 9}, dict(self.dropped))
 
-    def test_what_came_before_gives_what_it_knows(self):
+    def test_held_report_adds_its_attributes_to_the_primary_one(self):
         self.assertEqual([], self.told(by_qemu()))
         (event,) = self.correlator.add(by_libvirt(), 0.0, True)
         self.assertEqual(dataclasses.replace(by_libvirt(), attributes=SAYS | DISK), event)
         self.assertIsNone(self.correlator.next_timeout(0.0))
 
-    def test_libvirts_own_words_win(self):
+    def test_attributes_of_the_primary_report_take_precedence(self):
         self.told(by_qemu(attributes=SAYS | {"device": "virtio-disk1", "path": "other"}))
         (event,) = self.correlator.add(by_libvirt(), 0.0, True)
         self.assertEqual("disk", event.attributes["path"])
 
-    def test_a_panic(self):
+    def test_reports_of_a_panic_become_one_event(self):
         for order in ([CRASHED, panic()], [panic(), CRASHED]):
             self.assertEqual(["lifecycle.crashed/panicked"], self.told(*order))
         self.assertEqual([], self.due(math.inf))
 
-    def test_a_memory_failure(self):
+    def test_reports_of_a_memory_failure_become_one_event(self):
         said = {"recipient": "guest", "flags": ["action_required"]}
         words = [
             raw("memory_failure/inject", 5, source=source, attributes=said)
@@ -93,13 +93,13 @@ class CorrelatorTest(testtools.TestCase):
         self.assertEqual(["memory_failure/inject"], self.told(*words[::-1]))
 
     # -- not one failure -----------------------------------------------------------------------
-    def test_two_errors_that_one_source_tells_are_two(self):
+    def test_repeated_reports_of_one_source_stay_separate(self):
         self.assertEqual(["io_error/report"] * 3, self.told(*[by_libvirt()] * 3))
         self.told(*[by_qemu()] * 5)
         self.assertEqual(["block_io_error"] * 2, self.due(math.inf))
         self.assertEqual({DUPLICATE_REPORT: 3}, dict(self.dropped))
 
-    def test_as_many_events_as_errors(self):
+    def test_number_of_events_equals_the_number_of_errors(self):
         words = [by_libvirt(at=n * 10) for n in range(100)]
         words += [its_reason(at=n * 10) for n in range(100)]
         words += [by_qemu(at=n * 10) for n in range(100)]
@@ -107,15 +107,15 @@ class CorrelatorTest(testtools.TestCase):
         self.assertEqual(["io_error/report"] * 100, self.told(*words[::-1]))
         self.assertEqual([], self.due(math.inf))
 
-    def test_a_reason_is_more_than_a_repetition(self):
+    def test_report_with_a_reason_is_not_a_duplicate(self):
         words = [by_libvirt("pause"), its_reason("pause", reason="enospc")]
         self.assertEqual(["io_error/pause", "io_error_reason/pause"], self.told(*words))
 
-    def test_what_a_guest_says_of_its_panic_is_more_than_a_repetition(self):
+    def test_report_with_panic_details_is_not_a_duplicate(self):
         for order in ([CRASHED, panic(info={"type": "hyper-v"})], [panic(info={"x": 1}), CRASHED]):
             self.assertEqual(2, len(self.told(*order)))
 
-    def test_what_differs(self):
+    def test_reports_of_different_failures_stay_separate(self):
         self.told(by_libvirt())
         for other in (
             by_qemu("stop"),
@@ -128,18 +128,18 @@ class CorrelatorTest(testtools.TestCase):
             self.assertEqual([other], self.correlator.expired(math.inf))
             self.told(by_libvirt())
 
-    def test_a_crash_kernel_is_no_panic(self):
+    def test_crash_kernel_is_not_a_panic(self):
         self.told(panic())
         self.assertEqual(
             ["lifecycle.crashed/crashloaded"], self.told(raw("lifecycle.crashed/crashloaded"))
         )
         self.assertEqual(["guest_panicked"], self.due(math.inf))
 
-    def test_a_disk_that_is_not_known_waits_for_nothing(self):
+    def test_report_without_a_device_is_delivered_at_once(self):
         for attributes in (SAYS, SAYS | {"device": ""}, SAYS | {"device": None}):
             self.assertEqual(["block_io_error/report"], self.told(by_qemu(attributes=attributes)))
 
-    def test_a_clock_that_jumps_meanwhile_makes_two_of_it(self):
+    def test_clock_step_between_reports_keeps_both(self):
         hour = 3_600_000_000
         self.assertEqual(
             ["io_error/report", "io_error_reason/report"],
@@ -147,7 +147,7 @@ class CorrelatorTest(testtools.TestCase):
         )
 
     # -- waiting -------------------------------------------------------------------------------
-    def test_it_waits_no_longer_than_it_must(self):
+    def test_held_report_expires_after_its_wait(self):
         self.assertIsNone(self.correlator.next_timeout(0.0))
         self.told(by_qemu(), now=10.0)
         self.told(panic(), now=10.1)
@@ -157,17 +157,17 @@ class CorrelatorTest(testtools.TestCase):
         self.assertEqual(["block_io_error"], self.due(10.0 + MAX_WAIT))
         self.assertEqual(["guest_panicked"], self.due(99.0))
 
-    def test_where_nobody_leads_nobody_waits(self):
+    def test_report_is_not_held_without_a_primary_source(self):
         self.assertEqual(["block_io_error/report"], self.told(by_qemu(), wait=False))
 
-    def test_it_waits_in_vain_where_libvirt_is_silent(self):
+    def test_held_report_without_a_primary_one_is_delivered(self):
         nameless = by_qemu(attributes=SAYS | {"device": "virtio-disk1"})
         self.told(nameless)
         self.assertEqual([nameless], self.correlator.expired(MAX_WAIT))
         self.assertEqual({}, dict(self.dropped))
 
     # -- bounds --------------------------------------------------------------------------------
-    def test_what_waits_is_bounded_and_nothing_is_lost(self):
+    def test_held_reports_are_bounded_and_none_is_lost(self):
         total = 3 * correlator.MAX_HELD
         words = [by_qemu(at=n, instance=Instance(uuid=str(n % 7))) for n in range(total)]
         told = [
@@ -178,7 +178,7 @@ class CorrelatorTest(testtools.TestCase):
         self.assertEqual(total - correlator.MAX_HELD, len(told))
         self.assertEqual(words, told + self.correlator.expired(math.inf))
 
-    def test_what_is_remembered_is_bounded(self):
+    def test_unmatched_reports_are_bounded(self):
         for number in range(1000):
             self.told(*[by_libvirt(instance=Instance(uuid=str(number % 500)))] * 20)
         self.told(*[by_libvirt()] * 2000)
@@ -187,7 +187,7 @@ class CorrelatorTest(testtools.TestCase):
         self.assertEqual(correlator.MAX_UNMATCHED, longest)
 
     # -- whatever is said ----------------------------------------------------------------------
-    def test_no_word_that_changes_a_state_is_ever_one_that_follows(self):
+    def test_state_changes_are_never_secondary_reports(self):
         for (_, kind), word in CORRELATION_RULES.items():
             if kind in instance.STATE_AFTER or kind.startswith("lifecycle."):
                 self.assertTrue(word.is_primary, kind)
@@ -212,7 +212,7 @@ class CorrelatorTest(testtools.TestCase):
             max_size=40,
         )
     )
-    def test_whatever_comes_nothing_is_made_up_and_what_leads_is_told_at_once(self, said):
+    def test_any_input_delivers_primary_reports_at_once_and_invents_none(self, said):
         self.forget()
         out = []
         for (source, kind), detail, at, device, more, wait in said:
@@ -240,7 +240,7 @@ class CorrelatorTest(testtools.TestCase):
 
 
 class UuidTest(testtools.TestCase):
-    def test_a_failure_is_one_instances(self):
+    def test_fingerprint_contains_the_instance(self):
         mark = correlator.compute_fingerprint(by_libvirt())
         self.assertEqual(("disk", UUID, "report", "virtio-disk1"), mark.key)
         self.assertIsNone(correlator.compute_fingerprint(raw()))

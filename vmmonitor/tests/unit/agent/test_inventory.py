@@ -41,23 +41,23 @@ def causes(events: list[RawEvent]) -> list[str]:
 
 
 class EventTest(unittest.TestCase):
-    def test_an_event_is_completed_with_who_the_instance_is(self):
+    def test_event_is_completed_with_the_identity_of_its_instance(self):
         learnt = knowing(seen()).apply_event(raw("lifecycle.stopped/failed"))
         self.assertEqual(NAMED, learnt.instance)
 
-    def test_a_nova_name_is_not_replaced_by_the_hypervisors(self):
+    def test_nova_name_is_not_replaced_by_the_hypervisor_name(self):
         bare = Instance(uuid=UUID, name="instance-2a", hypervisor_name="instance-2a")
         learnt = knowing(seen()).apply_event(raw("lifecycle.stopped/failed", instance=bare))
         self.assertEqual("web", learnt.instance.name)
 
-    def test_a_stop_tells_who_asked_for_the_shutdown(self):
+    def test_stop_names_the_initiator_of_its_shutdown(self):
         for who in ("host", "guest"):
             inventory = knowing(seen())
             inventory.apply_event(raw(f"lifecycle.shutdown/{who}", at=20))
             learnt = inventory.apply_event(raw("lifecycle.stopped/shutdown", at=21))
             self.assertEqual(who, learnt.attributes["shutdown_by"])
 
-    def test_who_asked_is_forgotten_when_it_runs_again(self):
+    def test_initiator_of_a_shutdown_is_forgotten_after_a_start(self):
         inventory = knowing(seen())
         inventory.apply_event(raw("lifecycle.shutdown/host", at=20))
         inventory.apply_event(raw("lifecycle.stopped/shutdown", at=21))
@@ -65,7 +65,7 @@ class EventTest(unittest.TestCase):
         learnt = inventory.apply_event(raw("lifecycle.stopped/shutdown", at=23))
         self.assertNotIn("shutdown_by", learnt.attributes)
 
-    def test_a_stop_tells_whether_it_was_still_arriving(self):
+    def test_stop_during_an_incoming_migration_has_an_attribute(self):
         inventory = Inventory({})
         inventory.apply_event(raw("lifecycle.started/migrated", at=20))
         learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=21))
@@ -73,7 +73,7 @@ class EventTest(unittest.TestCase):
         learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=22))
         self.assertNotIn("was_arriving", learnt.attributes)
 
-    def test_one_that_has_arrived_is_not_arriving(self):
+    def test_stop_after_an_incoming_migration_has_no_attribute(self):
         for arrived in ("lifecycle.resumed/migrated", "lifecycle.resumed/postcopy"):
             inventory = Inventory({})
             inventory.apply_event(raw("lifecycle.started/migrated", at=20))
@@ -81,7 +81,7 @@ class EventTest(unittest.TestCase):
             learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=22))
             self.assertNotIn("was_arriving", learnt.attributes)
 
-    def test_the_end_of_a_process_tells_what_it_follows(self):
+    def test_process_exit_names_the_event_that_explains_it(self):
         for cause, follows in (
             ("lifecycle.stopped/destroyed", "lifecycle.stopped/destroyed"),
             ("lifecycle.shutdown/guest", "lifecycle.shutdown/guest"),
@@ -95,13 +95,13 @@ class EventTest(unittest.TestCase):
             learnt = inventory.apply_event(raw("process.exited/", at=21, source="process"))
             self.assertEqual(follows, learnt.attributes.get("follows"), cause)
 
-    def test_the_process_of_one_that_never_arrived(self):
+    def test_process_exit_during_an_incoming_migration_has_an_attribute(self):
         inventory = Inventory({})
         inventory.apply_event(raw("lifecycle.started/migrated"))
         learnt = inventory.apply_event(raw("process.exited/", source="process"))
         self.assertTrue(learnt.attributes["was_arriving"])
 
-    def test_states_follow_the_events(self):
+    def test_state_follows_the_events(self):
         inventory = knowing(seen())
         for cause, state in (
             ("lifecycle.suspended/ioerror", "paused"),
@@ -113,40 +113,40 @@ class EventTest(unittest.TestCase):
             inventory.apply_event(raw(cause))
             self.assertEqual(state, inventory.get(UUID).state, cause)
 
-    def test_the_definition_outlives_the_instance(self):
+    def test_definition_is_kept_after_a_stop(self):
         inventory = knowing(seen(definition="<domain/>", persistent=False))
         inventory.apply_event(raw("lifecycle.stopped/failed"))
         self.assertEqual("<domain/>", inventory.get(UUID).definition)
 
-    def test_an_unknown_instance_is_learnt_from_its_event(self):
+    def test_unknown_instance_is_added_by_its_event(self):
         inventory = Inventory({})
         learnt = inventory.apply_event(raw("lifecycle.started/booted", seen=seen()))
         self.assertEqual(NAMED, learnt.instance)
         self.assertEqual("running", inventory.get(UUID).state)
 
-    def test_an_undefined_instance_that_does_not_run_is_forgotten(self):
+    def test_stopped_instance_is_removed_when_undefined(self):
         inventory = knowing(seen("shutoff", "destroyed", -1))
         inventory.apply_event(raw("lifecycle.undefined/removed"))
         self.assertIsNone(inventory.get(UUID))
         self.assertEqual({UUID: None}, inventory.take_changes())
 
-    def test_an_instance_undefined_while_it_runs_is_kept(self):
+    def test_running_instance_is_kept_when_undefined(self):
         inventory = knowing(seen())
         inventory.apply_event(raw("lifecycle.undefined/removed"))
         self.assertEqual("running", inventory.get(UUID).state)
 
 
 class ListingTest(unittest.TestCase):
-    def test_the_first_look_is_no_event(self):
+    def test_first_listing_of_a_healthy_instance_causes_no_event(self):
         inventory = Inventory({})
         self.assertEqual([], inventory.apply_listing(listing(seen(), why="start"), NOW))
         self.assertEqual("running", inventory.get(UUID).state)
 
-    def test_the_first_look_tells_what_is_in_trouble(self):
+    def test_first_listing_of_a_failed_instance_causes_an_event(self):
         events = Inventory({}).apply_listing(listing(seen("paused", "ioerror"), why="start"), NOW)
         self.assertEqual(["lifecycle.suspended/ioerror"], causes(events))
 
-    def test_what_was_missed_has_its_cause(self):
+    def test_missed_event_has_its_cause(self):
         for state, reason, cause in (
             ("shutoff", "crashed", "lifecycle.stopped/crashed"),
             ("shutoff", "failed", "lifecycle.stopped/failed"),
@@ -168,27 +168,27 @@ class ListingTest(unittest.TestCase):
             again = inventory.apply_listing(listing(seen(state, reason, -1), at=200), NOW)
             self.assertEqual([], again, "told twice")
 
-    def test_one_that_vanished(self):
+    def test_vanished_instance_causes_a_stop(self):
         inventory = knowing(seen(persistent=False))
         self.assertEqual(
             ["lifecycle.stopped/vanished"], causes(inventory.apply_listing(listing(), NOW))
         )
         self.assertEqual([], inventory.apply_listing(listing(at=200), NOW), "told twice")
 
-    def test_a_shutdown_that_was_seen_to_begin(self):
+    def test_vanished_instance_names_the_initiator_of_its_shutdown(self):
         inventory = knowing(seen())
         inventory.apply_event(raw("lifecycle.shutdown/host"))
         (event,) = inventory.apply_listing(listing(seen("shutoff", "shutdown", -1)), NOW)
         self.assertEqual("host", event.attributes["shutdown_by"])
 
-    def test_one_that_vanished_while_it_was_arriving(self):
+    def test_vanished_incoming_migration_has_an_attribute(self):
         inventory = Inventory({})
         inventory.apply_event(raw("lifecycle.started/migrated", at=20))
         inventory.apply_listing(listing(seen(state="paused", reason="migration"), at=30), NOW)
         [event] = inventory.apply_listing(listing(at=40), NOW)
         self.assertIs(True, event.attributes["was_arriving"])
 
-    def test_one_that_was_seen_running_is_not_arriving(self):
+    def test_instance_listed_as_running_has_arrived(self):
         inventory = Inventory({})
         inventory.apply_event(raw("lifecycle.started/migrated", at=20))
         inventory.apply_listing(listing(seen(state="paused", reason="migration"), at=30), NOW)
@@ -196,32 +196,32 @@ class ListingTest(unittest.TestCase):
         [event] = inventory.apply_listing(listing(at=40), NOW)
         self.assertNotIn("was_arriving", event.attributes)
 
-    def test_one_that_was_started(self):
+    def test_start_in_a_listing_causes_an_event(self):
         inventory = knowing(seen("shutoff", "destroyed", -1))
         events = inventory.apply_listing(listing(seen(run_id=7)), NOW)
         self.assertEqual(["lifecycle.started/booted"], causes(events))
 
-    def test_one_that_was_started_anew_meanwhile(self):
+    def test_new_run_in_a_listing_causes_a_start(self):
         events = knowing(seen(run_id=1)).apply_listing(listing(seen(run_id=2)), NOW)
         self.assertEqual(["lifecycle.started/booted"], causes(events))
 
-    def test_one_that_runs_its_crash_kernel(self):
+    def test_crash_kernel_leaves_the_state_running(self):
         inventory = knowing(seen())
         inventory.apply_event(raw("lifecycle.crashed/crashloaded"))
         self.assertEqual("running", inventory.get(UUID).state)
         self.assertEqual([], inventory.apply_listing(listing(seen()), NOW))
 
-    def test_one_that_did_nothing(self):
+    def test_unchanged_instance_causes_no_event(self):
         for state, reason in (("running", "booted"), ("paused", "user"), ("shutoff", "crashed")):
             inventory = knowing(seen(state, reason))
             self.assertEqual([], inventory.apply_listing(listing(seen(state, reason)), NOW))
 
-    def test_one_that_could_not_be_looked_at_is_as_it_was(self):
+    def test_instance_that_cannot_be_examined_keeps_its_state(self):
         inventory = knowing(seen())
         self.assertEqual([], inventory.apply_listing(listing(seen("unknown-0", "error")), NOW))
         self.assertEqual("running", inventory.get(UUID).state)
 
-    def test_a_pause_that_was_told_by_its_event_is_not_told_again(self):
+    def test_pause_known_from_its_event_causes_no_second_event(self):
         for cause, reason in (
             ("lifecycle.suspended/paused", "user"),
             ("lifecycle.suspended/ioerror", "ioerror"),
@@ -230,7 +230,7 @@ class ListingTest(unittest.TestCase):
             inventory.apply_event(raw(cause))
             self.assertEqual([], inventory.apply_listing(listing(seen("paused", reason)), NOW))
 
-    def test_an_event_during_the_listing_is_newer(self):
+    def test_event_during_a_listing_takes_precedence(self):
         inventory = knowing(seen())
         inventory.apply_event(raw("lifecycle.stopped/failed", at=150))
         self.assertEqual([], inventory.apply_listing(listing(seen(), at=100), NOW))
@@ -239,14 +239,14 @@ class ListingTest(unittest.TestCase):
         inventory.apply_event(raw("lifecycle.started/booted", at=150, seen=seen()))
         self.assertEqual([], inventory.apply_listing(listing(at=100), NOW))
 
-    def test_the_event_of_what_a_listing_noticed_is_dropped_once(self):
+    def test_stop_event_after_its_listing_is_dropped_once(self):
         inventory = knowing(seen())
         inventory.apply_listing(listing(seen("shutoff", "crashed", -1)), NOW)
         self.assertIsNone(inventory.apply_event(raw("lifecycle.stopped/failed", at=120)))
         self.assertIsNotNone(inventory.apply_event(raw("lifecycle.started/booted", at=130)))
         self.assertIsNotNone(inventory.apply_event(raw("lifecycle.stopped/failed", at=140)))
 
-    def test_so_is_the_event_of_a_start(self):
+    def test_start_event_after_its_listing_is_dropped_once(self):
         inventory = knowing(seen("shutoff", "crashed", -1))
         self.assertEqual(
             ["lifecycle.started/booted"],
@@ -256,12 +256,12 @@ class ListingTest(unittest.TestCase):
         self.assertIsNone(inventory.apply_event(started))
         self.assertIsNotNone(inventory.apply_event(started), "dropped twice")
 
-    def test_but_not_of_a_start_that_nothing_told_of(self):
+    def test_start_event_without_a_listing_is_kept(self):
         inventory = knowing(seen(run_id=7))
         started = raw("lifecycle.started/booted", at=120, seen=seen(run_id=7))
         self.assertIsNotNone(inventory.apply_event(started))
 
-    def test_it_is_as_it_was_after_a_restart(self):
+    def test_inventory_is_equal_after_a_restart(self):
         before = knowing(seen(definition="<domain/>"))
         before.apply_event(raw("lifecycle.shutdown/host"))
         kept = json.loads(json.dumps(before.take_changes()))
@@ -287,7 +287,7 @@ class EndingTest(unittest.TestCase):
         kept = json.loads(json.dumps({uuid: write_known(one) for uuid, one in known.items()}))
         return Inventory({uuid: read_known(form) for uuid, form in kept.items()})
 
-    def test_its_stop_tells_who_it_was_until_it_runs_again(self):
+    def test_stop_by_a_recovery_is_named_until_the_next_run(self):
         self.assertTrue(self.inventory.stopped_by_recovery(UUID))
         learnt = self.apply("lifecycle.stopped/destroyed")
         self.assertEqual("recovery", learnt.attributes["ended_by"])
@@ -296,11 +296,11 @@ class EndingTest(unittest.TestCase):
         self.assertFalse(self.inventory.stopped_by_recovery(UUID))
         self.assertNotIn("ended_by", self.apply("lifecycle.stopped/destroyed").attributes)
 
-    def test_it_could_not(self):
+    def test_failed_forced_stop_is_not_named(self):
         self.apply("recovery.ending/failed")
         self.assertFalse(self.inventory.stopped_by_recovery(UUID))
 
-    def test_it_is_known_after_a_restart_however_it_went(self):
+    def test_forced_stop_is_known_after_a_restart(self):
         for now in ([seen("shutoff", "destroyed", -1)], []):
             inventory = self.again()
             for at in (100, 200):
@@ -310,16 +310,16 @@ class EndingTest(unittest.TestCase):
         inventory.apply_listing(listing(seen()), NOW)
         self.assertTrue(inventory.stopped_by_recovery(UUID), "it is not ended yet")
         inventory.apply_listing(listing(seen(run_id=2), at=200), NOW)
-        self.assertFalse(inventory.stopped_by_recovery(UUID), "it runs anew")
+        self.assertFalse(inventory.stopped_by_recovery(UUID), "it runs again")
 
-    def test_an_instance_that_nobody_knows(self):
+    def test_forced_stop_of_an_unknown_instance_is_ignored(self):
         self.inventory = Inventory({})
         self.apply("recovery.ending/begun")
         self.assertFalse(self.inventory.stopped_by_recovery(UUID))
 
 
 class TidyTest(unittest.TestCase):
-    def test_what_its_host_does_not_keep_is_forgotten_in_time(self):
+    def test_transient_instance_is_forgotten_after_its_stop(self):
         inventory = knowing(seen(persistent=False))
         inventory.apply_event(raw("lifecycle.stopped/failed", at=20))
         inventory.forget(before=20)
@@ -327,12 +327,12 @@ class TidyTest(unittest.TestCase):
         inventory.forget(before=21)
         self.assertIsNone(inventory.get(UUID))
 
-    def test_a_defined_instance_is_never_forgotten(self):
+    def test_defined_instance_is_never_forgotten(self):
         inventory = knowing(seen("shutoff", "destroyed", -1))
         inventory.forget(before=10**9)
         self.assertIsNotNone(inventory.get(UUID))
 
-    def test_the_digest_changes_with_what_an_engine_is_told(self):
+    def test_digest_changes_with_the_reported_state(self):
         inventory = knowing(seen())
         before = inventory.snapshot().digest
         inventory.apply_listing(listing(seen()), NOW)
@@ -341,7 +341,7 @@ class TidyTest(unittest.TestCase):
         self.assertNotEqual(before, inventory.snapshot().digest)
         self.assertEqual(0, len(inventory))
 
-    def test_the_digest_does_not_depend_on_the_order(self):
+    def test_digest_does_not_depend_on_the_order(self):
         others = [Instance(uuid=uuid) for uuid in "abcd"]
         digests = set()
         for order in (others, others[::-1]):
@@ -351,14 +351,14 @@ class TidyTest(unittest.TestCase):
             digests.add(inventory.snapshot().digest)
         self.assertEqual(1, len(digests))
 
-    def test_what_arrives_does_not_run_yet_for_an_engine(self):
+    def test_incoming_migration_is_reported_as_paused(self):
         inventory = Inventory({})
         inventory.apply_event(raw("lifecycle.started/migrated", at=20))
         self.assertEqual(["paused"], [one.state for one in inventory.snapshot().all()])
         inventory.apply_event(raw("lifecycle.resumed/migrated", at=21))
         self.assertEqual(["running"], [one.state for one in inventory.snapshot().all()])
 
-    def test_its_version_rises_with_what_an_engine_is_told_only(self):
+    def test_version_increases_only_with_reported_changes(self):
         inventory = knowing(seen())
         before = inventory.version
         inventory.apply_event(raw("lifecycle.shutdown/guest"))

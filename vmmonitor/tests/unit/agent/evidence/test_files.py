@@ -34,7 +34,7 @@ class FilesTest(testtools.TestCase):
             os.utime(os.path.join(self.path, name), (number, number))
         return names
 
-    def test_it_comes_back_as_it_was_in_this_life_and_the_next(self):
+    def test_evidence_is_read_as_written_also_after_a_restart(self):
         files = self.files()
         self.assertFalse(os.path.exists(self.path))
         (name,) = self.write(files, 1)
@@ -45,7 +45,7 @@ class FilesTest(testtools.TestCase):
         self.assertEqual([], self.files().names())
         self.assertRaises(EvidenceIncomplete, files.read, name)
 
-    def test_it_is_nobody_elses_business(self):
+    def test_files_are_readable_by_the_owner_only(self):
         (name,) = self.write(self.files(), 1)
         place = os.path.join(self.path, name)
         modes = [stat.S_IMODE(os.stat(one).st_mode) for one in (self.path, place)]
@@ -54,7 +54,7 @@ class FilesTest(testtools.TestCase):
         ]
         self.assertEqual([0o700, 0o700, 0o600, 0o600], modes)
 
-    def test_the_oldest_makes_room(self):
+    def test_oldest_evidence_is_deleted_to_make_room(self):
         files = self.files(blocks=3 * 3)  # a directory, a manifest, a screenshot: of three events
         names = self.write(files, 5)
         self.assertEqual(names[2:], files.names())
@@ -64,7 +64,7 @@ class FilesTest(testtools.TestCase):
         again.write(last := str(uuid.uuid4()), ITEMS)
         self.assertEqual([*names[3:], last], again.names())
 
-    def test_one_that_was_sent_and_deleted_meanwhile_needs_no_room(self):
+    def test_evidence_deleted_by_the_sender_needs_no_room(self):
         files = self.files(blocks=1)
         remove = files.remove
 
@@ -79,25 +79,25 @@ class FilesTest(testtools.TestCase):
         files._make_room(second)
         self.assertNotIn(first, files.names())
 
-    def test_the_last_one_stays_however_large(self):
+    def test_newest_evidence_is_kept_whatever_its_size(self):
         files = self.files(blocks=1)
         *_, last = self.write(files, 2)
         self.assertEqual([last], files.names())
 
-    def test_what_is_too_old_goes(self):
+    def test_old_evidence_is_deleted(self):
         names = self.write(self.files(), 4)
         files = self.files()
         self.assertEqual(2, files.expire(before=2))
         self.assertEqual(names[2:], files.names())
 
-    def test_a_write_that_fails_leaves_nothing(self):
+    def test_failed_write_leaves_nothing(self):
         files = self.files()
         with mock.patch("os.rename", side_effect=OSError(28, "No space left on device")):
             self.assertRaises(OSError, files.write, str(uuid.uuid4()), ITEMS)
         self.assertEqual([], os.listdir(self.path))
         self.assertEqual([], files.names())
 
-    def test_what_was_never_finished_is_removed_and_what_is_not_ours_left_alone(self):
+    def test_incomplete_directories_are_removed_and_foreign_files_kept(self):
         self.write(self.files(), 1)
         for name in (".new-x", "letters", "README"):
             os.mkdir(os.path.join(self.path, name))
@@ -106,7 +106,7 @@ class FilesTest(testtools.TestCase):
         self.assertFalse(os.path.exists(os.path.join(self.path, ".new-x")))
         self.assertTrue(os.path.exists(os.path.join(self.path, "letters")))
 
-    def test_what_is_not_whole_is_told(self):
+    def test_incomplete_evidence_raises(self):
         files = self.files()
         (name,) = self.write(files, 1)
         place = os.path.join(self.path, name)
@@ -120,7 +120,7 @@ class FilesTest(testtools.TestCase):
                 broken.write(content)
             self.assertRaises(EvidenceIncomplete, files.read, name)
 
-    def test_the_same_event_again_is_written_once_more(self):
+    def test_evidence_of_the_same_event_is_replaced(self):
         files = self.files()
         (name,) = self.write(files, 1)
         files.write(name, ITEMS[:1])
