@@ -27,6 +27,7 @@ COMMAND_S = 900.0
 #: Stands for systemd, which is not the first process where the tests run.
 SYSTEMCTL = r"""#!/bin/sh -e
 state=@STATE@
+cd /
 stop() {
     [ -e "$state/$1.pid" ] || return 0
     kill "$(cat "$state/$1.pid")"

@@ -147,7 +147,8 @@ class TestInstallGuide(testtools.TestCase):
         words = shlex.split(command)
         if words[0] == "rabbitmqctl":
             # The broker is another user's and listens on ports of its own.
-            self.broker.driver.rabbitmqctl(self.broker.driver.nodename, words[1:])
+            node = f"{self.broker.driver.nodename}@localhost"
+            self.broker.driver.rabbitmqctl(node, words[1:])
             return
         output = host.run(command, self.sources)
         if "driver check" in command:
