@@ -33,6 +33,11 @@ class TestStateCharts(unittest.TestCase):
             moves = {str(move).replace("_", " ") for row in table.values() for move in row}
             self.assertLessEqual(moves, labels, name)
 
+    def test_each_state_has_a_position(self):
+        for name in TABLES:
+            table = {str(state) for state in from_code.state_table(name)}
+            self.assertEqual(table, set(figures.STATES[name]), name)
+
     def test_state_without_position_is_drawn(self):
         table = {"new": {"start": "over"}, "over": {}}
         self.assertIn("over", texts(figures.state_chart("OTHER", table)))
