@@ -17,7 +17,7 @@ from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 START_S = 60.0
 STOP_S = 40.0
 #: What each program logs when it works.
-READY = {"vmmonitor-agent": "The agent of host", "vmmonitor-engine": "An engine works on host"}
+READY = {"vmmonitor-agent": "Agent started on host", "vmmonitor-engine": "Engine started on host"}
 #: The moments that are measured are logged, by the clock of the record; nothing else is.
 LOG_FORMAT = "%(created).6f %(levelname)s %(name)s %(message)s"
 LOG_LEVELS = (

@@ -83,7 +83,7 @@ class Lab(fixtures.Fixture):
         with open(defaults.path(defaults.RECOVERY_POLICIES)) as shipped:
             policies = OBSERVE_POLICY + shipped.read().partition("\npolicies:\n")[2]
         options = {"recovery": {"policy_file": self.deployment.file("policies.yaml", policies)}}
-        self.deployment.engine(options=options).start("An engine works on host")
+        self.deployment.engine(options=options).start("Engine started on host")
         for name, host in self.hosts.items():
             options = {"sources": ",".join(SOURCES), "going_down_file": acts.shutdown_flag(host)}
             agent = self.deployment.agent(host, name, {"agent": options, "liveness": LIVENESS})

@@ -21,7 +21,7 @@ PATIENCE_S = 60.0
 #: Time for unexpected results to appear, in seconds.
 QUIET_S = 1.0
 AGENT_WATCHES = r"Agent started on host"
-ENGINE_WORKS = "An engine works on host"
+ENGINE_WORKS = "Engine started on host"
 #: Causes of a killed guest: in libvirt's event, or in a listing at the same moment.
 DIED = ("lifecycle.stopped/failed", "lifecycle.stopped/crashed")
 DIED_LOGGED = r"lifecycle.stopped/(failed|crashed) of instance"

@@ -101,12 +101,12 @@ class TestFiles(WholeTest):
         first, second = self.guests(2, defined=True)
         self.policies(BROKEN_POLICIES)
         engine.send(signal.SIGHUP)
-        engine.wait_for("ERROR .* the old ones stay in force: .*policies.yaml")
+        engine.wait_for("ERROR .* the previous ones stay in force: .*policies.yaml")
         first.kill()
         self.wait(lambda: self.states(first) == ["unhandled"], "the old policies are not in force")
         self.policies(LOG_ONLY.replace("log-only", "new"))
         engine.send(signal.SIGHUP)
-        engine.wait_for("The policies of .*policies.yaml are in force")
+        engine.wait_for("Policies of .*policies.yaml in force")
         second.kill()
         self.wait(
             lambda: self.states(second) == ["unhandled"], "the new policies are not in force"

@@ -24,7 +24,7 @@ PATIENCE_S = 180.0
 #: Time for unexpected results to appear, in seconds.
 QUIET_S = 2.0
 AGENT_SEES = "Source libvirt is connected"
-ENGINE_WORKS = "An engine works on host"
+ENGINE_WORKS = "Engine started on host"
 DIED = "lifecycle.stopped"
 
 #: Like the shipped policies: a crash is recovered at once, other failures after a short hold.
