@@ -91,7 +91,7 @@ class Spool:
     ) -> None:
         """Append events and store changed states, in one transaction.
 
-        :param deliveries: forms of deliveries (``rpc.wire.write_delivery``).
+        :param deliveries: forms of deliveries (``rpc.event_wire.write_delivery``).
         :param known: UUID -> last known state of the instance; None to forget it.
         :raises SpoolUnavailable: nothing was written (disk full, input/output error).
         """

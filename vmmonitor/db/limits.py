@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What limits are held against: what was done lately, what is under way, and who waits."""
+"""Read what the limits need: earlier attempts, occupied recovery slots and queued incidents."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -13,10 +13,10 @@ from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import IncidentState, RecoveryState
 
-#: Recoveries that load their host: those in which a driver is at work, or its instance starts.
+#: Recoveries that occupy a slot: their driver is called, or their instance starts.
 UNDER_WAY = (RecoveryState.RUNNING, RecoveryState.WAITING)
 
-#: Who waits for a turn: for a first attempt, or for a further one.
+#: Incidents in the queue for a slot, for a first or a further attempt.
 IN_LINE = sa.and_(
     INCIDENTS.c.state.in_((IncidentState.HELD, IncidentState.RECOVERING)),
     INCIDENTS.c.held_by == HoldReason.CONCURRENCY,
@@ -27,7 +27,7 @@ IN_LINE = sa.and_(
 class Acted:
     """An earlier incident of an instance for which a driver was called.
 
-    :param called_at: when one was called last; microseconds since the epoch, as all times.
+    :param called_at: time of the last call; microseconds since the epoch, like all times.
     :param ended_at: when its last recovery ended.
     """
 
@@ -38,10 +38,10 @@ class Acted:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """An incident that waits for its turn.
+    """An incident in the queue for a recovery slot.
 
     :param since: when it opened; microseconds since the epoch.
-    :param until: when it is looked at again if no turn comes before.
+    :param until: when it is examined again without a free slot.
     """
 
     incident_id: str
@@ -52,11 +52,11 @@ class Waiting:
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """Whose turn comes first has the least rank."""
+        """The position in the queue; the lowest rank is first."""
         return -self.priority, self.since, self.incident_id
 
 
-#: Built once: it is asked about every failure.
+#: Built once, because it runs for each failure.
 ACTED = (
     sa.select(
         RECOVERIES.c.incident_id,
@@ -77,12 +77,12 @@ ACTED = (
 
 
 def acted(tx: Transaction, instance_uuid: str, besides: str, since: int) -> list[Acted]:
-    """Return the incidents of an instance that were acted upon, in the order of their calls.
+    """Return the incidents of an instance with calls of a driver, in the order of the calls.
 
-    What was only tried out (dry run), or skipped by its driver, does not count.
+    Dry runs and skipped recoveries do not count.
 
-    :param besides: the incident that does not count either.
-    :param since: microseconds since the epoch; earlier calls do not count.
+    :param besides: id of the incident to exclude.
+    :param since: earliest call; microseconds since the epoch.
     """
     given = {"uuid": instance_uuid, "besides": besides, "since": since}
     found = tx.execute(ACTED, given)
@@ -91,21 +91,21 @@ def acted(tx: Transaction, instance_uuid: str, besides: str, since: int) -> list
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Picture:
-    """Who has a turn, and whether anybody waits for one.
+    """The occupied recovery slots, and whether incidents are queued.
 
-    :param under_way: how many recoveries are under way on each host that has any.
+    :param under_way: host -> number of occupied slots, for hosts with any.
     """
 
     under_way: Mapping[str, int]
     anybody_waits: bool
 
 
-#: Built once: it is asked about every failure.
+#: Built once, because it runs for each failure.
 PICTURE = sa.union_all(
     sa.select(RECOVERIES.c.host, sa.func.count().label("count"))
     .where(RECOVERIES.c.state.in_(UNDER_WAY))
     .group_by(RECOVERIES.c.host),
-    # No host has this name.
+    # The name of a host is never empty.
     sa.select(sa.literal("", sa.String()), sa.func.count()).select_from(
         sa.select(INCIDENTS.c.id).where(IN_LINE).limit(1).subquery()
     ),
@@ -113,18 +113,18 @@ PICTURE = sa.union_all(
 
 
 def picture(tx: Transaction) -> Picture:
-    """Return who has a turn, and whether anybody waits."""
+    """Return the occupied slots, and whether incidents are queued."""
     counts = {host: count for host, count in tx.execute(PICTURE)}
     waits = counts.pop("")
     return Picture(counts, bool(waits))
 
 
-# -- the line ----------------------------------------------------------------------------------
+# -- the queue ----------------------------------------------------------------------------------
 def line(tx: Transaction, full: Collection[str], each: int | None) -> list[Waiting]:
-    """Return who waits for a turn, whose comes first foremost.
+    """Return the queued incidents, ordered by rank.
 
-    :param full: hosts of which nobody is wanted.
-    :param each: how many of each other host are wanted at most; None: all.
+    :param full: hosts to exclude.
+    :param each: maximum number of incidents per host; None for all.
     """
     order = (INCIDENTS.c.priority.desc(), INCIDENTS.c.opened_at, INCIDENTS.c.incident_id)
     place = sa.func.row_number().over(partition_by=INCIDENTS.c.host, order_by=order)
@@ -150,12 +150,12 @@ def line(tx: Transaction, full: Collection[str], each: int | None) -> list[Waiti
 def join(
     tx: Transaction, incident: Incident, recovery: Recovery, until: int, reason: str, now: int
 ) -> None:
-    """Have an incident that is being recovered wait for a turn for its next attempt.
+    """Queue the next attempt of an incident that is being recovered.
 
     :param incident: its row is locked.
     :param recovery: the attempt, which is requested.
-    :param until: when it is looked at again if no turn comes before; microseconds since the
-        epoch, like ``now``.
+    :param until: when it is examined again without a free slot; microseconds since the epoch,
+        like ``now``.
     """
     _update(
         tx,
@@ -169,7 +169,7 @@ def join(
 
 
 def leave(tx: Transaction, incident: Incident, reason: str, now: int) -> None:
-    """Have an incident wait for a turn no more, as its next attempt begins.
+    """Remove an incident from the queue, because its next attempt begins.
 
     :param incident: its row is locked.
     :param now: microseconds since the epoch.
@@ -178,7 +178,7 @@ def leave(tx: Transaction, incident: Incident, reason: str, now: int) -> None:
 
 
 def call_up(tx: Transaction, incident_id: str, now: int) -> bool:
-    """Have an incident that waits for a turn looked at now; False if it does not wait any more.
+    """Make a queued incident due now; return False if it is no longer queued.
 
     :param now: microseconds since the epoch.
     """

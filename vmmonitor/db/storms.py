@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fails at the same time, and the storms that hold it.
+"""Count failures, and read and change storms and their members.
 
-NOTE: locks are taken in one order. Whoever joins a storm holds the lock of its own incident, and
-then takes the storm's. Whoever ends a storm takes the storm's, and then those of its members, none
-of which waits for the storm's: a member only reads it. (But for the one that is tried: there the
-database may find that the two wait for each other, and one of them is repeated.)
+Locks are taken in one order. A transaction that adds a member locks the member's incident, then
+the storm. A transaction that ends a storm locks the storm, then its members, which only read the
+storm. The exception is the probed member: there the database may detect a deadlock, and one
+transaction is repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ IS_OPEN = INCIDENTS.c.open_key.is_not(None)
 HELD_HERE = sa.and_(
     INCIDENTS.c.state == IncidentState.HELD, INCIDENTS.c.held_by == HoldReason.STORM
 )
-#: Somebody called a driver for it: it did not heal by itself.
+#: A driver was called for it.
 WAS_RECOVERED = sa.exists().where(
     RECOVERIES.c.incident_id == INCIDENTS.c.incident_id, RECOVERIES.c.called_at.is_not(None)
 )
@@ -31,7 +31,7 @@ WAS_RECOVERED = sa.exists().where(
 
 # -- storms ------------------------------------------------------------------------------------
 def open_ones(tx: Transaction) -> list[str]:
-    """Return the ids of the storms that are not over, the oldest first."""
+    """Return the ids of the open storms, the oldest first."""
     query = sa.select(INCIDENTS.c.incident_id).where(
         INCIDENTS.c.kind == IncidentKind.STORM, IS_OPEN
     )
@@ -39,9 +39,9 @@ def open_ones(tx: Transaction) -> list[str]:
 
 
 def open_among(tx: Transaction, shared_causes: Sequence[str]) -> Incident | None:
-    """Return the open storm of the first of these that has one, and lock its row.
+    """Return the open storm of the first of these causes that has one, and lock its row.
 
-    :param shared_causes: what storms are of, in the order in which they are wanted.
+    :param shared_causes: the causes, in order of preference.
     """
     query = sa.select(INCIDENTS.c.shared_cause, INCIDENTS.c.incident_id).where(
         INCIDENTS.c.kind == IncidentKind.STORM,
@@ -57,7 +57,7 @@ def open_among(tx: Transaction, shared_causes: Sequence[str]) -> Incident | None
 
 
 def find(tx: Transaction, storm_id: str) -> Incident | None:
-    """Return an open storm as it is, without a lock; None if it is over, or gone."""
+    """Return an open storm without locking it; None if it is closed or deleted."""
     query = sa.select(INCIDENTS.c.incident_id).where(
         INCIDENTS.c.incident_id == storm_id, INCIDENTS.c.kind == IncidentKind.STORM, IS_OPEN
     )
@@ -67,7 +67,7 @@ def find(tx: Transaction, storm_id: str) -> Incident | None:
 def join(tx: Transaction, storm: Incident, now: int) -> None:
     """Count one more member; the storm's row is locked.
 
-    :param now: microseconds since the epoch; from then on it is to calm down.
+    :param now: microseconds since the epoch; the cooldown starts again.
     """
     changes = {"event_count": INCIDENTS.c.event_count + 1, "updated_at": now}
     this = INCIDENTS.c.incident_id == storm.incident_id
@@ -75,9 +75,9 @@ def join(tx: Transaction, storm: Incident, now: int) -> None:
 
 
 def take_probe(tx: Transaction, storm: Incident, until: int) -> bool:
-    """Tell whether nobody else has taken the turn to try whether the storm is over.
+    """Claim the next probe of a storm; return False if another engine has claimed it.
 
-    :param until: when the next one may; microseconds since the epoch.
+    :param until: time of the following probe; microseconds since the epoch.
     """
     this = sa.and_(
         INCIDENTS.c.incident_id == storm.incident_id,
@@ -89,7 +89,7 @@ def take_probe(tx: Transaction, storm: Incident, until: int) -> bool:
 
 # -- members -----------------------------------------------------------------------------------
 def foremost(tx: Transaction, storm_id: str) -> Incident | None:
-    """Return the most important member that a storm holds; None if it holds none."""
+    """Return the held member with the highest priority; None without one."""
     query = (
         sa.select(INCIDENTS.c.incident_id)
         .where(INCIDENTS.c.part_of == storm_id, HELD_HERE)
@@ -101,13 +101,13 @@ def foremost(tx: Transaction, storm_id: str) -> Incident | None:
 
 
 def release(tx: Transaction, storm_id: str, now: int) -> list[str]:
-    """Make every member due that a storm holds; its row is locked, so that nobody joins.
+    """Make every held member of a storm due; the storm's row is locked, so that none is added.
 
     :param now: microseconds since the epoch.
     :return: ids of those members.
     """
-    # Not only those that are held now: one that is about to be is waited for, as its row is
-    # locked. Ordered as others lock several.
+    # Also those that are not held yet: the row of a member that is about to be held is locked, so
+    # this waits for it. The order is that of other transactions that lock several rows.
     query = (
         sa.select(INCIDENTS.c.id, INCIDENTS.c.incident_id, HELD_HERE.label("held"))
         .where(INCIDENTS.c.part_of == storm_id, IS_OPEN)
@@ -121,8 +121,7 @@ def release(tx: Transaction, storm_id: str, now: int) -> list[str]:
 
 
 def given_up(tx: Transaction, storm_id: str) -> list[str]:
-    """Return the ids of the members that failed for good, and whose instances have no open
-    incident since."""
+    """Return the ids of the unrecovered members whose instances do not have an open incident."""
     other = INCIDENTS.alias()
     anew = sa.exists().where(other.c.open_key == INCIDENTS.c.instance_uuid)
     query = sa.select(INCIDENTS.c.incident_id).where(
@@ -135,15 +134,15 @@ def given_up(tx: Transaction, storm_id: str) -> list[str]:
 def failures(
     tx: Transaction, since: int, now: int, *, shared: bool, besides: str = ""
 ) -> Mapping[str, int]:
-    """Return how many instances of each host failed, as far as that is certain.
+    """Return the number of certain failures per host, in instances.
 
-    What was planned does not count, nor what is waited for whether it was, what healed by itself,
-    and what was let go by a storm before.
+    Planned operations, incidents before their verdict, instances that ran again without a
+    recovery, and members that a storm released do not count.
 
-    :param since: microseconds since the epoch: those count whose hold was over later.
+    :param since: earliest end of the hold; microseconds since the epoch.
     :param now: the same clock.
-    :param shared: whether those count too that have a cause in common.
-    :param besides: a storm whose members do not count.
+    :param shared: whether incidents with a shared cause count.
+    :param besides: id of a storm whose members do not count.
     """
     state, hold_until = INCIDENTS.c.state, INCIDENTS.c.hold_until
     is_certain = sa.or_(
@@ -157,7 +156,7 @@ def failures(
         sa.and_(INCIDENTS.c.part_of == "", is_certain),
         sa.and_(INCIDENTS.c.part_of != besides, is_held),
     )
-    # The states by name, and the time for all of them: that is what there is an index for.
+    # Conditions on the states and the time, because there is an index on both.
     some = sorted(
         states.OPEN_INCIDENT_STATES | {IncidentState.UNRECOVERED, IncidentState.RESOLVED}
     )
@@ -170,8 +169,8 @@ def failures(
 
 
 def members(tx: Transaction, storm_id: str) -> int:
-    """Return how many members of a storm were failures after all: neither planned nor healed by
-    themselves."""
+    """Return the number of members that were failures: neither planned, nor running again without
+    a recovery."""
     healed = sa.and_(INCIDENTS.c.state == IncidentState.RESOLVED, ~WAS_RECOVERED)
     query = sa.select(sa.func.count(INCIDENTS.c.id)).where(
         INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state != IncidentState.IGNORED, ~healed
@@ -180,9 +179,9 @@ def members(tx: Transaction, storm_id: str) -> int:
 
 
 def sharing(tx: Transaction, shared_cause: str, since: int) -> int:
-    """Return how many open incidents have this cause in common and were part of no storm.
+    """Return the number of open incidents with this cause that are not part of a storm.
 
-    :param since: those that opened later count; microseconds since the epoch.
+    :param since: earliest time of opening; microseconds since the epoch.
     """
     query = sa.select(sa.func.count(INCIDENTS.c.id)).where(
         *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause, INCIDENTS.c.opened_at > since),
@@ -192,7 +191,7 @@ def sharing(tx: Transaction, shared_cause: str, since: int) -> int:
 
 
 def is_tried(tx: Transaction, shared_cause: str) -> bool:
-    """Tell whether an instance with this cause is being recovered."""
+    """Return whether an instance with this cause is being recovered."""
     query = sa.select(INCIDENTS.c.id).where(
         *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause),
         INCIDENTS.c.state == IncidentState.RECOVERING,
@@ -201,7 +200,7 @@ def is_tried(tx: Transaction, shared_cause: str) -> bool:
 
 
 def waiting_for(tx: Transaction, shared_cause: str) -> bool:
-    """Tell whether any open incident has this cause."""
+    """Return whether an open incident has this cause."""
     query = sa.select(INCIDENTS.c.id).where(
         OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause, IS_OPEN
     )
@@ -209,9 +208,9 @@ def waiting_for(tx: Transaction, shared_cause: str) -> bool:
 
 
 def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> bool:
-    """Tell whether an instance with this cause runs again, and none has failed of it since then.
+    """Return whether an instance with this cause runs again, and none failed of it afterwards.
 
-    :param since: microseconds since the epoch: it ran again after this, and before ``until``.
+    :param since: it ran again after this time and until ``until``; microseconds since the epoch.
     """
     this = (OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause)
     query = (
@@ -224,7 +223,7 @@ def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> boo
     back = tx.execute(query).first()
     if back is None:
         return False
-    # The host's clock, by which its next incident opened, may be a little behind.
+    # The host's clock, which sets the opening time of its next incident, may be slightly behind.
     itself = sa.and_(INCIDENTS.c.instance_uuid == back.instance_uuid, IS_OPEN)
     anew = sa.or_(INCIDENTS.c.opened_at > back.closed_at, itself)
     again = sa.select(INCIDENTS.c.id).where(
@@ -234,12 +233,12 @@ def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> boo
 
 
 def learn_cause(tx: Transaction, incident_id: str, shared_cause: str) -> None:
-    """Note what an open incident has in common with others, if nothing was known of that."""
+    """Set the shared cause of an open incident without one."""
     this = sa.and_(INCIDENTS.c.incident_id == incident_id, INCIDENTS.c.shared_cause == "", IS_OPEN)
     tx.execute(sa.update(INCIDENTS).where(this).values(shared_cause=shared_cause))
 
 
 def instances(tx: Transaction) -> Mapping[str, int]:
-    """Return how many instances each host has, as the agents told; lost ones are counted too."""
+    """Return the number of instances in each host's inventory, including lost ones."""
     query = sa.select(INSTANCES.c.host, sa.func.count(INSTANCES.c.id)).group_by(INSTANCES.c.host)
     return {host: count for host, count in tx.execute(query)}
