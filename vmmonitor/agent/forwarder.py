@@ -35,7 +35,7 @@ class Forwarder:
     ):
         """Store the collaborators; start no thread.
 
-        :param changes: receives an announcement after each attempt, because the agent's status may have changed.
+        :param changes: receives an announcement after each attempt.
         """
         #: Why events cannot be forwarded; empty if they can.
         self.trouble = ""

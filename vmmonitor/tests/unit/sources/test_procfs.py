@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose QEMU a process is, by its command line."""
+"""QEMU processes and their instances, from /proc."""
 
 import os
 import signal
