@@ -2,15 +2,42 @@
 """``python -m vmmonitor.tests.bench``; ``tools/bench`` installs what it needs, and runs it."""
 
 import argparse
+import contextlib
+import faulthandler
 import json
+import signal
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vmmonitor.tests.bench import accuracy, agent, decisions, figures, latency, storm, throughput
+from vmmonitor.tests.catalogue.planned import ROWS
 
 #: Needs the lab of OpenStack services, and root: only when it is asked for.
 ON_THE_LAB = "recovery"
 LATENCY_KILLS, RECOVERY_KILLS = 50, 20
+#: Seconds after which a part has failed; some three times of what it takes.
+LIMITS_S = {
+    "latency": 600,
+    "throughput": 900,
+    "agent": 900,
+    "decisions": 600,
+    "accuracy": 900,
+    "storm": 600,
+    "recovery": 3600,
+}
+#: Seconds after its limit at which a part that does not end is ended with its process.
+GRACE_S = 180
+#: The sizes with which the tests run each part.
+TINY: Mapping[str, Mapping[str, Any]] = {
+    "latency": {"kills": 1, "warm_up": 1},
+    "throughput": {"agents": 2, "sizes": {throughput.BATCH: 500, 1: 5}},
+    "agent": {"guests": (1,), "test_domains": 10, "settle_s": 1, "idle_s": 1},
+    "decisions": {"warm_up": 1, "one_by_one": 2, "at_once": 5},
+    "accuracy": {"rows": [row for row in ROWS if row.cause][:1]},
+    "storm": {"hosts": 2, "each": 10, "look_s": 2},
+    "recovery": {"kills": 1, "at_once": 1, "again_s": 10},
+}
 
 
 def main() -> None:
@@ -19,21 +46,16 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=["all", *figures.KEYS], default="all")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--kills", type=int, help="for latency (default: 50), recovery (20)")
+    parser.add_argument("--tiny", action="store_true", help="only show that the part works")
     args = parser.parse_args()
     figures.say(figures.machine())
-    measures = {
-        "latency": lambda: latency.measure(args.kills or LATENCY_KILLS),
-        "throughput": throughput.measure,
-        "agent": agent.measure,
-        "decisions": decisions.measure,
-        "accuracy": accuracy.measure,
-        "storm": storm.measure,
-        ON_THE_LAB: lambda: _recovery(args.kills or RECOVERY_KILLS),
-    }
-    parts = [name for name in measures if name != ON_THE_LAB]
+    parts = [name for name in figures.KEYS if name != ON_THE_LAB]
     if args.part != "all":
         parts = [args.part]
-    results = {part: measures[part]() for part in parts}
+    results = {}
+    for part in parts:
+        with time_limit(part, LIMITS_S[part]):
+            results[part] = measurement(part)(**sizes(part, args.kills, args.tiny))
     if args.json:
         json.dump(results, sys.stdout, indent=2)
         print()
@@ -43,11 +65,41 @@ def main() -> None:
             print(f"{part:12}{name:28}{value}")
 
 
-def _recovery(kills: int) -> dict[str, Any]:
-    # Its library, OpenStack's client, is not needed for the rest.
-    from vmmonitor.tests.bench import recovery
+def measurement(part: str) -> Callable[..., dict[str, Any]]:
+    """Return the function that measures a part."""
+    if part == ON_THE_LAB:
+        # Its library, OpenStack's client, is not needed for the rest.
+        from vmmonitor.tests.bench import recovery
 
-    return recovery.measure(kills)
+        return recovery.measure
+    modules = (latency, throughput, agent, decisions, accuracy, storm)
+    return {module.__name__.rpartition(".")[2]: module.measure for module in modules}[part]
+
+
+def sizes(part: str, kills: int | None, tiny: bool) -> Mapping[str, Any]:
+    """Return the arguments of a part's measurement."""
+    if tiny:
+        return TINY[part]
+    defaults = {"latency": LATENCY_KILLS, ON_THE_LAB: RECOVERY_KILLS}
+    return {"kills": kills or defaults[part]} if part in defaults else {}
+
+
+@contextlib.contextmanager
+def time_limit(part: str, seconds: int) -> Iterator[None]:
+    """Raise a TimeoutError in the block after some seconds, and end the process if that hangs."""
+
+    def expire(*_: object) -> None:
+        raise TimeoutError(f"{part} is not finished after {seconds} s")
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.alarm(seconds)
+    # Not cancelled after an error: threads may keep the process from its end.
+    faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+    faulthandler.cancel_dump_traceback_later()
 
 
 if __name__ == "__main__":

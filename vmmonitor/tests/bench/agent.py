@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from vmmonitor.testing.guest import Guest
@@ -41,31 +42,41 @@ DOMAIN = """<domain type='test'>
 </domain>"""
 
 
-def measure() -> dict[str, Any]:
-    """Measure an agent anew for each number of domains, and return the figures."""
+def measure(
+    guests: Sequence[int] = GUESTS,
+    test_domains: int = TEST_DOMAINS,
+    settle_s: float = SETTLE_S,
+    idle_s: float = IDLE_S,
+) -> dict[str, Any]:
+    """Measure a new agent for each number of domains, and return the figures.
+
+    :param settle_s: seconds from the start of an agent to the measurement.
+    :param idle_s: seconds of a measurement.
+    """
     figures: dict[str, Any] = {"rss_mib": {}, "idle_cpu_percent": {}}
 
     def keep(count: int, uri: str) -> None:
-        rss, cpu = _idle(deployment, count, uri, {})
+        rss, cpu = _idle(deployment, count, uri, {}, settle_s, idle_s)
         figures["rss_mib"][str(count)] = round(rss, 1)
         figures["idle_cpu_percent"][str(count)] = round(cpu, 2)
 
     with Deployment() as deployment, Hypervisor() as hypervisor, contextlib.ExitStack() as stack:
         stack.enter_context(Program("vmmonitor-engine", deployment.configure("engine")))
-        guests: list[Guest] = []
-        for count in GUESTS:
+        booted: list[Guest] = []
+        for count in guests:
             say(f"agent: booting guests, up to {count}")
-            while len(guests) < count:
-                guests.append(stack.enter_context(Guest(hypervisor, started=False)))
-                guests[-1].start(wait=False)
-            wait_until(lambda: all(one.ping(5) for one in guests), BOOT_S, "no answer")
+            while len(booted) < count:
+                booted.append(stack.enter_context(Guest(hypervisor, started=False)))
+                booted[-1].start(wait=False)
+            wait_until(lambda: all(one.ping(5) for one in booted), BOOT_S, "no answer")
             keep(count, hypervisor.uri)
         say("agent: the same with all sources")
-        rss, cpu = _idle(deployment, len(guests), hypervisor.uri, ALL_SOURCES)
+        times = (settle_s, idle_s)
+        rss, cpu = _idle(deployment, len(booted), hypervisor.uri, ALL_SOURCES, *times)
         figures["all_sources"] = {"rss_mib": round(rss, 1), "idle_cpu_percent": round(cpu, 2)}
         node = pathlib.Path(hypervisor.path) / "node.xml"
-        node.write_text(_node(TEST_DOMAINS))
-        keep(TEST_DOMAINS, f"test://{node}")
+        node.write_text(_node(test_domains))
+        keep(test_domains, f"test://{node}")
     return figures
 
 
@@ -75,15 +86,20 @@ def _node(count: int) -> str:
 
 
 def _idle(
-    deployment: Deployment, count: int, uri: str, more: dict[str, dict[str, Any]]
+    deployment: Deployment,
+    count: int,
+    uri: str,
+    more: dict[str, dict[str, Any]],
+    settle_s: float,
+    idle_s: float,
 ) -> tuple[float, float]:
     """Return an agent's RSS in MiB and its use of a core in percent, with nothing to do."""
     sections = {"libvirt": {"uri": uri, "read_only": False}, **more}
     name = f"node-{count}{'-all' if more else ''}"
     with Program("vmmonitor-agent", deployment.configure(name, sections)) as agent:
-        time.sleep(SETTLE_S)
+        time.sleep(settle_s)
         cpu, began = cpu_seconds(agent.pid), time.monotonic()
-        time.sleep(IDLE_S)
+        time.sleep(idle_s)
         percent = 100 * (cpu_seconds(agent.pid) - cpu) / (time.monotonic() - began)
         memory = memory_mib(agent.pid)
     say(

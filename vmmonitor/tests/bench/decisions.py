@@ -164,19 +164,21 @@ class Engine(fixtures.Fixture):
             return tx.execute(OVER).scalar_one() >= self._done
 
 
-def measure() -> dict[str, Any]:
-    """Return the figures."""
+def measure(
+    warm_up: int = WARM_UP, one_by_one: int = ONE_BY_ONE, at_once: int = AT_ONCE
+) -> dict[str, Any]:
+    """Return the figures; the arguments are numbers of incidents."""
     with Engine() as engine:
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             engine.fail(1)
-        alone = _costs(engine, [1] * ONE_BY_ONE)
-        at_once = _costs(engine, [AT_ONCE])
+        alone = _costs(engine, [1] * one_by_one)
+        together = _costs(engine, [at_once])
     return {
-        "incidents": ONE_BY_ONE,
+        "incidents": one_by_one,
         "decision_cpu_ms": spread([cost for cost, _ in alone]),
         "statements": statistics.median(statements for _, statements in alone),
-        "incidents_at_once": AT_ONCE,
-        "decision_at_once_cpu_ms": spread([cost for cost, _ in at_once]),
+        "incidents_at_once": at_once,
+        "decision_at_once_cpu_ms": spread([cost for cost, _ in together]),
     }
 
 

@@ -87,8 +87,11 @@ def listener(hypervisor: Hypervisor) -> Iterator[Listener]:
         yield Listener(connection)
 
 
-def measure(kills: int) -> dict[str, Any]:
-    """Kill guests so many times and return the figures."""
+def measure(kills: int, warm_up: int = WARM_UP) -> dict[str, Any]:
+    """Kill guests so many times and return the figures.
+
+    :param warm_up: kills before them that do not count.
+    """
     with Deployment() as deployment, Hypervisor() as hypervisor, contextlib.ExitStack() as stack:
         say(f"latency: booting {GUESTS} guests")
         guests = [stack.enter_context(Guest(hypervisor, defined=True)) for _ in range(GUESTS)]
@@ -104,11 +107,11 @@ def measure(kills: int) -> dict[str, Any]:
         heard = stack.enter_context(listener(hypervisor))
         time.sleep(2)
         done = []
-        for number in range(WARM_UP + kills):
+        for number in range(warm_up + kills):
             done.append(_kill(guests[number % GUESTS], heard, database))
             if number % 10 == 9:
                 say(f"latency: {number + 1} kills")
-        return _figures(done[WARM_UP:], database, agent.log, engine.log)
+        return _figures(done[warm_up:], database, agent.log, engine.log)
 
 
 def _kill(guest: Guest, heard: Listener, database: sqlalchemy.Engine) -> Kill:

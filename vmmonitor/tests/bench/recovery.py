@@ -65,11 +65,15 @@ class Killed:
         return round((self.back_at - self.at) / 1e6, 2) if self.back_at else None
 
 
-def measure(kills: int) -> dict[str, Any]:
-    """Kill servers, so many of them one after another, and return the figures."""
+def measure(kills: int, at_once: int = AT_ONCE, again_s: float = AGAIN_S) -> dict[str, Any]:
+    """Kill servers, so many of them one after another, and return the figures.
+
+    :param at_once: servers that are killed at the same time.
+    :param again_s: seconds after which a server is killed a second time.
+    """
     with OpenStackLab() as lab:
-        theirs = _beside(lab, min(kills, AT_ONCE))
-        return {**Ours(lab).measure(kills), "masakari": theirs}
+        theirs = _beside(lab, min(kills, at_once), at_once, again_s)
+        return {**Ours(lab).measure(kills, at_once, again_s), "masakari": theirs}
 
 
 class Ours:
@@ -79,7 +83,7 @@ class Ours:
         self._lab = lab
         self._lease = configuration.new([], files=[]).recovery.lease
 
-    def measure(self, kills: int) -> dict[str, Any]:
+    def measure(self, kills: int, at_once: int, again_s: float) -> dict[str, Any]:
         """Return the figures."""
         with Deployment() as self._deployment, contextlib.ExitStack() as stack:
             self._options = {
@@ -95,7 +99,7 @@ class Ours:
                 conf = self._deployment.configure(host.name, options)
                 stack.enter_context(Program("vmmonitor-agent", conf))
             time.sleep(3)
-            figures, singles = _figures(self._lab, kills, "vmmonitor")
+            figures, singles = _figures(self._lab, kills, at_once, again_s, "vmmonitor")
             return {
                 "kills": kills,
                 "kill_to_action_ms": _spread(self._to_action(singles)),
@@ -174,18 +178,20 @@ class Ours:
         wait_until(is_over, PATIENCE_S, "the recovery is not finished")
 
 
-def _beside(lab: OpenStackLab, kills: int) -> dict[str, Any]:
+def _beside(lab: OpenStackLab, kills: int, at_once: int, again_s: float) -> dict[str, Any]:
     """Return what masakari's own monitors and engine take for the same."""
     monitors = [f"masakari-monitor-{host}" for host in lab.hosts]
     lab.run("start", *monitors)
     try:
         time.sleep(10)  # They say nowhere that they watch.
-        return _figures(lab, kills, "masakari")[0]
+        return _figures(lab, kills, at_once, again_s, "masakari")[0]
     finally:
         lab.run("stop", *monitors)
 
 
-def _figures(lab: OpenStackLab, kills: int, who: str) -> tuple[dict[str, Any], list[Killed]]:
+def _figures(
+    lab: OpenStackLab, kills: int, at_once: int, again_s: float, who: str
+) -> tuple[dict[str, Any], list[Killed]]:
     """Kill servers one by one, one of them again, and many at once."""
     say(f"recovery: {who}: booting {kills} servers")
     with _servers(lab, kills) as servers:
@@ -198,16 +204,16 @@ def _figures(lab: OpenStackLab, kills: int, who: str) -> tuple[dict[str, Any], l
         away = [killed.away_s for killed in singles]
         say(f"recovery: {who}: one after another, s: {away}")
         first = singles[-1]
-        time.sleep(max(0.0, AGAIN_S - (now() - first.at) / 1e6))
+        time.sleep(max(0.0, again_s - (now() - first.at) / 1e6))
         again = _kill(first.server)
         _wait([again])
-        say(f"recovery: {who}: the same server again after {AGAIN_S:g} s: {again.away_s} s")
-    say(f"recovery: {who}: booting {AT_ONCE} servers on one host")
-    with _servers(lab, AT_ONCE, "node1") as servers:
+        say(f"recovery: {who}: the same server again after {again_s:g} s: {again.away_s} s")
+    say(f"recovery: {who}: booting {at_once} servers on one host")
+    with _servers(lab, at_once, "node1") as servers:
         many = [_kill(server) for server in servers]
         _wait(many)
         all_away = [killed.away_s for killed in many]
-        say(f"recovery: {who}: {AT_ONCE} at once, s: {all_away}")
+        say(f"recovery: {who}: {at_once} at once, s: {all_away}")
     figures = {
         "kill_to_active_ms": _spread([seconds * 1000 for seconds in away if seconds]),
         "eight_servers_s": max(all_away) if all(all_away) else None,

@@ -81,28 +81,34 @@ class API(fixtures.Fixture):
         return (time.monotonic() - began) * 1000
 
 
-def measure() -> dict[str, Any]:
-    """Run it and return the figures."""
+def measure(hosts: int = HOSTS, each: int = EACH, look_s: float = LOOK_S) -> dict[str, Any]:
+    """Run it and return the figures.
+
+    :param each: instances of each host that fail.
+    :param look_s: seconds for which the API's answers are measured.
+    """
     with Deployment() as deployment:
         conf = deployment.configure("engine")
         policies = conf.with_name("policies.yaml")
         policies.write_text(POLICIES)
         conf = deployment.configure("engine", {"recovery": {"policy_file": policies}})
         with Program("vmmonitor-engine", conf), API(str(conf)) as api:
-            return _storm(deployment, api)
+            return _storm(deployment, api, hosts, each, look_s)
 
 
-def _storm(deployment: Deployment, api: API) -> dict[str, Any]:
+def _storm(
+    deployment: Deployment, api: API, hosts: int, each: int, look_s: float
+) -> dict[str, Any]:
     database = sqlalchemy.create_engine(deployment.connection)
     senders = Senders(
-        **{"url": deployment.transport_url, "prefix": "node", "agents": HOSTS},
-        **{"events": EACH, "batch": 1, "failures": 1},
+        **{"url": deployment.transport_url, "prefix": "node", "agents": hosts},
+        **{"events": each, "batch": 1, "failures": 1},
     )
     answers: list[float] = []
-    until = time.monotonic() + LOOK_S
+    until = time.monotonic() + look_s
     looking = threading.Thread(target=_look, args=(api, answers, until), name="look", daemon=True)
     looking.start()
-    say(f"storm: {HOSTS} agents tell of {EACH} failures each")
+    say(f"storm: {hosts} agents report {each} failures each")
     began = time.monotonic()
     took = senders.run(again=False)
     wait_until(lambda: not _rows(database, WAITING)[0][0], START_S, "not all is decided")

@@ -2,6 +2,7 @@
 """How many events per second one engine process stores, beside what the parts could do alone."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy
@@ -45,26 +46,30 @@ class Run:
         )
 
 
-def measure() -> dict[str, Any]:
-    """Run everything and return the figures."""
-    runs = {batch: Run() for batch in RUNS}
+def measure(agents: int = AGENTS, sizes: Mapping[int, int] = RUNS) -> dict[str, Any]:
+    """Run everything and return the figures.
+
+    :param sizes: events in a call -> events that each agent sends.
+    """
+    runs = {batch: Run() for batch in sizes}
     with Deployment() as deployment:
         with raw.Server(deployment.transport_url):
             for batch, run in runs.items():
                 say(f"throughput: bare calls with {batch} events each")
-                run.calls = _send(deployment, "raw", batch) / batch
+                run.calls = _send(deployment, "raw", batch, agents, sizes) / batch
         conf = deployment.configure("engine")
         policies = conf.with_name("policies.yaml")
         policies.write_text(POLICIES)
         conf = deployment.configure("engine", {"recovery": {"policy_file": policies}})
         with Program("vmmonitor-engine", conf):
             for batch, run in runs.items():
-                say(f"throughput: {AGENTS} agents, batches of {batch}")
-                run.events = _send(deployment, f"real-{batch}", batch, again=True)
-        lost, duplicates, columns, rows = _stored(deployment)
+                say(f"throughput: {agents} agents, batches of {batch}")
+                run.events = _send(deployment, f"real-{batch}", batch, agents, sizes, again=True)
+        distinct, duplicates, columns, rows = _stored(deployment)
+        lost = agents * sum(sizes.values()) - distinct
         for batch, run in runs.items():
             say(f"throughput: bare inserts, a commit after {batch}")
-            some = rows[: RUNS[batch] * AGENTS]
+            some = rows[: sizes[batch] * agents]
             run.rows = raw.insert(deployment.new_database(), columns, some, batch)
     for batch, run in runs.items():
         say(f"throughput: {run.told(batch)}")
@@ -79,15 +84,24 @@ def measure() -> dict[str, Any]:
     }
 
 
-def _send(deployment: Deployment, prefix: str, batch: int, again: bool = False) -> float:
+def _send(
+    deployment: Deployment,
+    prefix: str,
+    batch: int,
+    agents: int,
+    sizes: Mapping[int, int],
+    again: bool = False,
+) -> float:
+    """Return the events per second that the agents send."""
+    events = sizes[batch]
     senders = Senders(
-        url=deployment.transport_url, prefix=prefix, agents=AGENTS, events=RUNS[batch], batch=batch
+        url=deployment.transport_url, prefix=prefix, agents=agents, events=events, batch=batch
     )
-    return AGENTS * RUNS[batch] / senders.run(again)
+    return agents * events / senders.run(again)
 
 
 def _stored(deployment: Deployment) -> tuple[int, int, list[str], list[tuple[Any, ...]]]:
-    """Return how many events are lost and how many are there twice, and all rows."""
+    """Return the numbers of distinct events and of duplicates, the columns and all rows."""
     database = sqlalchemy.create_engine(deployment.connection)
     with database.connect() as tx:
         found = tx.execute(sqlalchemy.text("SELECT * FROM events ORDER BY id"))
@@ -95,4 +109,4 @@ def _stored(deployment: Deployment) -> tuple[int, int, list[str], list[tuple[Any
         rows = [tuple(row)[1:] for row in found]
     database.dispose()
     distinct = len({row[columns.index("event_id")] for row in rows})
-    return AGENTS * sum(RUNS.values()) - distinct, len(rows) - distinct, columns, rows
+    return distinct, len(rows) - distinct, columns, rows

@@ -22,6 +22,7 @@ from vmmonitor.testing.guest import Guest, NovaMetadata
 from vmmonitor.tests.fixtures.bus import Bus
 from vmmonitor.tests.fixtures.database import SQLite
 from vmmonitor.tests.live.libvirt_base import LiveTest
+from vmmonitor.tests.promises import shows
 
 PATIENCE_S = 30.0
 DIED = "lifecycle.stopped/failed"
@@ -61,6 +62,7 @@ class Bomb(Guest):
         return self.DOCTYPE + super()._domain_xml(boot)
 
 
+@shows("P9")
 class BadInputTest(LiveTest):
     def setUp(self):
         super().setUp()

@@ -28,6 +28,7 @@ from vmmonitor.tests.functional.db.contract.scan_contract import ScanContract
 from vmmonitor.tests.functional.db.contract.schema_contract import SchemaContract
 from vmmonitor.tests.functional.db.contract.session_contract import SessionContract
 from vmmonitor.tests.functional.db.contract.silences_contract import SilencesContract
+from vmmonitor.tests.promises import shows
 
 
 @functools.cache
@@ -111,6 +112,7 @@ class ServerContract:
             self.assertTrue(3 < time.monotonic() - started < 9)
 
 
+@shows("P2")
 class TestMariaDBEvents(EventsContract, OnMariaDB):
     pass
 
@@ -123,6 +125,7 @@ class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
 
+@shows("P3")
 class TestMariaDBIncidents(ScanContract, IncidentsContract, OnMariaDB):
     pass
 
@@ -135,6 +138,7 @@ class TestMariaDBAgents(AgentsContract, OnMariaDB):
     pass
 
 
+@shows("P6")
 class TestMariaDBLimits(LimitsContract, OnMariaDB):
     pass
 
@@ -167,6 +171,7 @@ class TestMariaDBServer(ServerContract, OnMariaDB):
     pass
 
 
+@shows("P2")
 class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
     pass
 
@@ -179,6 +184,7 @@ class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
     pass
 
 
+@shows("P3")
 class TestPostgreSQLIncidents(ScanContract, IncidentsContract, OnPostgreSQL):
     pass
 
@@ -191,6 +197,7 @@ class TestPostgreSQLAgents(AgentsContract, OnPostgreSQL):
     pass
 
 
+@shows("P6")
 class TestPostgreSQLLimits(LimitsContract, OnPostgreSQL):
     pass
 

@@ -28,6 +28,7 @@ from vmmonitor.tests.fixtures import database as databases
 from vmmonitor.tests.fixtures import doomed_engine as doomed
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
+from vmmonitor.tests.promises import shows
 
 #: Maximum number of rounds; a death that was not reached by then is prevented by other engines.
 MOST = 400
@@ -203,11 +204,13 @@ class KilledContract:
         return found
 
 
+@shows("P3")
 class TestOnMariaDB(KilledContract, testtools.TestCase):
     server = MariaDB
     times = 1
 
 
+@shows("P3")
 class TestOnPostgreSQL(KilledContract, testtools.TestCase):
     server = PostgreSQL
     times = 5

@@ -10,6 +10,7 @@ from testtools import content
 
 from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.live.base import WholeTest
+from vmmonitor.tests.promises import shows
 
 #: No instance is recovered.
 LEAVE = """
@@ -22,6 +23,7 @@ policies:
 MANAGE = "from vmmonitor.cmd.manage import main; main()"
 
 
+@shows("P7")
 class TestExplain(WholeTest):
     def setUp(self):
         super().setUp()

@@ -7,8 +7,10 @@ from testtools import content
 from vmmonitor.tests.catalogue import score
 from vmmonitor.tests.catalogue.lab import Lab
 from vmmonitor.tests.catalogue.planned import ROWS
+from vmmonitor.tests.promises import shows
 
 
+@shows("P4", "P5")
 class FaultCatalogueTest(testtools.TestCase):
     def test_every_scenario_matches_its_row(self):
         lab = self.useFixture(Lab())

@@ -19,6 +19,7 @@ from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.receiver import Receiver
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, PATIENCE_S, RESTART, WholeTest
+from vmmonitor.tests.promises import shows
 
 GUESTS = 6
 #: Interval of the kills of guests, and minimum time without a part, in seconds.
@@ -74,6 +75,7 @@ class Deaths(WholeTest):
             self.assertEqual(boots, len(starts), guest.name)
 
 
+@shows("P1")
 class TestAgent(Deaths):
     def test_agent_killed_during_failures_loses_none(self):
         self.deploy()
@@ -102,6 +104,7 @@ class TestAgent(Deaths):
         self.check_recovered([guest])
 
 
+@shows("P1")
 class TestEngine(Deaths):
     def test_engine_killed_during_failures_recovers_all(self):
         self.deploy()
@@ -126,6 +129,7 @@ class TestEngine(Deaths):
         self.check_recovered(guests)
 
 
+@shows("P1")
 class TestRabbitMQ(Deaths):
     def test_rabbitmq_killed_during_failures_recovers_all(self):
         rabbitmq = self.useFixture(RabbitMQ())
@@ -156,6 +160,7 @@ class TestRabbitMQ(Deaths):
         self.check_recovered([guest])
 
 
+@shows("P1")
 class TestMariaDB(Deaths):
     def test_mariadb_killed_during_failures_recovers_all(self):
         mariadb = self.useFixture(MariaDB())
@@ -177,6 +182,7 @@ class TestMariaDB(Deaths):
         self.assertIn("vmmonitor-engine: The database cannot be reached", line)
 
 
+@shows("P1")
 class TestLibvirtd(Deaths):
     def hypervisor(self):
         return self.own
@@ -200,6 +206,7 @@ class TestLibvirtd(Deaths):
         self.check_stored(guests)
 
 
+@shows("P3")
 class TestTwoEngines(WholeTest):
     def setUp(self):
         super().setUp()
@@ -311,6 +318,7 @@ class TestTwoEngines(WholeTest):
         self.assertEqual(1, len(self.receiver.received))
 
 
+@shows("P3")
 class TestTakeOver(Deaths):
     def test_takeover_starts_guest_once(self):
         """The engine is killed while the agent has its request; another engine repeats it."""

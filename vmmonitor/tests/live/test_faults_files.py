@@ -5,6 +5,7 @@ import signal
 
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
+from vmmonitor.tests.promises import shows
 
 #: Line 6 has a key that there is not, and nothing else is wrong.
 BROKEN_RULES = """\
@@ -40,6 +41,7 @@ rules:
 """
 
 
+@shows("P9")
 class TestFiles(WholeTest):
     def setUp(self):
         super().setUp()
@@ -121,6 +123,7 @@ class TestFiles(WholeTest):
         self.assertEqual("", engine.output())
 
 
+@shows("P8")
 class TestAgentStates(WholeTest):
     def test_agent_state_follows_faults(self):
         hypervisor = self.useFixture(Hypervisor())

@@ -8,6 +8,7 @@ import libvirt
 
 from vmmonitor.tests.fixtures.small_disk import SmallDisk
 from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, WholeTest
+from vmmonitor.tests.promises import shows
 
 #: Enough for an agent's spool with its reserve; bytes.
 DISK_BYTES = 12 * 1024 * 1024
@@ -16,6 +17,7 @@ LARGE = 1_500_000
 FULL = "database or disk is full"
 
 
+@shows("P1")
 class TestFullDisk(WholeTest):
     def setUp(self):
         super().setUp()
@@ -85,6 +87,7 @@ class TestFullDisk(WholeTest):
                 )
 
 
+@shows("P1", "P9")
 class TestDamagedSpool(WholeTest):
     """The spool is damaged while the agent is stopped and holds an event that was not sent."""
 

@@ -24,6 +24,7 @@ from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.base import WholeTest
 from vmmonitor.tests.live.libvirt_base import LiveTest
+from vmmonitor.tests.promises import shows
 
 HUNG = "liveness.hung/monitor"
 BEGUN = "recovery.ending/begun"
@@ -47,6 +48,7 @@ policies:
 TIMEOUT_S = 90.0
 
 
+@shows("P5")
 class HungTest(LiveTest):
     def setUp(self):
         super().setUp()
@@ -225,6 +227,7 @@ class HungTest(LiveTest):
         self.assertEqual("reset", self.recover(guest, STALLED, recovery_id="r2").action)
 
 
+@shows("P5")
 class WholeHungTest(WholeTest):
     """Test the way from the liveness event to a guest that answers."""
 

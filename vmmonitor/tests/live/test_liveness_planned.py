@@ -9,10 +9,12 @@ import time
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.libvirt_base import migrate
 from vmmonitor.tests.live.liveness_base import WINDOW, LivenessTest
+from vmmonitor.tests.promises import shows
 
 SNAPSHOT = "<domainsnapshot><name>before</name></domainsnapshot>"
 
 
+@shows("P4")
 class RunningGuestTest(LivenessTest):
     def assert_silent(self, source, observed, guest):
         """Measure for more than a window; check that no event was reported."""

@@ -18,6 +18,7 @@ from vmmonitor.tests.live.liveness_base import (
     WINDOW,
     LivenessTest,
 )
+from vmmonitor.tests.promises import shows
 
 STOPPED = "liveness.hung/stopped"
 MONITOR = "liveness.hung/monitor"
@@ -149,6 +150,7 @@ class HungTest(LivenessTest):
         self.wait_for_causes(observed, guest, ALIVE_AGAIN)
 
 
+@shows("P5")
 class StalledTest(LivenessTest):
     def with_habit(self, source, observed):
         """Return a guest that has read its disk in several rounds."""

@@ -14,6 +14,7 @@ from vmmonitor.sources.process import ProcessSource
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, migrate
+from vmmonitor.tests.promises import shows
 
 EXITED = "process.exited"
 FAILED = "lifecycle.stopped/failed"
@@ -138,6 +139,7 @@ class KillTest(ProcessTest):
             self.assertEqual(pid, json.loads(watcher.stdout.readline())["pid"])
 
 
+@shows("P4")
 class PlannedTest(ProcessTest):
     def test_destroyed_and_restarted_process_is_reported(self):
         processes, observed = self.watch_processes(self.hypervisor())

@@ -10,11 +10,13 @@ from vmmonitor.model.states import AgentState, IncidentState
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.live.base import LOG_ONLY, WholeTest
 from vmmonitor.tests.live.libvirt_base import migrate
+from vmmonitor.tests.promises import shows
 
 #: Short rounds, and a hold that exceeds the time of a report on a loaded machine.
 EAGER = {"reconcile": {"interval": 0.5, "hold": 2}}
 
 
+@shows("P5")
 class TestReconcile(WholeTest):
     def setUp(self):
         super().setUp()

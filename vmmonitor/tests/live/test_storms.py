@@ -6,6 +6,7 @@ from vmmonitor.db.page import Page
 from vmmonitor.model.states import IncidentState
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk
 from vmmonitor.tests.live.base import PATIENCE_S, WholeTest
+from vmmonitor.tests.promises import shows
 
 RESUME = """
 version: 1
@@ -26,6 +27,7 @@ SOON = {"probe_success_delay": 1, "probe_interval": 300}
 GUESTS = 4
 
 
+@shows("P6")
 class TestSharedDisk(WholeTest):
     def setUp(self):
         super().setUp()

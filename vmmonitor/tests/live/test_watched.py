@@ -14,6 +14,7 @@ from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.services import MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.live.base import WholeTest
+from vmmonitor.tests.promises import shows
 
 #: Seconds, all of them; an agent that is merely slow on a busy machine is not late.
 SOON = {
@@ -72,6 +73,7 @@ class Unwatched:
             self.assertEqual([], self.deployment.recoveries(one.incident_id))
 
 
+@shows("P8")
 class TestOnMariaDB(Unwatched, WholeTest):
     def test_agent_without_libvirt_becomes_blind(self):
         hypervisor = self.useFixture(Hypervisor())
@@ -134,5 +136,6 @@ class TestOnMariaDB(Unwatched, WholeTest):
         return self.deployment.database.now() - seen_at > 10_000_000
 
 
+@shows("P8")
 class TestOnPostgreSQL(Unwatched, WholeTest):
     server = PostgreSQL

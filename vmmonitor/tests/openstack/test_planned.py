@@ -6,10 +6,12 @@ from openstack import exceptions
 from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.openstack_lab import NOVA_S
 from vmmonitor.tests.openstack.base import OpenStackTest
+from vmmonitor.tests.promises import shows
 
 DESTROYED = "lifecycle.stopped/destroyed"
 
 
+@shows("P4")
 class TestPlanned(OpenStackTest):
     def setUp(self) -> None:
         super().setUp()
