@@ -161,7 +161,7 @@ class Units:
         self._socket.unlink(missing_ok=True)
         with self.log(REAPER).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", reaper.__file__, str(self._socket)],
+                [sys.executable, "-P", "-S", reaper.__file__, str(self._socket)],
                 cwd=self._lab.path,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -113,7 +113,9 @@ def _change(there: Lab, args: argparse.Namespace) -> None:
 def _client(there: Lab, args: argparse.Namespace) -> None:
     told = {f"OS_{name.upper()}": value for name, value in account(there).items()}
     program = there.program("openstack")
-    os.execve(program, [program, *sys.argv[2:]], {**os.environ, **told})
+    # The path of this package is not for other programs.
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    os.execve(program, [program, *sys.argv[2:]], {**ours, **told})
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from openstack import exceptions
 
 from openstack_lab.lab import ADMIN, ADMIN_PASSWORD, REGION, SERVICE_PASSWORD, Lab, LabError
 from openstack_lab.service import Service
+from vmmonitor import testing
 
 ROLES = ("admin", "service")
 FLAVORS = {"m1.nano": 16, "m1.micro": 24}
 IMAGE = "guest"
 SEGMENT = "lab"
-FIXTURES = pathlib.Path(__file__).parents[3] / "vmmonitor" / "testing"
+FIXTURES = pathlib.Path(testing.__file__).parent
 GUEST, CONSOLE = FIXTURES / "guest.asm", FIXTURES / "console.py"
 WORKFLOW = pathlib.Path(__file__).with_name("recover.yaml")
 #: Nova's for servers without a network, and for servers on a host of choice.

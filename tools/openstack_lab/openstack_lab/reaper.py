@@ -8,33 +8,14 @@ Why: libvirtd daemonizes QEMU, so a dead QEMU is a child of init. Where init rea
 then, libvirt sees the zombie, takes QEMU to be alive still, and its event comes 1 to 2 s late.
 """
 
-import ctypes
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from typing import Any
 
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def descendants(root: int) -> list[int]:
-    """Return the pids of all that descends from process ``root``, zombies too."""
-    children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{int(entry)}/stat") as stat:
-                parent = int(stat.read().rpartition(")")[2].split()[1])
-        except (ValueError, OSError):
-            continue  # not a process, or one that has just ended
-        children.setdefault(parent, []).append(int(entry))
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found[1:]
+from vmmonitor.testing.reaper import adopt_orphans, kill_descendants
 
 
 def reap(*_: object) -> None:
@@ -67,21 +48,9 @@ def start(order: dict[str, Any]) -> dict[str, Any]:
     return {"pid": process.pid}
 
 
-def kill_all() -> None:
-    """SIGKILL every descendant; returns when none is left, not even a zombie."""
-    while living := descendants(os.getpid()):
-        for pid in living:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.01)
-
-
 def main(path: str) -> None:
     """Serve orders until the one to end."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    signal.signal(signal.SIGCHLD, reap)
+    adopt_orphans(reap)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         os.chmod(path, 0o600)
@@ -91,7 +60,7 @@ def main(path: str) -> None:
             with connection, connection.makefile("rw") as stream:
                 order = json.loads(stream.readline() or "{}")
                 if order.get("end"):
-                    kill_all()
+                    kill_descendants()
                 answer = start(order) if "argv" in order else {}
                 stream.write(json.dumps(answer) + "\n")
             if order.get("end"):
