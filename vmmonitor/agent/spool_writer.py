@@ -13,7 +13,7 @@ from vmmonitor.agent.spool import Spool, SpoolUnavailable
 LOG = log.getLogger(__name__)
 
 #: Interval, in seconds, at which a failed write is repeated.
-RETRY_INTERVAL = 0.5
+_RETRY_INTERVAL = 0.5
 
 
 class SpoolWriter:
@@ -58,7 +58,7 @@ class SpoolWriter:
             if self._stopping.is_set():
                 _log_lost(deliveries)
                 return False
-            self._stopping.wait(RETRY_INTERVAL)
+            self._stopping.wait(_RETRY_INTERVAL)
         if deliveries:
             self._forwarder.wake()
         self._changes.announce()

@@ -27,7 +27,7 @@ def read(request: ApiRequest, schema: Mapping[str, Any]) -> dict[str, Any]:
     if request.query_string:
         raise query.bad_parameter(f"{request.method} takes no parameters in the URL")
     given = _object(_octets(request))
-    validator = jsonschema.Draft202012Validator(schema, format_checker=query.FORMATS)
+    validator = jsonschema.Draft202012Validator(schema, format_checker=query.FORMAT_CHECKER)
     error = jsonschema.exceptions.best_match(validator.iter_errors(given))
     if error is not None:
         raise bad(_describe(error))

@@ -13,8 +13,8 @@ from vmmonitor.api.http_request import ApiRequest
 from vmmonitor.db.page import Direction, Page
 from vmmonitor.model import errors as model_errors
 
-FORMATS = jsonschema.FormatChecker(formats=())
-FORMATS.checks("time", raises=ValueError)(lambda text: times.microseconds(text) is not None)
+FORMAT_CHECKER = jsonschema.FormatChecker(formats=())
+FORMAT_CHECKER.checks("time", raises=ValueError)(lambda text: times.microseconds(text) is not None)
 
 #: Parameters that are not filters.
 _PAGING = ("limit", "marker", "sort", "since", "until")
@@ -51,7 +51,7 @@ def parameters(request: ApiRequest, schema: Mapping[str, Any]) -> dict[str, list
     :raises ApiError: a parameter is unknown or has an invalid value (400).
     """
     given = request.GET.dict_of_lists()
-    validator = jsonschema.Draft202012Validator(schema, format_checker=FORMATS)
+    validator = jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER)
     error = jsonschema.exceptions.best_match(validator.iter_errors(given))
     if error is not None:
         raise bad_parameter(_describe(error, schema))

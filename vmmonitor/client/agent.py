@@ -41,7 +41,7 @@ class ListAgent(base.List):
         "inventory_digest",
         "figures",
     )
-    FILTERS = (base.STATE, base.HOST)
+    FILTERS = (base.STATE, base.HOST_OPTION)
     TIMES = False
 
     def rows(

@@ -21,12 +21,12 @@ TERMINAL_WIDTH = 100
 
 Option = tuple[str, dict[str, Any]]
 
-HOST: Option = ("--host", {"help": "filter by host (repeatable)"})
-INSTANCE: Option = (
+HOST_OPTION: Option = ("--host", {"help": "filter by host (repeatable)"})
+INSTANCE_OPTION: Option = (
     "--instance",
     {"dest": "instance_uuid", "metavar": "<uuid>", "help": "filter by instance (repeatable)"},
 )
-INCIDENT: Option = (
+INCIDENT_OPTION: Option = (
     "--incident",
     {"dest": "incident_id", "metavar": "<id>", "help": "filter by incident (repeatable)"},
 )
@@ -34,7 +34,7 @@ PROJECT: Option = (
     "--project",
     {"dest": "project_id", "metavar": "<id>", "help": "filter by project (repeatable)"},
 )
-SEVERITY: Option = (
+SEVERITY_OPTION: Option = (
     "--severity",
     {"choices": ("info", "warning", "critical"), "help": "filter by severity (repeatable)"},
 )
@@ -47,7 +47,7 @@ def _parse_author(value: str) -> str:
     return value.strip()
 
 
-AUTHOR: Option = (
+_AUTHOR: Option = (
     "--author",
     {
         "metavar": "<name>",
@@ -188,7 +188,7 @@ class Write(command.ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Return the parser of the command line."""
         parser = super().get_parser(prog_name)
-        name, more = AUTHOR
+        name, more = _AUTHOR
         parser.add_argument(name, **more)
         return parser
 

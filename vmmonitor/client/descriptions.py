@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Cause, or only the type, of an event -> meaning.
-EVENTS = {
+_EVENTS = {
     "lifecycle.stopped/failed": "its QEMU process was killed or crashed",
     "lifecycle.stopped/crashed": "it was stopped because its guest crashed",
     "lifecycle.stopped/shutdown": "it was shut down",
@@ -84,7 +84,7 @@ ATTEMPTS = {
 }
 
 #: State of an incident -> rest of the headline after the name of the instance.
-INSTANCE = {
+INSTANCE_STATES = {
     "pending": "is waiting for a verdict.",
     "unhandled": "HAS FAILED AND IS NOT RECOVERED: no policy applies, an operator must act.",
     "recovering": "is being recovered.",
@@ -96,7 +96,7 @@ INSTANCE = {
 }
 #: The same for an incident that was resolved although the instance was not seen running.
 RESOLVED_WITHOUT_RUNNING = "is no longer an issue: its incident was resolved."
-HOST = {
+HOST_STATES = {
     "unhandled": "IS NOT MONITORED: failures on it are not detected.",
     "resolved": "is monitored again.",
 }
@@ -125,7 +125,7 @@ def describe_event(type: str, detail: str, attributes: Mapping[str, Any]) -> str
     Return only the latter if the cause is unknown to this version.
     """
     cause = f"{type}/{detail}" if detail else type
-    meaning = EVENTS.get(cause) or EVENTS.get(type)
+    meaning = _EVENTS.get(cause) or _EVENTS.get(type)
     shown = [f"{name} {attributes[name]}" for name in ATTRIBUTES if _is_plain(attributes, name)]
     short = ", ".join([cause, *shown])
     return f"{meaning} ({short})" if meaning else short

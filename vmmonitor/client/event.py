@@ -43,17 +43,17 @@ class ListEvent(base.List):
         "stored_at",
     )
     FILTERS = (
-        base.HOST,
-        base.INSTANCE,
+        base.HOST_OPTION,
+        base.INSTANCE_OPTION,
         ("--source", {"help": "filter by source (repeatable)"}),
         ("--type", {"help": "filter by type, such as lifecycle.stopped (repeatable)"}),
         ("--detail", {"help": "filter by detail, such as failed (repeatable)"}),
-        base.SEVERITY,
+        base.SEVERITY_OPTION,
         (
             "--action",
             {"choices": ("record", "incident"), "help": "filter by filter outcome (repeatable)"},
         ),
-        base.INCIDENT,
+        base.INCIDENT_OPTION,
         base.PROJECT,
     )
 
@@ -94,7 +94,7 @@ class ListEvent(base.List):
         if selector:
             data = (tuple(self._compress_iterable(row, selector)) for row in data)
         try:
-            stream.FORMATS[parsed_args.formatter](names, data, self.app.stdout)
+            stream.STREAM_FORMATS[parsed_args.formatter](names, data, self.app.stdout)
         except KeyboardInterrupt:
             self.app.stdout.flush()
         return 0

@@ -11,7 +11,7 @@ from osc_lib.command import command
 
 from vmmonitor.client import base
 
-COLUMNS = ("kind", "size", "kept", "host", "captured_at", "message")
+_COLUMNS = ("kind", "size", "kept", "host", "captured_at", "message")
 LONG = ("content_type", "sha256", "path")
 #: Content type -> file name extension.
 ENDINGS = {"image/png": "png", "application/json": "json", "text/plain": "txt"}
@@ -42,7 +42,7 @@ class ListEvidence(command.Lister):
                 if item["size"]:
                     content = api.evidence_content(parsed_args.ident, item["kind"])
                     self._save(parsed_args.save, item, content)
-        return base.select_columns(parsed_args, found, COLUMNS, LONG)
+        return base.select_columns(parsed_args, found, _COLUMNS, LONG)
 
     def _save(self, directory: str, item: Mapping[str, Any], content: bytes) -> None:
         """Write a file that is readable only by its owner.

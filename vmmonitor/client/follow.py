@@ -17,7 +17,7 @@ from vmmonitor.client.http import Unreachable
 #: Maximum time, in seconds, that a transaction may take to commit.
 SETTLED = 10.0
 #: Interval, in seconds, between queries.
-POLL_INTERVAL = 1.0
+_POLL_INTERVAL = 1.0
 #: Minimum number of events in the first query.
 FIRST_PAGE = 1000
 
@@ -45,7 +45,7 @@ def events(
     marker = window[0]["event_id"] if len(window) >= FIRST_PAGE else None
     reachable = True
     while True:
-        sleep(POLL_INTERVAL)
+        sleep(_POLL_INTERVAL)
         try:
             window = list(find("events", {**params, "sort": "stored:asc", "marker": marker}))
             reachable = True

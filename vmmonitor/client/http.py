@@ -14,9 +14,9 @@ from vmmonitor import text
 
 SERVICE_TYPE = "vmmonitor"
 #: Maximum number of items in one request.
-PAGE = 1000
+_PAGE = 1000
 #: Header with the name of the caller.
-AUTHOR = "X-User-Name"
+_AUTHOR = "X-User-Name"
 #: HTTP status of a response without a body.
 NO_CONTENT = 204
 
@@ -51,7 +51,7 @@ class Client:
         left = limit
         asked: Params | None = {name: value for name, value in params.items() if value is not None}
         while asked is not None and left != 0:
-            size = PAGE if left is None else min(left, PAGE)
+            size = _PAGE if left is None else min(left, _PAGE)
             answer = self._get(f"/v1/{noun}", dict(asked) | {"limit": size})
             rows = answer[noun] if left is None else answer[noun][:left]
             yield from rows
@@ -99,7 +99,7 @@ class Client:
     ) -> dict[str, Any]:
         url = "/".join(["/v1", *(urllib.parse.quote(part, safe="") for part in path)])
         # NOTE: the HTTP library encodes headers as ISO 8859-1; this makes the octets UTF-8.
-        headers = {AUTHOR: author.encode().decode("latin-1")} if author else {}
+        headers = {_AUTHOR: author.encode().decode("latin-1")} if author else {}
         answer = self._read(self._send(url, {}, method, json=body, headers=headers))
         return cast(dict[str, Any], next(iter(answer.values()), {}))
 

@@ -12,11 +12,11 @@ Incident = Mapping[str, Any]
 Fact = tuple[str, str]
 
 ACTIVE = ("requested", "running", "waiting")
-WITHOUT_LIMIT = -1
+_WITHOUT_LIMIT = -1
 #: Kind of an incident -> state that lasts as long as the incident is open.
 ABSENT = {"instance": "not seen running", "host": "not monitored"}
 #: Beginning of a reason that repeats the headline.
-RUNS_AGAIN = "the instance runs again"
+_RUNS_AGAIN = "the instance runs again"
 #: A later time means indefinitely.
 NEVER = datetime.timedelta(days=366)
 
@@ -24,8 +24,8 @@ NEVER = datetime.timedelta(days=366)
 def headline(incident: Incident) -> str:
     """Return the state of an incident in one sentence."""
     kind, state = incident["kind"], incident["state"]
-    sentences = {"host": descriptions.HOST, "storm": descriptions.STORM}.get(
-        kind, descriptions.INSTANCE
+    sentences = {"host": descriptions.HOST_STATES, "storm": descriptions.STORM}.get(
+        kind, descriptions.INSTANCE_STATES
     )
     instance = incident["instance"]
     name = instance["name"] or instance["hypervisor_name"] or instance["uuid"]
@@ -39,7 +39,7 @@ def headline(incident: Incident) -> str:
 
 def _was_seen_running(incident: Incident) -> bool:
     """Return whether the instance was seen running, and not only its incident resolved."""
-    return bool(incident["running_at"]) or incident["reason"].startswith(RUNS_AGAIN)
+    return bool(incident["running_at"]) or incident["reason"].startswith(_RUNS_AGAIN)
 
 
 def summarize(incident: Incident, now: datetime.datetime) -> Iterator[Fact]:
@@ -48,7 +48,7 @@ def summarize(incident: Incident, now: datetime.datetime) -> Iterator[Fact]:
     :param now: the client's clock.
     """
     yield "cause", _describe_cause(incident)
-    if not incident["reason"].startswith(RUNS_AGAIN):
+    if not incident["reason"].startswith(_RUNS_AGAIN):
         yield "why so", incident["reason"]
     if reason := descriptions.HOLD_REASONS.get(incident.get("held_by", "")):
         yield "held by", reason
@@ -84,7 +84,7 @@ def describe_steps(steps: Sequence[Mapping[str, Any]]) -> str:
 def _describe_limit(step: Mapping[str, Any]) -> str:
     if step.get("dry_run"):
         return "dry run"
-    if step["attempts"] == WITHOUT_LIMIT:
+    if step["attempts"] == _WITHOUT_LIMIT:
         return "unlimited attempts"
     return "1 attempt" if step["attempts"] == 1 else f"{step['attempts']} attempts"
 
@@ -184,7 +184,7 @@ def _format_attempt(steps: Sequence[Mapping[str, Any]], index: int, attempt: int
     if index >= len(steps):
         return f"step {index + 1}, attempt {attempt}"
     attempts = steps[index]["attempts"]
-    limit = " (unlimited)" if attempts == WITHOUT_LIMIT else f" of {attempts}"
+    limit = " (unlimited)" if attempts == _WITHOUT_LIMIT else f" of {attempts}"
     return f"step {index + 1} of {len(steps)}, attempt {attempt}{limit}"
 
 
@@ -192,7 +192,7 @@ def _describe_failure(steps: Sequence[Mapping[str, Any]], index: int, attempt: i
     """Return the step that follows a failed attempt."""
     if index < len(steps):
         attempts = steps[index]["attempts"]
-        if attempts == WITHOUT_LIMIT:
+        if attempts == _WITHOUT_LIMIT:
             return "the same step again, without a limit"
         if attempt < attempts:
             return f"attempt {attempt + 1} of {attempts} of the same step"

@@ -32,9 +32,9 @@ class ListRecovery(base.List):
     FILTERS = (
         base.STATE,
         ("--driver", {"help": "filter by driver (repeatable)"}),
-        base.INSTANCE,
-        base.HOST,
-        base.INCIDENT,
+        base.INSTANCE_OPTION,
+        base.HOST_OPTION,
+        base.INCIDENT_OPTION,
     )
 
 

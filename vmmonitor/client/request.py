@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Maximum time to wait for an engine, and interval of the queries, in seconds.
 TIMEOUT = 15.0
-POLL_INTERVAL = 0.2
+_POLL_INTERVAL = 0.2
 #: State of a request that no engine has carried out yet, and of a refused one.
 REQUESTED = "requested"
 REFUSED = "refused"
@@ -70,7 +70,7 @@ class SendRequest(base.Write):
         while request["state"] == REQUESTED:
             if time.monotonic() > until:
                 raise exceptions.CommandError(_describe_timeout(request))
-            time.sleep(POLL_INTERVAL)
+            time.sleep(_POLL_INTERVAL)
             request = client.show("requests", request["request_id"])
         if request["state"] == REFUSED:
             raise exceptions.CommandError(f"refused: {text.printable_lines(request['message'])}")
@@ -179,7 +179,7 @@ class ListRequest(base.List):
             },
         ),
         ("--author", {"help": "filter by author (repeatable)"}),
-        base.INCIDENT,
+        base.INCIDENT_OPTION,
         (
             "--recovery",
             {

@@ -70,7 +70,7 @@ def _object(names: Sequence[str], row: Sequence) -> Mapping[str, Any]:
 
 
 #: Name of a format of cliff -> its formatter.
-FORMATS: Mapping[str, Callable[[Sequence[str], Iterable[Sequence], TextIO], None]] = {
+STREAM_FORMATS: Mapping[str, Callable[[Sequence[str], Iterable[Sequence], TextIO], None]] = {
     "table": table,
     "value": value,
     "json": json_lines,

@@ -15,7 +15,7 @@ from vmmonitor.model import errors
 MICROSECONDS_PER_DAY = 86_400_000_000
 
 #: Maximum number of rows to delete in one transaction, so that engines are not delayed.
-CHUNK = 1000
+_CHUNK = 1000
 
 DatabaseCommand = Callable[[Database, argparse.Namespace], None]
 
@@ -73,9 +73,9 @@ def purge(database: Database, args: argparse.Namespace) -> None:
     """Delete expired silences, old events, and closed incidents with their rows."""
     schema.ensure_current(database)
     before = database.now() - args.older_than * MICROSECONDS_PER_DAY
-    _repeat(database, silences.purge, before, CHUNK)
-    deleted_events = _repeat(database, events.purge, before, args.keep_events, CHUNK)
-    deleted_incidents = _repeat(database, incidents.purge, before, CHUNK)
+    _repeat(database, silences.purge, before, _CHUNK)
+    deleted_events = _repeat(database, events.purge, before, args.keep_events, _CHUNK)
+    deleted_incidents = _repeat(database, incidents.purge, before, _CHUNK)
     print(f"Deleted {deleted_events} events and {deleted_incidents} incidents.")
 
 

@@ -16,7 +16,7 @@ from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rules import policies
 
 #: Default timeout of each check, in seconds.
-TIMEOUT = 30.0
+_TIMEOUT = 30.0
 
 
 def register(subparsers: Any) -> None:
@@ -35,7 +35,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--timeout",
         type=_parse_seconds,
-        default=TIMEOUT,
+        default=_TIMEOUT,
         metavar="SECONDS",
         help="maximum time for each driver (default: %(default)g)",
     )

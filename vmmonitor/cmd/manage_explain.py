@@ -38,7 +38,7 @@ _EVENT_DEFAULTS = {
 _INSTANCE_DEFAULTS = {"uuid": "00000000-0000-0000-0000-000000000000"}
 
 #: (group, option, effect on an incident)
-OPTIONS = (
+_OPTIONS = (
     ("engine", "expectation", "source of the verdict"),
     ("recovery", "verdict_retry_interval", "seconds until an unknown verdict is queried again"),
     ("recovery", "unknown_limit", "seconds until an incident with an unknown verdict is held"),
@@ -131,7 +131,7 @@ def _explain_incident(
 def _format_options(conf: cfg.ConfigOpts) -> Iterator[str]:
     yield "options of this host that affect the recovery:"
     nova = NOVA if conf.engine.expectation == "nova" else ()
-    for group, option, effect in (*OPTIONS, *nova):
+    for group, option, effect in (*_OPTIONS, *nova):
         yield f"   [{group}] {option} = {conf[group][option]}: {effect}"
     for group in LIMITING:
         for option, value in conf[group].items():

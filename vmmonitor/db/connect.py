@@ -14,7 +14,7 @@ from sqlalchemy import event, exc, pool
 from vmmonitor.model import errors
 
 #: A URL that names no driver gets the one that the extras install, whatever SQLAlchemy prefers.
-DRIVERS = {
+_DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
     "mariadb+pymysql": "mysql+pymysql",
@@ -88,7 +88,7 @@ def url(conf: cfg.ConfigOpts) -> sqlalchemy.URL:
     except exc.ArgumentError:
         # The URL may hold a password: it is not repeated.
         raise errors.VmmonitorError("[database] connection is not a database URL") from None
-    given = given.set(drivername=DRIVERS.get(given.drivername, given.drivername))
+    given = given.set(drivername=_DRIVERS.get(given.drivername, given.drivername))
     backend = given.get_backend_name()
     if backend not in URL_DEFAULTS:
         raise errors.VmmonitorError(

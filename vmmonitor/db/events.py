@@ -14,7 +14,7 @@ from vmmonitor.model.event import INCIDENT, Decision, Event, StoredEvent, in_ord
 from vmmonitor.model.incident import Incident
 
 #: The columns of the values that ``_values`` returns, in the order of the table.
-COLUMNS = [column.name for column in EVENTS.columns][1:]
+_COLUMNS = [column.name for column in EVENTS.columns][1:]
 
 
 def insert(tx: Transaction, stored: Sequence[StoredEvent]) -> None:
@@ -29,7 +29,7 @@ def insert(tx: Transaction, stored: Sequence[StoredEvent]) -> None:
     # host it is the order in which the events occurred.
     ordered = sorted(stored, key=lambda each: (each.event.host, each.event.sequence))
     with unique("An event is already stored"):
-        rows.insert(tx, EVENTS, COLUMNS, [_values(each) for each in ordered])
+        rows.insert(tx, EVENTS, _COLUMNS, [_values(each) for each in ordered])
 
 
 def stored_ids(tx: Transaction, event_ids: Collection[str]) -> set[str]:

@@ -256,7 +256,7 @@ def rebase_after_clock_step(tx: Transaction, now: int) -> int:
 
 def instances(tx: Transaction, incident_ids: Collection[str]) -> dict[str, Instance]:
     """Return the instances of these incidents, by incident id."""
-    columns = (INCIDENTS.c[name] for name in ("incident_id", *rows.INSTANCE.values()))
+    columns = (INCIDENTS.c[name] for name in ("incident_id", *rows.INSTANCE_COLUMNS.values()))
     query = sa.select(*columns)
     return {
         row.incident_id: rows.instance(row._mapping)

@@ -15,23 +15,23 @@ from vmmonitor.model.instance import Instance
 Item = TypeVar("Item")
 
 #: Field of Instance -> its column.
-INSTANCE = {
+INSTANCE_COLUMNS = {
     field.name: {"uuid": "instance_uuid", "name": "instance_name"}.get(field.name, field.name)
     for field in dataclasses.fields(Instance)
 }
 
 #: The values of these columns, in their order.
-instance_values = operator.attrgetter(*INSTANCE)
+instance_values = operator.attrgetter(*INSTANCE_COLUMNS)
 
 
 def of_instance(instance: Instance) -> dict[str, str]:
     """Return the columns of an instance."""
-    return dict(zip(INSTANCE.values(), instance_values(instance), strict=True))
+    return dict(zip(INSTANCE_COLUMNS.values(), instance_values(instance), strict=True))
 
 
 def instance(row: sa.RowMapping) -> Instance:
     """Return the instance of a row."""
-    return Instance(**{field: row[column] for field, column in INSTANCE.items()})
+    return Instance(**{field: row[column] for field, column in INSTANCE_COLUMNS.items()})
 
 
 def fields(noun: type, row: sa.RowMapping) -> dict[str, Any]:

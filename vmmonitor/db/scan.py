@@ -20,7 +20,7 @@ from vmmonitor.model.incident import Incident
 from vmmonitor.model.timeline import TimelineEntry
 
 #: Number of rows of a page.
-PAGE = 500
+_PAGE = 500
 
 
 def hosts(database: Database) -> Iterator[str]:
@@ -36,7 +36,7 @@ def hosts(database: Database) -> Iterator[str]:
         last = found
 
 
-def events(database: Database, host: str, since: int, size: int = PAGE) -> Iterator[StoredEvent]:
+def events(database: Database, host: str, since: int, size: int = _PAGE) -> Iterator[StoredEvent]:
     """Yield a host's events in the order in which they occurred, by its own clock.
 
     :param since: earliest time; microseconds since the epoch.
@@ -48,7 +48,7 @@ def events(database: Database, host: str, since: int, size: int = PAGE) -> Itera
             yield from_row(row)
 
 
-def incidents(database: Database, since: int, size: int = PAGE) -> Iterator[list[Incident]]:
+def incidents(database: Database, since: int, size: int = _PAGE) -> Iterator[list[Incident]]:
     """Yield the incidents of instances in pages, the oldest first.
 
     :param since: earliest time of opening; microseconds since the epoch.

@@ -35,7 +35,7 @@ INPUT_VERSION = 1
 #: Maximum number of events in the input, the newest ones.
 MAX_EVENTS = 10
 #: Maximum length of a workflow's name or id.
-MAX_NAME_LENGTH = 255
+_MAX_NAME_LENGTH = 255
 
 
 class MistralDriver(Driver):
@@ -53,8 +53,8 @@ class MistralDriver(Driver):
         :raises vmmonitor.model.errors.InvalidRules: an option is invalid.
         """
         workflow = options.get("workflow", "none")
-        if not isinstance(workflow, str) or not 0 < len(workflow) <= MAX_NAME_LENGTH:
-            reason = f"must be the name or id of a workflow, of 1 to {MAX_NAME_LENGTH} characters"
+        if not isinstance(workflow, str) or not 0 < len(workflow) <= _MAX_NAME_LENGTH:
+            reason = f"must be the name or id of a workflow, of 1 to {_MAX_NAME_LENGTH} characters"
             raise InvalidRules(reason, option="workflow")
         super().check_options({name: options[name] for name in options if name != "workflow"})
 

@@ -19,7 +19,7 @@ SAMPLES = 6
 #: their times, and corrections do not vary between batches.
 STEADY = 100_000
 #: Maximum transit time of a message, in microseconds: the maximum timeout of its sender.
-LONGEST = 600_000_000
+MAX_TRANSIT = 600_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +39,7 @@ class HostClock:
 
     def after(self, sample: int) -> "HostClock":
         """Return the clock with one more sample, in microseconds."""
-        stepped_back = bool(self.samples) and sample > self.offset + LONGEST
+        stepped_back = bool(self.samples) and sample > self.offset + MAX_TRANSIT
         samples = (sample,) if stepped_back else (*self.samples, sample)[-SAMPLES:]
         offset = min(samples)
         correction = at_arrival(self.correction, offset)
@@ -56,7 +56,7 @@ def at_arrival(correction: int, sample: int) -> int:
 
     :param correction: the correction in use; microseconds, like ``sample``.
     """
-    if correction - STEADY <= sample <= correction + LONGEST:
+    if correction - STEADY <= sample <= correction + MAX_TRANSIT:
         return correction
     return _needed(sample)
 

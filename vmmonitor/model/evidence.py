@@ -29,9 +29,9 @@ KINDS = tuple(CONTENT_TYPES)
 _ENDINGS = {_PNG: "png", _TEXT: "txt", _JSON: "json"}
 
 #: Where evidence is stored, and the attribute by which its event refers to it.
-HOST = "host"
+KEPT_ON_HOST = "host"
 ENGINE = "engine"
-KEPT = (HOST, ENGINE)
+KEPT = (KEPT_ON_HOST, ENGINE)
 ATTRIBUTE = "evidence"
 
 #: Maximum size of one item on the bus, in bytes, independent of the configuration of the agent.

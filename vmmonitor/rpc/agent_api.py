@@ -11,13 +11,13 @@ from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
 
-VERSION = "1.1"
+_VERSION = "1.1"
 #: Version of an agent that was not upgraded yet; the call is repeated without the cause.
 WITHOUT_CAUSE = "1.0"
 #: Time, in seconds, to wait for the answer beyond the time that the agent may take.
 MARGIN = 2.0
 #: Maximum time, in seconds, that an agent may take.
-LONGEST = 86400
+MAX_TIMEOUT = 86400
 #: Maximum length of a cause, in characters.
 CAUSE_LENGTH = 512
 
@@ -31,7 +31,7 @@ class AgentAPI:
 
     def __init__(self, transport: oslo_messaging.Transport):
         """Make the client; each call names its host."""
-        target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, version=VERSION)
+        target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, version=_VERSION)
         self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
 
     def recover_instance(
@@ -55,7 +55,7 @@ class AgentAPI:
         }
         with transports.retriable():
             try:
-                answer = self._call(host, VERSION, request | {"cause": cause}, timeout)
+                answer = self._call(host, _VERSION, request | {"cause": cause}, timeout)
             except Exception as error:
                 if not transports.is_unsupported(error):
                     raise
@@ -74,7 +74,7 @@ class AgentAPI:
 class AgentEndpoint(abc.ABC):
     """Answer the calls of AgentAPI; the agent implements the actions."""
 
-    target = oslo_messaging.Target(version=VERSION)
+    target = oslo_messaging.Target(version=_VERSION)
 
     @abc.abstractmethod
     def recover(
@@ -98,8 +98,10 @@ class AgentEndpoint(abc.ABC):
             raise InvalidMessage(
                 f"the request is invalid: {type(error).__name__} {error}"
             ) from error
-        if not 0 < timeout <= LONGEST:
-            raise InvalidMessage(f"timeout must be above 0 and at most {LONGEST}", timeout=timeout)
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise InvalidMessage(
+                f"timeout must be above 0 and at most {MAX_TIMEOUT}", timeout=timeout
+            )
         if not isinstance(cause, str) or len(cause) > CAUSE_LENGTH:
             raise InvalidMessage(
                 f"cause must be a text of at most {CAUSE_LENGTH} characters",

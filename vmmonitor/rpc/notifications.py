@@ -19,7 +19,7 @@ LOG = log.getLogger(__name__)
 #: messages stay in the queue of the broker.
 PREFETCH = 50
 #: Interval between attempts to connect, in seconds.
-RETRY = 5.0
+_RETRY = 5.0
 
 #: Handles a message: publisher, event type, payload, context, message id, timestamp. May block.
 Take = Callable[[Mapping[str, Any]], None]
@@ -83,7 +83,7 @@ class Listener:
                 server = self._listen()
             except Exception as error:
                 self._connected(str(error) or type(error).__name__)
-                self._stopping.wait(RETRY)
+                self._stopping.wait(_RETRY)
                 continue
             with self._guard:
                 stopped = self._stopping.is_set()

@@ -12,7 +12,7 @@ from vmmonitor.model.notification import Notification
 from vmmonitor.rpc import transport as transports
 
 GROUP = "oslo_messaging_notifications"
-DRIVERS = "oslo.messaging.notify.drivers"
+_DRIVERS = "oslo.messaging.notify.drivers"
 
 
 class Notifier:
@@ -68,7 +68,7 @@ def _transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
             f"[{GROUP}] transport_url is not the address of a broker: {error}"
         ) from error
     conf.set_default("driver", ["messagingv2"], group=GROUP)
-    known = {point.name for point in importlib.metadata.entry_points(group=DRIVERS)}
+    known = {point.name for point in importlib.metadata.entry_points(group=_DRIVERS)}
     if unknown := set(conf[GROUP].driver) - known:
         # The library would only log a warning, and not send.
         raise VmmonitorError(f"[{GROUP}] driver: not installed: {sorted(unknown)}")

@@ -20,7 +20,7 @@ from vmmonitor.model.notification import Change, Notification
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import IncidentState, RecoveryState
 
-INFO = "info"
+_INFO = "info"
 ERROR = "error"
 
 #: Name of a payload -> its version.
@@ -36,9 +36,9 @@ INCIDENT_UPDATES = ("host", "cause", "severity", "policy")
 #: The same of a recovery: another engine has taken it over.
 RECOVERY_UPDATES = ("lease_owner",)
 
-TEXT = {"type": "string"}
+_TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
-TIME = {"type": "string", "format": "date-time"}
+_TIME = {"type": "string", "format": "date-time"}
 TIME_OR_NULL = {"type": ["string", "null"], "format": "date-time"}
 Schema = Mapping[str, Any]
 
@@ -48,28 +48,28 @@ def _state(table: Mapping[Any, Any]) -> dict[str, Schema]:
 
 
 INSTANCE: Mapping[str, Schema] = {
-    "instance_uuid": TEXT,
-    "instance_name": TEXT,
-    "hypervisor_name": TEXT,
-    "project_id": TEXT,
-    "project_name": TEXT,
-    "user_id": TEXT,
-    "user_name": TEXT,
-    "flavor": TEXT,
+    "instance_uuid": _TEXT,
+    "instance_name": _TEXT,
+    "hypervisor_name": _TEXT,
+    "project_id": _TEXT,
+    "project_name": _TEXT,
+    "user_id": _TEXT,
+    "user_name": _TEXT,
+    "flavor": _TEXT,
 }
 #: Name of a payload -> JSON schema of each of its values. Every one is always there.
 DATA: Mapping[str, Mapping[str, Schema]] = {
     "IncidentPayload": {
-        "notification_id": TEXT,
-        "changed_at": TIME,
-        "incident_id": TEXT,
-        "kind": TEXT,
+        "notification_id": _TEXT,
+        "changed_at": _TIME,
+        "incident_id": _TEXT,
+        "kind": _TEXT,
         **_state(states.INCIDENT_TRANSITIONS),
-        "cause": TEXT,
-        "severity": TEXT,
-        "reason": TEXT,
-        "policy": TEXT,
-        "host": TEXT,
+        "cause": _TEXT,
+        "severity": _TEXT,
+        "reason": _TEXT,
+        "policy": _TEXT,
+        "host": _TEXT,
         **INSTANCE,
         "event_count": NUMBER,
         "opened_at": TIME_OR_NULL,
@@ -78,17 +78,17 @@ DATA: Mapping[str, Mapping[str, Schema]] = {
         "closed_at": TIME_OR_NULL,
     },
     "RecoveryPayload": {
-        "notification_id": TEXT,
-        "changed_at": TIME,
-        "recovery_id": TEXT,
-        "incident_id": TEXT,
+        "notification_id": _TEXT,
+        "changed_at": _TIME,
+        "recovery_id": _TEXT,
+        "incident_id": _TEXT,
         **_state(states.RECOVERY_TRANSITIONS),
-        "message": TEXT,
-        "policy": TEXT,
-        "driver": TEXT,
+        "message": _TEXT,
+        "policy": _TEXT,
+        "driver": _TEXT,
         "step": NUMBER,
         "attempt": NUMBER,
-        "host": TEXT,
+        "host": _TEXT,
         **INSTANCE,
         "created_at": TIME_OR_NULL,
         "not_before": TIME_OR_NULL,
@@ -151,7 +151,7 @@ def notification(change: Change, instance: Instance) -> Notification | None:
         priority = _incident_priority(change.after, word)
     else:
         noun, name, data = "recovery", "RecoveryPayload", _recovery(change.after)
-        priority = ERROR if word == RecoveryState.FAILED else INFO
+        priority = ERROR if word == RecoveryState.FAILED else _INFO
     data |= _instance(instance) | {
         "notification_id": str(uuid.uuid4()),
         "changed_at": iso(change.at),
@@ -194,7 +194,7 @@ def _word(change: Change, updates: Sequence[str]) -> str:
 
 def _incident_priority(incident: Incident, word: str) -> str:
     grave = word in NEEDY and incident.severity == CRITICAL
-    return ERROR if grave or word == IncidentState.UNRECOVERED else INFO
+    return ERROR if grave or word == IncidentState.UNRECOVERED else _INFO
 
 
 def _wrapped(name: str, data: Mapping[str, Any]) -> dict[str, Any]:

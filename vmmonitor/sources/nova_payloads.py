@@ -34,7 +34,7 @@ RENAMED_OPERATIONS = {
 EVENT_ID_NAMESPACE = uuid.UUID("5f6d2a5e-0c43-5e0b-9a59-1f8f4a3c7d20")
 
 UUID_PATTERN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-MAX_NAME_LENGTH = 48
+_MAX_NAME_LENGTH = 48
 #: Maximum number of characters of an attribute.
 MAX_ATTRIBUTE_LENGTH = 1000
 MAX_TIME = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
@@ -219,7 +219,7 @@ def _to_text(value: Any) -> str:
 
 def _to_name(text: str) -> str:
     """Return a name of lower case letters, digits and underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", text[:MAX_NAME_LENGTH].lower()).strip("_")
+    return re.sub(r"[^a-z0-9]+", "_", text[:_MAX_NAME_LENGTH].lower()).strip("_")
 
 
 def _parse_time(text: Any, now: int) -> int:

@@ -116,7 +116,11 @@ class Figure(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Return the figure; other builders than HTML leave it out."""
-        return [nodes.raw("", f'<div class="drawing" style="width: 100%">{self.draw()}</div>', format="html")]
+        return [
+            nodes.raw(
+                "", f'<div class="drawing" style="width: 100%">{self.draw()}</div>', format="html"
+            )
+        ]
 
 
 class StateChart(Figure):

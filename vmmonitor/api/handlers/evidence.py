@@ -71,5 +71,5 @@ def _view_missing(event: Event, kind: Any, reference: Mapping[str, Any]) -> dict
         "host": event.host,
         "path": reference.get("path"),
         "captured_at": None,
-        "message": ON_HOST if kept == evidence.HOST else NOT_YET,
+        "message": ON_HOST if kept == evidence.KEPT_ON_HOST else NOT_YET,
     }

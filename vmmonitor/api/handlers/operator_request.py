@@ -16,7 +16,7 @@ from vmmonitor.model.request import OperatorRequest
 from vmmonitor.model.states import RequestState
 
 #: Option -> its verb.
-OPTIONS = {"policy": verbs.RECOVER, "seconds": verbs.HOLD}
+_OPTIONS = {"policy": verbs.RECOVER, "seconds": verbs.HOLD}
 
 
 def index(request: ApiRequest) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def show(request: ApiRequest) -> dict[str, Any]:
 
 def of_incident(request: ApiRequest) -> webob.Response:
     """``POST /v1/incidents/{incident_id}/requests``: request an action on an incident."""
-    wanted = body.read(request, schema.OF_INCIDENT)["request"]
+    wanted = body.read(request, schema.INCIDENT_REQUEST)["request"]
     with request.database.reader() as tx:
         incident = incidents.get(tx, request.arguments["incident_id"])
     return _store(request, wanted, incident.incident_id)
@@ -42,7 +42,7 @@ def of_incident(request: ApiRequest) -> webob.Response:
 
 def of_recovery(request: ApiRequest) -> webob.Response:
     """``POST /v1/recoveries/{recovery_id}/requests``: request an action on a recovery."""
-    wanted = body.read(request, schema.OF_RECOVERY)["request"]
+    wanted = body.read(request, schema.RECOVERY_REQUEST)["request"]
     with request.database.reader() as tx:
         recovery = recoveries.get(tx, request.arguments["recovery_id"])
     return _store(request, wanted, recovery.incident_id, recovery.recovery_id)
@@ -69,11 +69,11 @@ def _store(
     request: ApiRequest, wanted: Mapping[str, Any], incident_id: str, recovery_id: str = ""
 ) -> webob.Response:
     """Store a request, which an engine will carry out."""
-    options = {name: wanted[name] for name in OPTIONS if name in wanted}
+    options = {name: wanted[name] for name in _OPTIONS if name in wanted}
     for name in options:
-        if OPTIONS[name] != wanted["verb"]:
+        if _OPTIONS[name] != wanted["verb"]:
             raise body.bad(
-                f"request.{name}: only allowed with {OPTIONS[name]}, not with {wanted['verb']}"
+                f"request.{name}: only allowed with {_OPTIONS[name]}, not with {wanted['verb']}"
             )
     operator_request = OperatorRequest(
         request_id=str(uuid.uuid4()),

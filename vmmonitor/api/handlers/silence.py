@@ -25,7 +25,7 @@ from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 from vmmonitor.rules import silences as rules
 from vmmonitor.rules.matchers import Match
 
-SECOND = 1_000_000
+_SECOND = 1_000_000
 #: Maximum number of silences at a time. Each failure is compared with each, which takes 15 us.
 MAX_SILENCES = 200
 #: Maximum number of open incidents to compare with a silence.
@@ -146,13 +146,13 @@ def _parse_period(given: Mapping[str, Any], now: int, longest: int) -> tuple[int
         raise body.bad("exactly one of ends_at and duration is required")
     starts_at = max(now, times.microseconds(given["starts_at"])) if "starts_at" in given else now
     if "duration" in given:
-        ends_at = starts_at + round(given["duration"] * SECOND)
+        ends_at = starts_at + round(given["duration"] * _SECOND)
     else:
         ends_at = times.microseconds(given["ends_at"])
     if ends_at <= starts_at:
         raise body.bad(f"ends_at: {times.iso(ends_at)} is not after {times.iso(starts_at)}")
-    if ends_at - starts_at > longest * SECOND:
-        lasts, most = (ends_at - starts_at) // SECOND, f"{longest} s ({longest / 86400:g} days)"
+    if ends_at - starts_at > longest * _SECOND:
+        lasts, most = (ends_at - starts_at) // _SECOND, f"{longest} s ({longest / 86400:g} days)"
         detail = f"a silence of {lasts} s is longer than max_silence_duration, {most}"
         raise body.bad(detail)
     return starts_at, ends_at

@@ -7,7 +7,7 @@ from vmmonitor.model import event
 INDEX = listing.of(
     filters={
         "host": listing.TEXT,
-        "instance_uuid": listing.UUID,
+        "instance_uuid": listing.UUID_SCHEMA,
         "source": listing.TEXT,
         "type": listing.TEXT,
         "detail": listing.TEXT,

@@ -21,14 +21,14 @@ INDEX = listing.of(
     filters={
         "state": listing.one_of(tuple(states.INCIDENT_TRANSITIONS)),
         "kind": listing.one_of(list(IncidentKind)),
-        "instance_uuid": listing.UUID,
+        "instance_uuid": listing.UUID_SCHEMA,
         "host": listing.TEXT,
         "cause": listing.TEXT,
         "severity": listing.SEVERITY,
         "project_id": listing.TEXT,
         "policy": listing.TEXT,
         "held_by": listing.one_of(HELD_BY),
-        "part_of": listing.UUID,
+        "part_of": listing.UUID_SCHEMA,
     },
     sort_keys=("opened_at", "updated_at", "host"),
 )

@@ -17,7 +17,7 @@ TEXT: Schema = {
     "pattern": r"^[^\x00-\x1f\x7f]{1,255}$",
     "description": "a text of 1 to 255 printable characters",
 }
-UUID: Schema = {
+UUID_SCHEMA: Schema = {
     "type": "string",
     "pattern": r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
     "description": "a UUID with its four hyphens",
@@ -27,7 +27,7 @@ TIME: Schema = {
     "format": "time",
     "description": "a time in ISO 8601, such as 2026-11-22T13:15:39Z",
 }
-LIMIT: Schema = {
+_LIMIT: Schema = {
     "type": "string",
     "pattern": "^0{0,3}[1-9][0-9]{0,8}$",
     "description": "an integer above 0",
@@ -67,7 +67,7 @@ def of(
         ),
     }
     properties = {name: several(value) for name, value in filters.items()}
-    properties |= {"limit": once(LIMIT), "marker": once(TEXT), "sort": once(sort)}
+    properties |= {"limit": once(_LIMIT), "marker": once(TEXT), "sort": once(sort)}
     if times:
         properties |= {"since": once(TIME), "until": once(TIME)}
     return {"type": "object", "properties": properties, "additionalProperties": False}

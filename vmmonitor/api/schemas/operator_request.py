@@ -59,5 +59,5 @@ def _body(allowed: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
     }
 
 
-OF_INCIDENT = _body(verbs.OF_INCIDENT, ("policy", "seconds"))
-OF_RECOVERY = _body(verbs.OF_RECOVERY, ())
+INCIDENT_REQUEST = _body(verbs.OF_INCIDENT, ("policy", "seconds"))
+RECOVERY_REQUEST = _body(verbs.OF_RECOVERY, ())

@@ -8,7 +8,7 @@ INDEX = listing.of(
     filters={
         "state": listing.one_of(tuple(states.RECOVERY_TRANSITIONS)),
         "driver": listing.TEXT,
-        "instance_uuid": listing.UUID,
+        "instance_uuid": listing.UUID_SCHEMA,
         "host": listing.TEXT,
         "incident_id": listing.TEXT,
     },

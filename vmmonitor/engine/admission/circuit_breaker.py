@@ -11,7 +11,7 @@ from vmmonitor.db.session import Transaction
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.storage import MAX_CAUSE
 
-HOST, AGGREGATE, CLOUD = "host", "aggregate", "cloud"
+HOST_SCOPE, AGGREGATE_SCOPE, CLOUD_SCOPE = "host", "aggregate", "cloud"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class Scope:
         ]
 
     def __str__(self) -> str:
-        named = {HOST: f"host {self.name}", AGGREGATE: f"aggregate {self.name}"}
+        named = {HOST_SCOPE: f"host {self.name}", AGGREGATE_SCOPE: f"aggregate {self.name}"}
         return named.get(self.kind, "the cloud")
 
 
@@ -65,21 +65,25 @@ class CircuitBreaker:
 
     def scopes(self, host: str) -> Iterator[Scope]:
         """Yield the scopes that contain a host, the widest first."""
-        yield Scope(kind=CLOUD, name="", hosts=None)
+        yield Scope(kind=CLOUD_SCOPE, name="", hosts=None)
         for name, hosts in sorted(self.census.aggregates.items()):
             if host in hosts:
-                yield Scope(kind=AGGREGATE, name=name, hosts=hosts)
-        yield Scope(kind=HOST, name=host, hosts=(host,))
+                yield Scope(kind=AGGREGATE_SCOPE, name=name, hosts=hosts)
+        yield Scope(kind=HOST_SCOPE, name=host, hosts=(host,))
 
     def scope_of(self, shared_cause: str) -> Scope:
         """Return the scope of a storm."""
         kind, _, name = shared_cause.partition(":")
-        hosts = {HOST: (name,), AGGREGATE: self.census.aggregates.get(name, ()), CLOUD: None}
+        hosts = {
+            HOST_SCOPE: (name,),
+            AGGREGATE_SCOPE: self.census.aggregates.get(name, ()),
+            CLOUD_SCOPE: None,
+        }
         return Scope(kind=kind, name=name, hosts=hosts[kind])
 
     def is_counted(self, scope: Scope) -> bool:
         """Return whether the census covers a scope. After a start it does not."""
-        is_listed = scope.kind != AGGREGATE or scope.name in self.census.aggregates
+        is_listed = scope.kind != AGGREGATE_SCOPE or scope.name in self.census.aggregates
         return is_listed and bool(self.census.instances)
 
     def limit(self, scope: Scope) -> int | None:
@@ -109,7 +113,7 @@ class CircuitBreaker:
             total = sum(counts)
             if limit is None or total <= limit:
                 continue
-            if scope.kind == HOST or max(counts) * 2 <= total:
+            if scope.kind == HOST_SCOPE or max(counts) * 2 <= total:
                 window = f"within {self._options.window:g} s"
                 instances = sum(scope.select(self.census.instances))
                 share = f" of {instances}" if instances else ""

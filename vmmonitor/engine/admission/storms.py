@@ -15,7 +15,7 @@ from oslo_log import log
 from vmmonitor.db import incidents, storms, timeline_entries
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import Denied
-from vmmonitor.engine.admission.circuit_breaker import HOST, CircuitBreaker
+from vmmonitor.engine.admission.circuit_breaker import HOST_SCOPE, CircuitBreaker
 from vmmonitor.engine.incidents.transitions import move, note
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import CRITICAL
@@ -91,7 +91,7 @@ class StormCheck:
             tx,
             cause=f"storm.{scope.kind}",
             shared_cause=scope.shared_cause,
-            host=incident.host if scope.kind == HOST else "",
+            host=incident.host if scope.kind == HOST_SCOPE else "",
             reason=reason,
             now=now,
         )

@@ -66,7 +66,7 @@ def _has_more_than_hung(changes: IncidentChanges, incident: Incident) -> bool:
     return stored_events.has_event_of(
         changes.tx,
         incident.incident_id,
-        types=event_effects.NOT_RUNNING,
+        types=event_effects.NOT_RUNNING_TYPES,
         other_failures=event_effects.HANGS,
     )
 

@@ -15,7 +15,7 @@ ENDED = ("lifecycle.stopped", *events.WITHOUT_A_CAUSE)
 #: Event types that concern only whether QEMU answers.
 HANGS = (events.HUNG, events.STALLED, *events.RUNNING_AGAIN)
 #: Event types after which the instance does not run, even if QEMU answers.
-NOT_RUNNING = tuple(
+NOT_RUNNING_TYPES = tuple(
     kind for kind, state in instances.STATE_AFTER.items() if state != instances.RUNNING
 )
 
@@ -24,7 +24,7 @@ def is_more_than_hung(delivery: Delivery) -> bool:
     """Return whether an event reports a failure that an answer of QEMU does not end."""
     event, action = delivery.event, delivery.decision.action
     is_other_failure = action == events.INCIDENT and event.type not in HANGS
-    return is_other_failure or event.type in NOT_RUNNING
+    return is_other_failure or event.type in NOT_RUNNING_TYPES
 
 
 def has_moved(incident: Incident, event: Event) -> bool:

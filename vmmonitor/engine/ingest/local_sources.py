@@ -20,7 +20,7 @@ LOG = log.getLogger(__name__)
 #: Maximum number of queued observations; a source waits while the queue is full.
 MAX_QUEUED = 10_000
 #: Maximum number of observations that are stored together.
-MAX_BATCH = 500
+_MAX_BATCH = 500
 #: Delay before events that could not be stored are stored again, in seconds.
 RETRY_INTERVAL = 1.0
 
@@ -92,7 +92,7 @@ class LocalSources:
     # -- the thread ----------------------------------------------------------------------------
     def _run(self) -> None:
         while not self._queue.is_closed:
-            batch = self._queue.get_batch(MAX_BATCH)
+            batch = self._queue.get_batch(_MAX_BATCH)
             for observation in batch:
                 if isinstance(observation, Reachability):
                     _log_reachability(observation)

@@ -17,7 +17,7 @@ from vmmonitor.model.observed import ObservedInstance
 
 MISSING = "reconcile.missing"
 NOT_RUNNING = "reconcile.not_running"
-PAUSED = "reconcile.paused"
+_PAUSED = "reconcile.paused"
 UNEXPECTED = "reconcile.unexpected"
 TWO_HOSTS = "reconcile.two_hosts"
 WRONG_HOST = "reconcile.wrong_host"
@@ -116,7 +116,7 @@ def _not_running(desired: DesiredState, home: ObservedInstance) -> Drift | str:
     if seen.state == states.PMSUSPENDED:
         return AGREES
     if seen.state == states.PAUSED:
-        return UNKNOWN if seen.reason in TEMPORARY_PAUSES else _found(PAUSED, desired, home)
+        return UNKNOWN if seen.reason in TEMPORARY_PAUSES else _found(_PAUSED, desired, home)
     if seen.state == states.CRASHED:
         return _found(NOT_RUNNING, desired, home)
     if seen.state != states.SHUTOFF or seen.reason == "migrated":

@@ -35,7 +35,7 @@ from vmmonitor.model.timeline import TimelineKind
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import Policies, Policy, PolicyStep, WaitCondition
 
-RUNS_AGAIN = "the instance runs again"
+_RUNS_AGAIN = "the instance runs again"
 TAKEN_OVER = "taken over: the lease of its engine has expired"
 
 
@@ -145,8 +145,8 @@ class Attempts:
             recovery = self._take_over(tx, recovery, now)
         is_requested = recovery.state == RecoveryState.REQUESTED
         ending = RecoveryTransition.CANCEL if is_requested else RecoveryTransition.SUCCEED
-        move_recovery(tx, recovery, ending, RUNS_AGAIN, now)
-        move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
+        move_recovery(tx, recovery, ending, _RUNS_AGAIN, now)
+        move(tx, incident, IncidentTransition.RUN, _RUNS_AGAIN, now)
 
     def _end_without_policy(
         self, tx: Transaction, incident: Incident, recovery: Recovery, now: int
@@ -277,7 +277,7 @@ class Attempts:
         elif ending == RecoveryTransition.SKIP:
             move(tx, incident, IncidentTransition.PLAN, outcome.message, now)
         elif runs:
-            move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
+            move(tx, incident, IncidentTransition.RUN, _RUNS_AGAIN, now)
         else:
             reason = f"{recovery.driver} has done its part"
             move(tx, incident, IncidentTransition.LEAVE, reason, now)
@@ -303,7 +303,7 @@ class Attempts:
         if incident.state != IncidentState.RECOVERING:
             return
         if incident.running_at is not None:
-            move(tx, incident, IncidentTransition.RUN, RUNS_AGAIN, now)
+            move(tx, incident, IncidentTransition.RUN, _RUNS_AGAIN, now)
             return
         policy = self.policies.get(failed.policy)
         step = _step(policy, failed)

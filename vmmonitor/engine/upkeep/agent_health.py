@@ -22,7 +22,7 @@ from vmmonitor.periodic import PeriodicThread
 LOG = log.getLogger(__name__)
 
 #: Maximum interval of the checks, in seconds.
-INTERVAL = 1.0
+_INTERVAL = 1.0
 #: Time without a check that counts as a break of this engine, in seconds.
 BREAK = 10.0
 #: Fraction of ``clock_warn`` below which a clock offset must fall before the next warning.
@@ -53,7 +53,7 @@ class AgentHealth:
         self._thread = PeriodicThread(
             "agent-health",
             self.check,
-            lambda: min(INTERVAL, conf.housekeeping.interval),
+            lambda: min(_INTERVAL, conf.housekeeping.interval),
             failure="Agent health check failed",
         )
 

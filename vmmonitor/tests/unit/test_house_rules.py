@@ -5,7 +5,7 @@ import ast
 import pathlib
 import re
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import vmmonitor
 
@@ -72,7 +72,53 @@ def is_vague(node: ast.ClassDef | ast.FunctionDef) -> bool:
     return node.name.startswith("process_") and node.name not in PRESCRIBED
 
 
+#: Names that several modules give to the same thing of their own, as a convention.
+CONVENTIONAL = {"LOG", "GROUP", "OPTS", "REPOSITORY", "INDEX"}
+
+
+def published_modules() -> Iterator[tuple[pathlib.Path, ast.Module]]:
+    """Yield the modules of the service: no tests, no test support, no recorded migrations."""
+    for path, tree in modules():
+        if not {"tests", "testing", "versions"} & set(path.relative_to(PACKAGE).parts):
+            yield path, tree
+
+
+def class_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of a module's classes."""
+    return (node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+
+
+def constant_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of a module's public constants."""
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+        for target in targets:
+            for each in ast.walk(target):
+                if isinstance(each, ast.Name) and each.id.isupper() and each.id[0] != "_":
+                    yield each.id
+
+
+def names_with_several_homes(names_of: Callable[[ast.Module], Iterator[str]]) -> list[str]:
+    """Return each name that more than one module defines, with its modules."""
+    homes: dict[str, set[str]] = {}
+    for path, tree in published_modules():
+        for name in names_of(tree):
+            homes.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
+    return [
+        f"{name}: {', '.join(sorted(found))}"
+        for name, found in sorted(homes.items())
+        if len(found) > 1 and name not in CONVENTIONAL
+    ]
+
+
 class TestHouseRules(unittest.TestCase):
+    def test_class_name_has_one_home(self):
+        self.assertEqual([], names_with_several_homes(class_names))
+
+    def test_public_constant_has_one_home(self):
+        self.assertEqual([], names_with_several_homes(constant_names))
+
     def test_modules_are_short(self):
         wrong = [
             f"{at(path)} {lines} lines"

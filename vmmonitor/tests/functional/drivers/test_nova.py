@@ -45,7 +45,12 @@ def action(name: str, seconds: float = 1, by: Any = USER_ID, **changes: Any) -> 
 
 
 def compute(state: str = "up", status: str = "enabled", **changes: Any) -> dict[str, Any]:
-    service = {"id": "service-1", "binary": "nova-compute", "host": builders.HOST, "state": state}
+    service = {
+        "id": "service-1",
+        "binary": "nova-compute",
+        "host": builders.HOST,
+        "state": state,
+    }
     return {"status": status, "disabled_reason": None, "forced_down": False, **service, **changes}
 
 

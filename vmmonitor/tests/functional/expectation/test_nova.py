@@ -102,7 +102,11 @@ class ExpectationTest(testtools.TestCase):
 
     def test_disabled_host_mutes_the_verdict(self):
         self.shows(host_status="MAINTENANCE")
-        service = {"host": builders.HOST, "status": "disabled", "disabled_reason": "new memory"}
+        service = {
+            "host": builders.HOST,
+            "status": "disabled",
+            "disabled_reason": "new memory",
+        }
         self.tell(SERVICES, {"services": [{"host": "compute-2"}, service]})
         self.assert_word(VerdictKind.MUTED, "(new memory)")
         self.judge()

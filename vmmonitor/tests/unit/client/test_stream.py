@@ -18,7 +18,7 @@ VALUES = [("a", TIME, {"path": "/x"}), ("b", None, "")]
 def printed(name: str, rows) -> str:
     """Return what a format prints."""
     out = io.StringIO()
-    stream.FORMATS[name](NAMES, iter(rows), out)
+    stream.STREAM_FORMATS[name](NAMES, iter(rows), out)
     return out.getvalue()
 
 

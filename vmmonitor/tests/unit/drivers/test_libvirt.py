@@ -37,7 +37,13 @@ class TestLibvirtDriver(testtools.TestCase):
     def test_agent_is_called_once_with_the_cause(self):
         self.recover(ANSWER)
         recovery_id = builders.request().recovery.recovery_id
-        expected = (builders.HOST, builders.UUID, recovery_id, 7.5, "lifecycle.stopped/failed")
+        expected = (
+            builders.HOST,
+            builders.UUID,
+            recovery_id,
+            7.5,
+            "lifecycle.stopped/failed",
+        )
         self.assertEqual([expected], self.asked)
 
     def test_newest_lasting_failure_is_sent(self):

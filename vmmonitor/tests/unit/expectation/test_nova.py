@@ -173,7 +173,9 @@ class JudgeTest(NovaCase):
             "request to nova failed",
         )
         self.assert_word(
-            VerdictKind.UNKNOWN, self.judge({"id": builders.UUID, "status": "UNKNOWN"}), "cell"
+            VerdictKind.UNKNOWN,
+            self.judge({"id": builders.UUID, "status": "UNKNOWN"}),
+            "cell",
         )
         self.assert_word(
             VerdictKind.UNKNOWN, self.judge(server(**{HOST: None})), "does not return the host"

@@ -8,7 +8,7 @@ import hypothesis
 from hypothesis import strategies
 
 from vmmonitor.model import clock
-from vmmonitor.model.clock import LONGEST, SAMPLES, STEADY, HostClock, at_arrival
+from vmmonitor.model.clock import MAX_TRANSIT, SAMPLES, STEADY, HostClock, at_arrival
 from vmmonitor.model.event import in_order
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
@@ -33,11 +33,13 @@ class TestHostClock(unittest.TestCase):
 
     def test_one_slow_report_changes_nothing(self):
         known = heard(*[WAY] * SAMPLES)
-        self.assertEqual((WAY, 0), (known.after(LONGEST).offset, known.after(LONGEST).correction))
+        self.assertEqual(
+            (WAY, 0), (known.after(MAX_TRANSIT).offset, known.after(MAX_TRANSIT).correction)
+        )
 
     def test_a_first_report_that_is_slow_corrects_nothing(self):
-        self.assertEqual(0, heard(LONGEST).correction)
-        self.assertEqual(0, heard(LONGEST, WAY).correction)
+        self.assertEqual(0, heard(MAX_TRANSIT).correction)
+        self.assertEqual(0, heard(MAX_TRANSIT, WAY).correction)
 
     def test_a_clock_that_is_ahead_is_corrected_at_once(self):
         self.assertEqual(WAY - 5 * SECOND, heard(WAY - 5 * SECOND).correction)
@@ -105,8 +107,8 @@ class TestAtArrival(unittest.TestCase):
             (WAY, 0),
             (-STEADY, 0),
             (-STEADY - 1, -STEADY - 1),
-            (LONGEST, 0),
-            (LONGEST + 1, LONGEST + 1),
+            (MAX_TRANSIT, 0),
+            (MAX_TRANSIT + 1, MAX_TRANSIT + 1),
         ):
             self.assertEqual(expected, at_arrival(0, sample))
 

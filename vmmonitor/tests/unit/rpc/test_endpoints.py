@@ -12,7 +12,7 @@ from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.evidence import Item
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, evidence_wire
-from vmmonitor.rpc.agent_api import LONGEST, AgentEndpoint
+from vmmonitor.rpc.agent_api import MAX_TIMEOUT, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.tests.unit.rpc.test_event_wire import ANYTHING, RECORDED
 
@@ -48,7 +48,7 @@ class Agent(AgentEndpoint):
     """Says what it was asked for."""
 
     def recover(self, instance_uuid, recovery_id, timeout, cause):
-        assert 0 < timeout <= LONGEST
+        assert 0 < timeout <= MAX_TIMEOUT
         return {"message": f"{instance_uuid} {recovery_id}"}
 
 
