@@ -189,7 +189,7 @@ class EvidenceTest(testtools.TestCase):
         _, items = self.evidence()
         self.assertIn("not valid in a file name", items["qemu_log"].message)
         self.assertIn("libvirt: ", items["screenshot"].message)
-        self.assertIn("definition is not known", items["console"].message)
+        self.assertIn("definition of the instance is not known", items["console"].message)
 
     def test_five_thousand_at_once(self):
         self.conf.set_override("queue_size", 5, "evidence")

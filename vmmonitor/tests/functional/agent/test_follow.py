@@ -93,7 +93,7 @@ class FollowTest(testtools.TestCase):
         own, others = self.event("last"), self.event("agent", "recovery.running")
         self.agent.sources["last"].observe(own)
         self.agent.pipeline.observe(others)
-        eventually(lambda: len(self.told("first")) == 2)
+        eventually(lambda: self.told("last"))
         self.assertEqual([own, others], self.told("first"))
         self.assertEqual([others], self.told("last"))
 

@@ -254,7 +254,7 @@ class ProgramTest(testtools.TestCase):
         process = self.start()
         self.logged("Agent started on host")
         for interval, says in (
-            ("soon", "The new configuration is refused"),
+            ("soon", "Rejected the new configuration"),
             ("9\nnonsense", "No ':' or '=' found"),
             ("9", "changed from [7] to [9]"),
         ):
