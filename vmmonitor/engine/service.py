@@ -107,7 +107,7 @@ class EngineService(service.Service):
         super().stop(graceful)
 
     def _build(self) -> list[Part]:
-        """Return the parts in the order in which they start."""
+        """Return the parts in start order."""
         conf = self._conf
         transport = self._new_transport()
         self._database = database = Database(conf)

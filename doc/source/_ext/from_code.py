@@ -96,12 +96,15 @@ class StateTable(Directive):
 
 
 class ImportTable(Directive):
-    """The permitted imports."""
+    """The permitted imports: of the packages, or of a table of ``test_imports`` by name."""
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         rows = []
-        for room, others in test_imports.MAY_IMPORT.items():
+        name = self.arguments[0] if self.arguments else "MAY_IMPORT"
+        for room, others in getattr(test_imports, name).items():
             everything = room in ("cmd", "wsgi")
             rows.append((room, "everything" if everything else ", ".join(sorted(others)) or "-"))
         return [table(("Room", "may import"), rows)]

@@ -12,7 +12,7 @@ from oslo_log import log
 from vmmonitor.db import incidents, storms
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.admission.circuit_breaker import Census, CircuitBreaker
-from vmmonitor.engine.admission.storms import STORAGE, end_storm
+from vmmonitor.engine.incidents.storm_ending import STORAGE, end_storm
 from vmmonitor.expectation import Expectation
 from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND

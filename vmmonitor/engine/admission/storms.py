@@ -12,23 +12,22 @@ import uuid
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents, storms, timeline_entries
+from vmmonitor.db import incidents, storms
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import Denied
 from vmmonitor.engine.admission.circuit_breaker import HOST_SCOPE, CircuitBreaker
+from vmmonitor.engine.incidents.storm_ending import STORAGE
 from vmmonitor.engine.incidents.transitions import move, note
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import CRITICAL
 from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.states import IncidentState, IncidentTransition
-from vmmonitor.model.timeline import TimelineEntry, TimelineKind
+from vmmonitor.model.timeline import TimelineKind
 from vmmonitor.rules.policies import Policy
 
 LOG = log.getLogger(__name__)
 
-#: Cause of a storm whose members share a storage. Other storms have ``storm.host`` and so on.
-STORAGE = "storm.storage"
 #: Interval, in seconds, at which a member is examined although its storm continues: a member that
 #: was planned or deleted in the meantime leaves the storm.
 EXAMINE_MEMBER_INTERVAL = 600.0
@@ -163,36 +162,3 @@ def _denied(storm: Incident, now: int) -> Denied:
         until=now + round(EXAMINE_MEMBER_INTERVAL * SECOND),
         part_of=storm.incident_id,
     )
-
-
-def end_storm(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
-    """End a storm and make its members due now.
-
-    After a storm of a storage, recoveries that failed during it are retried.
-
-    :param storm: locked by this transaction (``incidents.lock``) and open.
-    :param reason: one sentence for the operator.
-    :param now: microseconds since the epoch, engines' clock.
-    :return: the number of incidents that continue.
-    :raises vmmonitor.model.errors.IllegalTransition: the storm is closed.
-    """
-    move(tx, storm, IncidentTransition.RUN, reason, now)
-    message = f"storm {storm.incident_id} is over: {reason}"
-    released = storms.release(tx, storm.incident_id, now)
-    timeline_entries.insert(tx, [_entry(incident_id, message, now) for incident_id in released])
-    failed = storms.given_up(tx, storm.incident_id) if storm.cause == STORAGE else []
-    for incident_id in failed:
-        incident = incidents.lock(tx, incident_id)
-        move(tx, incident, IncidentTransition.RETRY, message, now, hold_until=now)
-    LOG.warning(
-        "Storm %s ended, %d incidents are released and %d retried: %s",
-        storm.incident_id,
-        len(released),
-        len(failed),
-        reason,
-    )
-    return len(released) + len(failed)
-
-
-def _entry(incident_id: str, message: str, now: int) -> TimelineEntry:
-    return TimelineEntry(incident_id=incident_id, at=now, kind=TimelineKind.HOLD, message=message)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What time lines say of questions and their answers, of plans and of calls. Pure.
+"""Texts and data of timeline entries about verdicts, policies and driver calls. Pure.
 
-The message of a line is for whoever reads the line alone; its data says the same in parts, of
-which ``incident explain`` makes its story.
+The message of an entry is for operators. Its data has the same content in parts;
+``incident explain`` composes its output from them.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from vmmonitor.model.recovery import Outcome, Recovery
 from vmmonitor.rules import policies
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy, PolicyStep
 
-#: Microseconds from which on a line says how long an answer took.
-TOLD = 1000
+#: Minimum duration of a query, in microseconds, that a message contains.
+MIN_DURATION = 1000
 
 
 # -- the expectation ---------------------------------------------------------------------------
-def answered(verdict: Verdict, expectation: Expectation, took: int) -> Verdict:
-    """Return a verdict that says who was asked, and how long the answer took.
+def with_query(verdict: Verdict, expectation: Expectation, took: int) -> Verdict:
+    """Return a verdict with the service that was queried, and the duration of the query.
 
     :param took: microseconds.
     """
@@ -33,17 +33,17 @@ def answered(verdict: Verdict, expectation: Expectation, took: int) -> Verdict:
     )
 
 
-def message(verdict: Verdict) -> str:
-    """Return a question and its answer as one line."""
+def verdict_message(verdict: Verdict) -> str:
+    """Return the message about a query of the expectation and its answer."""
     if not verdict.asked:
         return f"{verdict.kind}: {verdict.reason}"
-    took = f" ({verdict.took / 1000:,.0f} ms)" if verdict.took >= TOLD else ""
+    took = f" ({verdict.took / 1000:,.0f} ms)" if verdict.took >= MIN_DURATION else ""
     asked = f"asked {verdict.asked} {verdict.question}"
     return f"{asked}: {verdict.reason} -> {verdict.kind}{took}"
 
 
-def data(verdict: Verdict) -> dict[str, Any]:
-    """Return the parts of ``message``."""
+def verdict_data(verdict: Verdict) -> dict[str, Any]:
+    """Return the parts of ``verdict_message``."""
     return {
         "asked": verdict.asked,
         "question": verdict.question,
@@ -54,8 +54,8 @@ def data(verdict: Verdict) -> dict[str, Any]:
 
 
 # -- the policy --------------------------------------------------------------------------------
-def chosen(policy: Policy | None, event: Event) -> dict[str, Any]:
-    """Return what a policy would do about the event that chose it, as it was in force then."""
+def policy_data(policy: Policy | None, event: Event) -> dict[str, Any]:
+    """Return a policy as it was in force when an event selected it."""
     name = policy.name if policy else ""
     return {"event_id": event.event_id, "policy": name, **policies.describe(policy)}
 
@@ -69,8 +69,8 @@ def hold_message(policy: Policy | None) -> str:
     return f"policy {policy.name}: held for {policy.hold:g} s"
 
 
-def next_attempt(step: PolicyStep, attempt: int, delay: float) -> str:
-    """Return the line that says that the same is tried again.
+def next_attempt_message(step: PolicyStep, attempt: int, delay: float) -> str:
+    """Return the message about the next attempt of the same step.
 
     :param delay: seconds.
     """
@@ -79,8 +79,8 @@ def next_attempt(step: PolicyStep, attempt: int, delay: float) -> str:
     return f"attempt {attempt} of {step.attempts} in {delay:.1f} s"
 
 
-def next_step(policy: Policy, index: int) -> str:
-    """Return the line that says that another step is tried.
+def next_step_message(policy: Policy, index: int) -> str:
+    """Return the message about the next step.
 
     :param index: of the step, from 0.
     """
@@ -88,12 +88,12 @@ def next_step(policy: Policy, index: int) -> str:
 
 
 # -- the driver --------------------------------------------------------------------------------
-def call(policy: Policy, recovery: Recovery) -> dict[str, Any]:
-    """Return what a driver is asked, as data of the line that says that it is called."""
+def call_data(policy: Policy, recovery: Recovery) -> dict[str, Any]:
+    """Return the data of the entry about the call of a driver."""
     step = policy.steps[recovery.step]
     return {
         "asked": recovery.driver,
-        "question": "to bring it back",
+        "question": "to recover the instance",
         "attempt": recovery.attempt,
         "attempts": step.attempts,
         "step": recovery.step + 1,
@@ -102,17 +102,19 @@ def call(policy: Policy, recovery: Recovery) -> dict[str, Any]:
     }
 
 
-def answer(outcome: Outcome, step: PolicyStep, recovery: Recovery, now: int) -> dict[str, Any]:
-    """Return what a driver answered, as data of the line that says what came of it.
+def outcome_data(
+    outcome: Outcome, step: PolicyStep, recovery: Recovery, now: int
+) -> dict[str, Any]:
+    """Return the data of the entry about the answer of a driver.
 
     :param now: microseconds since the epoch, engines' clock.
     """
-    told: dict[str, Any] = {
+    data: dict[str, Any] = {
         "asked": recovery.driver,
         "answer": outcome.message,
         "outcome": outcome.move,
         "wait": step.wait,
     }
     if recovery.called_at is not None:
-        told["ms"] = (now - recovery.called_at) / 1000
-    return told
+        data["ms"] = (now - recovery.called_at) / 1000
+    return data

@@ -16,28 +16,30 @@ from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import IncidentTransition, RecoveryTransition
 from vmmonitor.model.timeline import TimelineEntry, TimelineKind
 
-#: Time after the end of an attempt, in seconds, in which events of the host may still report what
-#: that attempt did: a driver's answer can overtake the events of a guest that was resumed and
-#: paused again at once. Within this time neither the one nor the other ends a recovery.
+#: Time after the end of an attempt, in seconds. During this time an event of the host may still be
+#: an effect of the attempt, for example of a guest that was resumed and paused again at once: the
+#: driver's answer can overtake the events. Neither of them alone ends a recovery then.
 LATE_EVENT_WINDOW = 2.0
 
 
 def move(
     tx: Transaction, incident: Incident, name: str, reason: str, now: int, **changes: Any
 ) -> Incident:
-    """Take an incident to another state and say so in its timeline. The only door.
+    """Change the state of an incident, and add the change to its timeline.
 
     :param name: an ``IncidentTransition``.
-    :param reason: one sentence for a person.
+    :param reason: one sentence for the operator.
     :param now: microseconds since the epoch, engines' clock.
     :param changes: as for ``db.incidents.transition``.
-    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile.
+    :raises vmmonitor.model.errors.Conflict: the incident has changed in the meantime.
     """
-    transition = IncidentTransition(name)
-    moved = incidents.transition(tx, incident, transition, reason=reason, now=now, **changes)
-    told = {"before": incident.state, "after": moved.state, "reason": reason}
-    note(tx, moved, now, "state", f"{incident.state} -> {moved.state}: {reason}", **told)
-    return moved
+    changed = incidents.transition(
+        tx, incident, IncidentTransition(name), reason=reason, now=now, **changes
+    )
+    data = {"before": incident.state, "after": changed.state, "reason": reason}
+    message = f"{incident.state} -> {changed.state}: {reason}"
+    note(tx, changed, now, TimelineKind.STATE, message, **data)
+    return changed
 
 
 def move_recovery(
@@ -46,35 +48,46 @@ def move_recovery(
     name: str,
     message: str,
     now: int,
-    told: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Recovery:
-    """Take a recovery to another state and say so in its incident's timeline.
+    """Change the state of a recovery, and add the change to the timeline of its incident.
 
     :param name: a ``RecoveryTransition``.
-    :param message: one sentence for a person.
+    :param message: one sentence for the operator.
     :param now: microseconds since the epoch, engines' clock.
-    :param told: what else the data of the line says.
+    :param data: further data of the timeline entry.
     :param changes: as for ``db.recoveries.transition``.
-    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile.
+    :raises vmmonitor.model.errors.Conflict: the recovery has changed in the meantime.
     """
-    transition = RecoveryTransition(name)
-    moved = recoveries.transition(tx, recovery, transition, now=now, message=message, **changes)
-    data = {"recovery_id": recovery.recovery_id, "state": moved.state, "said": message}
-    line = f"{recovery.driver}, attempt {recovery.attempt}: {message}"
-    note(tx, recovery, now, "recovery", line, **data, **(told or {}))
-    return moved
+    changed = recoveries.transition(
+        tx, recovery, RecoveryTransition(name), now=now, message=message, **changes
+    )
+    entry_data = {
+        "recovery_id": recovery.recovery_id,
+        "state": changed.state,
+        "said": message,
+        **(data or {}),
+    }
+    entry_message = f"{recovery.driver}, attempt {recovery.attempt}: {message}"
+    note(tx, recovery, now, TimelineKind.RECOVERY, entry_message, **entry_data)
+    return changed
 
 
 def note(
-    tx: Transaction, of: Incident | Recovery, now: int, kind: str, message: str, **data: Any
+    tx: Transaction, subject: Incident | Recovery, now: int, kind: str, message: str, **data: Any
 ) -> None:
-    """Add a line to an incident's timeline.
+    """Add an entry to an incident's timeline.
 
-    :param of: the incident, or a recovery of it.
+    :param subject: the incident, or a recovery of it.
     :param now: microseconds since the epoch, engines' clock.
+    :param kind: a ``TimelineKind``.
     """
-    step = TimelineEntry(
-        incident_id=of.incident_id, at=now, kind=TimelineKind(kind), message=message, data=data
+    entry = TimelineEntry(
+        incident_id=subject.incident_id,
+        at=now,
+        kind=TimelineKind(kind),
+        message=message,
+        data=data,
     )
-    timeline_entries.insert(tx, [step])
+    timeline_entries.insert(tx, [entry])

@@ -13,7 +13,7 @@ from vmmonitor.model.errors import Retriable
 
 LOG = log.getLogger(__name__)
 
-#: Interval at which the offsets are read from the database again, in microseconds.
+#: Interval of reading the offsets, in microseconds.
 REFRESH_INTERVAL = 10_000_000
 
 

@@ -5,7 +5,11 @@ import dataclasses
 
 from vmmonitor.db import events as stored_events
 from vmmonitor.db import recoveries
-from vmmonitor.engine.incidents.transitions import LATE_EVENT_WINDOW, move, move_recovery
+from vmmonitor.engine.incidents.transitions import (
+    LATE_EVENT_WINDOW,
+    move,
+    move_recovery,
+)
 from vmmonitor.engine.ingest import event_effects
 from vmmonitor.engine.ingest.incident_changes import IncidentChanges, OpenIncident
 from vmmonitor.model import event as events
@@ -13,7 +17,12 @@ from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.recovery import Recovery
-from vmmonitor.model.states import IncidentState, RecoveryState
+from vmmonitor.model.states import (
+    IncidentState,
+    IncidentTransition,
+    RecoveryState,
+    RecoveryTransition,
+)
 
 
 def end_if_running(changes: IncidentChanges, opened: OpenIncident, event: Event) -> None:
@@ -31,7 +40,7 @@ def end_if_running(changes: IncidentChanges, opened: OpenIncident, event: Event)
     is_recovering = opened.incident.state == IncidentState.RECOVERING
     if is_recovering and not _end_recovery(changes, opened.incident, reason):
         return
-    move(changes.tx, opened.incident, "run", reason, changes.now)
+    move(changes.tx, opened.incident, IncidentTransition.RUN, reason, changes.now)
     changes.remove(opened)
 
 
@@ -46,7 +55,7 @@ def end_if_drift_is_over(changes: IncidentChanges, opened: OpenIncident) -> None
     changes.flush(opened)
     changes.attach_events(opened)
     reason = "the instance is as it should be again"
-    move(changes.tx, opened.incident, "run", reason, changes.now)
+    move(changes.tx, opened.incident, IncidentTransition.RUN, reason, changes.now)
     changes.remove(opened)
 
 
@@ -89,7 +98,8 @@ def _end_recovery(changes: IncidentChanges, incident: Incident, reason: str) -> 
     is_running = recovery.state == RecoveryState.RUNNING
     if is_running or waits_for_expectation or _follows_recent_failure(recovery, changes.now):
         return False
-    ending = "succeed" if recovery.state == RecoveryState.WAITING else "cancel"
+    is_waiting = recovery.state == RecoveryState.WAITING
+    ending = RecoveryTransition.SUCCEED if is_waiting else RecoveryTransition.CANCEL
     move_recovery(changes.tx, recovery, ending, reason, changes.now)
     changes.freed_slot = True
     return True

@@ -10,11 +10,11 @@ from vmmonitor.rpc.event_wire import Delivery
 
 #: Cause of the event at the end of a live migration, from the destination.
 ARRIVED = "lifecycle.resumed/migrated"
-#: Start of the causes of incidents whose instance does not run any more.
+#: Start of the causes of incidents whose instance has stopped.
 ENDED = ("lifecycle.stopped", *events.WITHOUT_A_CAUSE)
 #: Event types that concern only whether QEMU answers.
 HANGS = (events.HUNG, events.STALLED, *events.RUNNING_AGAIN)
-#: Event types after which the instance does not run, even if QEMU answers.
+#: Event types of an instance that does not run, even if QEMU answers.
 NOT_RUNNING_TYPES = tuple(
     kind for kind, state in instances.STATE_AFTER.items() if state != instances.RUNNING
 )

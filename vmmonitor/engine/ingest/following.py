@@ -13,13 +13,13 @@ from vmmonitor.model import storage
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Event
 from vmmonitor.model.incident import HoldReason, Incident
-from vmmonitor.model.states import IncidentState
+from vmmonitor.model.states import IncidentState, IncidentTransition
 from vmmonitor.model.timeline import TimelineKind
 from vmmonitor.rpc.event_wire import Delivery
 from vmmonitor.rules.policies import Policies, Policy
 
-#: Time after its hold, in seconds, in which a failure of an unhandled incident counts as the one
-#: that opened it.
+#: Time after the hold of an unhandled incident, in seconds. A failure within this time counts as
+#: the one that opened the incident.
 SAME_FAILURE = 60.0
 
 
@@ -58,7 +58,7 @@ def set_cause(
     message = f"{reason} says {decision.action}"
     changes.add_entry(opened.incident, TimelineKind.DECISION, message, event_id=event.event_id)
     if is_failure:
-        data = timeline.chosen(policy, event)
+        data = timeline.policy_data(policy, event)
         changes.add_entry(
             opened.incident, TimelineKind.HOLD, timeline.hold_message(policy), **data
         )
@@ -73,7 +73,7 @@ def set_shared_cause(changes: IncidentChanges, opened: OpenIncident, event: Even
 
 
 def set_host(changes: IncidentChanges, opened: OpenIncident, event: Event) -> None:
-    """Move an incident to the host to which its instance was migrated."""
+    """Set the host of an incident whose instance was migrated."""
     changes.flush(opened)
     source = opened.incident.host
     opened.incident = incidents.set_host(changes.tx, opened.incident, event.host, changes.now)
@@ -102,7 +102,7 @@ def add_failure(
         opened.incident = move(
             changes.tx,
             incident,
-            "release",
+            IncidentTransition.RELEASE,
             reason,
             changes.now,
             hold_until=hold_until,
@@ -117,7 +117,7 @@ def add_failure(
         return
     opened.newly_held = True
     message = f"{event.cause} followed: {timeline.hold_message(policy)}"
-    data = timeline.chosen(policy, event)
+    data = timeline.policy_data(policy, event)
     changes.add_entry(opened.incident, TimelineKind.HOLD, message, **data)
 
 

@@ -34,7 +34,7 @@ class OpenIncident:
 
 
 class IncidentChanges:
-    """Collects changes and writes them in the order in which they are made.
+    """Collects changes and writes them in order.
 
     The caller holds the lock of each incident's row (``db.incidents.lock_open``), and locks a
     recovery's row only after it.

@@ -46,6 +46,6 @@ def open_incident(changes: IncidentChanges, policies: Policies, delivery: Delive
     changes.add_entry(
         incident, TimelineKind.DECISION, message, event_id=event.event_id, rule=decision.rule
     )
-    data = timeline.chosen(policy, event)
+    data = timeline.policy_data(policy, event)
     changes.add_entry(incident, TimelineKind.HOLD, timeline.hold_message(policy), **data)
     return incident.incident_id

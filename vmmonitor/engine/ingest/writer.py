@@ -56,7 +56,7 @@ class EventWriter:
     ):
         """Create a writer; ``start`` starts its thread.
 
-        :param commit_events: number of events at which a transaction takes no further batch;
+        :param commit_events: maximum number of events before a transaction takes no further batch;
             a batch is never split.
         :param recovery_queue: receives, after each commit, the incidents whose hold was set.
         """

@@ -9,7 +9,7 @@ from vmmonitor.model.clock import SECOND
 from vmmonitor.model.desired import DesiredState, DesiredStatus
 from vmmonitor.model.observed import ObservedInstance
 
-#: Interval at which a full snapshot is requested instead of the changes, in microseconds.
+#: Interval of requests for a full snapshot instead of the changes, in microseconds.
 RESYNC_INTERVAL = 3600 * SECOND
 
 

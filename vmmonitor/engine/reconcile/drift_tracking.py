@@ -81,7 +81,7 @@ class DriftTracker:
         self._database.run(drift_records.change, record, **changes)
 
     def _max_gap(self) -> float:
-        """Return the maximum time between two comparisons of one hold, in microseconds."""
+        """Return the maximum interval of the comparisons of one hold, in microseconds."""
         options = self._conf.reconcile
         return max(options.hold, 3 * options.interval) * SECOND
 

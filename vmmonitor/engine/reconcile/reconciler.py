@@ -24,7 +24,7 @@ from vmmonitor.model.drift import Drift
 from vmmonitor.model.observed import ObservedInstance
 from vmmonitor.periodic import PeriodicThread
 
-#: Interval at which ``[reconcile] interval`` is read again while it is 0 (off), in seconds.
+#: Interval of reading ``[reconcile] interval`` again while it is 0 (off), in seconds.
 OFF_INTERVAL = 5.0
 
 

@@ -207,7 +207,7 @@ class Attempts:
             RecoveryTransition.TAKE_OVER if taken_over else RecoveryTransition.CLAIM,
             TAKEN_OVER if taken_over else "calling the driver",
             now,
-            timeline.call(policy, recovery),
+            timeline.call_data(policy, recovery),
             # Each claim has an owner of its own: a driver that returns after its recovery was
             # taken over, even by the same engine, must not find its lease valid.
             lease_owner=str(uuid.uuid4()),
@@ -243,7 +243,7 @@ class Attempts:
         is_closed = incident.state != IncidentState.RECOVERING
         polls = claim.step.wait_for == WaitCondition.ACTIVE
         waits_for_event = claim.step.wait_for == WaitCondition.RUNNING and not runs
-        data = timeline.answer(outcome, claim.step, claim.recovery, now)
+        data = timeline.outcome_data(outcome, claim.step, claim.recovery, now)
         if outcome.move == RecoveryTransition.WAIT and (polls or waits_for_event):
             until = now + round(claim.step.wait * SECOND)
             move_recovery(
@@ -315,7 +315,7 @@ class Attempts:
             delay = step.backoff.delay(failed.attempt, random.random())
             not_before = now + round(delay * SECOND)
             self._request(tx, incident, policy, failed.step, failed.attempt + 1, not_before, now)
-            message = timeline.next_attempt(step, failed.attempt + 1, delay)
+            message = timeline.next_attempt_message(step, failed.attempt + 1, delay)
             note(tx, incident, now, TimelineKind.RECOVERY, message, not_before=not_before)
             return
         index = next_step(policy, failed.step)
@@ -330,7 +330,7 @@ class Attempts:
     ) -> None:
         """Request the first attempt of a further step."""
         self._request(tx, incident, policy, index, 1, now, now)
-        message = timeline.next_step(policy, index)
+        message = timeline.next_step_message(policy, index)
         note(tx, incident, now, TimelineKind.RECOVERY, message, step=index + 1)
 
 

@@ -182,5 +182,5 @@ class Decisions:
 
 def _note_verdict(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
     """Add the query of the expectation and its answer to the timeline."""
-    message, data = timeline.message(verdict), timeline.data(verdict)
+    message, data = timeline.verdict_message(verdict), timeline.verdict_data(verdict)
     note(tx, incident, now, TimelineKind.QUESTION, message, **data)

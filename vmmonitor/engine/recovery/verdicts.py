@@ -49,7 +49,7 @@ class Verdicts:
         started = time.monotonic_ns()
         verdict = self._query_verdict(incident, events)
         duration = (time.monotonic_ns() - started) // 1000
-        return timeline.answered(verdict, self._expectation, duration)
+        return timeline.with_query(verdict, self._expectation, duration)
 
     def _query_verdict(self, incident: Incident, events: Sequence[Event]) -> Verdict:
         try:

@@ -14,7 +14,7 @@ from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import CRITICAL
 from vmmonitor.model.incident import Incident, IncidentKind
 from vmmonitor.model.instance import Instance
-from vmmonitor.model.states import AgentState, IncidentState
+from vmmonitor.model.states import AgentState, IncidentState, IncidentTransition
 
 LOG = log.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _open(tx: Transaction, agent: Agent, now: int) -> None:
     incidents.insert(tx, [incident])
     message = f"not monitored for {(now - since) / SECOND:,.0f} s: {reason}"
     note(tx, incident, now, "decision", message, cause=incident.cause)
-    move(tx, incident, "leave", reason, now)
+    move(tx, incident, IncidentTransition.LEAVE, reason, now)
     LOG.warning("Host %s is not monitored, incident %s: %s", host, incident.incident_id, reason)
 
 
@@ -72,7 +72,7 @@ def _close(tx: Transaction, incident: Incident, agent: Agent | None, now: int) -
         reason = f"the agent was stopped on purpose, {after}"
     else:
         reason = f"the host is monitored again, {after}: its agent is {agent.state}"
-    move(tx, incident, "run", reason, now)
+    move(tx, incident, IncidentTransition.RUN, reason, now)
     LOG.info("Closed incident %s of host %s: %s", incident.incident_id, incident.host, reason)
 
 

@@ -31,11 +31,11 @@ LOG = log.getLogger(__name__)
 
 #: Maximum number of notifications that one engine claims at once.
 BATCH = 200
-#: Time for which a claim excludes other engines, in seconds; sending stops at half of it.
+#: Duration of a claim, in seconds; sending stops at half of it.
 LEASE = 30.0
 #: Interval of the search for rows that another engine left, in seconds.
 INTERVAL = 5.0
-#: Delay after a change in which further changes are collected, in seconds.
+#: Delay after a change that collects further changes, in seconds.
 LINGER = 0.02
 #: Initial and maximum delay after an error, in seconds.
 BACKOFF = (0.5, 10.0)

@@ -169,7 +169,7 @@ class DocSamplesTest(base.EngineCase):
 
         def execute() -> None:
             while not over.wait(0.05):
-                executor.round()
+                executor.carry_out_due()
 
         thread = threading.Thread(target=execute, daemon=True)
         thread.start()

@@ -62,7 +62,8 @@ class TestExplain(WholeTest):
             f"answer libvirt reported {self.incident.cause}",
             "verdict: failed",
             "so its recovery starts (recovering)",
-            "asked driver libvirt, to bring it back: step 1 of 1, attempt 1 of 3, timeout 30 s",
+            "asked driver libvirt, to recover the instance: step 1 of 1, attempt 1 of 3, "
+            "timeout 30 s",
             "so the incident is closed (resolved)",
             "HOW LONG IT TOOK",
             "stored in the spool of the host",

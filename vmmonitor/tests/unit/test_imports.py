@@ -50,6 +50,20 @@ for _room in MAY_IMPORT.keys() - SHARED - {"version", "model", "conf", "client"}
 MAY_IMPORT["client"] |= {"text"}
 MAY_IMPORT["cmd"] = MAY_IMPORT["wsgi"] = set(MAY_IMPORT)
 
+#: package or module of the engine -> the others that it may import. ``engine.service`` builds an
+#: engine from all of them.
+ENGINE_MAY_IMPORT: dict[str, set[str]] = {
+    "clock_steps": set(),
+    "incidents": set(),
+    "ingest": {"incidents"},
+    "admission": {"incidents"},
+    "reconcile": {"ingest"},
+    "recovery": {"incidents", "admission", "reconcile", "clock_steps"},
+    "upkeep": {"incidents", "clock_steps"},
+    "endpoint": {"ingest"},
+}
+ENGINE_MAY_IMPORT["service"] = set(ENGINE_MAY_IMPORT)
+
 #: package of somebody else -> where in vmmonitor it may be imported.
 HTTP_ROOMS = ("openstack", "drivers", "expectation", "client")
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -134,6 +148,29 @@ class TestImports(unittest.TestCase):
                 if parts[0] != "vmmonitor" or len(parts) == 1 or parts[1] == room:
                     continue
                 if parts[1] not in MAY_IMPORT[room]:
+                    wrong.append(f"{name} imports {target}")
+        self.assertEqual([], wrong)
+
+    def test_engine_packages_are_all_in_the_table(self):
+        names = [name.split(".") for name, _, _ in sources()]
+        found = {name[1] for name in names if name[0] == "engine" and len(name) > 1}
+        self.assertEqual(set(ENGINE_MAY_IMPORT), found)
+
+    def test_engine_table_has_no_circle(self):
+        graphlib.TopologicalSorter(ENGINE_MAY_IMPORT).prepare()
+
+    def test_engine_packages_import_only_what_the_table_allows(self):
+        wrong = []
+        for name, path, tree in sources():
+            package, _, module = name.partition(".")
+            if package != "engine" or not module:
+                continue
+            own = module.split(".")[0]
+            for target in imported(path, tree):
+                parts = target.split(".")
+                if parts[:2] != ["vmmonitor", "engine"] or parts[2] == own:
+                    continue
+                if parts[2] not in ENGINE_MAY_IMPORT[own]:
                     wrong.append(f"{name} imports {target}")
         self.assertEqual([], wrong)
 

@@ -77,7 +77,7 @@ class ExplainCase(base.EngineCase):
             f"asked nova, whether it should run here answer {ACTIVE} (after 34 ms); "
             "verdict: failed",
             "so its recovery starts (recovering)",
-            "asked driver fake, to bring it back: step 1 of 2, attempt 1 of 2, timeout 30 s",
+            "driver fake, to recover the instance: step 1 of 2, attempt 1 of 2, timeout 30 s",
         )
         self.fails(claim)
         self.assert_explained(

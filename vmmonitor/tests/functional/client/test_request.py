@@ -34,7 +34,7 @@ class RequestCase(base.CommandTest):
 
         def run():
             while not over.wait(0.05):
-                self.requests.round()
+                self.requests.carry_out_due()
 
         thread = threading.Thread(target=run, name="engine", daemon=True)
         thread.start()
@@ -56,7 +56,7 @@ class TestRequests(RequestCase):
             ("held", HoldReason.OPERATOR), (self.incident().state, self.incident().held_by)
         )
         self.assertIn("held by jane: enlarged", self.printed("incident", "show", FULL))
-        self.assertIn("it is to be judged at once", self.printed("incident", "release", FULL))
+        self.assertIn("a verdict is requested now", self.printed("incident", "release", FULL))
         self.parsed("incident", "hold", FULL)
         self.parsed("incident", "resolve", FULL, "--comment", "all is well")
         self.assertEqual("resolved", self.incident().state)
@@ -66,12 +66,12 @@ class TestRequests(RequestCase):
         words = ("incident", "recover", FULL, "--policy", "nonsense")
         code, out, err = self.run_command(*words)
         self.assertEqual((1, ""), (code, out))
-        self.assertIn("refused: policy nonsense does not act, or is not in force; name one", err)
+        self.assertIn("refused: policy nonsense is not in force or has no steps", err)
         code, _, err = self.run_command("recovery", "retry", sample.RESTART.recovery_id)
         self.assertEqual(1, code)
-        self.assertIn("its incident is resolved: the instance runs again", err)
+        self.assertIn("the incident is resolved: the instance runs again", err)
         code, _, err = self.run_command("recovery", "cancel", sample.RESTART.recovery_id)
-        self.assertIn("nothing recovers its incident", err)
+        self.assertIn("the incident has no recovery in progress", err)
 
     def test_request_without_engine_is_queued(self):
         self.useFixture(fixtures.MockPatchObject(client, "TIMEOUT", 0.3))

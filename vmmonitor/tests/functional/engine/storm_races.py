@@ -6,8 +6,8 @@ import threading
 from typing import Any
 
 from vmmonitor.db import incidents, storms
-from vmmonitor.engine.admission import storms as engine
 from vmmonitor.engine.admission.storms import StormCheck
+from vmmonitor.engine.incidents import storm_ending
 from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.model import states
@@ -40,7 +40,7 @@ class StormRaces:
     def end(self: Any, tx: Any, ident: str) -> None:
         storm = incidents.lock(tx, ident)
         if storm.state in states.OPEN_INCIDENT_STATES:
-            engine.end_storm(tx, storm, "jane says so", self.database.now())
+            storm_ending.end_storm(tx, storm, "jane says so", self.database.now())
 
     def left_behind(self: Any) -> list[Any]:
         """What is held by a storm that is over."""

@@ -101,12 +101,12 @@ class ServiceTest(testtools.TestCase):
             found = events.page(tx, Page(limit=10, sort=[("id", "asc")]))
         return [(one.event.host, one.decision.rule) for one in found]
 
-    def test_a_source_in_an_engine_tells_of_any_host_and_a_broken_one_costs_nothing(self):
+    def test_source_event_is_stored_beside_broken_source(self):
         self.engine("broken", "told")
         self.tell()
         eventually(lambda: self.stored() == [("compute-7", "first")])
 
-    def test_new_rules_are_taken_over_and_broken_ones_are_refused(self):
+    def test_reset_applies_valid_filters_and_keeps_them_after_invalid(self):
         engine = self.engine("told")
         for text in (FILTERS % "second", "version: 7"):
             self.write(text)
@@ -114,14 +114,14 @@ class ServiceTest(testtools.TestCase):
         self.tell()
         eventually(lambda: self.stored() == [("compute-7", "second")])
 
-    def test_a_stop_stores_what_was_told_and_stops_the_source(self):
+    def test_stop_stores_queued_events_and_stops_source(self):
         engine = self.engine("told")
         self.tell()
         engine.stop()
         self.assertEqual([("compute-7", "first")], self.stored())
         self.assertEqual([], Told.made)
 
-    def test_what_is_wrong_is_found_before_an_engine_starts(self):
+    def test_check_raises_for_missing_source_and_invalid_filters(self):
         service.check(self.conf, self.policies, self.filters)
         self.conf.set_override("sources", ["nobodys"], "engine")
         check = (self.conf, self.policies, self.filters)

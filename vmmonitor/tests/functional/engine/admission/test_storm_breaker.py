@@ -8,6 +8,7 @@ import fixtures
 
 from vmmonitor.db import agents, incidents, inventories
 from vmmonitor.engine.admission import storms
+from vmmonitor.engine.incidents import storm_ending
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import HoldReason, Verdict
 from vmmonitor.model.instance import Instance, Seen
@@ -176,7 +177,7 @@ class ScopeTest(StormCase):
         self.test_what_a_host_holds_counts_in_the_cloud()
         first = self.of_kind("storm")[0]
         self.database.run(
-            lambda tx: storms.end_storm(tx, self.lock(tx, first), "jane says so", self.clock)
+            lambda tx: storm_ending.end_storm(tx, self.lock(tx, first), "jane says so", self.clock)
         )
         self.assertEqual(0, self.decide_due())
         cloud = self.of_kind("storm")[-1]
@@ -227,7 +228,7 @@ class EndTest(StormCase):
     def test_by_hand(self):
         storm = self.storm()
         due = self.database.run(
-            lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane: go on", self.clock)
+            lambda tx: storm_ending.end_storm(tx, self.lock(tx, storm), "jane: go on", self.clock)
         )
         self.assertEqual(15, due)
         self.assertEqual(15, self.decide_due())

@@ -2,7 +2,7 @@
 """Disk errors of one storage are one cause: one instance is tried, and the others follow."""
 
 from vmmonitor.db import incidents
-from vmmonitor.engine.admission import storms
+from vmmonitor.engine.incidents import storm_ending
 from vmmonitor.model import states
 from vmmonitor.model.incident import Verdict
 from vmmonitor.tests.functional.engine.base import RUNS, delivery, policy, step
@@ -206,7 +206,7 @@ class ProbeTest(StorageCase):
         storm = self.storm()
         self.later(1)
         due = self.database.run(
-            lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane: mended", self.clock)
+            lambda tx: storm_ending.end_storm(tx, self.lock(tx, storm), "jane: mended", self.clock)
         )
         self.assertEqual(5, due)
         self.assertEqual(5, self.decide_due())
@@ -224,13 +224,13 @@ class ProbeTest(StorageCase):
     def test_released_ones_begin_no_other_storm(self):
         storm = self.storm()
         self.database.run(
-            lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane says so", self.clock)
+            lambda tx: storm_ending.end_storm(tx, self.lock(tx, storm), "jane says so", self.clock)
         )
         self.assertEqual(5, self.decide_due())
 
     def test_a_release_of_what_is_over_is_refused(self):
         storm = self.storm()
-        end = lambda tx: storms.end_storm(tx, self.lock(tx, storm), "jane", self.clock)  # noqa: E731
+        end = lambda tx: storm_ending.end_storm(tx, self.lock(tx, storm), "jane", self.clock)  # noqa: E731
         self.database.run(end)
         self.assertRaises(states.errors.IllegalTransition, self.database.run, end)
 

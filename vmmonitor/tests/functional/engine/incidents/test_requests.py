@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator wants, in every state in which it can be wanted."""
+"""Operator requests, in every state of an incident and its recovery."""
 
 from unittest import mock
 
@@ -24,7 +24,7 @@ from vmmonitor.tests.functional.engine.base import (
 )
 
 
-class ActionsCase(base.EngineCase):
+class RequestCase(base.EngineCase):
     def setUp(self):
         super().setUp()
         self.policies = self.load(policy(steps=[step(attempts=2)]))
@@ -76,8 +76,8 @@ class ActionsCase(base.EngineCase):
         self.assertIn(words, request.message)
 
 
-class RecoverTest(ActionsCase):
-    def test_past_a_limit(self):
+class RecoverTest(RequestCase):
+    def test_recover_held_by_budget_overrides_it(self):
         self.hold_for_budget()
         self.assert_done(self.want(RECOVER))
         self.assertEqual("jane", self.incident().override)
@@ -86,16 +86,16 @@ class RecoverTest(ActionsCase):
             self.database.run(self.decisions([never]).decide, self.incident(), IT_FAILED)
         )
         kind, message = [line for line in self.line() if line[0] == "request"][-1]
-        self.assertTrue(message.startswith("jane asked to recover (it is mine): "), message)
+        self.assertTrue(message.startswith("jane requested recover (it is mine): "), message)
 
-    def test_before_its_hold_is_over(self):
+    def test_recover_during_hold_is_due(self):
         self.policies = self.load(policy("slow", hold=30, match={"detail": "panicked"}))
         self.store(delivery(RUNS), delivery("lifecycle.crashed/panicked"))
         self.assertGreater(self.incident().hold_until, self.clock)
         self.assert_done(self.want(RECOVER))
         self.assertEqual(self.clock, self.incident().hold_until)
 
-    def test_after_it_was_given_up(self):
+    def test_recover_unrecovered_incident_reopens_it(self):
         self.give_up()
         self.assert_done(self.want(RECOVER))
         incident = self.incident()
@@ -104,7 +104,7 @@ class RecoverTest(ActionsCase):
         self.assertEqual(1, len(self.incidents()), "its events are its own again")
         self.assertIsNotNone(self.decide())
 
-    def test_not_if_another_incident_is_open_by_now(self):
+    def test_recover_with_other_open_incident_is_refused(self):
         self.give_up()
         failed = self.incident()
         self.store(delivery())
@@ -120,50 +120,54 @@ class RecoverTest(ActionsCase):
         self.carry_out()
         self.assert_refused(self.outcome(request), "another incident of the instance is open")
 
-    def test_what_no_policy_acts_on_needs_one(self):
+    def test_recover_without_steps_requires_policy(self):
         self.policies = self.load(policy(steps=[]), policy("by-hand", {"type": "never"}))
         self.store(delivery(RUNS), delivery())
         self.decide()
         self.assertEqual("unhandled", self.incident().state)
-        self.assert_refused(self.want(RECOVER), "name one that does: by-hand")
-        self.assert_refused(self.want(RECOVER, policy="nonsense"), "policy nonsense does not act")
+        self.assert_refused(self.want(RECOVER), "policies with steps: by-hand")
+        self.assert_refused(
+            self.want(RECOVER, policy="nonsense"), "policy nonsense is not in force"
+        )
         self.assert_done(self.want(RECOVER, policy="by-hand"))
         self.assertEqual(("pending", "by-hand"), (self.incident().state, self.incident().policy))
         self.assertIsNotNone(self.decide())
 
-    def test_a_backoff_is_cut_short(self):
+    def test_recover_during_backoff_starts_attempt(self):
         self.finish(self.decide(), FAIL)
         self.assertGreater(self.last_attempt().not_before, self.clock)
         self.assert_done(self.want(RECOVER))
         self.assertEqual(self.clock, self.last_attempt().not_before)
 
-    def test_what_is_being_recovered_or_is_over(self):
+    def test_recover_in_progress_or_resolved_is_refused(self):
         self.finish(self.decide())
-        self.assert_refused(self.want(RECOVER), "it is being recovered: driver fake, attempt 1")
+        self.assert_refused(
+            self.want(RECOVER), "a recovery is in progress: driver fake, attempt 1"
+        )
         self.store(delivery(RUNS))
-        self.assert_refused(self.want(RECOVER), "it is resolved")
+        self.assert_refused(self.want(RECOVER), "the incident is resolved")
 
 
-class ResolveTest(ActionsCase):
-    def test_what_waits(self):
+class ResolveTest(RequestCase):
+    def test_resolve_pending_incident_resolves_it(self):
         self.assert_done(self.want(RESOLVE))
         incident = self.incident()
         self.assertEqual(
             ("resolved", "resolved by jane: it is mine"), (incident.state, incident.reason)
         )
 
-    def test_with_its_recovery(self):
+    def test_resolve_recovering_incident_cancels_recovery(self):
         self.finish(self.decide())
         self.assert_done(self.want(RESOLVE))
         self.assertEqual(
             ("resolved", "cancelled"), (self.incident().state, self.last_attempt().state)
         )
 
-    def test_while_a_driver_is_at_work_it_waits(self):
+    def test_resolve_during_driver_call_is_deferred(self):
         claim = self.decide()
         request = self.want(RESOLVE)
         self.assertEqual(
-            ("requested", "waits for driver fake, attempt 1 to return"),
+            ("requested", "waits until driver fake, attempt 1 returns"),
             (request.state, request.message),
         )
         self.finish(claim, WAIT)
@@ -171,13 +175,13 @@ class ResolveTest(ActionsCase):
         self.assert_done(self.outcome(request))
         self.assertEqual("resolved", self.incident().state)
 
-    def test_what_is_over(self):
+    def test_resolve_closed_incident_is_refused(self):
         self.give_up()
-        self.assert_refused(self.want(RESOLVE), "it is over: unrecovered")
+        self.assert_refused(self.want(RESOLVE), "the incident is closed: unrecovered")
 
 
-class HoldTest(ActionsCase):
-    def test_until_it_is_released(self):
+class HoldTest(RequestCase):
+    def test_hold_without_time_lasts_until_release(self):
         self.assert_done(self.want(HOLD))
         incident = self.incident()
         self.assertEqual(
@@ -190,53 +194,53 @@ class HoldTest(ActionsCase):
         self.assertEqual("", self.incident().override)
         self.assertIsNotNone(self.decide())
 
-    def test_a_bare_fact_whose_cause_becomes_known(self):
+    def test_hold_stays_when_cause_is_set(self):
         self.store(delivery(RUNS), delivery("process.exited", source="process"))
         self.assert_done(self.want(HOLD))
         self.store(delivery())
         incident = self.incident()
         self.assertEqual((base.FAILURE, UNTIL_RELEASED), (incident.cause, incident.hold_until))
 
-    def test_for_a_time(self):
+    def test_hold_with_seconds_ends_then(self):
         self.assert_done(self.want(HOLD, seconds=90))
         self.assertEqual(self.clock + 90 * SECOND, self.incident().hold_until)
         self.later(90)
         self.assertIsNotNone(self.decide())
 
-    def test_ends_a_recovery_that_waits(self):
+    def test_hold_cancels_waiting_recovery(self):
         self.finish(self.decide(), FAIL)
         self.assert_done(self.want(HOLD))
         self.assertEqual(("held", "cancelled"), (self.incident().state, self.last_attempt().state))
 
-    def test_an_instance_that_runs_again_ends_it(self):
+    def test_running_instance_resolves_held_incident(self):
         self.want(HOLD)
         self.store(delivery(RUNS))
         self.assertEqual("resolved", self.incident().state)
 
 
-class ReleaseTest(ActionsCase):
-    def test_from_a_limit(self):
+class ReleaseTest(RequestCase):
+    def test_release_held_by_budget_overrides_it(self):
         self.hold_for_budget()
         self.assert_done(self.want(RELEASE))
         incident = self.incident()
         self.assertEqual(("jane", self.clock), (incident.override, incident.hold_until))
 
-    def test_what_nothing_holds(self):
+    def test_release_recovering_incident_is_refused(self):
         self.decide()
-        self.assert_refused(self.want(RELEASE), "nothing holds it: it is recovering")
+        self.assert_refused(self.want(RELEASE), "the incident is not held: it is recovering")
 
 
-class RecoveryTest(ActionsCase):
+class RecoveryTest(RequestCase):
     def of_last(self, verb):
         return self.want(verb, self.last_attempt().recovery_id)
 
-    def test_cancel_holds_the_incident(self):
+    def test_cancel_waiting_recovery_holds_incident(self):
         self.finish(self.decide())
         self.assert_done(self.of_last(CANCEL))
         self.assertEqual(("held", "cancelled"), (self.incident().state, self.last_attempt().state))
         self.assertEqual(UNTIL_RELEASED, self.incident().hold_until)
 
-    def test_cancel_while_the_driver_works_ends_what_follows(self):
+    def test_cancel_during_driver_call_cancels_next_attempt(self):
         claim = self.decide()
         request = self.of_last(CANCEL)
         self.assertEqual("requested", request.state)
@@ -245,28 +249,28 @@ class RecoveryTest(ActionsCase):
         self.assert_done(self.outcome(request))
         self.assertEqual([("fake", 0, 1, "failed"), ("fake", 0, 2, "cancelled")], self.attempted())
 
-    def test_cancel_what_is_over(self):
+    def test_cancel_without_recovery_is_refused(self):
         self.give_up()
-        self.assert_refused(self.of_last(CANCEL), "nothing recovers its incident")
+        self.assert_refused(self.of_last(CANCEL), "the incident has no recovery in progress")
 
-    def test_retry_what_failed(self):
+    def test_retry_failed_recovery_is_due(self):
         self.give_up()
         self.assert_done(self.of_last(RETRY))
         self.assertIsNotNone(self.decide())
 
-    def test_retry_what_waits_its_time(self):
+    def test_retry_during_backoff_starts_attempt(self):
         self.finish(self.decide(), FAIL)
         self.assert_done(self.of_last(RETRY))
         self.assertEqual(self.clock, self.last_attempt().not_before)
 
-    def test_retry_what_succeeded(self):
+    def test_retry_resolved_incident_is_refused(self):
         self.finish(self.decide())
         self.store(delivery(RUNS))
-        self.assert_refused(self.of_last(RETRY), "its incident is resolved")
+        self.assert_refused(self.of_last(RETRY), "the incident is resolved")
 
 
-class EnginesTest(ActionsCase):
-    def test_of_several_engines_one_does_it(self):
+class EnginesTest(RequestCase):
+    def test_request_with_several_engines_is_carried_out_once(self):
         self.hold_for_budget()
         self.decide()
         wanted = [self.want(RESOLVE)]
@@ -274,7 +278,7 @@ class EnginesTest(ActionsCase):
         lines = [message for kind, message in self.line() if kind == "request"]
         self.assertEqual(len(wanted), len(lines))
 
-    def test_the_workers_look_for_it(self):
+    def test_request_is_carried_out_by_dispatcher(self):
         self.policies = self.load(policy("slow", hold=1000))
         self.store(delivery(RUNS), delivery())
         self.recoveries()

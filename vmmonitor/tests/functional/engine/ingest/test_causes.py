@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an incident gets its cause, and goes where its instance goes."""
+"""The cause of an incident, and its host after a migration."""
 
 from vmmonitor.model.event import RECORD
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
@@ -21,7 +21,7 @@ def hold(incident: Incident) -> tuple[str, int]:
 
 
 class CauseTest(base.EngineCase):
-    """The process ended: why comes later, or came before."""
+    """The end of the process is reported before or after its cause."""
 
     def setUp(self):
         super().setUp()
@@ -33,12 +33,12 @@ class CauseTest(base.EngineCase):
         )
         self.store(delivery(ENDED))
 
-    def test_the_bare_fact_waits(self):
+    def test_event_without_cause_waits_for_its_hold(self):
         incident = self.incident()
         self.assertEqual(("pending", "ended", ENDED), some(incident, "cause"))
         self.assertEqual(NOON + 10 * SECOND, incident.hold_until)
 
-    def test_a_failure_is_its_cause_and_acted_on_at_once(self):
+    def test_failure_after_event_without_cause_sets_cause_and_is_due(self):
         self.later(0.2)
         self.store(delivery())
         incident = self.incident()
@@ -50,8 +50,8 @@ class CauseTest(base.EngineCase):
         self.assertIsNotNone(self.decide())
         self.assertEqual(1, len(self.incidents()))
 
-    def test_who_judges_it_knows_of_all_its_events(self):
-        """Or the expectation would be asked twice."""
+    def test_enqueued_incident_counts_all_events_of_the_batch(self):
+        """Otherwise the expectation would be queried twice."""
         for sent in ([delivery()], [delivery("reboot/info"), delivery()]):
             queue = base.FakeRecoveryQueue()
             ingest = self.ingest(recovery_queue=queue)
@@ -62,11 +62,11 @@ class CauseTest(base.EngineCase):
             )
             self.store(delivery(RUNS), delivery(ENDED))
 
-    def test_both_in_one_batch(self):
+    def test_cause_in_same_batch_leaves_earlier_incident_alone(self):
         self.store(delivery(RUNS), delivery(ENDED), delivery())
         self.assertEqual([ENDED, FAILURE], [one.cause for one in self.incidents()])
 
-    def test_a_planned_stop_is_judged_at_once(self):
+    def test_planned_stop_as_cause_is_due(self):
         self.store(delivery("lifecycle.stopped/destroyed"))
         self.assertEqual(NOON, self.incident().hold_until)
         self.assertIsNone(self.decide(Verdict(kind=VerdictKind.PLANNED, reason="destroyed")))
@@ -74,13 +74,13 @@ class CauseTest(base.EngineCase):
         cause = "lifecycle.stopped/destroyed"
         self.assertEqual(("ignored", "stopped", cause), some(incident, "cause"))
 
-    def test_a_cause_that_has_a_hold_of_its_own_gets_it(self):
+    def test_cause_with_policy_hold_sets_that_hold(self):
         self.later(1)
         self.store(delivery("lifecycle.stopped/vanished"))
         self.assertEqual(NOON + 6 * SECOND, self.incident().hold_until)
 
-    def test_what_brought_it_down_is_its_cause(self):
-        """QEMU's watchdog tells that it acts, and the kernel is quicker with what came of it."""
+    def test_watchdog_event_before_stop_is_the_cause(self):
+        """QEMU reports the action of its watchdog; the event of the process can overtake it."""
         self.store(delivery("watchdog/poweroff"))
         self.assertEqual("watchdog/poweroff", self.incident().cause)
         self.store(delivery())
@@ -88,19 +88,19 @@ class CauseTest(base.EngineCase):
         self.assertEqual(("pending", "died", "watchdog/poweroff"), some(incident, "cause"))
         self.assertEqual(self.clock, incident.hold_until)
 
-    def test_the_first_cause_stays(self):
+    def test_second_cause_does_not_replace_first(self):
         self.store(delivery("lifecycle.crashed/panicked"), delivery())
         self.assertEqual("lifecycle.crashed/panicked", self.incident().cause)
 
-    def test_what_tells_nothing_of_the_end_leaves_it(self):
+    def test_unrelated_event_does_not_set_cause(self):
         self.store(delivery("reboot/info", action=RECORD), delivery("job_completed/info"))
         self.assertEqual((ENDED, NOON + 10 * SECOND), hold(self.incident()))
 
-    def test_another_host_does_not_know_the_cause(self):
+    def test_event_of_other_host_does_not_set_cause(self):
         self.store(delivery(host="compute-2"))
         self.assertEqual(ENDED, self.incident().cause)
 
-    def test_nobody_knows_until_libvirt_is_back(self):
+    def test_cause_after_unknown_verdict_makes_incident_due(self):
         self.later(60)
         self.assertIsNone(self.decide(UNKNOWABLE))
         self.assertEqual("held", self.incident().state)
@@ -109,7 +109,7 @@ class CauseTest(base.EngineCase):
         self.assertEqual((FAILURE, self.clock), hold(self.incident()))
         self.assertIsNotNone(self.decide())
 
-    def test_while_it_is_recovered_the_cause_changes_nothing(self):
+    def test_cause_during_recovery_is_not_set(self):
         self.later(10)
         claim = self.decide()
         self.store(delivery())
@@ -120,9 +120,9 @@ class CauseTest(base.EngineCase):
 
 
 class MigrationTest(base.EngineCase):
-    """An open incident goes where its instance goes."""
+    """An open incident follows the migration of its instance."""
 
-    def test_it_moves_and_stays_open(self):
+    def test_migration_moves_open_incident_to_destination(self):
         self.policies = self.load(policy(hold=10))
         self.store(delivery("memory_failure/x"))
         self.store(
@@ -136,14 +136,14 @@ class MigrationTest(base.EngineCase):
         self.later(10)
         self.assertEqual("compute-2", self.decide().recovery.host)
 
-    def test_one_taken_for_stopped_runs_where_it_arrived(self):
+    def test_migration_of_stopped_instance_resolves_incident(self):
         for cause in (ENDED, FAILURE):
             self.store(delivery(cause))
             self.store(delivery(ARRIVED, host="compute-2", occurred_at=NOON + 1))
             self.assertEqual("resolved", self.incident().state)
             self.assertEqual("compute-2", self.incident().host)
 
-    def test_a_late_word_from_where_it_once_arrived_does_not_move_it(self):
+    def test_late_event_of_earlier_migration_does_not_move_incident(self):
         self.policies = self.load(policy(hold=10))
         self.store(delivery("memory_failure/x"))
         self.store(delivery(ARRIVED, host="compute-2", occurred_at=NOON - SECOND))

@@ -28,7 +28,7 @@ class ClockOffsetsTest(base.EngineCase):
     def of(self, offset: int, host: str = "a") -> int:
         return self.clock_offsets.get(host, NOON - offset, NOON)
 
-    def test_what_reports_told_is_read_now_and_then(self):
+    def test_offset_of_new_report_is_read_after_refresh_interval(self):
         self.report(-5 * SECOND)
         self.assertEqual(-5 * SECOND, self.of(-4 * SECOND))
         self.report(-7 * SECOND)
@@ -36,22 +36,22 @@ class ClockOffsetsTest(base.EngineCase):
         self.ticks += REFRESH_INTERVAL + 1
         self.assertEqual(-7 * SECOND, self.of(-4 * SECOND))
 
-    def test_reading_is_one_query_for_all_batches(self):
+    def test_offsets_of_many_hosts_are_read_by_one_query(self):
         with mock.patch.object(self.database, "reader", wraps=self.database.reader) as reader:
             for number in range(1000):
                 self.of(2000, f"host-{number}")
         self.assertEqual(1, reader.call_count)
 
-    def test_batches_agree_until_the_next_report(self):
+    def test_changed_offset_stays_for_later_messages(self):
         self.assertEqual(0, self.of(2000))
         self.assertEqual(-HOUR, self.of(-HOUR))
         self.assertEqual([-HOUR] * 3, [self.of(way - HOUR) for way in (9000, 0, -5000)])
         self.assertEqual(0, self.of(2000))
 
-    def test_a_host_that_never_reported(self):
+    def test_offset_of_unknown_host_follows_its_messages(self):
         self.assertEqual((0, -HOUR), (self.of(2000, "new"), self.of(-HOUR, "other")))
 
-    def test_without_a_database_what_was_known_goes_on(self):
+    def test_offset_without_database_stays_as_known(self):
         self.report(-5 * SECOND)
         self.of(0)
         self.ticks += REFRESH_INTERVAL + 1
@@ -61,7 +61,7 @@ class ClockOffsetsTest(base.EngineCase):
 
 
 class ClockStepTest(base.EngineCase):
-    def test_it_tells_leaps_and_pauses(self):
+    def test_check_returns_time_passed_and_clock_step(self):
         ticks = 0
         steps = ClockStepDetector(lambda: ticks)
         self.assertIsNone(steps.check(NOON))
@@ -78,7 +78,7 @@ class ClockStepTest(base.EngineCase):
 
 
 class LeaseTest(base.EngineCase):
-    def test_a_leap_forth_takes_no_recovery_from_an_engine_that_lives(self):
+    def test_recovery_of_running_engine_after_clock_step_is_not_taken_over(self):
         """The owner renews a third of a lease later, by then it is known to live."""
         self.conf.set_override("poll_interval", 0.05, "recovery")
         workers = self.recoveries()
@@ -93,7 +93,7 @@ class LeaseTest(base.EngineCase):
         self.assertEqual(claim.recovery, self.last_attempt())
         self.assertEqual([], self.driver.requests)
 
-    def test_it_is_taken_over_if_nobody_renews(self):
+    def test_recovery_without_renewed_lease_is_taken_over(self):
         self.conf.set_override("poll_interval", 0.05, "recovery")
         self.conf.set_override("lease", 1, "recovery")
         workers = self.recoveries()

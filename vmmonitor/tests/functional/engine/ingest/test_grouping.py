@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How events become incidents, and what ends a hold."""
+"""Grouping of events into incidents, and the end of a hold."""
 
 from vmmonitor.db import incidents
 from vmmonitor.engine.recovery.decisions import Outdated
@@ -15,7 +15,7 @@ UNKNOWABLE = Verdict(kind=VerdictKind.UNKNOWN, reason="nova is away")
 
 
 class OpeningTest(base.EngineCase):
-    def test_an_event_to_recover_opens_one(self):
+    def test_failure_event_opens_incident(self):
         self.policies = self.load(policy(hold=5))
         self.store(delivery(occurred_at=NOON - 3))
         incident = self.incident()
@@ -30,31 +30,31 @@ class OpeningTest(base.EngineCase):
             self.line(),
         )
 
-    def test_an_event_to_record_opens_none(self):
+    def test_recorded_event_opens_no_incident(self):
         self.store(delivery(action=RECORD), delivery(RUNS))
         self.assertEqual([], self.incidents())
 
-    def test_events_of_one_failure_are_one_incident(self):
+    def test_events_of_one_failure_share_an_incident(self):
         self.store(delivery("lifecycle.crashed/panicked"))
         self.store(delivery("lifecycle.stopped/crashed"), delivery("reboot/info"))
         self.assertEqual(3, self.incident().event_count)
         own = {stored.incident_id for stored in self.events()}
         self.assertEqual({self.incident().incident_id}, own)
 
-    def test_each_instance_has_its_own(self):
+    def test_failures_of_several_instances_open_one_incident_each(self):
         self.store(*(delivery(uuid=samples.new_id()) for _ in range(3)))
         self.assertEqual(3, len(self.incidents()))
 
-    def test_a_failure_after_the_end_opens_another(self):
+    def test_failure_after_resolution_opens_another_incident(self):
         self.store(delivery(), delivery(RUNS), delivery())
         self.assertCountEqual(["resolved", "pending"], [one.state for one in self.incidents()])
 
-    def test_events_of_what_is_over_belong_to_none(self):
+    def test_event_after_resolution_belongs_to_no_incident(self):
         self.store(delivery(), delivery(RUNS))
         self.store(delivery("reboot/info"))
         self.assertIsNone(self.events()[-1].incident_id)
 
-    def test_in_order_within_one_batch(self):
+    def test_failures_and_starts_in_one_batch_are_grouped_in_order(self):
         sent = []
         for _ in range(5):
             sent += [delivery(), delivery("io_error/pause"), delivery(RUNS)]
@@ -72,14 +72,14 @@ class HoldTest(base.EngineCase):
             policy("hands-off", {"type": "watchdog"}, steps=[]),
         )
 
-    def test_nothing_is_decided_before_its_end(self):
+    def test_verdict_during_hold_is_not_acted_on(self):
         self.store(delivery())
         self.later(1.9)
         self.assertIsNone(self.decide())
         self.later(0.1)
         self.assertIsNotNone(self.decide())
 
-    def test_an_instance_that_runs_again_ends_it(self):
+    def test_running_instance_during_hold_resolves_incident(self):
         self.store(delivery())
         self.store(delivery(RUNS))
         incident = self.incident()
@@ -89,7 +89,7 @@ class HoldTest(base.EngineCase):
             "pending -> resolved: the instance runs again: " + RUNS, self.line()[-1][1]
         )
 
-    def test_a_graver_event_shortens_it(self):
+    def test_failure_with_shorter_hold_shortens_hold(self):
         self.store(delivery("io_error/pause"))
         self.later(1)
         self.store(delivery())
@@ -101,23 +101,23 @@ class HoldTest(base.EngineCase):
             ("hold", f"{FAILURE} followed: policy stopped: held for 2 s"), self.line()[-1]
         )
 
-    def test_also_within_one_batch(self):
+    def test_failure_with_shorter_hold_in_same_batch_shortens_hold(self):
         self.store(delivery("io_error/pause"), delivery())
         self.assertEqual("stopped", self.incident().policy)
         self.assertEqual(2, self.incident().event_count)
 
-    def test_a_milder_event_does_not_lengthen_it(self):
+    def test_failure_with_longer_hold_keeps_hold(self):
         self.store(delivery())
         self.store(delivery("io_error/pause"))
         self.assertEqual("stopped", self.incident().policy)
         self.assertEqual(NOON + 2 * SECOND, self.incident().hold_until)
 
-    def test_an_event_to_record_leaves_it(self):
+    def test_recorded_event_keeps_policy_of_incident(self):
         self.store(delivery("io_error/pause"), delivery(action=RECORD))
         self.assertEqual("storage", self.incident().policy)
 
-    def test_a_failure_on_which_a_policy_acts_follows_one_on_which_none_does(self):
-        """Somebody must act on the second, although the first came first."""
+    def test_failure_with_policy_replaces_missing_policy(self):
+        """The policy of the second failure must apply, although the first has none."""
         self.store(delivery("memory_failure/x", action=INCIDENT))
         self.assertEqual("", self.incident().policy)
         self.store(delivery())
@@ -125,17 +125,17 @@ class HoldTest(base.EngineCase):
         self.later(2)
         self.assertIsNotNone(self.decide())
 
-    def test_the_same_while_nobody_knows(self):
+    def test_failure_with_policy_during_unknown_verdict_sets_policy(self):
         self.conf.set_override("unknown_limit", 0, "recovery")
         self.store(delivery("memory_failure/x", action=INCIDENT))
         self.decide(UNKNOWABLE)
         self.store(delivery())
         self.assertEqual(("held", "stopped"), (self.incident().state, self.incident().policy))
 
-    def test_the_same_when_it_was_left_for_want_of_a_policy(self):
+    def test_failure_with_policy_reopens_incident_without_policy(self):
         self._left_and_followed("memory_failure/x")
 
-    def test_the_same_when_its_policy_wants_nothing_done(self):
+    def test_failure_with_policy_reopens_incident_without_steps(self):
         self._left_and_followed("watchdog/pause")
 
     def _left_and_followed(self, cause):
@@ -148,15 +148,15 @@ class HoldTest(base.EngineCase):
         self.later(2)
         self.assertIsNotNone(self.decide())
 
-    def test_what_nothing_is_to_be_done_about_does_not_disturb_what_was_left(self):
+    def test_failure_without_steps_does_not_reopen_unhandled_incident(self):
         self.store(delivery("memory_failure/x", action=INCIDENT))
         self.decide()
         self.store(delivery("watchdog/pause"), delivery("memory_failure/x", action=INCIDENT))
         self.assertEqual(("unhandled", "", 3), _some(self.incident(), "event_count"))
 
 
-class LeftTest(base.EngineCase):
-    """A policy that tells somebody, and waits for nothing."""
+class UnhandledTest(base.EngineCase):
+    """A policy that sends a notice and does not wait for the instance."""
 
     def setUp(self):
         super().setUp()
@@ -165,36 +165,36 @@ class LeftTest(base.EngineCase):
         self.finish(self.decide())
         self.assertEqual("unhandled", self.incident().state)
 
-    def test_one_failure_is_acted_upon_once(self):
+    def test_second_event_of_unhandled_failure_starts_no_recovery(self):
         self.later(30)
         self.store(delivery("lifecycle.stopped/crashed"))
         self.assertEqual("unhandled", self.incident().state)
 
-    def test_one_that_comes_much_later_is_another(self):
+    def test_much_later_failure_of_unhandled_incident_starts_recovery(self):
         self.later(3600)
         self.store(delivery())
         self.assertEqual("pending", self.incident().state)
         self.assertIsNotNone(self.decide())
         self.assertEqual(2, len(self.attempted()))
 
-    def test_it_is_resolved_when_the_instance_runs(self):
+    def test_running_instance_resolves_unhandled_incident(self):
         self.store(delivery(RUNS))
         self.assertEqual("resolved", self.incident().state)
 
 
-class EvidenceTest(base.EngineCase):
-    def test_of_another_host_from_before_the_failure_is_none(self):
-        """What waited in the spool of the host that the instance was evacuated from."""
+class RunningEvidenceTest(base.EngineCase):
+    def test_earlier_start_on_other_host_does_not_resolve(self):
+        """The event waited in the spool of the host that the instance was evacuated from."""
         self.store(delivery())
         self.store(delivery(RUNS, host="compute-2", occurred_at=NOON - 1))
         self.assertEqual(("pending", "restart", 2), _some(self.incident(), "event_count"))
 
-    def test_of_another_host_after_the_failure(self):
+    def test_later_start_on_other_host_resolves(self):
         self.store(delivery())
         self.store(delivery(RUNS, host="compute-2", occurred_at=NOON + 1))
         self.assertEqual("resolved", self.incident().state)
 
-    def test_of_a_host_that_it_has_not_reached_yet(self):
+    def test_incoming_migration_resolves_only_after_resume(self):
         self.store(delivery())
         arriving = {"host": "compute-2", "occurred_at": NOON + 1}
         self.store(delivery("lifecycle.started/migrated", **arriving))
@@ -202,12 +202,12 @@ class EvidenceTest(base.EngineCase):
         self.store(delivery("lifecycle.resumed/migrated", **arriving))
         self.assertEqual("resolved", self.incident().state)
 
-    def test_of_the_same_host_whose_clock_was_set_back(self):
+    def test_start_with_earlier_time_on_same_host_resolves(self):
         self.store(delivery())
         self.store(delivery(RUNS, occurred_at=NOON - 9))
         self.assertEqual("resolved", self.incident().state)
 
-    def test_of_a_qemu_that_hung_and_answers(self):
+    def test_answer_of_hung_qemu_resolves(self):
         for stalls in (False, True):
             self.store(delivery("liveness.hung/monitor"))
             if stalls:
@@ -216,11 +216,11 @@ class EvidenceTest(base.EngineCase):
             self.assertEqual("resolved", self.incident().state)
             self.assertIn("runs again: liveness.recovered", self.line()[-1][1])
 
-    def test_of_a_qemu_that_hung_and_answers_all_told_at_once(self):
+    def test_answer_of_hung_qemu_in_same_batch_resolves(self):
         self.store(delivery("liveness.hung/monitor"), delivery(ANSWERS, RECORD))
         self.assertEqual("resolved", self.incident().state)
 
-    def test_of_a_qemu_that_answers_says_nothing_of_its_guest(self):
+    def test_answer_of_qemu_with_stopped_guest_does_not_resolve(self):
         for first, second in (
             ("lifecycle.suspended/ioerror", "liveness.hung/monitor"),
             ("liveness.hung/monitor", "liveness.paused/ioerror"),
@@ -237,12 +237,12 @@ class EvidenceTest(base.EngineCase):
                 self.store(delivery(RUNS))
                 self.assertEqual("resolved", self.incident().state)
 
-    def test_of_a_qemu_that_answers_resolves_nothing_else(self):
+    def test_answer_of_qemu_after_stop_does_not_resolve(self):
         self.store(delivery())
         self.store(delivery(ANSWERS, RECORD))
         self.assertEqual("pending", self.incident().state)
 
-    def test_ends_a_silenced_one(self):
+    def test_running_instance_resolves_silenced_incident(self):
         self.store(delivery())
         self.database.run(
             incidents.transition, self.incident(), "silence", reason="muted", now=NOON
@@ -256,7 +256,7 @@ class VerdictTest(base.EngineCase):
         super().setUp()
         self.store(delivery())
 
-    def test_failed(self):
+    def test_verdict_failed_claims_first_attempt(self):
         claim = self.decide()
         self.assertEqual("recovering", self.incident().state)
         self.assertEqual([("fake", 0, 1, "running")], self.attempted())
@@ -270,14 +270,14 @@ class VerdictTest(base.EngineCase):
             self.line()[2:],
         )
 
-    def test_planned_or_gone(self):
+    def test_verdict_planned_or_gone_ignores_incident(self):
         for word in (VerdictKind.PLANNED, VerdictKind.GONE):
-            self.assertIsNone(self.decide(Verdict(kind=word, reason="somebody did it")))
+            self.assertIsNone(self.decide(Verdict(kind=word, reason="deleted by its owner")))
             self.assertEqual("ignored", self.incident().state)
-            self.assertEqual("pending -> ignored: somebody did it", self.line()[-1][1])
+            self.assertEqual("pending -> ignored: deleted by its owner", self.line()[-1][1])
             self.store(delivery())
 
-    def test_nobody_knows_for_too_long(self):
+    def test_verdict_unknown_beyond_limit_holds_incident(self):
         self.assertIsNone(self.decide(UNKNOWABLE))
         incident = self.incident()
         self.assertEqual(("pending", "nova is away"), (incident.state, incident.reason))
@@ -291,7 +291,7 @@ class VerdictTest(base.EngineCase):
         self.assertIsNotNone(self.decide())
         self.assertEqual(("recovering", ""), (self.incident().state, self.incident().held_by))
 
-    def test_nobody_knows_and_later_it_is_known(self):
+    def test_verdict_failed_after_unknown_starts_recovery(self):
         self.conf.set_override("unknown_limit", 0, "recovery")
         self.assertIsNone(self.decide(UNKNOWABLE))
         incident = self.incident()
@@ -301,7 +301,7 @@ class VerdictTest(base.EngineCase):
         lines = len(self.line())
         self.later(again)
         self.decide(UNKNOWABLE)
-        self.assertEqual(lines, len(self.line()), "nothing new to tell")
+        self.assertEqual(lines, len(self.line()), "no new entry")
         self.assertIsNone(self.decide(), "it waits again")
         self.later(again)
         self.decide(Verdict(kind=VerdictKind.UNKNOWN, reason="nova is busy"))
@@ -310,7 +310,7 @@ class VerdictTest(base.EngineCase):
         self.assertIsNotNone(self.decide())
         self.assertEqual("recovering", self.incident().state)
 
-    def test_known_at_last_to_be_planned_or_left(self):
+    def test_verdict_planned_after_unknown_ignores_incident(self):
         self.decide(UNKNOWABLE)
         self.later(20)
         self.decide(Verdict(kind=VerdictKind.PLANNED, reason="deleted"))
@@ -322,12 +322,12 @@ class VerdictTest(base.EngineCase):
         self.decide()
         self.assertEqual("unhandled", self.incident().state)
 
-    def test_runs_again_while_nobody_knows(self):
+    def test_running_instance_during_unknown_verdict_resolves(self):
         self.decide(UNKNOWABLE)
         self.store(delivery(RUNS))
         self.assertEqual("resolved", self.incident().state)
 
-    def test_no_policy_no_step_or_none_that_is_tried(self):
+    def test_verdict_failed_without_enabled_steps_leaves_incident_unhandled(self):
         for row in (
             policy(match={"type": "other"}),
             policy(steps=[]),
@@ -339,7 +339,7 @@ class VerdictTest(base.EngineCase):
             self.assertEqual(("unhandled", []), (self.incident().state, self.attempted()))
             self.assertIn("polic", self.incident().reason)
 
-    def test_a_verdict_on_less_than_is_known_by_now_decides_nothing(self):
+    def test_verdict_older_than_newest_event_raises_outdated(self):
         judged = self.incident()
         self.store(delivery("lifecycle.stopped/destroyed"))
         decide = self.decisions().decide
@@ -347,7 +347,7 @@ class VerdictTest(base.EngineCase):
         self.assertEqual("pending", self.incident().state)
         self.assertIsNotNone(self.database.run(decide, self.incident(), base.IT_FAILED))
 
-    def test_an_instance_that_never_falls_silent_is_decided_on(self):
+    def test_overdue_incident_with_new_events_is_decided(self):
         judged = self.incident()
         self.store(delivery("io_error/pause"))
         self.later(11)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reconciliation without nova: by what ran before."""
+"""Reconciliation without nova, by the instances that ran before."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ from vmmonitor.tests.functional.engine.reconcile import test_reconciler
 from vmmonitor.tests.functional.engine.reconcile.test_reconciler import RUNNING
 
 
-class WithoutNovaTest(test_reconciler.ReconcileCase):
-    """What ran before is expected to run, until an event tells why it does not."""
+class LostInstanceTest(test_reconciler.ReconcileCase):
+    """An instance that ran before should run, until an event reports its end."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -22,19 +22,19 @@ class WithoutNovaTest(test_reconciler.ReconcileCase):
         self.host("a", RUNNING)
         self.round()
 
-    def test_what_is_gone_without_a_word(self):
+    def test_instance_missing_without_event_is_reported(self):
         self.host("a")
         self.round()
         self.assertEqual(["reconcile.missing"], self.round())
         self.host("a", RUNNING)
         self.assertEqual("reconcile.agrees/missing", self.round()[-1])
 
-    def test_what_failed_without_an_event(self):
+    def test_instance_failed_without_event_is_reported(self):
         self.host("a", dataclasses.replace(RUNNING, state="shutoff", reason="failed"))
         self.round()
         self.assertEqual(["reconcile.not_running/failed"], self.round())
 
-    def test_what_an_event_told_of_or_somebody_wanted_is_nothing(self):
+    def test_instance_stopped_with_event_or_on_purpose_is_not_reported(self):
         for number, (cause, reason) in enumerate(
             [("lifecycle.stopped/failed", "failed"), ("", "destroyed")]
             + [("lifecycle.stopped/vanished", "vanished"), ("process.exited", "unknown")]
@@ -49,7 +49,7 @@ class WithoutNovaTest(test_reconciler.ReconcileCase):
             runs = "lifecycle.started/booted"
             self.store(delivery(runs, host="a", occurred_at=self.clock))
 
-    def test_a_stop_of_an_earlier_life_explains_nothing(self):
+    def test_stop_before_last_start_does_not_explain_loss(self):
         for seconds, cause in enumerate(["lifecycle.stopped/failed", "lifecycle.started/booted"]):
             at = self.clock + seconds
             self.store(delivery(cause, RECORD, host="a", occurred_at=at))
@@ -57,28 +57,28 @@ class WithoutNovaTest(test_reconciler.ReconcileCase):
         self.round()
         self.assertEqual(["reconcile.missing"], self.round())
 
-    def test_an_event_that_comes_late_explains_it(self):
+    def test_late_event_explains_loss(self):
         self.host("a", state=AgentState.UP, spool_depth=3)
         self.assertEqual([], self.round() + self.round())
         self.store(delivery("lifecycle.stopped/destroyed", RECORD, host="a"))
         self.host("a")
         self.assertEqual([], self.round() + self.round())
 
-    def test_events_that_wait_on_the_host_end_nothing_that_was_told(self):
+    def test_spooled_events_do_not_end_reported_drift(self):
         self.host("a")
         self.round()
         self.round()
         self.host("a", spool_depth=3)
         self.assertEqual(["reconcile.missing"], self.round())
 
-    def test_what_moved_is_not_missed_where_it_was(self):
+    def test_migrated_instance_is_not_missing_on_source(self):
         self.host("b", RUNNING)
         self.host("a")
         self.assertEqual([], self.round() + self.round())
         self.host("b", RUNNING, state=AgentState.BLIND)
         self.assertEqual([], self.round() + self.round())
 
-    def test_what_its_host_should_have_started(self):
+    def test_autostart_instance_that_failed_is_reported(self):
         other = Instance(uuid=samples.new_id(), name="db")
         failed = Seen(instance=other, state="shutoff", reason="failed", autostart=True)
         self.host("a", RUNNING, failed)

@@ -25,7 +25,7 @@ def record(**fields) -> event_wire.Delivery:
 
 
 class ReceiptsTest(base.EngineCase):
-    def test_an_event_is_stored_with_its_way(self):
+    def test_stored_event_has_times_of_each_stage(self):
         self.clock += 7
         one = delivery()
         self.assertEqual(["stored"], self.store(one))
@@ -37,19 +37,19 @@ class ReceiptsTest(base.EngineCase):
             (stored.spooled_at, stored.sent_at, stored.received_at, stored.stored_at),
         )
 
-    def test_a_duplicate_is_a_success(self):
+    def test_duplicate_event_gets_receipt_duplicate(self):
         one, other = record(), record()
         self.assertEqual(["stored", "duplicate"], self.store(one, one))
         self.assertEqual(["duplicate", "stored", "duplicate"], self.store(one, other, one))
         self.assertEqual(2, len(self.events()))
 
-    def test_a_duplicate_does_not_count_for_the_incident(self):
+    def test_duplicate_event_does_not_change_event_count(self):
         failure, another = delivery(), delivery()
         self.store(failure, another)
         self.assertEqual(["duplicate", "duplicate"], self.store(failure, another))
         self.assertEqual(2, self.incident().event_count)
 
-    def test_a_duplicate_of_what_is_over_opens_nothing(self):
+    def test_duplicate_of_resolved_failure_opens_no_incident(self):
         failure = delivery()
         self.store(failure)
         self.store(delivery(RUNS))
@@ -57,15 +57,15 @@ class ReceiptsTest(base.EngineCase):
         (incident,) = self.incidents()
         self.assertEqual("resolved", incident.state)
 
-    def test_what_cannot_be_read_is_refused_and_the_rest_is_stored(self):
+    def test_unreadable_event_is_refused_alone(self):
         answer = self.ingest().store(batch(record(), "an event must be an object", record()), 10)
         self.assertEqual(["stored", "refused", "stored"], [receipt.status for receipt in answer])
         self.assertEqual("an event must be an object", answer[1].reason)
 
-    def test_an_empty_batch(self):
+    def test_empty_batch_returns_no_receipts(self):
         self.assertEqual([], self.store())
 
-    def test_two_engines_with_the_same_batch_at_once(self):
+    def test_two_engines_with_same_batch_store_it_once(self):
         both = [self.ingest(), self.ingest(session.Database(self.conf))]
         for _ in range(20):
             sent = batch(*(delivery(uuid=samples.new_id()) for _ in range(5)))
@@ -93,7 +93,7 @@ class CommitSharingTest(base.EngineCase):
 
         self.database.run = run
 
-    def test_calls_that_wait_share_a_commit_and_each_gets_its_own_receipts(self):
+    def test_waiting_batches_share_commit_with_own_receipts(self):
         ingest = self.ingest()
         known = record()
         sent = [batch(*([known] if n % 2 else []), *[record()] * (n % 3 + 1)) for n in range(40)]
@@ -112,7 +112,7 @@ class CommitSharingTest(base.EngineCase):
         # The second commit finds the known event stored already, and is made again without it.
         self.assertLessEqual(self.commits, 3)
 
-    def test_a_commit_takes_no_further_batch_beyond_its_measure(self):
+    def test_commit_with_enough_events_takes_no_further_batch(self):
         ingest = self.ingest(commit_events=10)
         with ThreadPoolExecutor(9) as threads:
             calls = [threads.submit(ingest.store, batch(record()), 20)]
@@ -128,7 +128,7 @@ class CommitSharingTest(base.EngineCase):
                 call.result()
         self.assertEqual((1 + 4, 41), (self.commits, len(self.events())))
 
-    def test_who_waited_too_long_is_told_and_not_stored(self):
+    def test_store_after_timeout_raises_and_stores_nothing(self):
         ingest = self.ingest()
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(ingest.store, batch(record()), 20)
@@ -141,7 +141,7 @@ class CommitSharingTest(base.EngineCase):
         self.assertEqual(["stored"], [one.status for one in ingest.store(batch(late), 10)])
         self.assertEqual(2, len(self.events()))
 
-    def test_a_stop_stores_what_waits(self):
+    def test_stop_stores_waiting_batches(self):
         ingest = self.ingest()
         with ThreadPoolExecutor(3) as threads:
             calls = [threads.submit(ingest.store, batch(record()), 20)]
@@ -156,7 +156,7 @@ class CommitSharingTest(base.EngineCase):
                 call.result()
 
 
-class PoisonTest(base.EngineCase):
+class BadEventTest(base.EngineCase):
     def poison(self, *event_ids):
         """Have the database refuse these events."""
         real, self.inserts = events.insert, 0
@@ -169,7 +169,7 @@ class PoisonTest(base.EngineCase):
 
         self.useFixture(fixtures.MonkeyPatch("vmmonitor.db.events.insert", insert))
 
-    def test_one_bad_event_among_good_ones_is_all_that_is_refused(self):
+    def test_bad_event_in_batch_is_refused_alone(self):
         sent = [record() for _ in range(64)]
         self.poison(sent[40].event.event_id)
         answer = self.ingest().store(batch(*sent), 20)
@@ -179,14 +179,14 @@ class PoisonTest(base.EngineCase):
         self.assertEqual(63, len(self.events()))
         self.assertLess(self.inserts, 20, "it is looked for by halves")
 
-    def test_its_incident_is_not_opened_and_others_are(self):
+    def test_bad_event_opens_no_incident(self):
         bad, good = delivery(), delivery(uuid=samples.new_id())
         self.poison(bad.event.event_id)
         self.assertEqual(["refused", "stored"], self.store(bad, good))
         (incident,) = self.incidents()
         self.assertEqual(good.event.instance, incident.instance)
 
-    def test_order_is_kept_around_it(self):
+    def test_events_around_bad_event_keep_their_order(self):
         bad = delivery("watchdog/pause")
         self.poison(bad.event.event_id)
         self.assertEqual(
@@ -194,7 +194,7 @@ class PoisonTest(base.EngineCase):
         )
         self.assertEqual(("resolved", 2), (self.incident().state, self.incident().event_count))
 
-    def test_it_harms_no_other_batch(self):
+    def test_bad_event_does_not_affect_other_batches(self):
         bad = record()
         self.poison(bad.event.event_id)
         ingest = self.ingest()
@@ -204,8 +204,8 @@ class PoisonTest(base.EngineCase):
         words = [[receipt.status for receipt in call.result()] for call in calls]
         self.assertEqual([["stored", "refused"]] * 4 + [["stored"]] * 4, words)
 
-    def test_a_database_that_takes_nothing_refuses_nothing(self):
-        """After a failover to a replica, say: what is refused would never come again."""
+    def test_database_without_table_refuses_no_event(self):
+        """As after a failover to a replica: an agent deletes an event that was refused."""
         sent = [record() for _ in range(3)]
         with self.database.writer() as tx:
             tx.execute(sa.text("ALTER TABLE events RENAME TO elsewhere"))
@@ -216,13 +216,13 @@ class PoisonTest(base.EngineCase):
             tx.execute(sa.text("ALTER TABLE elsewhere RENAME TO events"))
         self.assertEqual(["stored"] * 3, [one.status for one in ingest.store(batch(*sent), 10)])
 
-    def test_nothing_stays_of_the_look_whether_others_can_be_stored(self):
+    def test_probe_of_database_stores_nothing(self):
         bad = record()
         self.poison(bad.event.event_id)
         self.assertEqual(["refused"], self.store(bad))
         self.assertEqual(([], []), (self.events(), self.incidents()))
 
-    def test_a_database_that_goes_away_meanwhile_is_waited_for_once(self):
+    def test_database_outage_during_bisection_ends_it(self):
         sent = [record() for _ in range(32)]
         self.poison(sent[0].event.event_id)
         real, calls = self.database.run, []
@@ -239,8 +239,8 @@ class PoisonTest(base.EngineCase):
         self.assertEqual(3, len(calls))
 
 
-class AwayTest(base.EngineCase):
-    def test_everybody_is_told_and_nothing_is_lost(self):
+class OutageTest(base.EngineCase):
+    def test_store_without_database_raises_retriable(self):
         sent = [batch(delivery(uuid=samples.new_id())) for _ in range(6)]
         ingest = self.ingest()
         away = mock.patch.object(self.database, "run", side_effect=Retriable("away"))
@@ -266,7 +266,7 @@ class AwayTest(base.EngineCase):
         sa.event.listen(self.database.engine, "commit", commit)
         self.addCleanup(sa.event.remove, self.database.engine, "commit", commit)
 
-    def test_a_connection_that_is_lost_in_the_commit(self):
+    def test_connection_lost_after_commit_returns_duplicates(self):
         one, other = delivery(), delivery("io_error/pause")
         self.lose_commits(1)
         words = self.store(one, other)
@@ -274,7 +274,7 @@ class AwayTest(base.EngineCase):
         self.assertEqual((2, 2), (len(self.events()), self.incident().event_count))
         self.assertEqual(2, len(self.line()))
 
-    def test_the_batch_comes_again_after_it(self):
+    def test_batch_repeated_after_lost_commit_is_duplicate(self):
         one, other = delivery(), delivery("io_error/pause")
         self.lose_commits(1)
         tried_once = mock.patch.object(self.database, "run", self.once)
@@ -287,19 +287,19 @@ class AwayTest(base.EngineCase):
         with self.database.writer() as tx:
             return function(tx, *args)
 
-    def test_other_engines_that_are_always_faster(self):
+    def test_repeated_conflicts_raise_retriable(self):
         races = mock.patch.object(self.database, "run", side_effect=errors.Conflict())
         with races, self.assertRaisesRegex(Retriable, "conflicts with other engines"):
             self.ingest().store(batch(record()), 20)
 
-    def test_a_clock_that_is_not_known_yet(self):
+    def test_store_without_engine_clock_raises_retriable(self):
         away = mock.patch.object(self.database, "now", side_effect=Retriable("away"))
         with away, self.assertRaises(Retriable):
             self.ingest().store(batch(record()), 20)
 
 
-class WakeTest(base.EngineCase):
-    def test_the_workers_are_woken_after_the_commit(self):
+class RecoveryQueueTest(base.EngineCase):
+    def test_recovery_queue_gets_incidents_after_commit(self):
         seen = []
         queue = base.FakeRecoveryQueue()
         queue.enqueue = lambda held: seen.append((held, self.incidents()))
@@ -309,7 +309,7 @@ class WakeTest(base.EngineCase):
         ((held, stored),) = seen
         self.assertEqual(stored, held)
 
-    def test_what_is_ignored_by_the_rules_of_incidents_is_stored_all_the_same(self):
+    def test_recorded_event_is_stored_without_incident(self):
         self.store(delivery("lifecycle.stopped/destroyed", action=RECORD))
         (stored,) = self.events()
         self.assertIsNone(stored.incident_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reconciliation on a database: engines that look at the same time, hold, restart and fail."""
+"""Reconciliation on a database: simultaneous engines, holds, restarts and errors."""
 
 import dataclasses
 from typing import Any
@@ -25,7 +25,7 @@ RUNNING = Seen(instance=WEB, state="running", reason="booted")
 
 
 class Nova(Expectation):
-    """Says what it is told to."""
+    """Returns the desired states that a test sets."""
 
     def __init__(self) -> None:
         self.expected: list[DesiredState] = []
@@ -35,7 +35,7 @@ class Nova(Expectation):
         self.error: Exception | None = None
 
     def judge(self, incident: Any, events: Any) -> Any:
-        raise AssertionError("is not asked here")
+        raise AssertionError("is not queried here")
 
     def survey(self, since: Any, sights: Any) -> DesiredSnapshot:
         self.asked.append(since)
@@ -75,7 +75,7 @@ class ReconcileCase(base.EngineCase):
     def host(
         self, name: str = "a", *seen: Seen, state: str = AgentState.UP, **changes: Any
     ) -> None:
-        """What a host's agent says of it now."""
+        """Store the report and the inventory of a host's agent."""
         self.reports += 1
         digest = str(self.reports)
         report = samples.report(host=name, state=state, inventory_digest=digest, interval=1000.0)
@@ -84,7 +84,7 @@ class ReconcileCase(base.EngineCase):
         self.database.run(inventories.replace, name, digest, seen, self.clock)
 
     def round(self, seconds: float = 60.0) -> list[str]:
-        """A round of one engine; returns all that was told until now."""
+        """Reconcile once; return the causes of all events until now."""
         self.engine.reconcile()
         self.later(seconds)
         return self.told()
@@ -97,14 +97,14 @@ class ReconcileCase(base.EngineCase):
             return drift_records.get(tx, UUID)
 
 
-class RoundsTest(ReconcileCase):
-    def test_what_is_as_it_should_be_is_no_event_and_no_row(self):
+class ReconcileTest(ReconcileCase):
+    def test_instance_in_desired_state_has_no_record(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a", RUNNING)
         self.assertEqual([], self.round() + self.round())
         self.assertIsNone(self.noted())
 
-    def test_a_mismatch_is_told_once_after_its_hold_and_once_when_it_is_over(self):
+    def test_drift_is_reported_once_after_hold_and_once_at_its_end(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.assertEqual([], self.round(30))
@@ -125,7 +125,7 @@ class RoundsTest(ReconcileCase):
         self.assertIsNone(self.noted())
         self.assertEqual(2, len(self.round()))
 
-    def test_what_passes_within_the_hold_is_not_told(self):
+    def test_drift_shorter_than_hold_is_not_reported(self):
         self.nova.says(DesiredStatus.RUNNING)
         for _ in range(3):
             self.host("a")
@@ -134,7 +134,7 @@ class RoundsTest(ReconcileCase):
             self.round(40)
         self.assertEqual([], self.told())
 
-    def test_a_mismatch_that_changes_is_told_again(self):
+    def test_changed_drift_is_reported_again(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a", dataclasses.replace(RUNNING, state="paused", reason="user"))
         self.round()
@@ -148,7 +148,7 @@ class RoundsTest(ReconcileCase):
         self.host("a", RUNNING)
         self.assertEqual("reconcile.agrees/not_running", self.round()[-1])
 
-    def test_a_host_that_is_not_trusted_says_nothing_and_ends_nothing(self):
+    def test_untrusted_host_neither_starts_nor_ends_drift(self):
         self.nova.says(DesiredStatus.RUNNING)
         for state in (AgentState.BLIND, AgentState.STOPPED, AgentState.LATE):
             self.host("a", state=state)
@@ -160,7 +160,7 @@ class RoundsTest(ReconcileCase):
             agents.store_report, samples.report(host="a", inventory_digest="newer"), self.clock
         )
         self.assertEqual([], self.round() + self.round())
-        self.assertIsNone(self.noted(), "what was seen once does not count any more")
+        self.assertIsNone(self.noted(), "the hold starts again")
         self.host("a")
         self.round()
         self.assertEqual(["reconcile.missing"], self.round())
@@ -168,14 +168,14 @@ class RoundsTest(ReconcileCase):
         self.assertEqual(["reconcile.missing"], self.round())
         self.assertIsNotNone(self.noted())
 
-    def test_an_agent_that_fell_silent_is_not_trusted_before_anybody_calls_it_late(self):
+    def test_silent_agent_is_not_trusted_before_it_is_late(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a", interval=10.0)
         self.later(31)
         self.assertEqual([], self.round() + self.round())
         self.assertIsNone(self.noted())
 
-    def test_two_hosts_at_once_are_an_incident_that_nobody_recovers(self):
+    def test_instance_on_two_hosts_is_not_recovered(self):
         self.host("a", RUNNING)
         self.host("b", RUNNING)
         self.round()
@@ -187,7 +187,7 @@ class RoundsTest(ReconcileCase):
         self.assertEqual("reconcile.agrees/two_hosts", self.round()[-1])
         self.assertEqual("resolved", self.incident().state)
 
-    def test_a_migration_is_no_mismatch(self):
+    def test_migration_is_not_reported(self):
         self.nova.says(DesiredStatus.BUSY)
         self.host("a", RUNNING)
         self.host("b", RUNNING)
@@ -196,7 +196,7 @@ class RoundsTest(ReconcileCase):
         self.nova.says(DesiredStatus.RUNNING, "b")
         self.assertEqual([], self.round() + self.round())
 
-    def test_running_where_it_should_not(self):
+    def test_instance_running_on_wrong_host_is_reported(self):
         self.nova.says(DesiredStatus.GONE)
         self.host("a", RUNNING)
         self.round()
@@ -205,7 +205,7 @@ class RoundsTest(ReconcileCase):
         self.round()
         self.assertEqual("reconcile.wrong_host/booted", self.round()[-1])
 
-    def test_what_agrees_again_does_not_end_what_a_host_told(self):
+    def test_end_of_drift_does_not_resolve_failure_of_host(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
@@ -215,7 +215,7 @@ class RoundsTest(ReconcileCase):
         self.assertEqual("reconcile.agrees/missing", self.round()[-1])
         self.assertEqual("pending", self.incident().state)
 
-    def test_nor_an_incident_that_is_not_reconciliations(self):
+    def test_end_of_drift_does_not_resolve_earlier_incident(self):
         self.store(delivery(host="a"))
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
@@ -228,7 +228,7 @@ class RoundsTest(ReconcileCase):
 
 
 class VerdictTest(ReconcileCase):
-    """What reconciliation found itself is not asked about again."""
+    """A drift needs no verdict of the expectation."""
 
     def judged(self, cause: str, *words: str) -> str:
         told = [
@@ -238,20 +238,20 @@ class VerdictTest(ReconcileCase):
         found = verdict.from_drift(samples.incident(cause=cause), told)
         return found.kind if found else ""
 
-    def test_what_is_in_the_wrong_place_failed_whatever_nova_says(self):
+    def test_verdict_of_wrong_place_is_failed_without_query(self):
         for cause in ("two_hosts", "wrong_host/booted", "unexpected/booted"):
             self.assertEqual("failed", self.judged(f"reconcile.{cause}"))
         self.assertEqual("", self.judged("reconcile.missing", "reconcile.missing"))
 
-    def test_nothing_acts_on_what_runs_on_two_hosts(self):
+    def test_verdict_of_instance_on_two_hosts_is_unknown(self):
         died, twice, over = base.FAILURE, "reconcile.two_hosts", "reconcile.agrees/two_hosts"
         self.assertEqual("unknown", self.judged(died, died, twice, "lifecycle.stopped/failed"))
         self.assertEqual("", self.judged(died, died, twice, over))
         self.assertEqual("", self.judged(died, died))
 
 
-class AskingTest(ReconcileCase):
-    def test_only_what_changed_is_asked_for_and_the_rest_still_holds(self):
+class DesiredStateTest(ReconcileCase):
+    def test_refresh_requests_changes_and_hourly_snapshot(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
@@ -263,7 +263,7 @@ class AskingTest(ReconcileCase):
         self.round()
         self.assertIsNone(self.nova.asked[-1])
 
-    def test_what_the_expectation_cannot_tell_is_held_against_nobody(self):
+    def test_refresh_error_reports_nothing_and_restarts_hold(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
@@ -271,11 +271,11 @@ class AskingTest(ReconcileCase):
         self.assertRaises(Retriable, self.engine.reconcile)
         self.later(600)
         self.nova.error = None
-        self.assertEqual([], self.round(), "seen too long ago to count")
+        self.assertEqual([], self.round(), "the hold starts again")
         self.assertEqual([None, 1, None], self.nova.asked)
         self.assertEqual(["reconcile.missing"], self.round())
 
-    def test_an_expectation_that_keeps_no_list(self):
+    def test_expectation_without_snapshot_reports_nothing(self):
         class Plain(Expectation):
             judge = Nova.judge
 
@@ -283,7 +283,7 @@ class AskingTest(ReconcileCase):
         self.host("a", RUNNING)
         self.assertEqual([], self.round() + self.round())
 
-    def test_it_runs_by_itself_and_can_be_turned_off(self):
+    def test_thread_continues_after_error_and_stops(self):
         self.conf.set_override("interval", 0.01, "reconcile")
         self.engine.start()
         eventually(lambda: len(self.nova.asked) > 2)
@@ -295,7 +295,7 @@ class AskingTest(ReconcileCase):
 
 
 class EnginesTest(ReconcileCase):
-    """Any number of them do the same at once."""
+    """Several engines reconcile at the same time."""
 
     def another(self) -> Reconciler:
         made = type(self.database)(self.conf)
@@ -303,7 +303,7 @@ class EnginesTest(ReconcileCase):
         self.addCleanup(made.dispose)
         return self.reconciliation(made)
 
-    def test_engines_that_see_the_same_tell_it_once(self):
+    def test_several_engines_report_drift_once(self):
         self.nova.says(DesiredStatus.RUNNING)
         engines = [self.another() for _ in range(3)]
         for state in ((), (), (RUNNING,), (), (), (RUNNING,)):
@@ -314,7 +314,7 @@ class EnginesTest(ReconcileCase):
         self.assertEqual(words * 2, self.told())
         self.assertEqual(["resolved"] * 2, [one.state for one in self.incidents()])
 
-    def test_a_new_engine_goes_on_where_the_old_one_ended(self):
+    def test_new_engine_continues_hold_of_previous_one(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
@@ -326,7 +326,7 @@ class EnginesTest(ReconcileCase):
         self.engine = self.another()
         self.assertEqual("reconcile.agrees/missing", self.round()[-1])
 
-    def test_an_event_that_was_stored_by_an_engine_that_died_then_is_not_told_again(self):
+    def test_event_of_killed_engine_is_not_reported_again(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
@@ -339,7 +339,7 @@ class EnginesTest(ReconcileCase):
         self.assertEqual(["reconcile.missing"], self.round())
         self.assertNotEqual("", self.noted().reported_key)
 
-    def test_a_mismatch_that_another_engine_saw_end_meanwhile_is_over(self):
+    def test_drift_that_other_engine_ended_is_reported_over(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()
@@ -357,7 +357,7 @@ class EnginesTest(ReconcileCase):
         self.assertEqual("resolved", self.incident().state)
         self.assertIsNone(self.noted())
 
-    def test_what_could_not_be_stored_is_told_in_the_next_round(self):
+    def test_report_that_could_not_be_stored_is_repeated(self):
         self.nova.says(DesiredStatus.RUNNING)
         self.host("a")
         self.round()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts that are not watched, whatever the clocks do."""
+"""Hosts that are not monitored, also with wrong clocks."""
 
 import dataclasses
 from typing import Any
@@ -21,7 +21,7 @@ from vmmonitor.tests.functional.engine.base import delivery
 HOUR = 3600
 
 
-class WatchCase(base.EngineCase):
+class HealthCase(base.EngineCase):
     """Agents report every 10 s: late after 30 s, and 60 s unwatched are an incident."""
 
     def setUp(self) -> None:
@@ -60,8 +60,8 @@ class WatchCase(base.EngineCase):
         return [(one.host, one.cause, one.state) for one in self.incidents()]
 
 
-class LateTest(WatchCase):
-    def test_who_is_silent_is_late_until_it_reports_again(self):
+class LateAgentTest(HealthCase):
+    def test_silent_agent_is_late_until_next_report(self):
         self.pass_time(100, "a")
         self.pass_time(25)
         self.assertEqual(AgentState.UP, self.state())
@@ -71,14 +71,14 @@ class LateTest(WatchCase):
         self.assertEqual(AgentState.UP, self.state())
         self.assertEqual([], self.incidents())
 
-    def test_blind_and_behind_can_be_late_too_and_stopped_never(self):
+    def test_blind_and_behind_agents_become_late_and_stopped_do_not(self):
         for state in ("blind", "behind", "stopped"):
             self.report(state, state=state)
         self.pass_time(40)
         found = [self.state(host) for host in ("blind", "behind", "stopped")]
         self.assertEqual(["late", "late", "stopped"], found)
 
-    def test_the_factor_is_the_operators(self):
+    def test_late_after_option_sets_delay(self):
         self.conf.set_override("late_after", 10.0, "housekeeping")
         self.report()
         self.pass_time(99)
@@ -86,7 +86,7 @@ class LateTest(WatchCase):
         self.pass_time(3)
         self.assertEqual(AgentState.LATE, self.state())
 
-    def test_an_engine_that_starts_waits_as_long_as_an_agent_may(self):
+    def test_new_engine_waits_before_agent_is_late(self):
         self.report()
         self.later(HOUR)
         self.pass_time(30)
@@ -95,8 +95,8 @@ class LateTest(WatchCase):
         self.assertEqual(AgentState.LATE, self.state())
 
 
-class IncidentTest(WatchCase):
-    def test_a_silent_host_is_an_incident_until_its_agent_is_back(self):
+class IncidentTest(HealthCase):
+    def test_silent_host_has_incident_until_agent_reports(self):
         self.pass_time(100, "a", "b")
         last = self.clock - 4 * SECOND
         self.pass_time(55, "b")
@@ -131,7 +131,7 @@ class IncidentTest(WatchCase):
             r"^unhandled -> resolved: the host is monitored again, after \d\d s: its agent is up$",
         )
 
-    def test_a_blind_host_is_one_too_and_another_why_is_a_line(self):
+    def test_blind_host_has_incident_with_entry_for_each_reason(self):
         blind = {"state": AgentState.BLIND, "reason": "source libvirt: refused"}
         self.pass_time(100, "a")
         self.pass_time(63, "a", **blind)
@@ -156,7 +156,7 @@ class IncidentTest(WatchCase):
         self.assertEqual([("a", "agent.blind", IncidentState.RESOLVED)], self.told())
         self.assertRegex(self.incident().reason, "its agent is behind$")
 
-    def test_stopped_on_purpose_is_not_unwatched(self):
+    def test_stopped_agent_has_no_incident(self):
         self.report("a", state=AgentState.STOPPED)
         self.report("b")
         self.pass_time(200)
@@ -166,11 +166,11 @@ class IncidentTest(WatchCase):
         self.assertEqual([("b", "agent.late", IncidentState.RESOLVED)], self.told())
         self.assertRegex(self.incident().reason, "^the agent was stopped on purpose, after")
 
-    def test_behind_is_watched(self):
+    def test_agent_that_is_behind_has_no_incident(self):
         self.pass_time(200, "a", state=AgentState.BEHIND, reason="much")
         self.assertEqual([], self.told())
 
-    def test_the_next_time_is_another_incident(self):
+    def test_second_outage_opens_another_incident(self):
         for _ in range(2):
             self.pass_time(100)
             self.pass_time(5, "a")
@@ -183,7 +183,7 @@ class IncidentTest(WatchCase):
             self.told(),
         )
 
-    def test_several_engines_open_and_close_one(self):
+    def test_several_engines_open_and_close_one_incident(self):
         self.engines += [self.engine(self.another()) for _ in range(2)]
         self.pass_time(10, "a", "b")
         self.pass_time(50)
@@ -211,7 +211,7 @@ class IncidentTest(WatchCase):
         self.addCleanup(made.dispose)
         return made
 
-    def test_no_worker_ever_takes_it_up(self):
+    def test_host_incident_is_not_recovered(self):
         self.conf.set_override("poll_interval", 0.05, "recovery")
         self.recoveries()
         self.report("a")
@@ -222,7 +222,7 @@ class IncidentTest(WatchCase):
         (opened,) = [one for one in self.incidents() if one.kind == IncidentKind.HOST]
         self.assertEqual(IncidentState.UNHANDLED, opened.state)
 
-    def test_an_event_that_names_it_does_not_touch_it(self):
+    def test_event_with_key_of_host_incident_does_not_change_it(self):
         self.report("a")
         self.pass_time(100)
         (opened,) = self.incidents()
@@ -232,8 +232,8 @@ class IncidentTest(WatchCase):
         )
 
 
-class EnginesAwayTest(WatchCase):
-    def test_no_agent_is_blamed_for_the_time_in_which_no_engine_worked(self):
+class EngineOutageTest(HealthCase):
+    def test_outage_of_all_engines_makes_no_agent_late(self):
         self.pass_time(100, "a", "b")
         self.report("b", state=AgentState.BLIND, reason="x")
         self.later(HOUR)
@@ -242,7 +242,7 @@ class EnginesAwayTest(WatchCase):
         self.pass_time(200, "a", "b")
         self.assertEqual([], self.told())
 
-    def test_who_is_really_away_is_found_after_the_same_time(self):
+    def test_silent_agent_after_outage_of_engines_is_late(self):
         self.pass_time(100, "a")
         self.later(HOUR)
         self.engines = [self.engine()]
@@ -252,7 +252,7 @@ class EnginesAwayTest(WatchCase):
         self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
         self.assertAlmostEqual(HOUR, (self.clock - self.incident().opened_at) / SECOND, delta=99)
 
-    def test_an_engine_that_stood_still_has_not_worked(self):
+    def test_suspended_engine_restarts_its_time(self):
         self.report("a", state=AgentState.BLIND, reason="x")
         self.pass_time(50)
         self.later(BREAK + 1)
@@ -260,7 +260,7 @@ class EnginesAwayTest(WatchCase):
         self.pass_time(58)
         self.assertEqual([], self.told())
 
-    def test_a_database_that_is_away_is_a_break_too(self):
+    def test_database_outage_restarts_time_of_engine(self):
         self.report("a", state=AgentState.BLIND, reason="x")
         self.pass_time(50)
         with mock.patch.object(self.database, "run", side_effect=Retriable("away")):
@@ -271,7 +271,7 @@ class EnginesAwayTest(WatchCase):
         self.pass_time(5)
         self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
 
-    def test_what_a_failed_round_left_undone_is_done_by_the_next(self):
+    def test_check_after_failed_check_completes_its_work(self):
         self.policies = self.load(base.policy(hold=15))
         self.pass_time(3)
         self.store(delivery())
@@ -282,8 +282,8 @@ class EnginesAwayTest(WatchCase):
         self.assertLessEqual(self.incident().hold_until - self.clock, 15 * SECOND)
 
 
-class LeapTest(WatchCase):
-    def test_no_agent_is_late_by_a_leap_alone(self):
+class ClockStepTest(HealthCase):
+    def test_clock_step_makes_no_agent_late(self):
         self.pass_time(100, "a")
         for seconds in (HOUR, -HOUR, -HOUR, HOUR):
             self.leap(seconds)
@@ -293,7 +293,7 @@ class LeapTest(WatchCase):
             self.assertEqual(AgentState.UP, self.state(), seconds)
         self.assertEqual([], self.told())
 
-    def test_who_dies_before_a_leap_back_is_found_as_soon_as_ever(self):
+    def test_agent_silent_since_clock_step_is_late(self):
         self.pass_time(100, "a")
         self.leap(-HOUR)
         self.pass_time(33)
@@ -301,7 +301,7 @@ class LeapTest(WatchCase):
         self.pass_time(40)
         self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
 
-    def test_a_leap_does_not_open_or_close(self):
+    def test_clock_step_neither_opens_nor_closes_incident(self):
         self.pass_time(10, "a")
         self.pass_time(80)
         for seconds in (-HOUR, HOUR):
@@ -309,7 +309,7 @@ class LeapTest(WatchCase):
             self.pass_time(10)
             self.assertEqual([("a", "agent.late", IncidentState.UNHANDLED)], self.told())
 
-    def test_holds_are_not_an_hour_longer_by_a_leap_back(self):
+    def test_clock_step_back_does_not_extend_hold(self):
         self.policies = self.load(base.policy(hold=15))
         self.pass_time(3)
         self.store(delivery())
@@ -318,7 +318,7 @@ class LeapTest(WatchCase):
         hold = self.incident().hold_until - self.clock
         self.assertTrue(0 < hold <= 15 * SECOND, hold)
 
-    def test_a_lease_of_a_dead_engine_does_not_last_an_hour_longer(self):
+    def test_clock_step_back_does_not_extend_lease(self):
         self.pass_time(3)
         self.store(delivery())
         claim = self.decide()
@@ -329,8 +329,8 @@ class LeapTest(WatchCase):
         self.assertTrue(0 < lease <= self.conf.recovery.lease * SECOND, lease)
 
 
-class ClocksTest(WatchCase):
-    def test_a_wrong_clock_is_told_once(self):
+class HostClockTest(HealthCase):
+    def test_clock_offset_beyond_limit_is_logged_once(self):
         with self.assertLogs("vmmonitor.engine.upkeep.agent_health", "WARNING") as logged:
             self.pass_time(30, "a", sent_at=self.clock + HOUR * SECOND)
             self.pass_time(30, "b")
@@ -344,10 +344,10 @@ class ClocksTest(WatchCase):
         self.assertEqual(AgentState.UP, self.state())
 
 
-class CorrectionTest(base.EngineCase):
+class ClockOffsetTest(base.EngineCase):
     """The agent's clock leaps an hour forth and back between batches."""
 
-    def test_no_event_is_lost_and_their_order_is_kept(self):
+    def test_events_with_changing_clock_offset_keep_their_order(self):
         ingest = self.ingest()
         offset, sequence, sent = 0, 0, []
         for leap in (0, HOUR, 0, -HOUR, -2 * HOUR, 0):
@@ -371,7 +371,7 @@ class CorrectionTest(base.EngineCase):
             told = events.of_incident(tx, incident.incident_id)
         self.assertEqual(sent, [one.event.event_id for one in told])
 
-    def test_two_hosts_are_compared_by_one_clock(self):
+    def test_events_of_two_hosts_are_compared_by_engine_clock(self):
         """The new host's clock is an hour behind; there the instance runs after its failure."""
         self.clock = NOON + 2 * HOUR * SECOND
         self.store_of("compute-1", delivery(occurred_at=self.clock), self.clock)
@@ -386,7 +386,7 @@ class CorrectionTest(base.EngineCase):
         batch = dataclasses.replace(base.batch(one), host=host, sent_at=sent_at)
         self.ingest().store(batch, 10)
 
-    def test_what_reports_told_corrects_batches(self):
+    def test_offset_of_report_corrects_batches(self):
         said = samples.report(host="compute-1", sent_at=self.clock + 5 * SECOND)
         self.database.run(agents.store_report, said, self.clock)
         self.later(2)

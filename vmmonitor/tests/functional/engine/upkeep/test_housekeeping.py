@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is too old or too much goes, and an agent that is silent is late."""
+"""Purging of old rows, and the thread that does it."""
 
 import time
 from unittest import mock
@@ -43,7 +43,7 @@ class HousekeepingCase(base.EngineCase):
 
 
 class PurgeTest(HousekeepingCase):
-    def test_what_is_too_old_goes(self):
+    def test_purge_deletes_rows_older_than_keep_days(self):
         self.set(keep_days=2)
         self.store(delivery(), delivery(RUNS))
         self.events_of(3, NOON + DAY)
@@ -54,14 +54,14 @@ class PurgeTest(HousekeepingCase):
         self.housekeeping().purge()
         self.assertEqual((3, 0), (len(self.events()), len(self.incidents())))
 
-    def test_what_is_not_over_stays_however_old(self):
+    def test_purge_keeps_old_open_incident(self):
         self.set(keep_days=1, keep_events=1)
         self.store(delivery(), delivery("reboot/info"))
         self.clock += 9 * DAY
         self.housekeeping().purge()
         self.assertEqual((2, 1), (len(self.events()), len(self.incidents())))
 
-    def test_what_is_too_much_goes(self):
+    def test_purge_deletes_events_beyond_keep_events(self):
         self.set(keep_days=0, keep_events=5)
         self.events_of(12)
         newest = [stored.event.event_id for stored in self.events()[-5:]]
@@ -70,14 +70,14 @@ class PurgeTest(HousekeepingCase):
             self.housekeeping().purge()
         self.assertEqual(newest, [stored.event.event_id for stored in self.events()])
 
-    def test_everything_is_kept_for_ever_if_asked(self):
+    def test_purge_without_limits_deletes_nothing(self):
         self.set(keep_days=0, keep_events=0)
         self.store(delivery(), delivery(RUNS))
         self.clock += 9000 * DAY
         self.housekeeping().purge()
         self.assertEqual((2, 1), (len(self.events()), len(self.incidents())))
 
-    def test_a_stop_is_not_kept_waiting_by_much_to_delete(self):
+    def test_stop_ends_purge_of_many_rows(self):
         self.set(keep_days=1)
         self.events_of(10)
         self.clock += 9 * DAY
@@ -90,7 +90,7 @@ class PurgeTest(HousekeepingCase):
 
 
 class ThreadsTest(HousekeepingCase):
-    def test_both_are_done_again_and_again(self):
+    def test_threads_purge_and_check_agents_repeatedly(self):
         self.set(keep_days=1)
         self.events_of(1)
         self.database.run(agents.store_report, samples.report(interval=0.1), self.clock)
@@ -107,7 +107,7 @@ class ThreadsTest(HousekeepingCase):
 
         eventually(late)
 
-    def test_nothing_ends_them(self):
+    def test_thread_continues_after_errors(self):
         real = self.database.run
         run = mock.Mock(side_effect=[Retriable("away"), ValueError("odd")] * 4)
         self.set(keep_days=1)
@@ -120,7 +120,7 @@ class ThreadsTest(HousekeepingCase):
         self.database.run = real
         eventually(lambda: not self.events())
 
-    def test_a_stop_is_bounded(self):
+    def test_stop_with_long_interval_returns_at_once(self):
         self.set(interval=3600)
         made = self.started()
         started = time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a change of an incident to its notification: nothing is lost, nothing waits for it."""
+"""From a change of an incident to its notification."""
 
 import threading
 from typing import Any
@@ -21,7 +21,7 @@ DATA = "vmmonitor_object.data"
 
 
 class Broker:
-    """Keeps what it is sent; raises if it is away."""
+    """Keeps the notifications; raises during an outage."""
 
     def __init__(self) -> None:
         self.taken: list[Notification] = []
@@ -32,7 +32,7 @@ class Broker:
     def send(self, sent: Notification) -> None:
         self.tries += 1
         if self.is_away or len(self.taken) >= self.full_after:
-            raise Retriable("nobody answers")
+            raise Retriable("no answer")
         self.taken.append(sent)
 
     def words(self) -> list[str]:
@@ -49,14 +49,14 @@ class OutboxCase(EngineCase):
         self.broker = Broker()
 
     def writing(self, database: Any = None) -> OutboxRelay:
-        """An outbox that writes, and sends when a test says so."""
+        """Return a relay without a thread."""
         made = OutboxRelay(self.conf, database or self.database, lambda conf: self.broker)
         made._sender = self.broker
         (database or self.database).outbox = made._writer
         return made
 
     def running(self) -> OutboxRelay:
-        """An outbox whose thread runs."""
+        """Return a relay with a running thread."""
         made = OutboxRelay(self.conf, self.database, lambda conf: self.broker)
         made.start()
         self.addCleanup(made.stop, 10)
@@ -75,9 +75,9 @@ class OutboxCase(EngineCase):
 
 
 class TestWriting(OutboxCase):
-    """What is written when something changes."""
+    """The notifications that a change writes to the outbox."""
 
-    def test_nothing_while_it_is_off(self):
+    def test_disabled_notifications_write_nothing(self):
         self.conf.set_override("enabled", False, "notifications")
         self.running().stop(10)
         self.store(delivery())
@@ -85,7 +85,7 @@ class TestWriting(OutboxCase):
         self.assertEqual([], self.waiting())
         self.assertNotIn("outbox-relay", [thread.name for thread in threading.enumerate()])
 
-    def test_the_way_to_an_instance_that_runs(self):
+    def test_successful_recovery_writes_each_change(self):
         self.writing()
         self.store(delivery())
         self.finish(self.decide())
@@ -103,7 +103,7 @@ class TestWriting(OutboxCase):
             self.waiting(),
         )
 
-    def test_the_way_to_a_failure(self):
+    def test_unsuccessful_recovery_writes_each_change(self):
         self.policies = self.load(self.one_attempt())
         self.writing()
         self.store(delivery())
@@ -118,13 +118,13 @@ class TestWriting(OutboxCase):
             "steps": [{"driver": "fake", "attempts": 1}],
         }
 
-    def test_what_was_planned(self):
+    def test_planned_stop_writes_each_change(self):
         self.writing()
         self.store(delivery())
         self.decide(Verdict(kind=VerdictKind.PLANNED, reason="nova is at work on it"))
         self.assertEqual(["incident.pending", "incident.ignored"], self.waiting())
 
-    def test_a_recovery_that_changes_alone_tells_whose_instance_it_is(self):
+    def test_change_of_recovery_contains_its_instance(self):
         self.writing()
         self.store(delivery())
         claim = self.decide()
@@ -136,7 +136,7 @@ class TestWriting(OutboxCase):
         self.assertEqual("web", last.payload[DATA]["instance_name"])
         self.assertEqual(claim.recovery.recovery_id, last.payload[DATA]["recovery_id"])
 
-    def test_a_host_that_nobody_watches(self):
+    def test_host_incident_writes_notification(self):
         self.writing()
         host = samples.incident(
             kind="host",
@@ -147,14 +147,14 @@ class TestWriting(OutboxCase):
         self.database.run(incidents.insert, [host])
         self.assertEqual(["incident.unhandled"], self.waiting())
 
-    def test_what_was_rolled_back_is_told_to_nobody(self):
+    def test_transaction_rolled_back_writes_nothing(self):
         self.writing()
         with self.assertRaises(ZeroDivisionError), self.database.writer() as tx:
             incidents.insert(tx, [samples.incident()])
             raise ZeroDivisionError
         self.assertEqual([], self.waiting())
 
-    def test_a_mistake_in_a_payload_keeps_nothing_from_being_recovered(self):
+    def test_payload_error_does_not_prevent_recovery(self):
         self.writing()
         self.patch(payloads, "notification", lambda *_: 1 / 0)
         self.store(delivery())
@@ -163,9 +163,9 @@ class TestWriting(OutboxCase):
 
 
 class TestSending(OutboxCase):
-    """What becomes of what was written."""
+    """The relay sends and deletes the rows of the outbox."""
 
-    def test_it_is_sent_in_order_and_gone(self):
+    def test_send_deletes_sent_notifications(self):
         sending = self.writing()
         self.store(delivery())
         self.decide()
@@ -175,7 +175,7 @@ class TestSending(OutboxCase):
         self.assertEqual([], self.waiting())
         self.assertFalse(sending.send())
 
-    def test_who_dies_between_sending_and_deleting_has_it_sent_twice_and_never_not(self):
+    def test_engine_killed_after_send_causes_second_copy(self):
         dying, living = self.writing(), self.writing(self.another())
         self.store(delivery())
         self.patch(outbox, "settle", lambda *_: 1 / 0)
@@ -189,7 +189,7 @@ class TestSending(OutboxCase):
         self.assertEqual(1, len(set(self.broker.ids())))
         self.assertEqual([], self.waiting())
 
-    def test_what_a_broker_refuses_waits_in_its_place(self):
+    def test_notification_refused_by_broker_keeps_its_place(self):
         sending = self.writing()
         self.store(delivery())
         self.decide()
@@ -198,18 +198,18 @@ class TestSending(OutboxCase):
         self.assertRaises(Retriable, sending.send)
         self.assertEqual(written[2:], self.waiting())
         self.broker.full_after = 1 << 30
-        # At once, and by anybody: no lease is left behind.
+        # Another engine can send it at once: the lease is released.
         self.writing(self.another()).send()
         self.assertEqual(written, self.broker.words())
 
-    def test_it_stops_sending_before_others_begin(self):
+    def test_send_stops_before_lease_ends(self):
         sending = self.writing()
         self.store(delivery())
         self.patch(engine_outbox, "LEASE", 0.0)
         self.assertTrue(sending.send())
         self.assertEqual(([], ["incident.pending"]), (self.broker.words(), self.waiting()))
 
-    def test_more_than_a_batch(self):
+    def test_send_with_more_than_batch_reports_more(self):
         sending = self.writing()
         self.patch(engine_outbox, "BATCH", 3)
         ids = [f"incident-{number}" for number in range(5)]
@@ -219,7 +219,7 @@ class TestSending(OutboxCase):
 
 
 class TestBounds(OutboxCase):
-    def test_the_oldest_beyond_what_may_wait_are_dropped_and_counted(self):
+    def test_drop_beyond_keep_drops_oldest(self):
         self.conf.set_override("keep", 3, "notifications")
         self.patch(engine_outbox, "DROP_CHUNK", 2)
         made = self.writing()
@@ -231,7 +231,7 @@ class TestBounds(OutboxCase):
         made.drop()
         self.assertEqual((5, 4), (made.dropped, len(self.waiting())))
 
-    def test_what_has_waited_for_too_long_is_dropped_and_counted(self):
+    def test_drop_beyond_keep_seconds_drops_oldest(self):
         self.conf.set_override("keep_seconds", 60, "notifications")
         made = self.writing()
         self.store(delivery())
@@ -248,7 +248,7 @@ class TestThread(OutboxCase):
         super().setUp()
         self.patch(engine_outbox, "BACKOFF", (0.01, 0.05))
 
-    def test_a_change_is_told_soon_and_in_its_order(self):
+    def test_thread_sends_changes_in_order(self):
         self.patch(engine_outbox, "INTERVAL", 3600.0)
         self.running()
         self.recoveries()
@@ -257,7 +257,7 @@ class TestThread(OutboxCase):
         eventually(lambda: self.attempted() and self.broker.words()[-1:] == ["recovery.waiting"])
         self.assertEqual(5, len(self.broker.taken))
 
-    def test_while_the_broker_is_away_instances_are_recovered_all_the_same(self):
+    def test_broker_outage_does_not_delay_recovery(self):
         self.broker.is_away = True
         self.running()
         self.recoveries()
@@ -272,13 +272,13 @@ class TestThread(OutboxCase):
         eventually(lambda: not self.waiting())
         self.assertEqual("incident.resolved", self.broker.words()[-1])
 
-    def test_what_an_engine_that_is_gone_has_left_is_sent(self):
+    def test_rows_of_stopped_engine_are_sent(self):
         self.database.run(outbox.insert, [notification("a")])
         self.conf.set_override("keep_seconds", 1 << 40, "notifications")
         self.running()
         eventually(lambda: self.broker.words() == ["incident.open"])
 
-    def test_a_mistake_does_not_end_the_thread(self):
+    def test_thread_continues_after_unexpected_error(self):
         answers = [ZeroDivisionError("a bug")]
         take = self.broker.send
 
@@ -292,7 +292,7 @@ class TestThread(OutboxCase):
         self.store(delivery())
         eventually(lambda: self.broker.words() == ["incident.pending"])
 
-    def test_a_stop_leaves_the_rest_to_others(self):
+    def test_stop_leaves_unsent_notifications(self):
         going, taken = threading.Event(), threading.Event()
         take = self.broker.send
 

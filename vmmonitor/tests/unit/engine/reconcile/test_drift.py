@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What should be against what is: each row of the comparison."""
+"""Comparison of the desired with the observed state, row by row."""
 
 import unittest
 
@@ -19,81 +19,81 @@ UUID = "7d1a4fd2-2f0c-4a46-a6d5-0b3c2b9b3a11"
 TRUSTED = {"a", "b"}
 
 
-def expect(state=DesiredStatus.RUNNING, host="a"):
+def desired(state=DesiredStatus.RUNNING, host="a"):
     return DesiredState(instance=Instance(uuid=UUID), host=host, state=state)
 
 
-def sight(words, host="a", present=True, **changes):
+def seen_on(words, host="a", present=True, **changes):
     state, _, reason = words.partition("/")
     seen = Seen(instance=Instance(uuid=UUID, name="web"), state=state, reason=reason, **changes)
     return ObservedInstance(host=host, seen=seen, present=present)
 
 
-def word(expected, *sights, trusted=TRUSTED):
-    found = compare(expected, sights, trusted)
+def result(expected, *observations, trusted=TRUSTED):
+    found = compare(expected, observations, trusted)
     if not isinstance(found, Drift):
         return found
     return f"{found.type.removeprefix('reconcile.')}/{found.detail} {','.join(found.hosts)}"
 
 
-RUNS = sight("running/booted")
-RUNS_B = sight("running/booted", "b")
+RUNS = seen_on("running/booted")
+RUNS_B = seen_on("running/booted", "b")
 ROWS = [
-    # what should be, what is, what is said
-    (expect(), [RUNS], AGREES),
-    (expect(), [], "missing/ a"),
-    (expect(), [sight("running/booted", present=False)], "missing/ a"),
-    (expect(), [sight("shutoff/failed")], "not_running/failed a"),
-    (expect(), [sight("shutoff/destroyed")], "not_running/destroyed a"),
-    (expect(), [sight("shutoff/vanished", persistent=False)], "missing/vanished a"),
-    (expect(), [sight("crashed/panicked")], "not_running/panicked a"),
-    (expect(), [sight("paused/ioerror")], "paused/ioerror a"),
-    (expect(), [sight("paused/user")], "paused/user a"),
-    (expect(), [sight("paused/migration")], UNKNOWN),
-    (expect(), [sight("paused/save")], UNKNOWN),
-    (expect(), [sight("pmsuspended/memory")], AGREES),
-    (expect(), [sight("unknown-0/error")], UNKNOWN),
-    (expect(), [sight("shutoff/migrated")], UNKNOWN),
+    # desired state, observed instances, result
+    (desired(), [RUNS], AGREES),
+    (desired(), [], "missing/ a"),
+    (desired(), [seen_on("running/booted", present=False)], "missing/ a"),
+    (desired(), [seen_on("shutoff/failed")], "not_running/failed a"),
+    (desired(), [seen_on("shutoff/destroyed")], "not_running/destroyed a"),
+    (desired(), [seen_on("shutoff/vanished", persistent=False)], "missing/vanished a"),
+    (desired(), [seen_on("crashed/panicked")], "not_running/panicked a"),
+    (desired(), [seen_on("paused/ioerror")], "paused/ioerror a"),
+    (desired(), [seen_on("paused/user")], "paused/user a"),
+    (desired(), [seen_on("paused/migration")], UNKNOWN),
+    (desired(), [seen_on("paused/save")], UNKNOWN),
+    (desired(), [seen_on("pmsuspended/memory")], AGREES),
+    (desired(), [seen_on("unknown-0/error")], UNKNOWN),
+    (desired(), [seen_on("shutoff/migrated")], UNKNOWN),
     # It may be elsewhere.
-    (expect(), [RUNS_B], "wrong_host/booted b"),
-    (expect(), [sight("shutoff/destroyed"), RUNS_B], "wrong_host/booted b"),
-    (expect(), [sight("paused/migration", "b")], UNKNOWN),
-    (expect(), [sight("running/booted", "late")], UNKNOWN),
-    (expect(), [sight("shutoff/failed", "late")], "missing/ a"),
-    (expect(host=""), [RUNS_B], AGREES),
-    (expect(host=""), [], UNKNOWN),
+    (desired(), [RUNS_B], "wrong_host/booted b"),
+    (desired(), [seen_on("shutoff/destroyed"), RUNS_B], "wrong_host/booted b"),
+    (desired(), [seen_on("paused/migration", "b")], UNKNOWN),
+    (desired(), [seen_on("running/booted", "late")], UNKNOWN),
+    (desired(), [seen_on("shutoff/failed", "late")], "missing/ a"),
+    (desired(host=""), [RUNS_B], AGREES),
+    (desired(host=""), [], UNKNOWN),
     # Its host is not trusted.
-    (expect(host="late"), [], UNKNOWN),
-    (expect(host="late"), [sight("shutoff/failed", "late")], UNKNOWN),
-    (expect(host="never"), [], UNKNOWN),
-    (expect(host="late"), [RUNS], "wrong_host/booted a"),
+    (desired(host="late"), [], UNKNOWN),
+    (desired(host="late"), [seen_on("shutoff/failed", "late")], UNKNOWN),
+    (desired(host="never"), [], UNKNOWN),
+    (desired(host="late"), [RUNS], "wrong_host/booted a"),
     # On two hosts.
-    (expect(), [RUNS, RUNS_B], "two_hosts/ a,b"),
-    (expect(host="b"), [RUNS_B, RUNS], "two_hosts/ a,b"),
-    (expect(DesiredStatus.STOPPED), [RUNS, RUNS_B], "two_hosts/ a,b"),
+    (desired(), [RUNS, RUNS_B], "two_hosts/ a,b"),
+    (desired(host="b"), [RUNS_B, RUNS], "two_hosts/ a,b"),
+    (desired(DesiredStatus.STOPPED), [RUNS, RUNS_B], "two_hosts/ a,b"),
     (None, [RUNS, RUNS_B], "two_hosts/ a,b"),
-    (expect(), [RUNS, sight("running/booted", "late")], AGREES),
-    (None, [RUNS, sight("running/booted", "late")], AGREES),
-    (expect(), [RUNS, sight("paused/migration", "b")], AGREES),
-    (expect(), [RUNS, sight("running/booted", "b", present=False)], AGREES),
-    (expect(DesiredStatus.BUSY), [RUNS, RUNS_B], UNKNOWN),
-    (expect(DesiredStatus.BUSY), [], UNKNOWN),
+    (desired(), [RUNS, seen_on("running/booted", "late")], AGREES),
+    (None, [RUNS, seen_on("running/booted", "late")], AGREES),
+    (desired(), [RUNS, seen_on("paused/migration", "b")], AGREES),
+    (desired(), [RUNS, seen_on("running/booted", "b", present=False)], AGREES),
+    (desired(DesiredStatus.BUSY), [RUNS, RUNS_B], UNKNOWN),
+    (desired(DesiredStatus.BUSY), [], UNKNOWN),
     # It should not run.
-    (expect(DesiredStatus.STOPPED), [RUNS], "unexpected/booted a"),
-    (expect(DesiredStatus.GONE), [RUNS_B], "unexpected/booted b"),
-    (expect(DesiredStatus.PAUSED), [RUNS], "unexpected/booted a"),
-    (expect(DesiredStatus.PAUSED), [sight("paused/user")], AGREES),
-    (expect(DesiredStatus.STOPPED), [sight("shutoff/destroyed")], AGREES),
-    (expect(DesiredStatus.STOPPED), [], AGREES),
-    (expect(DesiredStatus.GONE), [], AGREES),
-    (expect(DesiredStatus.GONE), [sight("running/booted", "late")], AGREES),
+    (desired(DesiredStatus.STOPPED), [RUNS], "unexpected/booted a"),
+    (desired(DesiredStatus.GONE), [RUNS_B], "unexpected/booted b"),
+    (desired(DesiredStatus.PAUSED), [RUNS], "unexpected/booted a"),
+    (desired(DesiredStatus.PAUSED), [seen_on("paused/user")], AGREES),
+    (desired(DesiredStatus.STOPPED), [seen_on("shutoff/destroyed")], AGREES),
+    (desired(DesiredStatus.STOPPED), [], AGREES),
+    (desired(DesiredStatus.GONE), [], AGREES),
+    (desired(DesiredStatus.GONE), [seen_on("running/booted", "late")], AGREES),
     (None, [RUNS], AGREES),
     (None, [], AGREES),
 ]
 
-SIGHTS = st.lists(
+OBSERVED = st.lists(
     st.builds(
-        sight,
+        seen_on,
         st.sampled_from(
             ["running/booted", "paused/user", "paused/migration", "shutoff/failed"]
             + ["shutoff/migrated", "crashed/panicked", "unknown-0/error"]
@@ -105,8 +105,8 @@ SIGHTS = st.lists(
     max_size=4,
     unique_by=lambda one: one.host,
 )
-EXPECTED = st.none() | st.builds(
-    expect,
+DESIRED = st.none() | st.builds(
+    desired,
     st.sampled_from(
         [
             DesiredStatus.RUNNING,
@@ -122,38 +122,38 @@ EXPECTED = st.none() | st.builds(
 
 class CompareTest(unittest.TestCase):
     def test_each_row(self):
-        for expected, sights, said in ROWS:
-            self.assertEqual(said, word(expected, *sights), (expected, sights))
+        for expected, observations, said in ROWS:
+            self.assertEqual(said, result(expected, *observations), (expected, observations))
 
-    @given(EXPECTED, SIGHTS)
-    def test_only_hosts_that_are_trusted_are_spoken_of(self, expected, sights):
-        found = compare(expected, sights, TRUSTED)
+    @given(DESIRED, OBSERVED)
+    def test_drift_names_trusted_hosts_only(self, expected, observations):
+        found = compare(expected, observations, TRUSTED)
         if isinstance(found, Drift):
             self.assertLessEqual({found.host, *found.hosts}, TRUSTED)
             self.assertIn(found.host, found.hosts)
 
-    @given(EXPECTED, SIGHTS)
-    def test_nothing_is_missing_that_may_be_somewhere(self, expected, sights):
-        found = compare(expected, sights, TRUSTED)
+    @given(DESIRED, OBSERVED)
+    def test_instance_on_other_host_is_not_missing(self, expected, observations):
+        found = compare(expected, observations, TRUSTED)
         if isinstance(found, Drift) and found.type in (drift.MISSING, drift.NOT_RUNNING):
-            elsewhere = [one for one in sights if one.present and one.host != found.host]
+            elsewhere = [one for one in observations if one.present and one.host != found.host]
             self.assertEqual([], [one for one in elsewhere if one.seen.state != states.SHUTOFF])
 
-    @given(SIGHTS)
-    def test_nothing_differs_while_it_is_worked_on(self, sights):
-        self.assertEqual(UNKNOWN, compare(expect(DesiredStatus.BUSY), sights, TRUSTED))
+    @given(OBSERVED)
+    def test_busy_instance_is_unknown(self, observations):
+        self.assertEqual(UNKNOWN, compare(desired(DesiredStatus.BUSY), observations, TRUSTED))
 
-    @given(EXPECTED, SIGHTS)
-    def test_where_nobody_is_trusted_nothing_is_said(self, expected, sights):
-        self.assertIn(compare(expected, sights, set()), (AGREES, UNKNOWN))
+    @given(DESIRED, OBSERVED)
+    def test_no_trusted_host_has_no_drift(self, expected, observations):
+        self.assertIn(compare(expected, observations, set()), (AGREES, UNKNOWN))
 
-    def test_the_host_that_should_have_it_is_named_first(self):
-        found = compare(expect(host="b"), [RUNS, RUNS_B], TRUSTED)
+    def test_two_hosts_drift_is_about_desired_host(self):
+        found = compare(desired(host="b"), [RUNS, RUNS_B], TRUSTED)
         assert isinstance(found, Drift)
         self.assertEqual(("b", ("a", "b")), (found.host, found.hosts))
         self.assertEqual({"a": "running/booted", "b": "running/booted"}, found.facts["seen"])
 
-    def test_a_key_is_short_and_of_this_mismatch_only(self):
+    def test_key_is_short_and_unique(self):
         keys = set()
         for hosts in (("a",), ("a", "b"), ("x" * 255, "y" * 255), ("x" * 255, "z" * 255)):
             for detail in ("", "failed"):
@@ -171,16 +171,16 @@ class CompareTest(unittest.TestCase):
 
 
 class LostTest(unittest.TestCase):
-    """Who ran and does not any more, without a reason that says that it was wanted."""
+    """The loss of an instance that ran, without a requested stop."""
 
     def lost(self, before, now, at=7):
-        seen = sight(now).seen if isinstance(now, str) else now
+        seen = seen_on(now).seen if isinstance(now, str) else now
         return observed.lost_since(before, seen, at)
 
     def test_each_row(self):
-        before = sight("running/booted")
+        before = seen_on("running/booted")
         lost = ObservedInstance(host="a", seen=before.seen, present=False, lost_at=3)
-        stopped = sight("shutoff/destroyed")
+        stopped = seen_on("shutoff/destroyed")
         for was, now, at in [
             (before, None, 7),
             (before, "shutoff/failed", 7),
@@ -199,7 +199,7 @@ class LostTest(unittest.TestCase):
             (lost, "running/booted", 0),
             (None, "running/booted", 0),
             (None, "shutoff/failed", 0),
-            (None, sight("shutoff/failed", autostart=True).seen, 7),
-            (None, sight("shutoff/unknown", autostart=True).seen, 0),
+            (None, seen_on("shutoff/failed", autostart=True).seen, 7),
+            (None, seen_on("shutoff/unknown", autostart=True).seen, 0),
         ]:
             self.assertEqual(at, self.lost(was, now), (was, now))
