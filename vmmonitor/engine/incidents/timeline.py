@@ -63,7 +63,7 @@ def policy_data(policy: Policy | None, event: Event) -> dict[str, Any]:
 def hold_message(policy: Policy | None) -> str:
     """Return the message of a hold."""
     if policy is None:
-        return "no policy matches: nothing will act"
+        return "no policy matches: no recovery"
     if not policy.hold:
         return f"policy {policy.name}: no hold"
     return f"policy {policy.name}: held for {policy.hold:g} s"

@@ -54,7 +54,7 @@ def end_if_drift_is_over(changes: IncidentChanges, opened: OpenIncident) -> None
         return
     changes.flush(opened)
     changes.attach_events(opened)
-    reason = "the instance is as it should be again"
+    reason = "the instance is in its desired state again"
     move(changes.tx, opened.incident, IncidentTransition.RUN, reason, changes.now)
     changes.remove(opened)
 

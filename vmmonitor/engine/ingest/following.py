@@ -40,7 +40,7 @@ def set_cause(
         hold_until = opened.incident.hold_until
     event_count = opened.incident.event_count + opened.new_events
     opened.new_events, opened.running_at = 0, KEEP
-    reason = f"the cause is {event.cause}: rule {decision.rule}"
+    reason = f"the cause is {event.cause} (rule {decision.rule})"
     changes.flush(opened)
     opened.incident = incidents.reschedule(
         changes.tx,
@@ -55,7 +55,7 @@ def set_cause(
         policy=policy.name if policy else opened.incident.policy,
     )
     opened.newly_held = True
-    message = f"{reason} says {decision.action}"
+    message = f"the cause is {event.cause}: rule {decision.rule}, action {decision.action}"
     changes.add_entry(opened.incident, TimelineKind.DECISION, message, event_id=event.event_id)
     if is_failure:
         data = timeline.policy_data(policy, event)
@@ -77,7 +77,7 @@ def set_host(changes: IncidentChanges, opened: OpenIncident, event: Event) -> No
     changes.flush(opened)
     source = opened.incident.host
     opened.incident = incidents.set_host(changes.tx, opened.incident, event.host, changes.now)
-    message = f"it was migrated from host {source} to host {event.host}"
+    message = f"the instance was migrated from host {source} to host {event.host}"
     changes.add_entry(opened.incident, TimelineKind.DECISION, message, event_id=event.event_id)
 
 

@@ -96,7 +96,7 @@ class LocalSources:
             for observation in batch:
                 if isinstance(observation, Reachability):
                     _log_reachability(observation)
-            self._store([one for one in batch if isinstance(one, RawEvent)])
+            self._store([each for each in batch if isinstance(each, RawEvent)])
 
     def _store(self, raw_events: Sequence[RawEvent]) -> None:
         """Store events, repeatedly until it succeeds; after a stop, only once more."""

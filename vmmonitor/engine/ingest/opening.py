@@ -27,7 +27,7 @@ def open_incident(changes: IncidentChanges, policies: Policies, delivery: Delive
         cause=event.cause,
         severity=decision.severity,
         state=IncidentState.PENDING,
-        reason=f"held for {hold:g} s" if hold else "to be judged",
+        reason=f"held for {hold:g} s" if hold else "waits for a verdict",
         policy=policy.name if policy else "",
         opened_at=event.occurred_at,
         hold_until=changes.now + round(hold * SECOND),
@@ -42,7 +42,7 @@ def open_incident(changes: IncidentChanges, policies: Policies, delivery: Delive
             more_than_hung=event_effects.is_more_than_hung(delivery),
         )
     )
-    message = f"opened by {event.cause}: rule {decision.rule} says incident"
+    message = f"opened by {event.cause}: rule {decision.rule}, action {decision.action}"
     changes.add_entry(
         incident, TimelineKind.DECISION, message, event_id=event.event_id, rule=decision.rule
     )

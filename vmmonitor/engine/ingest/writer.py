@@ -105,7 +105,7 @@ class EventWriter:
     def _run(self) -> None:
         while not self._queue.is_closed:
             pending = self._queue.get_batch(self._commit_events)
-            awaited = [one for one in pending if one.receipts.set_running_or_notify_cancel()]
+            awaited = [each for each in pending if each.receipts.set_running_or_notify_cancel()]
             try:
                 self._write(awaited)
             except Exception:

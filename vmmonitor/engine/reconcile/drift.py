@@ -45,9 +45,9 @@ def compare(
     """
     if desired and desired.state == DesiredStatus.BUSY:
         return UNKNOWN
-    there = [one for one in observed if one.present and one.host in trusted]
+    present = [each for each in observed if each.present and each.host in trusted]
     running = sorted(
-        (one for one in there if one.seen.state == states.RUNNING), key=lambda one: one.host
+        (each for each in present if each.seen.state == states.RUNNING), key=lambda each: each.host
     )
     if len(running) > 1:
         return _two_hosts(desired, running)
@@ -59,12 +59,12 @@ def compare(
 
 
 def _two_hosts(desired: DesiredState | None, running: Sequence[ObservedInstance]) -> Drift:
-    homes = [one for one in running if desired and one.host == desired.host]
+    homes = [each for each in running if desired and each.host == desired.host]
     first = (homes or running)[0]
     return Drift(
         instance=first.seen.instance,
         host=first.host,
-        hosts=tuple(one.host for one in running),
+        hosts=tuple(each.host for each in running),
         type=TWO_HOSTS,
         detail="",
         desired=desired.state if desired else "",
@@ -81,10 +81,10 @@ def _should_run(
     if running:
         at_home = desired.host in ("", running[0].host)
         return AGREES if at_home else _found(WRONG_HOST, desired, running[0])
-    elsewhere = [one for one in observed if one.present and one.host != desired.host]
-    if desired.host not in trusted or any(_may_live(one) for one in elsewhere):
+    elsewhere = [each for each in observed if each.present and each.host != desired.host]
+    if desired.host not in trusted or any(_may_live(each) for each in elsewhere):
         return UNKNOWN
-    home = next((one for one in observed if one.present and one.host == desired.host), None)
+    home = next((each for each in observed if each.present and each.host == desired.host), None)
     if home is None:
         return _missing(desired, observed)
     return _not_running(desired, home)
@@ -99,7 +99,7 @@ def _may_live(instance: ObservedInstance) -> bool:
 
 
 def _missing(desired: DesiredState, observed: Sequence[ObservedInstance]) -> Drift:
-    before = [one for one in observed if one.host == desired.host]
+    before = [each for each in observed if each.host == desired.host]
     return Drift(
         instance=_known(desired, before),
         host=desired.host,
@@ -148,7 +148,7 @@ def _facts(
     """Return the facts that an operator needs in the event."""
     facts: dict[str, Any] = {
         "seen": {
-            one.host: f"{one.seen.state}/{one.seen.reason}" for one in observed if one.present
+            each.host: f"{each.seen.state}/{each.seen.reason}" for each in observed if each.present
         }
     }
     if desired:

@@ -19,11 +19,11 @@ def from_drift(incident: Incident, events: Sequence[Event]) -> Verdict | None:
     """
     if incident.cause.partition("/")[0] in (UNEXPECTED, TWO_HOSTS, WRONG_HOST):
         # The drift was found by comparison with the expectation, which has no newer answer.
-        reason = "reconciliation found it where, or as, it must not be"
+        reason = "reconciliation found the instance in a wrong place or state"
         return Verdict(kind=VerdictKind.FAILED, reason=reason, asked=ASKED, question=QUESTION)
     types = [event.type for event in events if event.source == RECONCILE_SOURCE]
     if types[-1:] == [TWO_HOSTS]:
         # The incident was opened by another failure, and its policy would start the instance.
-        reason = "it runs on two hosts at once: nothing may act"
+        reason = "the instance runs on two hosts: no recovery is allowed"
         return Verdict(kind=VerdictKind.UNKNOWN, reason=reason, asked=ASKED, question=QUESTION)
     return None

@@ -148,7 +148,7 @@ class TestOnMariaDB(MainPath, WholeTest):
         lines = [
             "since the callback on the host",
             incident.cause,
-            "rule died says incident",
+            "rule died, action incident",
             "no hold",
             "asked the host's events whether it failed or was stopped on purpose",
             f"libvirt reported {incident.cause}",

@@ -45,7 +45,7 @@ class CauseTest(base.EngineCase):
         self.assertEqual(("pending", "died", FAILURE), some(incident, "cause"))
         self.assertEqual((self.clock, 2), (incident.hold_until, incident.event_count))
         self.assertIn(
-            ("decision", f"the cause is {FAILURE}: rule died says incident"), self.line()
+            ("decision", f"the cause is {FAILURE}: rule died, action incident"), self.line()
         )
         self.assertIsNotNone(self.decide())
         self.assertEqual(1, len(self.incidents()))
@@ -131,7 +131,7 @@ class MigrationTest(base.EngineCase):
         )
         incident = self.incident()
         self.assertEqual(("pending", "compute-2"), (incident.state, incident.host))
-        message = "it was migrated from host compute-1 to host compute-2"
+        message = "the instance was migrated from host compute-1 to host compute-2"
         self.assertIn(("decision", message), self.line())
         self.later(10)
         self.assertEqual("compute-2", self.decide().recovery.host)

@@ -24,7 +24,7 @@ class OpeningTest(base.EngineCase):
         self.assertEqual((NOON - 3, NOON + 5 * SECOND), (incident.opened_at, incident.hold_until))
         self.assertEqual(
             [
-                ("decision", "opened by lifecycle.stopped/failed: rule died says incident"),
+                ("decision", "opened by lifecycle.stopped/failed: rule died, action incident"),
                 ("hold", "policy restart: held for 5 s"),
             ],
             self.line(),
