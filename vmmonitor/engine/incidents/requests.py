@@ -27,7 +27,7 @@ from vmmonitor.rules.policies import Policies
 LOG = log.getLogger(__name__)
 
 #: Maximum number of requests that one call of ``carry_out_due`` carries out.
-MAX_REQUESTS = 100
+MAX_REQUESTS_AT_ONCE = 100
 
 
 class PolicySource(Protocol):
@@ -56,7 +56,7 @@ class OperatorRequests:
         :raises vmmonitor.model.errors.Retriable: the database is not available.
         """
         with self._database.reader() as tx:
-            due = requests.due(tx, MAX_REQUESTS)
+            due = requests.due(tx, MAX_REQUESTS_AT_ONCE)
         for request in due:
             try:
                 self._database.run(self._carry_out, request)
