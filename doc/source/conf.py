@@ -25,6 +25,8 @@ config_generator_config_file = [
 ]
 
 html_theme = "openstackdocs"
+# The sample of the configuration is written there; Sphinx looks for the directory before.
+(HERE / "_static").mkdir(exist_ok=True)
 html_static_path = ["_static"]
 openstackdocs_auto_name = False
 openstackdocs_pdf_link = False
