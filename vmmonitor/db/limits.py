@@ -17,14 +17,14 @@ from vmmonitor.model.states import IncidentState, RecoveryState
 UNDER_WAY = (RecoveryState.RUNNING, RecoveryState.WAITING)
 
 #: Incidents in the queue for a slot, for a first or a further attempt.
-IN_LINE = sa.and_(
+IS_QUEUED = sa.and_(
     INCIDENTS.c.state.in_((IncidentState.HELD, IncidentState.RECOVERING)),
     INCIDENTS.c.held_by == HoldReason.CONCURRENCY,
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Acted:
+class EarlierRecovery:
     """An earlier incident of an instance for which a driver was called.
 
     :param called_at: time of the last call; microseconds since the epoch, like all times.
@@ -37,7 +37,7 @@ class Acted:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
+class QueuedIncident:
     """An incident in the queue for a recovery slot.
 
     :param since: when it opened; microseconds since the epoch.
@@ -57,7 +57,7 @@ class Waiting:
 
 
 #: Built once, because it runs for each failure.
-ACTED = (
+EARLIER_RECOVERIES = (
     sa.select(
         RECOVERIES.c.incident_id,
         sa.func.max(RECOVERIES.c.called_at).label("called_at"),
@@ -76,7 +76,9 @@ ACTED = (
 )
 
 
-def acted(tx: Transaction, instance_uuid: str, besides: str, since: int) -> list[Acted]:
+def list_earlier_recoveries(
+    tx: Transaction, instance_uuid: str, besides: str, since: int
+) -> list[EarlierRecovery]:
     """Return the incidents of an instance with calls of a driver, in the order of the calls.
 
     Dry runs and skipped recoveries do not count.
@@ -85,42 +87,42 @@ def acted(tx: Transaction, instance_uuid: str, besides: str, since: int) -> list
     :param since: earliest call; microseconds since the epoch.
     """
     given = {"uuid": instance_uuid, "besides": besides, "since": since}
-    found = tx.execute(ACTED, given)
-    return [Acted(**rows.fields(Acted, row._mapping)) for row in found]
+    found = tx.execute(EARLIER_RECOVERIES, given)
+    return [EarlierRecovery(**rows.fields(EarlierRecovery, row._mapping)) for row in found]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Picture:
+class Occupancy:
     """The occupied recovery slots, and whether incidents are queued.
 
     :param under_way: host -> number of occupied slots, for hosts with any.
     """
 
     under_way: Mapping[str, int]
-    anybody_waits: bool
+    has_queue: bool
 
 
 #: Built once, because it runs for each failure.
-PICTURE = sa.union_all(
+OCCUPANCY = sa.union_all(
     sa.select(RECOVERIES.c.host, sa.func.count().label("count"))
     .where(RECOVERIES.c.state.in_(UNDER_WAY))
     .group_by(RECOVERIES.c.host),
     # The name of a host is never empty.
     sa.select(sa.literal("", sa.String()), sa.func.count()).select_from(
-        sa.select(INCIDENTS.c.id).where(IN_LINE).limit(1).subquery()
+        sa.select(INCIDENTS.c.id).where(IS_QUEUED).limit(1).subquery()
     ),
 )
 
 
-def picture(tx: Transaction) -> Picture:
+def read_occupancy(tx: Transaction) -> Occupancy:
     """Return the occupied slots, and whether incidents are queued."""
-    counts = {host: count for host, count in tx.execute(PICTURE)}
+    counts = {host: count for host, count in tx.execute(OCCUPANCY)}
     waits = counts.pop("")
-    return Picture(counts, bool(waits))
+    return Occupancy(counts, bool(waits))
 
 
 # -- the queue ----------------------------------------------------------------------------------
-def line(tx: Transaction, full: Collection[str], each: int | None) -> list[Waiting]:
+def read_queue(tx: Transaction, full: Collection[str], each: int | None) -> list[QueuedIncident]:
     """Return the queued incidents, ordered by rank.
 
     :param full: hosts to exclude.
@@ -137,17 +139,19 @@ def line(tx: Transaction, full: Collection[str], each: int | None) -> list[Waiti
             INCIDENTS.c.hold_until.label("until"),
             place.label("place"),
         )
-        .where(IN_LINE, INCIDENTS.c.host.not_in(sorted(full)))
+        .where(IS_QUEUED, INCIDENTS.c.host.not_in(sorted(full)))
         .subquery()
     )
     first = sa.select(waiting)
     if each is not None:
         first = first.where(waiting.c.place <= each)
-    found = [Waiting(**rows.fields(Waiting, row._mapping)) for row in tx.execute(first)]
+    found = [
+        QueuedIncident(**rows.fields(QueuedIncident, row._mapping)) for row in tx.execute(first)
+    ]
     return sorted(found, key=lambda one: one.rank)
 
 
-def join(
+def queue_attempt(
     tx: Transaction, incident: Incident, recovery: Recovery, until: int, reason: str, now: int
 ) -> None:
     """Queue the next attempt of an incident that is being recovered.
@@ -168,7 +172,7 @@ def join(
     _put_off(tx, recovery.incident_id, until)
 
 
-def leave(tx: Transaction, incident: Incident, reason: str, now: int) -> None:
+def leave_queue(tx: Transaction, incident: Incident, reason: str, now: int) -> None:
     """Remove an incident from the queue, because its next attempt begins.
 
     :param incident: its row is locked.
@@ -177,7 +181,7 @@ def leave(tx: Transaction, incident: Incident, reason: str, now: int) -> None:
     _update(tx, incident, held_by="", reason=reason, updated_at=now)
 
 
-def call_up(tx: Transaction, incident_id: str, now: int) -> bool:
+def make_due(tx: Transaction, incident_id: str, now: int) -> bool:
     """Make a queued incident due now; return False if it is no longer queued.
 
     :param now: microseconds since the epoch.

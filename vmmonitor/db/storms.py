@@ -30,7 +30,7 @@ WAS_RECOVERED = sa.exists().where(
 
 
 # -- storms ------------------------------------------------------------------------------------
-def open_ones(tx: Transaction) -> list[str]:
+def list_open_ids(tx: Transaction) -> list[str]:
     """Return the ids of the open storms, the oldest first."""
     query = sa.select(INCIDENTS.c.incident_id).where(
         INCIDENTS.c.kind == IncidentKind.STORM, IS_OPEN
@@ -38,7 +38,7 @@ def open_ones(tx: Transaction) -> list[str]:
     return list(tx.execute(query.order_by(INCIDENTS.c.id)).scalars())
 
 
-def open_among(tx: Transaction, shared_causes: Sequence[str]) -> Incident | None:
+def find_open(tx: Transaction, shared_causes: Sequence[str]) -> Incident | None:
     """Return the open storm of the first of these causes that has one, and lock its row.
 
     :param shared_causes: the causes, in order of preference.
@@ -88,7 +88,7 @@ def take_probe(tx: Transaction, storm: Incident, until: int) -> bool:
 
 
 # -- members -----------------------------------------------------------------------------------
-def foremost(tx: Transaction, storm_id: str) -> Incident | None:
+def find_first_member(tx: Transaction, storm_id: str) -> Incident | None:
     """Return the held member with the highest priority; None without one."""
     query = (
         sa.select(INCIDENTS.c.incident_id)
@@ -100,7 +100,7 @@ def foremost(tx: Transaction, storm_id: str) -> Incident | None:
     return incidents.get(tx, ident) if ident else None
 
 
-def release(tx: Transaction, storm_id: str, now: int) -> list[str]:
+def release_members(tx: Transaction, storm_id: str, now: int) -> list[str]:
     """Make every held member of a storm due; the storm's row is locked, so that none is added.
 
     :param now: microseconds since the epoch.
@@ -120,7 +120,7 @@ def release(tx: Transaction, storm_id: str, now: int) -> list[str]:
     return held
 
 
-def given_up(tx: Transaction, storm_id: str) -> list[str]:
+def list_unrecovered_members(tx: Transaction, storm_id: str) -> list[str]:
     """Return the ids of the unrecovered members whose instances do not have an open incident."""
     other = INCIDENTS.alias()
     anew = sa.exists().where(other.c.open_key == INCIDENTS.c.instance_uuid)
@@ -131,7 +131,7 @@ def given_up(tx: Transaction, storm_id: str) -> list[str]:
 
 
 # -- counting ----------------------------------------------------------------------------------
-def failures(
+def count_failures(
     tx: Transaction, since: int, now: int, *, shared: bool, besides: str = ""
 ) -> Mapping[str, int]:
     """Return the number of certain failures per host, in instances.
@@ -168,7 +168,7 @@ def failures(
     return {host: count for host, count in tx.execute(query)}
 
 
-def members(tx: Transaction, storm_id: str) -> int:
+def count_members(tx: Transaction, storm_id: str) -> int:
     """Return the number of members that were failures: neither planned, nor running again without
     a recovery."""
     healed = sa.and_(INCIDENTS.c.state == IncidentState.RESOLVED, ~WAS_RECOVERED)
@@ -178,28 +178,32 @@ def members(tx: Transaction, storm_id: str) -> int:
     return tx.execute(query).scalar_one()
 
 
-def sharing(tx: Transaction, shared_cause: str, since: int) -> int:
+def count_sharing(tx: Transaction, shared_cause: str, since: int) -> int:
     """Return the number of open incidents with this cause that are not part of a storm.
 
     :param since: earliest time of opening; microseconds since the epoch.
     """
     query = sa.select(sa.func.count(INCIDENTS.c.id)).where(
-        *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause, INCIDENTS.c.opened_at > since),
-        *(IS_OPEN, INCIDENTS.c.part_of == ""),
+        OF_INSTANCE,
+        INCIDENTS.c.shared_cause == shared_cause,
+        INCIDENTS.c.opened_at > since,
+        IS_OPEN,
+        INCIDENTS.c.part_of == "",
     )
     return tx.execute(query).scalar_one()
 
 
-def is_tried(tx: Transaction, shared_cause: str) -> bool:
+def has_recovery_in_progress(tx: Transaction, shared_cause: str) -> bool:
     """Return whether an instance with this cause is being recovered."""
     query = sa.select(INCIDENTS.c.id).where(
-        *(OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause),
+        OF_INSTANCE,
+        INCIDENTS.c.shared_cause == shared_cause,
         INCIDENTS.c.state == IncidentState.RECOVERING,
     )
     return tx.execute(query.limit(1)).first() is not None
 
 
-def waiting_for(tx: Transaction, shared_cause: str) -> bool:
+def has_waiting_member(tx: Transaction, shared_cause: str) -> bool:
     """Return whether an open incident has this cause."""
     query = sa.select(INCIDENTS.c.id).where(
         OF_INSTANCE, INCIDENTS.c.shared_cause == shared_cause, IS_OPEN
@@ -207,7 +211,7 @@ def waiting_for(tx: Transaction, shared_cause: str) -> bool:
     return tx.execute(query.limit(1)).first() is not None
 
 
-def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> bool:
+def has_recovered_instance(tx: Transaction, shared_cause: str, since: int, until: int) -> bool:
     """Return whether an instance with this cause runs again, and none failed of it afterwards.
 
     :param since: it ran again after this time and until ``until``; microseconds since the epoch.
@@ -232,13 +236,13 @@ def came_back(tx: Transaction, shared_cause: str, since: int, until: int) -> boo
     return tx.execute(again.limit(1)).first() is None
 
 
-def learn_cause(tx: Transaction, incident_id: str, shared_cause: str) -> None:
+def set_shared_cause(tx: Transaction, incident_id: str, shared_cause: str) -> None:
     """Set the shared cause of an open incident without one."""
     this = sa.and_(INCIDENTS.c.incident_id == incident_id, INCIDENTS.c.shared_cause == "", IS_OPEN)
     tx.execute(sa.update(INCIDENTS).where(this).values(shared_cause=shared_cause))
 
 
-def instances(tx: Transaction) -> Mapping[str, int]:
+def count_instances(tx: Transaction) -> Mapping[str, int]:
     """Return the number of instances in each host's inventory, including lost ones."""
     query = sa.select(INSTANCES.c.host, sa.func.count(INSTANCES.c.id)).group_by(INSTANCES.c.host)
     return {host: count for host, count in tx.execute(query)}

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from vmmonitor.db.limits import Acted
+from vmmonitor.db.limits import EarlierRecovery
 from vmmonitor.engine.admission.check import Denied
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.incident import HoldReason
@@ -13,7 +13,7 @@ from vmmonitor.text import format_duration
 
 
 def check_budget(
-    earlier: Sequence[Acted], max_restarts: int, window: float, now: int
+    earlier: Sequence[EarlierRecovery], max_restarts: int, window: float, now: int
 ) -> Denied | None:
     """Deny a recovery that exceeds the budget, until the oldest one leaves the window.
 

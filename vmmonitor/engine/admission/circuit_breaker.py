@@ -97,9 +97,9 @@ class CircuitBreaker:
         return min(limits) if limits else None
 
     def count(self, tx: Transaction, since: int, now: int, besides: str = "") -> Mapping[str, int]:
-        """Return the number of failures of each host; see ``db.storms.failures``."""
+        """Return the number of failures of each host; see ``db.storms.count_failures``."""
         shared = not self._options.storage_limit
-        return storms.failures(tx, since, now, shared=shared, besides=besides)
+        return storms.count_failures(tx, since, now, shared=shared, besides=besides)
 
     def find_exceeded(self, tx: Transaction, host: str, now: int) -> tuple[Scope, str] | None:
         """Return the widest scope of a host above its limit, and the reason as one sentence.

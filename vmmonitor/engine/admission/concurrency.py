@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from oslo_config import cfg
 
 from vmmonitor.db import limits, locks
-from vmmonitor.db.limits import Waiting
+from vmmonitor.db.limits import QueuedIncident
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import Denied
 from vmmonitor.model.clock import SECOND
@@ -59,16 +59,16 @@ class RecoverySlots:
         engine can take until this transaction ends."""
         # While all slots are taken, deny without waiting for the lock.
         if self._was_full and (
-            reason := why_full(limits.picture(tx).under_way, incident.host, per_host, total)
+            reason := why_full(limits.read_occupancy(tx).under_way, incident.host, per_host, total)
         ):
             return reason
         locks.lock(tx, [SLOTS_LOCK])
-        seen = limits.picture(tx)
+        seen = limits.read_occupancy(tx)
         reason = why_full(seen.under_way, incident.host, per_host, total)
         self._was_full = bool(reason)
-        if reason or not seen.anybody_waits:
+        if reason or not seen.has_queue:
             return reason
-        candidate = Waiting(
+        candidate = QueuedIncident(
             incident_id=incident.incident_id,
             host=incident.host,
             priority=incident.priority,
@@ -86,8 +86,8 @@ class RecoverySlots:
 
     def next(self, tx: Transaction, now: int) -> list[str]:
         """Return the ids of queued incidents that can have a slot and are not due yet."""
-        seen = limits.picture(tx)
-        if not seen.anybody_waits:
+        seen = limits.read_occupancy(tx)
+        if not seen.has_queue:
             return []
         selected = select_next(self._queue(tx, seen.under_way), seen.under_way, *self._limits())
         return [each.incident_id for each in selected if each.until > now]
@@ -100,14 +100,14 @@ class RecoverySlots:
             math.inf if total == WITHOUT_LIMIT else total,
         )
 
-    def _queue(self, tx: Transaction, under_way: Mapping[str, int]) -> list[Waiting]:
+    def _queue(self, tx: Transaction, under_way: Mapping[str, int]) -> list[QueuedIncident]:
         """Return the part of the queue that could get a slot now."""
         per_host, total = self._limits()
         each = min(per_host, total - sum(under_way.values()))
         if each <= 0:
             return []
         full_hosts = [host for host, count in under_way.items() if count >= per_host]
-        return limits.line(tx, full_hosts, round(each) if each < math.inf else None)
+        return limits.read_queue(tx, full_hosts, round(each) if each < math.inf else None)
 
 
 def why_full(under_way: Mapping[str, int], host: str, per_host: float, total: float) -> str:
@@ -123,8 +123,8 @@ def why_full(under_way: Mapping[str, int], host: str, per_host: float, total: fl
 
 
 def select_next(
-    queue: Iterable[Waiting], under_way: Mapping[str, int], per_host: float, total: float
-) -> list[Waiting]:
+    queue: Iterable[QueuedIncident], under_way: Mapping[str, int], per_host: float, total: float
+) -> list[QueuedIncident]:
     """Return the queued incidents that can have a slot, in their order.
 
     A host at its limit does not delay the incidents of other hosts.
@@ -133,7 +133,7 @@ def select_next(
     """
     taken = dict(under_way)
     free = total - sum(taken.values())
-    selected: list[Waiting] = []
+    selected: list[QueuedIncident] = []
     for each in sorted(queue, key=lambda waiting: waiting.rank):
         if len(selected) >= free:
             break

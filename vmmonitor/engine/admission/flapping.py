@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from vmmonitor.db.limits import Acted
+from vmmonitor.db.limits import EarlierRecovery
 from vmmonitor.engine.admission.check import Denied
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.incident import HoldReason
@@ -17,7 +17,7 @@ MAX_DOUBLINGS = 64
 
 
 def check_flapping(
-    earlier: Sequence[Acted],
+    earlier: Sequence[EarlierRecovery],
     failed_at: int,
     window: float,
     backoff: float,

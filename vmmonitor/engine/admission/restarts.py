@@ -35,7 +35,9 @@ class RestartCheck:
         if max_restarts == WITHOUT_LIMIT and not options.flap_window:
             return None
         since = now - round(max(window, options.flap_window) * SECOND)
-        earlier = limits.acted(tx, incident.instance.uuid, incident.incident_id, since)
+        earlier = limits.list_earlier_recoveries(
+            tx, incident.instance.uuid, incident.incident_id, since
+        )
         return check_budget(earlier, max_restarts, window, now) or check_flapping(
             earlier=earlier,
             failed_at=incident.opened_at,

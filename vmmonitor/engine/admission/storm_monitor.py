@@ -84,7 +84,7 @@ class StormMonitor:
         :raises vmmonitor.model.errors.Retriable: the database is away.
         """
         with self._database.reader() as tx:
-            instances = storms.instances(tx)
+            instances = storms.count_instances(tx)
         known = self._breaker.census.aggregates
         self._breaker.census = Census(instances=instances, aggregates=known)
         try:
@@ -103,7 +103,7 @@ class StormMonitor:
         :raises vmmonitor.model.errors.Retriable: the database is away.
         """
         with self._database.reader() as tx:
-            open_ids = storms.open_ones(tx)
+            open_ids = storms.list_open_ids(tx)
         for incident_id in open_ids:
             try:
                 self._database.run(self._end_if_over, incident_id)
@@ -136,7 +136,7 @@ class StormMonitor:
             return ""
         since = storm.opened_at - round(self._options.window * SECOND)
         others = sum(scope.select(self._breaker.count(tx, since, now, storm.incident_id)))
-        failures = others + storms.members(tx, storm.incident_id)
+        failures = others + storms.count_members(tx, storm.incident_id)
         if failures > limit:
             return ""
         return (
@@ -146,9 +146,9 @@ class StormMonitor:
     def _why_storage_healed(self, tx: Transaction, storm: Incident, now: int) -> str:
         """Return why a storm of a storage is over; empty if it is not."""
         stable_since = now - round(self._options.probe_success_delay * SECOND)
-        if storms.came_back(tx, storm.shared_cause, storm.opened_at, stable_since):
+        if storms.has_recovered_instance(tx, storm.shared_cause, storm.opened_at, stable_since):
             return "an instance on this storage runs again"
-        if not storms.waiting_for(tx, storm.shared_cause):
+        if not storms.has_waiting_member(tx, storm.shared_cause):
             return "no instance waits for this storage any longer"
         return ""
 
@@ -161,6 +161,6 @@ class StormMonitor:
         now = self._database.now()
         if storm is None or storm.cause != STORAGE or now < storm.hold_until:
             return
-        first = storms.foremost(tx, incident_id)
+        first = storms.find_first_member(tx, incident_id)
         if first and first.hold_until > now:
             incidents.reschedule(tx, first, now, first.reason, now)

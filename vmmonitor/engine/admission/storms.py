@@ -61,15 +61,15 @@ class StormCheck:
         cause, limit = incident.shared_cause, self._options.storage_limit
         if not cause or not limit:
             return None
-        if (storm := storms.open_among(tx, [cause])) or incident.part_of:
+        if (storm := storms.find_open(tx, [cause])) or incident.part_of:
             return storm
         since = now - round(self._options.storage_window * SECOND)
-        number = storms.sharing(tx, cause, since)
+        number = storms.count_sharing(tx, cause, since)
         if number < limit:
             return None
         reason = f"{number} instances have disk errors of {cause.partition(':')[2]}"
         # Recoveries that began before the storm are its first probes.
-        delay = self._options.probe_interval if storms.is_tried(tx, cause) else 0.0
+        delay = self._options.probe_interval if storms.has_recovery_in_progress(tx, cause) else 0.0
         return _open_storm(
             tx, cause=STORAGE, shared_cause=cause, host="", reason=reason, now=now, delay=delay
         )
@@ -80,7 +80,7 @@ class StormCheck:
         An incident that an earlier storm held is not counted again.
         """
         causes = [scope.shared_cause for scope in self._breaker.scopes(incident.host)]
-        if (storm := storms.open_among(tx, causes)) or incident.part_of:
+        if (storm := storms.find_open(tx, causes)) or incident.part_of:
             return storm
         exceeded = self._breaker.find_exceeded(tx, incident.host, now)
         if exceeded is None:
@@ -99,7 +99,7 @@ class StormCheck:
         """Return whether this member is recovered now, as a probe of its storage."""
         if storm.cause != STORAGE or now < storm.hold_until:
             return False
-        first = storms.foremost(tx, storm.incident_id)
+        first = storms.find_first_member(tx, storm.incident_id)
         if first and first.incident_id != incident.incident_id:
             return False
         if not storms.take_probe(tx, storm, self._next_probe(storm, now)):

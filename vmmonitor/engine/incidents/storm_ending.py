@@ -27,9 +27,11 @@ def end_storm(tx: Transaction, storm: Incident, reason: str, now: int) -> int:
     """
     move(tx, storm, IncidentTransition.RUN, reason, now)
     message = f"storm {storm.incident_id} is over: {reason}"
-    held = storms.release(tx, storm.incident_id, now)
+    held = storms.release_members(tx, storm.incident_id, now)
     timeline_entries.insert(tx, [_entry(incident_id, message, now) for incident_id in held])
-    failed = storms.given_up(tx, storm.incident_id) if storm.cause == STORAGE else []
+    failed = (
+        storms.list_unrecovered_members(tx, storm.incident_id) if storm.cause == STORAGE else []
+    )
     for incident_id in failed:
         incident = incidents.lock(tx, incident_id)
         move(tx, incident, IncidentTransition.RETRY, message, now, hold_until=now)

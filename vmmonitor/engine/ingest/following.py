@@ -68,7 +68,7 @@ def set_shared_cause(changes: IncidentChanges, opened: OpenIncident, event: Even
     """Store which storage fails, if an event after the first one reports it."""
     if shared_cause := storage.shared_cause(event):
         changes.flush(opened)
-        storms.learn_cause(changes.tx, opened.incident.incident_id, shared_cause)
+        storms.set_shared_cause(changes.tx, opened.incident.incident_id, shared_cause)
         opened.incident = dataclasses.replace(opened.incident, shared_cause=shared_cause)
 
 

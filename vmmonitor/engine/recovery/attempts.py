@@ -131,10 +131,10 @@ class Attempts:
             reason = f"{name}: {denied.reason}"
             if not is_queued:
                 note(tx, incident, now, TimelineKind.HOLD, reason, held_by=denied.held_by)
-            limits.join(tx, incident, recovery, denied.until, reason, now)
+            limits.queue_attempt(tx, incident, recovery, denied.until, reason, now)
             return False
         if is_queued:
-            limits.leave(tx, incident, f"{name}: has a free slot", now)
+            limits.leave_queue(tx, incident, f"{name}: has a free slot", now)
         return True
 
     def _end_running(

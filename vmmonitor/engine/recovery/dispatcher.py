@@ -152,7 +152,7 @@ class Dispatcher:
         with self._database.reader() as tx:
             incident_ids = self._slots.next(tx, now)
         for incident_id in incident_ids:
-            self._database.run(limits.call_up, incident_id, now)
+            self._database.run(limits.make_due, incident_id, now)
 
     def _find_due(
         self, now: int

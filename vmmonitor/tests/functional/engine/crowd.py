@@ -66,7 +66,7 @@ class Crowd:
     def watch(self: Any, request: RecoveryRequest) -> Outcome:
         """Note how many are under way while one is."""
         with self.database.reader() as tx:
-            under_way = limits.picture(tx).under_way
+            under_way = limits.read_occupancy(tx).under_way
         with self.guard:
             self.most["host"] = max(self.most["host"], *under_way.values())
             self.most["in all"] = max(self.most["in all"], sum(under_way.values()))

@@ -137,4 +137,4 @@ class StormRaces:
         began = race(4, lambda number: self.decide_on(four[number]))
         self.assertEqual(1, sum(began), began)
         with self.database.reader() as tx:
-            self.assertEqual(20, storms.members(tx, self.storm().incident_id))
+            self.assertEqual(20, storms.count_members(tx, self.storm().incident_id))

@@ -120,4 +120,4 @@ class StormCase(base.EngineCase):
 
     def open_ones(self) -> list[str]:
         with self.database.reader() as tx:
-            return storms.open_ones(tx)
+            return storms.list_open_ids(tx)

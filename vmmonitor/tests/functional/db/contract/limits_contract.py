@@ -25,7 +25,7 @@ class LimitsContract:
         def take_a_turn(number: int) -> bool:
             def once(tx):
                 locks.lock(tx, ["turns", "a host"])
-                if sum(limits.picture(tx).under_way.values()) >= 3:
+                if sum(limits.read_occupancy(tx).under_way.values()) >= 3:
                     return False
                 recoveries.insert(tx, samples.recovery(state=RecoveryState.RUNNING))
                 return True
@@ -61,11 +61,11 @@ class LimitsContract:
         self._called("of another", samples.new_id(), NOON + 4)
         self._called("never called", uuid, None, state=RecoveryState.CANCELLED)
         with self.database.reader() as tx:
-            found = limits.acted(tx, uuid, "its own", NOON)
+            found = limits.list_earlier_recoveries(tx, uuid, "its own", NOON)
         self.assertEqual(
             [
-                limits.Acted(incident_id="b", called_at=NOON + 3, ended_at=NOON + 3),
-                limits.Acted(incident_id="a", called_at=NOON + 7, ended_at=NOON + 9),
+                limits.EarlierRecovery(incident_id="b", called_at=NOON + 3, ended_at=NOON + 3),
+                limits.EarlierRecovery(incident_id="a", called_at=NOON + 7, ended_at=NOON + 9),
             ],
             found,
         )
@@ -81,7 +81,7 @@ class LimitsContract:
         ):
             self.database.run(recoveries.insert, samples.recovery(host=host, state=state))
         with self.database.reader() as tx:
-            self.assertEqual(limits.Picture({"a": 2, "b": 1}, False), limits.picture(tx))
+            self.assertEqual(limits.Occupancy({"a": 2, "b": 1}, False), limits.read_occupancy(tx))
 
     # -- the line ------------------------------------------------------------------------------
     def test_who_comes_first(self: Any) -> None:
@@ -101,8 +101,8 @@ class LimitsContract:
 
     def test_called_up_it_is_due(self: Any) -> None:
         name = self._waits("a")
-        self.assertTrue(self.database.run(limits.call_up, name, NOON + 1))
-        self.assertFalse(self.database.run(limits.call_up, name, NOON + 2))
+        self.assertTrue(self.database.run(limits.make_due, name, NOON + 1))
+        self.assertFalse(self.database.run(limits.make_due, name, NOON + 2))
         with self.database.reader() as tx:
             (due,) = incidents.due(tx, NOON + 1, 9)
         self.assertEqual((name, NOON + 1), (due.incident_id, due.hold_until))
@@ -110,7 +110,7 @@ class LimitsContract:
     def test_called_up_before_those_that_are_due_since_it_opened(self: Any) -> None:
         first = self._waits("first", opened_at=NOON - 9)
         self.database.run(incidents.insert, [samples.incident(incident_id="second")])
-        self.database.run(limits.call_up, first, NOON + 5)
+        self.database.run(limits.make_due, first, NOON + 5)
         with self.database.reader() as tx:
             found = [one.incident_id for one in incidents.due(tx, NOON + 9, 9)]
         self.assertEqual(["first", "second"], found)
@@ -120,12 +120,12 @@ class LimitsContract:
         recovery = samples.recovery(incident_id="a", attempt=2)
         self.database.run(incidents.insert, [incident])
         self.database.run(recoveries.insert, recovery)
-        self.database.run(limits.join, incident, recovery, LATER, "it waits", NOON)
+        self.database.run(limits.queue_attempt, incident, recovery, LATER, "it waits", NOON)
         self.assertEqual(["a"], self._line(9))
         self.assertEqual((LATER, []), self._attempt(recovery, NOON + 1))
-        self.assertTrue(self.database.run(limits.call_up, "a", NOON + 1))
+        self.assertTrue(self.database.run(limits.make_due, "a", NOON + 1))
         self.assertEqual((NOON + 1, [recovery.recovery_id]), self._attempt(recovery, NOON + 1))
-        self.database.run(limits.leave, incident, "its turn", NOON + 2)
+        self.database.run(limits.leave_queue, incident, "its turn", NOON + 2)
         self.assertEqual([], self._line(9))
         with self.database.reader() as tx:
             found = incidents.get(tx, "a")
@@ -136,7 +136,7 @@ class LimitsContract:
     def test_whose_line_has_gone_on_is_not_called_up(self: Any) -> None:
         for changes in ({"state": IncidentState.RESOLVED}, {"held_by": HoldReason.BUDGET}):
             name = self._waits(samples.new_id(), **changes)
-            self.assertFalse(self.database.run(limits.call_up, name, NOON))
+            self.assertFalse(self.database.run(limits.make_due, name, NOON))
 
     def test_priorities(self: Any) -> None:
         self._waits("a", priority=4)
@@ -165,11 +165,11 @@ class LimitsContract:
 
     def _anybody(self: Any) -> bool:
         with self.database.reader() as tx:
-            return limits.picture(tx).anybody_waits
+            return limits.read_occupancy(tx).has_queue
 
     def _line(self: Any, each: int | None, *full: str) -> list[str]:
         with self.database.reader() as tx:
-            found = limits.line(tx, full, each)
+            found = limits.read_queue(tx, full, each)
         for one in found:
             self.assertEqual(one, dataclasses.replace(one, until=LATER))
         return [one.incident_id for one in found]

@@ -209,7 +209,7 @@ class TurnsTest(LimitedCase):
         with self.database.reader() as tx:
             ids = self.slots.next(tx, self.clock)
         for incident_id in ids:
-            self.database.run(limits.call_up, incident_id, self.clock)
+            self.database.run(limits.make_due, incident_id, self.clock)
         with self.database.reader() as tx:
             return [incidents.get(tx, one).instance.uuid for one in ids]
 

@@ -2,12 +2,12 @@
 import math
 import unittest
 
-from vmmonitor.db.limits import Waiting
+from vmmonitor.db.limits import QueuedIncident
 from vmmonitor.engine.admission.concurrency import select_next, why_full
 
 
-def waiting(name: str, host: str = "a", priority: int = 0, since: int = 0) -> Waiting:
-    return Waiting(incident_id=name, host=host, priority=priority, since=since, until=0)
+def waiting(name: str, host: str = "a", priority: int = 0, since: int = 0) -> QueuedIncident:
+    return QueuedIncident(incident_id=name, host=host, priority=priority, since=since, until=0)
 
 
 class SelectNextTest(unittest.TestCase):
