@@ -182,7 +182,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         self.useFixture(SmallDisk(place, 4096))
         agent = self.run_all(directory=place)
         self.panicked()
-        agent.wait_for("Evidence of event .* cannot be written: .*No space left")
+        agent.wait_for("Could not write evidence of event .*No space left")
         self.assertEqual([], os.listdir(os.path.join(place, "kept")))
         lost = {"not-written": 1}
         self.wait(
@@ -193,7 +193,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         agent = self.agent(store="engine")
         guest = self.guest(on_crash="preserve", video=True)
         guest.order("P")
-        agent.wait_for("Evidence of event .* of instance")
+        agent.wait_for("Captured evidence of event")
         agent.kill()
         self.start(self.deployment.engine(options=self.policies(LOG_ONLY)))
         self.watched(agent)
