@@ -25,7 +25,7 @@ config_generator_config_file = [
 ]
 
 html_theme = "openstackdocs"
-# The sample of the configuration is written there; Sphinx looks for the directory before.
+# The sample configuration is written there later, but the directory must exist now.
 (HERE / "_static").mkdir(exist_ok=True)
 html_static_path = ["_static"]
 openstackdocs_auto_name = False
