@@ -9,6 +9,7 @@ import uuid
 
 import oslo_messaging
 
+from vmmonitor.db import incidents
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.receipt import ReceiptStatus
@@ -36,7 +37,8 @@ policies:
   steps:
   - {driver: webhook, attempts: 3, timeout: 60, wait_for: nothing}
 """
-HELD = RESTART.replace("hold: 0", "hold: 1").replace("timeout: 5", "timeout: 20")
+#: Nothing is recovered before the test ends the hold.
+HELD = RESTART.replace("hold: 0", "hold: 600").replace("timeout: 5", "timeout: 20")
 
 
 class Deaths(WholeTest):
@@ -331,6 +333,7 @@ class TestTakeOver(Deaths):
         guest.kill()
         self.wait(lambda: self.stops(guest), "not stored")
         agent.send(signal.SIGSTOP)
+        self.end_hold(guest)
         self.wait(
             lambda: self.states(guest) == [IncidentState.RECOVERING], "the agent is not asked"
         )
@@ -339,6 +342,13 @@ class TestTakeOver(Deaths):
         self.wait(lambda: self.is_taken_over(guest), "not taken over")
         agent.send(signal.SIGCONT)
         self.check_recovered([guest])
+
+    def end_hold(self, guest):
+        """Make the incident due. A hold by time could end before the agent is suspended."""
+        (incident,) = self.deployment.incidents(guest.uuid)
+        database = self.deployment.database
+        now = database.now()
+        database.run(incidents.reschedule, incident, now, "the test ends the hold", now)
 
     def is_taken_over(self, guest):
         (incident,) = self.deployment.incidents(guest.uuid)
