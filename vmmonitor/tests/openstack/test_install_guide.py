@@ -5,6 +5,7 @@ The guide's names and addresses are replaced by those of the lab. ``apt-get`` an
 stand-ins: the packages of ``bindep.txt`` are installed already, and systemd does not run.
 """
 
+import os
 import pathlib
 import shlex
 import subprocess
@@ -40,8 +41,16 @@ exec /usr/bin/mysql --no-defaults --socket={socket} "$@"
 #: The administrator's client; the lab has no networks, and servers go to a host of choice.
 OPENSTACK = """#!/bin/sh
 export OS_COMPUTE_API_VERSION=2.74
-exec {command} openstack "$@"
+exec env {variables} {command} openstack "$@"
 """
+#: Where the lab's tool finds the lab.
+LAB_VARIABLES = (
+    "HOME",
+    "XDG_CACHE_HOME",
+    "VMMONITOR_LAB",
+    "VMMONITOR_LAB_PORT",
+    "VMMONITOR_LAB_CACHE",
+)
 
 
 class ListeningMariaDB(MariaDB):
@@ -76,9 +85,10 @@ class TestInstallGuide(testtools.TestCase):
         pathlib.Path(installed).chmod(0o755)
         programs = {
             "systemctl": install_guide.SYSTEMCTL,
+            "useradd": install_guide.USERADD,
             "apt-get": install_guide.APT_GET.replace("@CHECKOUT@", self.sources),
             "mysql": MYSQL.format(socket=self.database.driver.socket),
-            "openstack": OPENSTACK.format(command=COMMAND),
+            "openstack": self._openstack(),
         }
         self.controller = self.useFixture(GuideHost("controller", installed, {}, programs))
         libvirt = {"/run/libvirt": str(pathlib.Path(self.lab.hosts["node1"].qemu_pids).parent)}
@@ -99,6 +109,10 @@ class TestInstallGuide(testtools.TestCase):
             identity.update_user(account, name="vmmonitor")
 
         self.addCleanup(restore)
+
+    def _openstack(self) -> str:
+        known = [f"{name}={os.environ[name]}" for name in LAB_VARIABLES if name in os.environ]
+        return OPENSTACK.format(variables=shlex.join(known), command=COMMAND)
 
     def _words(self) -> list[tuple[str, str]]:
         port = free_port()
