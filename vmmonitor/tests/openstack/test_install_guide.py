@@ -125,7 +125,7 @@ class TestInstallGuide(testtools.TestCase):
             ("host = compute1", "host = node1"),
             (
                 "--image cirros --flavor m1.tiny --network private",
-                "--image guest --flavor m1.nano --network none --host node1",
+                "--image guest --flavor m1.nano --no-network --host node1",
             ),
         ]
 
