@@ -32,7 +32,7 @@ CHECKOUT = pathlib.Path(vmmonitor.__file__).parents[1]
 GUIDE = CHECKOUT / "doc" / "source" / "install" / "cloud.rst"
 #: Sections of the guide whose commands run on the compute host.
 ON_COMPUTE = ("Set up a compute host", "Permit the agent to resume instances")
-#: Part of a command that runs on the compute host, whatever its section.
+#: Part of a command that runs on the compute host, regardless of its section.
 NEEDS_COMPUTE = "/run/libvirt/qemu/"
 WAIT_S = 180.0
 MYSQL = """#!/bin/sh
