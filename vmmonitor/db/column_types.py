@@ -47,6 +47,7 @@ class LongPlain(Plain):
     """A string of any length with storable characters."""
 
     impl = LONG_TEXT
+    cache_ok = True
 
 
 def json_text(value: Any) -> str:
