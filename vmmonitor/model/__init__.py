@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns of vmmonitor and the legal moves between their states.
+"""Define the data classes of vmmonitor, their states and the transitions between them.
 
-Standard library only, no I/O and no clock: every time comes in as an argument, as an integer
-of microseconds since the epoch (UTC), which is exact, sorts, and means the same in Python, in
-JSON and in every database. Only the REST API and the CLI turn it into ISO 8601.
+The modules use the standard library only. They do no I/O and do not read a clock: each time is an
+argument, an integer of microseconds since the epoch (UTC). Such integers are exact, can be sorted,
+and have the same meaning in Python, in JSON and in every database. Only the REST API and the CLI
+convert them to ISO 8601.
 """

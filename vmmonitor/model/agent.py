@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Define the reports of agents, and the agents as the engines know them."""
+"""Define the reports of agents, and the agents as the engines store them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from vmmonitor.model.clock import HostClock
 from vmmonitor.model.states import AgentState
 
-#: The states in which failures on the host stay undetected.
+#: States of an agent that cannot detect failures on its host.
 UNWATCHED = (AgentState.LATE, AgentState.BLIND)
 
 
@@ -16,10 +16,10 @@ UNWATCHED = (AgentState.LATE, AgentState.BLIND)
 class AgentReport:
     """An agent's report of itself, sent regularly and at every change.
 
-    All times are microseconds since the epoch.
+    Times are microseconds since the epoch.
 
     :param state: an ``AgentState`` other than LATE, which only an engine sets.
-    :param reason: why it is not ``up``; if it is, the sources that are not reachable.
+    :param reason: why the state is not ``up``; for ``up``, the sources that are not reachable.
     :param sent_at: by the host's clock.
     :param started_at: when the agent's process started, by the host's clock.
     :param spool_depth: number of spooled events without a receipt.
@@ -48,9 +48,9 @@ class AgentReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
-    """An agent as the engines know it.
+    """An agent as the engines store it.
 
-    :param report: its newest report.
+    :param report: the newest report of the agent.
     :param state: the report's state, or ``late``.
     :param seen_at: when that report arrived; microseconds, engines' clock.
     :param clock: the clock of the host, measured from its reports.
@@ -66,7 +66,7 @@ class Agent:
 
     @property
     def reason(self) -> str:
-        """The reason of its state, for operators; it changes only with the reason."""
+        """The reason for the state, for operators; constant while the agent does not report."""
         if self.state != AgentState.LATE:
             return self.report.reason
         before = ": ".join(filter(None, (self.report.state, self.report.reason)))

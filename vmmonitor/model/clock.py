@@ -24,13 +24,13 @@ MAX_TRANSIT = 600_000_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HostClock:
-    """The measured clock of one host. All values are microseconds to add to the host's times.
+    """The measured clock of one host. Values are microseconds to add to the host's times.
 
     :param samples: the samples of the newest reports, oldest first.
     :param offset: the measured offset; negative if the host's clock is ahead.
     :param correction: the value that is added to the host's times. It follows the offset when they
         differ by more than STEADY: downwards immediately; upwards, which may be a slow message,
-        after a full window of samples, or immediately if the difference exceeds LONGEST.
+        after a full window of samples, or immediately if the difference exceeds MAX_TRANSIT.
     """
 
     samples: tuple[int, ...] = ()

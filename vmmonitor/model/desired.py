@@ -9,7 +9,7 @@ from vmmonitor.model.instance import Instance
 
 
 class DesiredStatus(enum.StrEnum):
-    """What an instance should be doing."""
+    """The desired status of an instance."""
 
     RUNNING = "running"
     #: It may exist without running, or not exist.
@@ -23,10 +23,10 @@ class DesiredStatus(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DesiredState:
-    """What one instance should be doing, and on which host.
+    """The desired status and host of one instance.
 
-    :param instance: its known facts; at least its uuid.
-    :param host: where it should be, as the agents name their hosts (``CONF.host``, for nova
+    :param instance: the known facts about the instance; at least its uuid.
+    :param host: the desired host, as the agents name their hosts (``CONF.host``, for nova
         ``OS-EXT-SRV-ATTR:host``); empty if unknown, or if any host is right.
     :param updated_at: when this became its desired state; microseconds since the epoch, 0 if
         unknown. Only shown to operators: no decision depends on it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors that cross rooms. The docstring is the message."""
+"""Define the errors that packages share. The docstring of a class is its default message."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ class VmmonitorError(Exception):
     """Something went wrong in vmmonitor"""
 
     def __init__(self, message: str = "", **facts: Any) -> None:
-        """Make the message from the class's docstring and the facts that came along.
+        """Build the message from the docstring of the class and the facts.
 
         :param message: replaces the docstring.
-        :param facts: named values that a caller may want to read again.
+        :param facts: named values, added to the message; callers can read them from ``facts``.
         """
         self.facts = facts
         text = message or (self.__doc__ or "").strip()
@@ -21,7 +21,7 @@ class VmmonitorError(Exception):
 
 
 def _quote(value: Any) -> str:
-    """Return a value as Python writes it; a member of a StrEnum as its text."""
+    """Return the ``repr`` of a value; for a member of a StrEnum, the ``repr`` of its text."""
     return repr(str(value) if isinstance(value, str) else value)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Define what sources report (RawEvent, SourceSnapshot, Reachability), the events made of it
-(Event), and the decision of the filter on each event (Decision)."""
+"""Define the observations of sources (RawEvent, SourceSnapshot, Reachability), the events made of
+them (Event), and the decision of the filter on each event (Decision)."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -31,8 +31,8 @@ CLEARED = "liveness.cleared"
 #: The agent destroys an instance to start it again (``begun``), or failed to (``failed``).
 ENDING = "recovery.ending"
 #: The instance runs again, as reported by the agent, by libvirt, or by the source that found it
-#: hung. Events are sent in the order in which they occurred on the host, so all events that the
-#: failure caused arrive earlier.
+#: hung. A host sends its events in the order of their occurrence, so all events that the failure
+#: caused arrive earlier.
 AGENT_SOURCE = "agent"
 RUNNING_AGAIN = frozenset(
     {"lifecycle.started", "lifecycle.resumed", "recovery.running", RECOVERED}
@@ -72,7 +72,7 @@ class RawEvent:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSnapshot:
-    """All instances that a source sees on its host, at start and after each reconnect.
+    """The instances that a source finds on its host, at start and after each reconnect.
 
     :param started_at: when reading began; events that arrived meanwhile are newer.
     :param why: ``start`` or ``reconnect``.
@@ -86,9 +86,11 @@ class SourceSnapshot:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Reachability:
-    """Whether a source can observe its host. It does not tell the state of any instance.
+    """The ability of a source to observe its host. It does not imply the state of any instance.
 
-    :param reason: why it cannot; empty if it can.
+    :param reachable: whether the source can observe its host.
+    :param at: microseconds since the epoch, by the host's clock.
+    :param reason: why the source cannot observe its host; empty if it can.
     """
 
     source: str
@@ -128,7 +130,7 @@ class Event:
 def made_of(raw: RawEvent, host: str, attributes: Mapping[str, Any], event_id: str) -> Event:
     """Return a source's report as an event of a host, which is not spooled yet.
 
-    :param attributes: replace those of the report.
+    :param attributes: replaces the attributes of the report.
     """
     return Event(
         event_id=event_id,
@@ -156,8 +158,8 @@ class Decision:
     :param action: one of ACTIONS.
     :param severity: one of SEVERITIES.
     :param rule: name of the rule that decided; ``default`` if none matched.
-    :param evidence: the kinds of evidence to capture; only the event's own host knows them, and
-        the event tells them as an attribute (``evidence.ATTRIBUTE``).
+    :param evidence: the kinds of evidence to capture; empty in an engine, which reads them from an
+        attribute of the event (``evidence.ATTRIBUTE``).
     """
 
     action: str
@@ -171,12 +173,12 @@ class StoredEvent:
     """An event with the times of its processing, in microseconds since the epoch.
 
     :param incident_id: the incident that it opened or belongs to; None without one.
-    :param spooled_at: when it was stored in the spool, by the host's clock, like ``sent_at``:
-        when the batch that carried it here left its host.
-    :param received_at: when an engine took it, by the engines' clock, like ``stored_at``:
-        just before the commit that made it durable.
-    :param corrected_at: when it occurred, by the engines' clock: ``occurred_at`` plus what was
-        known of the host's clock when it arrived.
+    :param spooled_at: when it was stored in the spool, by the host's clock.
+    :param sent_at: when its host sent the batch that contained it, by the host's clock.
+    :param received_at: when an engine received it, by the engines' clock.
+    :param stored_at: when an engine stored it, just before the commit, by the engines' clock.
+    :param corrected_at: when it occurred, by the engines' clock: ``occurred_at`` plus the
+        correction of the host's clock that was in use when the event arrived.
     """
 
     event: Event
@@ -190,13 +192,13 @@ class StoredEvent:
 
 
 def in_order(stored: Iterable[StoredEvent]) -> list[tuple[int, StoredEvent]]:
-    """Return events in the order in which they occurred, each with the time used for the order.
+    """Return events in the order of their occurrence, each with the time used for the order.
 
-    Events of one host keep the order in which they were stored, whatever its clock did. Events of
-    different hosts are compared by their corrected times.
+    Events of one host keep the order of their storage, also after a step of the host's clock.
+    Events of different hosts are ordered by their corrected times.
 
-    :param stored: in the order in which they were stored.
-    :return: (microseconds since the epoch, never falling; event).
+    :param stored: the events, in the order of their storage.
+    :return: (time, event), in ascending order of time; microseconds since the epoch.
     """
     latest: dict[str, int] = {}
     placed = []

@@ -28,7 +28,7 @@ CONTENT_TYPES = {
 KINDS = tuple(CONTENT_TYPES)
 _ENDINGS = {_PNG: "png", _TEXT: "txt", _JSON: "json"}
 
-#: Where evidence is stored, and the attribute by which its event refers to it.
+#: Places where evidence is stored, and the attribute of an event that refers to its evidence.
 KEPT_ON_HOST = "host"
 ENGINE = "engine"
 KEPT = (KEPT_ON_HOST, ENGINE)
@@ -44,8 +44,8 @@ class Item:
 
     :param kind: one of KINDS.
     :param captured_at: microseconds since the epoch, by the host's clock.
-    :param content: empty if it is missing.
-    :param message: why it is missing or incomplete; one sentence for the operator.
+    :param content: the evidence; empty if it is missing.
+    :param message: why the content is missing or incomplete; one sentence for the operator.
     """
 
     kind: str

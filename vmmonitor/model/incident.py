@@ -39,8 +39,8 @@ class HoldReason(enum.StrEnum):
 class Incident:
     """One failure of one instance, one host without monitoring, or one storm of failures.
 
-    At most one incident per instance, host or shared cause is open. All times are microseconds
-    since the epoch, engines' clock; times of a host are corrected.
+    At most one incident per instance, host or shared cause is open. Times are microseconds
+    since the epoch, by the engines' clock; times of a host are corrected.
 
     :param kind: for HOST and STORM ``instance`` has an empty uuid.
     :param cause: ``Event.cause`` of the event that describes the failure best
@@ -86,7 +86,7 @@ class Incident:
 
 
 class VerdictKind(enum.StrEnum):
-    """The result of a comparison between an incident and the expectation."""
+    """The result of comparing an incident with the desired state of its instance."""
 
     FAILED = "failed"
     PLANNED = "planned"
@@ -102,8 +102,8 @@ class Verdict:
 
     :param reason: one sentence for the operator.
     :param priority: as for ``Incident``.
-    :param asked: the service that answered (``nova``); empty if none was asked.
-    :param question: the question (``whether it should run here``), to follow ``asked``.
+    :param asked: the service that answered (``nova``); empty if no service was asked.
+    :param question: the question (``whether it should run here``), to be shown after ``asked``.
     :param took: duration of the query, in microseconds.
     """
 

@@ -8,7 +8,7 @@ PAUSED = "paused"
 SHUTOFF = "shutoff"
 CRASHED = "crashed"
 PMSUSPENDED = "pmsuspended"
-#: The states in which a guest exists on the host (a process runs, or is paused).
+#: States of an instance that has a QEMU process on the host, running or paused.
 ALIVE = frozenset({RUNNING, PAUSED, CRASHED, PMSUSPENDED})
 
 #: Event type -> state of the instance afterwards. Types that are not listed (a reboot, a watchdog,
@@ -28,7 +28,7 @@ class Instance:
     """The identity of an instance.
 
     :param uuid: nova's server id, which is also libvirt's domain UUID; 36 characters.
-    :param name: the name its owner gave it (nova's display name), else ``hypervisor_name``.
+    :param name: nova's display name, otherwise ``hypervisor_name``.
     :param hypervisor_name: the name on the host (``instance-0000002a``).
     :param project_id: owner project; empty without nova, like the following fields.
     """

@@ -26,9 +26,9 @@ class Change:
 class Notification:
     """One notification in the outbox.
 
-    :param number: rises; 0 until it is stored.
+    :param number: ascending number; 0 until the notification is stored.
     :param incident_id: notifications of one incident are sent in the order of their numbers.
-    :param event_type: ``vmmonitor.incident.resolved``, ``vmmonitor.recovery.failed``.
+    :param event_type: for example ``vmmonitor.incident.resolved``.
     :param priority: ``info`` or ``error``.
     :param created_at: microseconds since the epoch, engines' clock.
     """

@@ -16,9 +16,9 @@ FAILED_STOPS = frozenset({"failed", "crashed"})
 class ObservedInstance:
     """One instance on one host, as the host's agent last reported it.
 
-    :param seen: its current state on the host; its last state there if it is not present.
+    :param seen: the current state of the instance on the host; the last one if it is not present.
     :param present: whether it is in the host's inventory.
-    :param lost_at: when it ceased to run there without an event; microseconds since the epoch,
+    :param lost_at: when it stopped running there without an event; microseconds since the epoch,
         engines' clock. 0 if it runs there, if an event gave the reason, or if it never ran there.
     """
 
@@ -30,11 +30,11 @@ class ObservedInstance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InventoryTrust:
-    """How far a host's inventory can be trusted.
+    """The facts that decide whether the inventory of a host can be trusted.
 
     :param state: the state of its agent; one of ``states.AgentState``.
     :param seen_at: when the agent's newest message arrived; microseconds, engines' clock.
-    :param interval: seconds between its reports.
+    :param interval: report interval of its agent, in seconds.
     :param digest: digest of the stored inventory.
     :param current: whether the agent has the same inventory.
     :param settled: whether the agent has no event that is not stored yet.

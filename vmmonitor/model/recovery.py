@@ -13,9 +13,9 @@ from vmmonitor.model.states import RecoveryState
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recovery:
-    """One attempt; at most one is active per incident.
+    """One recovery attempt; at most one is active per incident.
 
-    All times are microseconds since the epoch, engines' clock.
+    Times are microseconds since the epoch, engines' clock.
 
     :param driver: entry point name of the recovery driver.
     :param step: index of the policy's step that it belongs to, from 0.
@@ -54,10 +54,10 @@ class Recovery:
 class RecoveryRequest:
     """The request to a driver.
 
-    :param incident: ``incident.host`` is the host on which to act.
+    :param incident: the driver acts on the host ``incident.host``.
     :param events: its events, oldest first; at most the newest 100.
-    :param taken_over: another engine died during this recovery: find out first which actions were
-        already carried out.
+    :param taken_over: another engine stopped during this recovery; the driver must first determine
+        the actions that were already carried out.
     :param timeout: maximum duration of the call, in seconds.
     :param options: the options of the policy step, checked by ``Driver.check_options``.
     """
@@ -77,7 +77,7 @@ class Outcome:
     :param move: the resulting ``RecoveryTransition``: SUCCEED (no need to wait), WAIT (done; the
         instance must be seen running), FAIL or SKIP (nothing to recover).
     :param message: one sentence for the operator.
-    :param retry: whether to retry the same; only used after FAIL.
+    :param retry: whether to retry the same step; only used after FAIL.
     """
 
     move: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of operators about an incident or a recovery, and their results."""
+"""Define the requests of operators about an incident or a recovery, and their results."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -16,20 +16,21 @@ class SilenceState(enum.StrEnum):
     EXPIRED = "expired"
 
 
-#: As in a rule file: field -> test, or a list of such mappings, one of which must match.
+#: The form in a rule file: field -> test, or a list of such mappings. At least one mapping of a
+#: list must match.
 Written = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Silence:
-    """The muted incidents, the operator, the reason and the period.
+    """The incidents that an operator mutes for a period.
 
-    All times are microseconds since the epoch, engines' clock.
+    Times are microseconds since the epoch, engines' clock.
 
     :param match: selects the incidents.
     :param author: the operator who created it.
     :param comment: the reason, for other operators.
-    :param ends_at: its planned end.
+    :param ends_at: the planned end of the silence.
     :param expired_at: when an operator ended it early; None otherwise.
     :param expired_by: the operator who ended it early.
     """

@@ -96,7 +96,7 @@ INCIDENT_TRANSITIONS: Mapping[IncidentState, Mapping[IncidentTransition, Inciden
     },
     IncidentState.RECOVERING: {
         IncidentTransition.GIVE_UP: IncidentState.UNRECOVERED,
-        # The driver has done its part, and no step waits to see the instance run.
+        # The driver has succeeded, and the step does not wait until the instance runs.
         IncidentTransition.LEAVE: IncidentState.UNHANDLED,
         # An operator cancelled the recovery.
         IncidentTransition.HOLD: IncidentState.HELD,
@@ -124,9 +124,9 @@ class RecoveryState(enum.StrEnum):
     REQUESTED = "requested"
     #: An engine holds the lease and is calling the driver.
     RUNNING = "running"
-    #: The driver has done its part; the instance was not seen running yet.
+    #: The driver has succeeded; the instance was not seen running yet.
     WAITING = "waiting"
-    #: The instance runs again, or the policy asked only for the driver's part.
+    #: The instance runs again, or the driver succeeded and the step does not wait for that.
     SUCCEEDED = "succeeded"
     #: The driver failed, or the instance did not run again in time.
     FAILED = "failed"
@@ -145,9 +145,9 @@ class RecoveryTransition(enum.StrEnum):
     CANCEL = "cancel"
     #: The lease expired, and another engine continues.
     TAKE_OVER = "take_over"
-    #: The driver did its part, and the instance must be seen running.
+    #: The driver succeeded, and the instance must be seen running.
     WAIT = "wait"
-    #: The instance was seen running, or the driver's part was all that was requested.
+    #: The instance was seen running, or the driver succeeded and the step does not wait for that.
     SUCCEED = "succeed"
     #: The driver failed, or the instance was not seen running in time.
     FAIL = "fail"
@@ -218,13 +218,13 @@ REQUEST_TRANSITIONS: Mapping[RequestState, Mapping[RequestTransition, RequestSta
 class AgentState(enum.StrEnum):
     """The state of a host's agent."""
 
-    #: Reports in time, sees its host, and its spool empties.
+    #: Reports in time, reaches libvirt, and its events are not delayed.
     UP = "up"
     #: Has not reported in time. Set by an engine.
     LATE = "late"
-    #: Cannot reach libvirt, which does not tell the state of any instance.
+    #: Cannot reach libvirt; the states of the instances on its host are unknown.
     BLIND = "blind"
-    #: Its spool holds more events than the limit.
+    #: Its events are delayed: the spool is above its limit, or storing or sending them fails.
     BEHIND = "behind"
     #: An operator stopped it.
     STOPPED = "stopped"

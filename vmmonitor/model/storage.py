@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The storage that a disk error comes from, which instances that fail together may share. Pure.
+"""Determine the storage behind a disk error, which several failing instances may share.
 
-libvirt's event contains at most the path of the disk. The agent finds the storage in the
-definition of the instance (``sources.libvirt.storage``) and adds it to the event.
+The functions do no I/O. libvirt's event contains at most the path of the disk. The agent finds the
+storage in the definition of the instance (``sources.libvirt.storage``) and adds it to the event.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ STORAGE_ATTRIBUTE = "storage"
 CAUSE_PREFIX = "storage:"
 #: Maximum length of a cause in the database.
 MAX_CAUSE = 255
-#: Maximum number of characters of a path or a name that are examined; Linux has no longer paths.
+#: Maximum number of characters of a path or a name that are examined: Linux's limit for paths.
 MAX_STORAGE_TEXT = 4096
 
-#: Types of the events that report a disk error, and causes of the pauses because of one.
+#: Types of the events that report a disk error, and (type, detail) of pauses caused by one.
 DISK_ERROR_TYPES = frozenset({"io_error", "io_error_reason", "block_io_error"})
 DISK_ERROR_PAUSES = frozenset({("lifecycle.suspended", "ioerror"), ("liveness.paused", "ioerror")})
 
