@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept in SQL. The only room that knows SQLAlchemy; rows never leave it.
+"""Store the data of vmmonitor in an SQL database.
 
-``session`` gives transactions, ``tables`` the tables, ``schema`` their versions, and each noun
-has a module whose functions take the transaction first and return the model's dataclasses.
+Other packages do not contain queries. ``session`` runs transactions, ``tables`` defines the
+tables, and ``schema`` upgrades them. Each kind of object has a module; its functions have the
+transaction as their first argument and return data classes of the model instead of rows.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Store the reports of the agents, and what they tell about their hosts' clocks."""
+"""Store the reports of the agents, and the clock offsets of their hosts."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from vmmonitor.model.clock import SECOND, HostClock
 from vmmonitor.model.observed import InventoryTrust
 from vmmonitor.model.states import AgentState
 
-#: Maximum difference between two engines' readings of the database's clock, in microseconds.
+#: Maximum difference of the database's clock as read by different engines, in microseconds.
 MAX_READING_DIFFERENCE = SECOND
 
 
@@ -61,8 +61,8 @@ def mark_late(tx: Transaction, now: int, factor: float, working_since: int = 0) 
     hosts = tx.execute(sa.select(AGENTS.c.host).where(silent).order_by(AGENTS.c.host)).scalars()
     since = sa.func.coalesce(AGENTS.c.unwatched_since, AGENTS.c.seen_at)
     late = sa.update(AGENTS).values(state=AgentState.LATE, unwatched_since=since)
-    # One by one, with the condition again: the agent may have reported meanwhile, or another
-    # engine may have marked it.
+    # Each update repeats the condition: the agent may have reported meanwhile, or another engine
+    # may have marked it.
     return [
         host
         for host in hosts.all()
@@ -71,7 +71,7 @@ def mark_late(tx: Transaction, now: int, factor: float, working_since: int = 0) 
 
 
 def find_locked(tx: Transaction, host: str) -> Agent | None:
-    """Return the agent of a host, and lock its row; None if none of this host ever reported."""
+    """Return the agent of a host, and lock its row; None if it has never reported."""
     return REPOSITORY.find(tx, host, lock=True)
 
 
@@ -89,7 +89,7 @@ def unwatched_hosts(tx: Transaction, before: int) -> list[str]:
 def clock_offsets_beyond(tx: Transaction, beyond: int) -> dict[str, int]:
     """Return host -> clock offset, of the hosts with a greater offset.
 
-    :param beyond: microseconds, like the offsets.
+    :param beyond: the limit in both directions, in microseconds.
     """
     offset = AGENTS.c.clock_offset
     far = sa.or_(offset > beyond, offset < -beyond)
@@ -116,7 +116,7 @@ def rebase_after_clock_step(tx: Transaction, now: int) -> int:
 
 
 def inventory_trusts(tx: Transaction) -> list[InventoryTrust]:
-    """Return how far each host's inventory can be trusted, sorted by host."""
+    """Return the facts about the trust in each host's inventory, sorted by host."""
     of = AGENTS.c
     columns = (of.host, of.state, of.seen_at, of.interval, of.held_digest, of.inventory_digest)
     return [

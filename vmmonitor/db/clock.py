@@ -48,7 +48,10 @@ class Clock:
         return offset + self._ticks()
 
     def _renewed(self, known: int | None) -> int:
-        """Query the database, unless another thread does so and an older offset is known."""
+        """Return the offset after a query of the database.
+
+        While another thread makes the query, return the known offset without waiting.
+        """
         if not self._one_asks.acquire(blocking=known is None):
             assert known is not None
             return known

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-#: Room for 16 MiB on MySQL, whose TEXT ends at 64 KiB.
+#: A text of up to 16 MiB on MySQL, where TEXT is limited to 64 KiB.
 LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
 
 
@@ -28,7 +28,7 @@ def _storable_or_null(text: str | None) -> str | None:
     return storable(text)
 
 
-#: NUL as JSON writes it, after an even number of backslashes.
+#: The escape of NUL in JSON, after an even number of backslashes.
 JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
@@ -39,7 +39,7 @@ class Plain(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[str | None], str | None]:
-        """Return the conversion of a value, which is called very often."""
+        """Return the function that converts a value. It is called for each value."""
         return _storable_or_null
 
 
@@ -63,9 +63,9 @@ class Json(sa.types.TypeDecorator[Any]):
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str]:
-        """Return the conversion of a value to text."""
+        """Return the function that converts a value to text."""
         return json_text
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str], Any]:
-        """Return the conversion of a text to its value."""
+        """Return the function that converts a text to its value."""
         return json.loads

@@ -13,7 +13,8 @@ from sqlalchemy import event, exc, pool
 
 from vmmonitor.model import errors
 
-#: A URL that names no driver gets the one that the extras install, whatever SQLAlchemy prefers.
+#: Drivers of URLs that do not name one. The extras of the package install them; the defaults of
+#: SQLAlchemy may differ.
 _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
@@ -21,8 +22,8 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg2",
 }
 
-#: A database host that vanishes without a word is noticed after these times, in seconds except
-#: for tcp_user_timeout (ms). What the operator's URL says goes first. utf8mb4 is all of UTF-8.
+#: Timeouts that detect an unreachable database host, in seconds; tcp_user_timeout is in
+#: milliseconds. Parameters of the configured URL take precedence. utf8mb4 is the full UTF-8.
 URL_DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "mysql": {
         "charset": "utf8mb4",
@@ -34,11 +35,11 @@ URL_DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {},
 }
 
-# READ COMMITTED, because the invariants are kept by unique keys and guarded UPDATEs, which see
-# the newest row at every isolation level. REPEATABLE READ (MySQL's default) adds gap locks, thus
-# deadlocks between bulk inserts, and a snapshot in which the winner of a race stays invisible.
-# A lock that is not had within 5 s is given up and the transaction repeated: the default of
-# MySQL (50 s) is longer than agents wait, PostgreSQL's is for ever.
+# READ COMMITTED is sufficient: the invariants depend on unique keys and guarded UPDATEs, which see
+# the newest row at every isolation level. REPEATABLE READ (MySQL's default) adds gap locks, which
+# cause deadlocks between bulk inserts, and a snapshot that hides the winner of a race.
+# After 5 s without a lock, the transaction fails and is repeated. The default of MySQL (50 s) is
+# longer than the timeout of agents, and PostgreSQL waits indefinitely.
 SESSION_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "mysql": (
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
@@ -55,7 +56,7 @@ SESSION_SETTINGS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-#: SQLite does not wait, whatever busy_timeout says, where another switches a new file to WAL.
+#: SQLite ignores busy_timeout while another connection switches a new file to WAL.
 PATIENTLY = tenacity.Retrying(
     retry=tenacity.retry_if_exception_message(match="database is locked"),
     stop=tenacity.stop_after_delay(5),
@@ -63,10 +64,11 @@ PATIENTLY = tenacity.Retrying(
     reraise=True,
 )
 
-#: Marks a connection that is going to write, for SQLite's sake.
+#: Execution option of a connection that will write; used for SQLite only.
 WRITER = "vmmonitor_writer"
 
-#: Connections besides those of the recovery workers: ingest, scans, leases, the clock.
+#: Number of connections for threads other than the recovery workers: ingest, scans, leases, the
+#: clock.
 OTHER_THREADS = 16
 
 
@@ -76,17 +78,17 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def url(conf: cfg.ConfigOpts) -> sqlalchemy.URL:
-    """Return the database's address, completed with driver and time limits.
+    """Return the database's URL, completed with the driver and timeouts.
 
-    :raises vmmonitor.model.errors.VmmonitorError: it is missing, broken, or of a database that
-        vmmonitor does not support.
+    :raises vmmonitor.model.errors.VmmonitorError: it is missing or invalid, or vmmonitor does not
+        support the database.
     """
     if not conf.database.connection:
         raise errors.VmmonitorError("[database] connection is not set")
     try:
         given = sqlalchemy.make_url(conf.database.connection)
     except exc.ArgumentError:
-        # The URL may hold a password: it is not repeated.
+        # The message does not contain the URL, which may contain a password.
         raise errors.VmmonitorError("[database] connection is not a database URL") from None
     given = given.set(drivername=_DRIVERS.get(given.drivername, given.drivername))
     backend = given.get_backend_name()
@@ -98,12 +100,12 @@ def url(conf: cfg.ConfigOpts) -> sqlalchemy.URL:
 
 
 def engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
-    """Build the pool; no connection is made yet.
+    """Build the connection pool, without connecting.
 
-    The pool keeps at least ``[database] max_pool_size`` connections, and one for each recovery
-    worker if that is more; they are opened when they are needed.
+    On a database server, the pool keeps up to ``[database] max_pool_size`` connections, or one per
+    recovery worker plus OTHER_THREADS if that is more. Connections are opened when needed.
 
-    :raises vmmonitor.model.errors.VmmonitorError: the address or its driver is unusable.
+    :raises vmmonitor.model.errors.VmmonitorError: the URL or its driver cannot be used.
     """
     where = url(conf)
     backend = where.get_backend_name()
@@ -111,8 +113,8 @@ def engine(conf: cfg.ConfigOpts) -> sqlalchemy.Engine:
         built = _sqlite(where) if backend == "sqlite" else _server(conf, where)
     except (exc.ArgumentError, ImportError) as error:
         raise errors.VmmonitorError(f"[database] connection cannot be used: {error}") from error
-    # Values stay out of error texts: they are large, not ours to log, and oslo.db would look for
-    # its patterns ("Deadlock found") in what an agent sent.
+    # Error texts do not contain parameters: they are large, may be confidential, and oslo.db would
+    # search text of an agent for its patterns ("Deadlock found").
     built.hide_parameters = True
     settings = SESSION_SETTINGS[backend]
     if backend == "sqlite":
@@ -140,8 +142,11 @@ def _server(conf: cfg.ConfigOpts, where: sqlalchemy.URL) -> sqlalchemy.Engine:
 
 
 def _sqlite(where: sqlalchemy.URL) -> sqlalchemy.Engine:
-    """Build SQLite's pool, which oslo.db would not: it opens a file anew for each transaction,
-    and each time that the last connection closes SQLite writes its whole log back."""
+    """Build a pool for SQLite.
+
+    oslo.db would open the file again for each transaction, and SQLite writes its whole log back
+    each time that the last connection closes.
+    """
     limits: dict[str, Any] = {"pool_size": 16, "max_overflow": 240}
     if not where.database or where.database == ":memory:":
         limits = {"pool_size": 1, "max_overflow": 0}
@@ -156,8 +161,8 @@ def _sqlite(where: sqlalchemy.URL) -> sqlalchemy.Engine:
 
     @event.listens_for(built, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:
-        # A transaction that reads first and writes later fails at once if another one wrote in
-        # between; one that takes the write lock at its start waits for it instead.
+        # A transaction that reads before it writes fails at once if another one wrote meanwhile.
+        # With the write lock from its start, the transaction waits instead.
         writes = connection.get_execution_options().get(WRITER, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

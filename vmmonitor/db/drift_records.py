@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Store the drift of instances: since when it is observed, and whether an event reported it."""
+"""Store the drift of instances: when it was first observed, and the event that reported it."""
 
 import dataclasses
 from typing import Any
@@ -53,7 +53,7 @@ def delete(tx: Transaction, record: DriftRecord) -> bool:
 
 
 def _same(record: DriftRecord) -> list[sa.ColumnElement[bool]]:
-    # Not last_seen_at: engines that observe the same drift at once do not conflict.
+    # Without last_seen_at: engines that observe the same drift at once do not conflict.
     return [
         DRIFT_RECORDS.c.instance_uuid == record.instance.uuid,
         DRIFT_RECORDS.c.key == record.key,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Store the events. They are never changed."""
+"""Store the events. Stored events do not change."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def insert(tx: Transaction, stored: Sequence[StoredEvent]) -> None:
     if not stored:
         return
     # One order for all engines, so that two that store the same events do not deadlock; for each
-    # host it is the order in which the events occurred.
+    # host it is the order of their occurrence.
     ordered = sorted(stored, key=lambda each: (each.event.host, each.event.sequence))
     with unique("An event is already stored"):
         rows.insert(tx, EVENTS, _COLUMNS, [_values(each) for each in ordered])
@@ -130,7 +130,8 @@ def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
         doomed.update((id, name) for id, name in tx.execute(query.order_by(order).limit(limit)))
     ids = sorted(doomed)[:limit]
     deleted = REPOSITORY.delete(tx, ids)
-    # After the events: a transaction that stores evidence locks the event, so none is left over.
+    # After the events: a transaction that stores evidence locks its event, so that no evidence
+    # remains without an event.
     evidence.purge_of(tx, [doomed[id] for id in ids])
     return deleted
 
@@ -138,7 +139,8 @@ def purge(tx: Transaction, before: int, keep: int, limit: int) -> int:
 def _surplus(tx: Transaction, keep: int) -> int | None:
     """Return the row number of the newest event beyond the ``keep`` newest."""
     first, last = tx.execute(sa.select(sa.func.min(EVENTS.c.id), sa.func.max(EVENTS.c.id))).one()
-    # Numbers have gaps but do not repeat. Counting is slow, and only needed beyond this.
+    # Numbers have gaps but do not repeat: in a range of ``keep`` numbers, no event is surplus and
+    # the slow count is not needed.
     if first is None or last - first < keep:
         return None
     query = sa.select(EVENTS.c.id).order_by(EVENTS.c.id.desc()).offset(keep).limit(1)
@@ -146,7 +148,7 @@ def _surplus(tx: Transaction, keep: int) -> int | None:
 
 
 def _values(stored: StoredEvent) -> tuple[Any, ...]:
-    """Return the values of COLUMNS."""
+    """Return the values of ``_COLUMNS``, in their order."""
     event, decision = stored.event, stored.decision
     return (
         event.event_id,

@@ -22,7 +22,7 @@ def insert(tx: Transaction, host: str, event_id: str, item: Item) -> None:
     :raises vmmonitor.model.errors.Conflict: an item of this kind is already stored.
     :raises vmmonitor.model.errors.Retriable: the database did not store it.
     """
-    # Locked, so that the event cannot be purged before its evidence can be purged with it.
+    # The lock prevents that the event is purged before this evidence is visible to the purge.
     query = (
         sa.select(EVENTS.c.id)
         .where(EVENTS.c.event_id == event_id, EVENTS.c.host == host)

@@ -24,7 +24,7 @@ class Keep(enum.Enum):
     KEEP = "keep"
 
 
-#: Keeps a value unchanged, where None is a value of its own.
+#: Leaves a value unchanged, for arguments with None as a valid value.
 KEEP: Final = Keep.KEEP
 
 #: The states that end at hold_until.
@@ -113,7 +113,7 @@ def transition(
     """Change the state of an incident, if no other transaction did so meanwhile.
 
     :param incident: the incident as it was when the transition was decided.
-    :param transition: RUN does not happen if a newer failure arrived since the instance was seen
+    :param transition: RUN is a conflict if a newer failure arrived since the instance was seen
         running.
     :param reason: one sentence for the operator.
     :param now: microseconds since the epoch.
@@ -140,12 +140,12 @@ def transition(
 def reschedule(
     tx: Transaction, incident: Incident, hold_until: int, reason: str, now: int, **changes: Any
 ) -> Incident:
-    """Let a waiting incident wait until another time, if it was not changed meanwhile.
+    """Change the ``hold_until`` of a waiting incident, if it was not changed meanwhile.
 
     :param hold_until: microseconds since the epoch, like ``now``.
     :param changes: new values of other fields (``policy``, ``cause``).
     :return: the incident after the change.
-    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile, or does not wait.
+    :raises vmmonitor.model.errors.Conflict: it was changed meanwhile, or is not waiting.
     """
     changes |= {"hold_until": hold_until, "reason": reason, "updated_at": now}
     return _update(
@@ -246,7 +246,7 @@ def rebase_after_clock_step(tx: Transaction, now: int) -> int:
         INCIDENTS.c.updated_at > now,
         INCIDENTS.c.hold_until < UNTIL_RELEASED,
     )
-    # In this order: MySQL computes from values that it has set before.
+    # The order matters: MySQL evaluates an assignment with the new values of earlier ones.
     changes = {
         INCIDENTS.c.hold_until: INCIDENTS.c.hold_until - INCIDENTS.c.updated_at + now,
         INCIDENTS.c.updated_at: now,
@@ -305,7 +305,7 @@ def _update(
     )
     if not updated.rowcount:
         raise errors.Conflict(incident_id=incident.incident_id, state=incident.state)
-    # Read, not computed: events may have been attached since ``incident`` was read.
+    # Read the row again: events may have been attached since ``incident`` was read.
     changed = get(tx, incident.incident_id)
     outbox.record_change(tx, incident, changed, changed.updated_at)
     return changed

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Store the inventories: the instances that each agent reports for its host.
 
-An instance that ran on a host and is not in its inventory any longer stays as a lost one, unless
-an event reports the reason.
+An instance that ran on a host and is no longer in the inventory is kept as lost, unless an event
+reports the reason.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from vmmonitor.model.observed import ObservedInstance, lost_since
 def replace(tx: Transaction, host: str, digest: str, seen: Sequence[Seen], now: int) -> None:
     """Replace the inventory of a host.
 
-    Instances that ran and are missing now stay as lost: their agent does not know about them.
+    Instances that ran and are missing from the new inventory are kept as lost.
 
-    :param digest: of the inventory; ``agents.store_report`` returns it from then on.
+    :param digest: digest of the inventory; ``agents.store_report`` returns it afterwards.
     :param now: microseconds since the epoch, engines' clock.
     :raises vmmonitor.model.errors.Conflict: another engine stores it at the same time.
     """
-    # First, because it makes two engines that store the inventory of one host wait.
+    # First, because its row lock serializes engines that store the inventory of one host.
     tx.execute(sa.update(AGENTS).where(AGENTS.c.host == host).values(_digests(digest, now)))
     before = {known.seen.instance.uuid: known for known in observed(tx, host)}
     tx.execute(sa.delete(INSTANCES).where(INSTANCES.c.host == host))
@@ -99,7 +99,7 @@ def purge_lost(tx: Transaction, before: int, limit: int) -> int:
 
 
 def _digests(digest: str, now: int) -> dict[str, Any]:
-    # The agent has the inventory that it sent, until it reports another digest.
+    # The stored inventory is also that of the agent, until the agent reports another digest.
     return {"held_digest": digest, "inventory_digest": digest, "seen_at": now}
 
 

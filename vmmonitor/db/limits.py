@@ -13,10 +13,10 @@ from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import IncidentState, RecoveryState
 
-#: Recoveries that occupy a slot: their driver is called, or their instance starts.
+#: States of recoveries that occupy a slot: the driver is running, or the instance is starting.
 UNDER_WAY = (RecoveryState.RUNNING, RecoveryState.WAITING)
 
-#: Incidents in the queue for a slot, for a first or a further attempt.
+#: Condition of incidents in the queue for a slot, for a first or a further attempt.
 IS_QUEUED = sa.and_(
     INCIDENTS.c.state.in_((IncidentState.HELD, IncidentState.RECOVERING)),
     INCIDENTS.c.held_by == HoldReason.CONCURRENCY,
@@ -25,7 +25,7 @@ IS_QUEUED = sa.and_(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class EarlierRecovery:
-    """An earlier incident of an instance for which a driver was called.
+    """An earlier incident of an instance, with at least one call of a driver.
 
     :param called_at: time of the last call; microseconds since the epoch, like all times.
     :param ended_at: when its last recovery ended.
@@ -41,7 +41,7 @@ class QueuedIncident:
     """An incident in the queue for a recovery slot.
 
     :param since: when it opened; microseconds since the epoch.
-    :param until: when it is examined again without a free slot.
+    :param until: when it is examined again if no slot is free before.
     """
 
     incident_id: str
@@ -157,9 +157,9 @@ def queue_attempt(
     """Queue the next attempt of an incident that is being recovered.
 
     :param incident: its row is locked.
-    :param recovery: the attempt, which is requested.
-    :param until: when it is examined again without a free slot; microseconds since the epoch,
-        like ``now``.
+    :param recovery: the attempt; its state is REQUESTED.
+    :param until: when it is examined again if no slot is free before; microseconds since the
+        epoch, like ``now``.
     """
     _update(
         tx,

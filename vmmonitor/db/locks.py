@@ -20,7 +20,7 @@ def lock(tx: Transaction, names: Collection[str]) -> None:
         transaction.
     """
     if tx.dialect.name == "sqlite":
-        return  # It has one writer at a time.
+        return  # SQLite has one writer at a time.
     for name in sorted(set(names)):
         row = sa.select(LOCKS.c.id).where(LOCKS.c.name == name).with_for_update()
         if tx.execute(row).first() is None:
@@ -29,8 +29,8 @@ def lock(tx: Transaction, names: Collection[str]) -> None:
 
 def _make(tx: Transaction, name: str) -> None:
     """Insert and lock a row, or wait until the transaction that inserts it has ended."""
-    # An insert that ignores the duplicate would leave the row unlocked (PostgreSQL), or locked
-    # for reading only (MySQL), from which two would deadlock.
+    # An insert that ignores the duplicate would leave the row unlocked (PostgreSQL), or with a
+    # shared lock (MySQL), so that two transactions deadlock.
     if tx.dialect.name == "postgresql":
         added = postgresql.insert(LOCKS).values(name=name)
         tx.execute(

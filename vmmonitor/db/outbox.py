@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gather the changes of a transaction, and store the notifications that wait to be sent.
+"""Record the changes of a transaction, and store the notifications until they are sent.
 
 The notifications of one incident are sent in order: only the first row of an incident carries a
-lease, and the owner of the lease may send all of them. The numbers of one incident rise in the
-order of the commits, because a change of an incident, or of its recovery, locks its row.
+lease, and the owner of the lease may send all of them. The numbers of one incident ascend in
+the order of the commits, because a change of an incident, or of its recovery, locks its row.
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,9 @@ def claim(tx: Transaction, owner: str, now: int, lease: int, limit: int) -> Sequ
     :param now: microseconds since the epoch, engines' clock.
     :param lease: duration of the claim, in microseconds.
     :param limit: maximum number of notifications; at most 1000.
-    :return: the notifications, in the order in which to send them.
+    :return: the notifications, in the order of sending.
     """
-    # A lease longer than any possible one is from before a backward clock step.
+    # A lease that ends later than possible was taken before the clock stepped back.
     is_free = sa.or_(OUTBOX.c.lease_until <= now, OUTBOX.c.lease_until > now + 2 * lease)
     earlier = OUTBOX.alias()
     is_first = ~sa.exists().where(
@@ -62,7 +62,7 @@ def claim(tx: Transaction, owner: str, now: int, lease: int, limit: int) -> Sequ
     free = sa.select(OUTBOX.c.id).where(is_free, is_first).order_by(OUTBOX.c.id).limit(limit)
     if not (candidates := tx.execute(free).scalars().all()):
         return []
-    # Another engine may have been faster: guarded update, then a query for our rows.
+    # Another engine may claim rows first: the update is guarded, and the claimed rows are read.
     changes = {"lease_owner": owner, "lease_until": now + lease}
     tx.execute(sa.update(OUTBOX).where(OUTBOX.c.id.in_(candidates), is_free).values(changes))
     ours = sa.select(OUTBOX).where(OUTBOX.c.id.in_(candidates), OUTBOX.c.lease_owner == owner)
@@ -111,7 +111,7 @@ def drop(tx: Transaction, before: int, keep: int, limit: int) -> int:
 
 
 def waiting(tx: Transaction) -> Sequence[Notification]:
-    """Return all waiting notifications, in the order in which they were stored."""
+    """Return all unsent notifications, in the order of their storage."""
     return [_notification(row) for row in tx.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id))]
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Describe one page of a list.
 
-A page starts after a row, not after a number of rows. Insertions and deletions between two pages
-therefore neither repeat nor hide rows, and the last page costs as much as the first.
+A page starts after a row, not after a number of rows. Therefore insertions and deletions neither
+repeat nor hide rows on further pages, and the last page costs as much as the first.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Page:
     :param marker: id of the last item of the previous page; None for the first page.
     :param sort: (key, ``asc`` or ``desc``), the most important key first; empty for the default
         order of the list.
-    :param filters: name -> the value, or a list of values of which one must match.
+    :param filters: name -> a value, or a list of values; at least one must match.
     :param since: the earliest time; microseconds since the epoch.
     :param until: the first time that is excluded; microseconds since the epoch.
     """

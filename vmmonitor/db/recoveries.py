@@ -14,7 +14,7 @@ from vmmonitor.model import errors, states
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import RecoveryState, RecoveryTransition
 
-#: Active state, and the column of the time at which it needs an engine.
+#: Active state, and a column with the time when a recovery in this state needs an engine.
 DUE = (
     (RecoveryState.REQUESTED, RECOVERIES.c.not_before),
     (RecoveryState.RUNNING, RECOVERIES.c.lease_until),
@@ -46,7 +46,8 @@ def transition(
 ) -> Recovery:
     """Change the state of a recovery, if no other transaction did so meanwhile.
 
-    A recovery that stops running loses its lease, one that stops waiting its ``wait_until``.
+    Only RUNNING has a lease, and only WAITING has ``wait_until`` and ``look_at``; a transition to
+    another state clears them.
 
     :param recovery: the recovery as it was when the transition was decided. A takeover meanwhile
         is a conflict, and so is a renewed lease for TAKE_OVER.
@@ -136,7 +137,8 @@ def set_look_at(tx: Transaction, recovery: Recovery, look_at: int) -> None:
 def due(tx: Transaction, now: int, limit: int) -> list[Recovery]:
     """Return the recoveries that need an engine, the longest due first.
 
-    They are to be started, their lease has expired, or their wait has ended.
+    A recovery needs an engine to start it, when its lease has expired, for its next active poll,
+    and when its wait has ended.
 
     :param now: microseconds since the epoch.
     :param limit: maximum number of recoveries.
@@ -184,7 +186,7 @@ def rebase_after_clock_step(tx: Transaction, now: int) -> int:
         begin = (
             RECOVERIES.c.created_at if state == RecoveryState.REQUESTED else RECOVERIES.c.called_at
         )
-        # In this order: MySQL computes from values that it has set before.
+        # The order matters: MySQL evaluates an assignment with the new values of earlier ones.
         changes: dict[sa.Column[Any], Any] = {
             moment: moment - begin + now for of, moment in DUE if of == state
         }

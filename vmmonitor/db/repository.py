@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read, list and purge the rows of one table. Written once for all nouns.
+"""Read, list and purge the rows of one table.
 
-A module of a noun makes one Repository and publishes its methods::
+Each module of a table creates a Repository and publishes its methods::
 
     REPOSITORY = Repository(table=SILENCES, key="silence_id", from_row=_silence, ...)
     get, page = REPOSITORY.get, REPOSITORY.page
@@ -23,13 +23,13 @@ Noun = TypeVar("Noun")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Repository(Generic[Noun]):
-    """One table, and what its list offers.
+    """One table, with the filters and sort keys of its list.
 
     :param key: column of the public id.
     :param from_row: returns the dataclass of a row.
-    :param time: column to which ``Page.since`` and ``Page.until`` refer.
+    :param time: column that ``Page.since`` and ``Page.until`` select by.
     :param filters: columns that can be filtered by.
-    :param sort: columns that can be sorted by; none of them may be NULL.
+    :param sort: columns that can be sorted by; they must not be NULL.
     :param default: the default order.
     """
 
@@ -104,7 +104,7 @@ class Repository(Generic[Noun]):
         return found
 
     def _order(self, page: Page) -> list[tuple[sa.Column[Any], bool]]:
-        """Return (column, whether descending); the row number comes last and decides ties."""
+        """Return (column, whether descending); the row number is last and breaks ties."""
         if page.limit < 1:
             raise ValueError(f"limit is {page.limit}, it must be at least 1")
         order = []
@@ -135,8 +135,8 @@ class Repository(Generic[Noun]):
     ) -> sa.ColumnElement[bool]:
         """Return the condition of the rows that follow the marker's row.
 
-        For (a, b): a is beyond, or a is equal and b is beyond. "a is not before" is implied, but
-        an index can serve it, while databases do not see a range in an OR.
+        For the order (a, b), a is beyond, or a is equal and b is beyond. The condition "a is not
+        before" is redundant, but can use an index; databases do not derive a range from an OR.
         """
         columns = (column for column, _ in order)
         row = tx.execute(sa.select(*columns).where(self.table.c[self.key] == marker)).first()

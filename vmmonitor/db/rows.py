@@ -20,7 +20,7 @@ INSTANCE_COLUMNS = {
     for field in dataclasses.fields(Instance)
 }
 
-#: The values of these columns, in their order.
+#: Returns the values of these columns of an instance, in their order.
 instance_values = operator.attrgetter(*INSTANCE_COLUMNS)
 
 
@@ -35,26 +35,26 @@ def instance(row: sa.RowMapping) -> Instance:
 
 
 def fields(noun: type, row: sa.RowMapping) -> dict[str, Any]:
-    """Return the fields of a dataclass for which the row has a column."""
+    """Return the fields of a dataclass that are columns of the row."""
     return {field.name: row[field.name] for field in dataclasses.fields(noun) if field.name in row}
 
 
 def insert(
     tx: Transaction, table: sa.Table, names: Sequence[str], values: Sequence[Sequence[Any]]
 ) -> None:
-    """Insert many rows by the driver's own ``executemany``, past what SQLAlchemy does for each.
+    """Insert many rows with the ``executemany`` of the driver, which is faster than SQLAlchemy.
 
-    :param names: of the columns.
-    :param values: of each row, in the order of ``names``.
+    :param names: names of the columns.
+    :param values: values of each row, in the order of ``names``.
     """
     if tx.dialect.name == "postgresql":
-        # psycopg2's would send row after row; SQLAlchemy makes few statements of them.
+        # psycopg2's executemany sends each row alone; SQLAlchemy combines rows in few statements.
         tx.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in values])
         return
     columns = [table.c[name] for name in names]
     kinds = [column.type.dialect_impl(tx.dialect) for column in columns]
     binders = [kind.bind_processor(tx.dialect) for kind in kinds]
-    # Column by column, which keeps the work per value out of Python where there is none.
+    # By column, so that columns without a conversion cost no Python code per value.
     bound = [
         map(binder, column) if binder else column
         for binder, column in zip(binders, zip(*values, strict=True), strict=True)
@@ -66,7 +66,7 @@ def insert(
 
 
 def chunks(items: Iterable[Item], size: int = 1000) -> Iterator[list[Item]]:
-    """Split items into lists that fit into one statement, whose parameters databases limit."""
+    """Split items into lists that fit into one statement: databases limit its parameters."""
     rest = iter(items)
     while chunk := list(itertools.islice(rest, size)):
         yield chunk

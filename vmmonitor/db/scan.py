@@ -37,7 +37,7 @@ def hosts(database: Database) -> Iterator[str]:
 
 
 def events(database: Database, host: str, since: int, size: int = _PAGE) -> Iterator[StoredEvent]:
-    """Yield a host's events in the order in which they occurred, by its own clock.
+    """Yield a host's events in the order of their occurrence, by the host's clock.
 
     :param since: earliest time; microseconds since the epoch.
     :param size: number of events in memory.
@@ -103,6 +103,6 @@ def _pages(
         if len(page) < size:
             return
         at, number = page[-1]._mapping[order.name], page[-1].id
-        # "Not before" is implied, but an index can serve it.
+        # "Not before" is redundant, but can use an index.
         beyond = sa.or_(order > at, sa.and_(order == at, table.c.id > number))
         after = sa.and_(order >= at, beyond)

@@ -21,7 +21,7 @@ from vmmonitor.model import errors
 
 LOG = logging.getLogger(__name__)
 
-#: Name of the lock that lets one ``db sync`` run at a time; PostgreSQL's are numbered.
+#: Name, number (for PostgreSQL) and timeout of the lock that lets one ``db sync`` run at a time.
 LOCK = "vmmonitor_db_sync"
 LOCK_NUMBER = 1_586_915_869
 LOCK_SECONDS = 600
@@ -113,7 +113,7 @@ def _refuse_downgrade(has: str | None, wanted: str) -> None:
 def _locked(tx: Transaction) -> Iterator[None]:
     """Hold the lock that allows one ``db sync`` at a time. SQLite has one writer anyway."""
     if tx.dialect.name == "postgresql":
-        # Ends with the transaction.
+        # The setting and the lock end with the transaction.
         tx.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_NUMBER)))
     if tx.dialect.name != "mysql":

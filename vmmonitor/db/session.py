@@ -44,7 +44,8 @@ TRIES = 8
 PATIENCE = 6.0
 
 
-#: Option of a connection: the list of its transaction's changes; None: they are not gathered.
+#: Execution option of a connection: the list of the changes of its transaction; None if changes
+#: are not recorded.
 CHANGES = "vmmonitor_changes"
 
 
@@ -59,7 +60,7 @@ class ChangeSink(Protocol):
 
 
 class Database:
-    """The database of one process. After a fork, the child makes its own."""
+    """The database of one process. After a fork, the child process must create its own."""
 
     def __init__(self, conf: cfg.ConfigOpts):
         """Read ``[database]``, without connecting.
@@ -99,8 +100,8 @@ class Database:
     def writer(self) -> Iterator[Transaction]:
         """Yield a transaction that is committed at the end, or rolled back after an exception.
 
-        The transaction cannot be used after an ``errors.Conflict``: let it leave the ``with``
-        block, and read again in a new transaction.
+        The transaction cannot be used after an ``errors.Conflict``: leave the ``with`` block with
+        it, and read again in a new transaction.
 
         :raises vmmonitor.model.errors.Retriable: the database is unreachable or busy, or a
             deadlock was resolved against this transaction. If the connection was lost during the

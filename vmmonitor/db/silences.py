@@ -42,10 +42,10 @@ def active(tx: Transaction, now: int) -> list[Silence]:
 
 
 def lock_active(tx: Transaction, silence_id: str, now: int) -> bool:
-    """Prevent that a silence is ended before this transaction; False if it is not active.
+    """Lock an active silence against an early end; return False if it is not active.
 
-    A transaction that ends the silence waits, and then sees the incidents that were silenced
-    meanwhile.
+    A transaction that ends the silence waits for this one, and then sees the incidents that it
+    silenced.
 
     :param now: microseconds since the epoch, engines' clock.
     """
@@ -85,7 +85,7 @@ def expire(tx: Transaction, silence_id: str, now: int, by: str) -> Silence:
         raise errors.Conflict("The silence has already expired", silence_id=silence_id)
     ended = SILENCES.c.silence_id == silence_id
     tx.execute(sa.update(SILENCES).where(ended).values(expired_at=now, expired_by=by))
-    # Also those that are due: one that is being examined may be silenced until the old end.
+    # Also incidents that are due: an engine may be about to silence one until the old end.
     muted = sa.and_(
         INCIDENTS.c.state == IncidentState.SILENCED, INCIDENTS.c.held_by == HoldReason.SILENCE
     )

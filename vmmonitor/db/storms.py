@@ -23,7 +23,7 @@ IS_OPEN = INCIDENTS.c.open_key.is_not(None)
 HELD_HERE = sa.and_(
     INCIDENTS.c.state == IncidentState.HELD, INCIDENTS.c.held_by == HoldReason.STORM
 )
-#: A driver was called for it.
+#: Condition of incidents with at least one call of a driver.
 WAS_RECOVERED = sa.exists().where(
     RECOVERIES.c.incident_id == INCIDENTS.c.incident_id, RECOVERIES.c.called_at.is_not(None)
 )
@@ -106,8 +106,8 @@ def release_members(tx: Transaction, storm_id: str, now: int) -> list[str]:
     :param now: microseconds since the epoch.
     :return: ids of those members.
     """
-    # Also those that are not held yet: the row of a member that is about to be held is locked, so
-    # this waits for it. The order is that of other transactions that lock several rows.
+    # Includes members that are not held yet: their rows are locked until they are held, and this
+    # query waits for that. Other transactions that lock several rows use the same order.
     query = (
         sa.select(INCIDENTS.c.id, INCIDENTS.c.incident_id, HELD_HERE.label("held"))
         .where(INCIDENTS.c.part_of == storm_id, IS_OPEN)
@@ -140,7 +140,7 @@ def count_failures(
     recovery, and members that a storm released do not count.
 
     :param since: earliest end of the hold; microseconds since the epoch.
-    :param now: the same clock.
+    :param now: microseconds since the epoch, by the same clock.
     :param shared: whether incidents with a shared cause count.
     :param besides: id of a storm whose members do not count.
     """
@@ -212,7 +212,8 @@ def has_waiting_member(tx: Transaction, shared_cause: str) -> bool:
 
 
 def has_recovered_instance(tx: Transaction, shared_cause: str, since: int, until: int) -> bool:
-    """Return whether an instance with this cause runs again, and none failed of it afterwards.
+    """Return whether an instance with this cause runs again, and no instance failed with it
+    afterwards.
 
     :param since: it ran again after this time and until ``until``; microseconds since the epoch.
     """

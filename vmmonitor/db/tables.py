@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables. Columns are named as the model's fields; times are microseconds since the epoch.
+"""Define the tables. Columns are named after the model's fields; times are microseconds since the
+epoch.
 
-There are no foreign keys: each would lock the parent row (an incident) for every child (its
-events and timeline entries), and concurrent batches would deadlock over it. The rows of one
-incident are deleted together.
+The tables do not have foreign keys: each would lock the parent row (an incident) for every child
+(its events and timeline entries), and concurrent batches would deadlock. The rows of one incident
+are deleted together.
 """
 
 from typing import Any
@@ -13,7 +14,8 @@ from sqlalchemy.dialects import mysql
 
 from vmmonitor.db.column_types import Json, LongPlain, Plain
 
-#: Rising number of a row, the tie-break of every list. SQLite counts only INTEGER by itself.
+#: Ascending number of a row, which breaks ties in every list. SQLite generates numbers only for
+#: INTEGER.
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -35,7 +37,7 @@ def _text(name: str, length: int = 255) -> sa.Column[str]:
 
 
 def _key(name: str) -> sa.Column[str]:
-    """Hold what may exist once among the rows that are not over; NULL in those that are."""
+    """Return a column that is unique among open rows; NULL in closed rows."""
     return sa.Column(name, Plain(64), nullable=True, unique=True)
 
 
@@ -52,7 +54,7 @@ def _number(name: str, *, nullable: bool = False) -> sa.Column[int]:
 
 
 def _instance() -> list[sa.Column[str]]:
-    """Return who an instance is, as columns."""
+    """Return the columns of an instance's identity."""
     return [
         _text("instance_uuid", 64),
         _text("instance_name"),
@@ -66,7 +68,7 @@ def _instance() -> list[sa.Column[str]]:
 
 
 def _table(name: str, *parts: sa.schema.SchemaItem, **options: Any) -> sa.Table:
-    """Make a table; on MySQL any character can be stored, and ids differ by case."""
+    """Make a table. On MySQL it stores any character, and its ids are case-sensitive."""
     return sa.Table(
         name,
         METADATA,
@@ -335,6 +337,6 @@ OUTBOX = _table(
     _text("lease_owner", 64),
     _number("lease_until"),
     sa.Index(None, "incident_id", "id"),
-    # Or SQLite gives the number of a row that is gone to another one.
+    # Without it, SQLite reuses the numbers of deleted rows.
     sqlite_autoincrement=True,
 )

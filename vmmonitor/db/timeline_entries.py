@@ -19,7 +19,7 @@ def insert(tx: Transaction, entries: Sequence[TimelineEntry]) -> None:
 
 
 def of_incident(tx: Transaction, incident_id: str) -> list[TimelineEntry]:
-    """Return an incident's timeline, in the order in which it was written."""
+    """Return an incident's timeline, ordered by time."""
     query = (
         sa.select(TIMELINE_ENTRIES)
         .where(TIMELINE_ENTRIES.c.incident_id == incident_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What alembic runs: the revisions, on the connection that ``db.schema`` or a test gives."""
+"""Run the migrations on the connection that ``db.schema`` or a test provides."""
 
 from alembic import context
 
