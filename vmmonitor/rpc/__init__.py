@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents and engines say to each other, and in which form. Only room that imports
-oslo_messaging."""
+"""Define the messages of agents and engines, and exchange them over the message bus.
 
-from vmmonitor import native_threads  # noqa: F401  before oslo.messaging
+Other packages do not import oslo_messaging.
+"""
+
+from vmmonitor import native_threads  # noqa: F401  must precede oslo.messaging

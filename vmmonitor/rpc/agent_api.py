@@ -12,7 +12,7 @@ from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
 
 _VERSION = "1.1"
-#: Version of an agent that was not upgraded yet; the call is repeated without the cause.
+#: Version of an agent that was not upgraded yet; the call is repeated without the cause for it.
 WITHOUT_CAUSE = "1.0"
 #: Time, in seconds, to wait for the answer beyond the time that the agent may take.
 MARGIN = 2.0
@@ -30,7 +30,7 @@ class AgentAPI:
     """
 
     def __init__(self, transport: oslo_messaging.Transport):
-        """Make the client; each call names its host."""
+        """Create the RPC client; each call names its host."""
         target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, version=_VERSION)
         self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
 
@@ -40,11 +40,11 @@ class AgentAPI:
         """Request that the agent starts, resets or resumes an instance, depending on its state.
 
         :param timeout: maximum time, in seconds, that the agent may take.
-        :param cause: the newest failure (``liveness.hung/monitor``), which decides what is done to
+        :param cause: the newest failure (``liveness.hung/monitor``), which selects the action for
             an instance that libvirt reports as running. Agents of version 1.0 do not receive it.
         :returns: ``{ok, action, state, reason, message, retry}``: whether it should run now, the
-            action (started, created, reset, resumed, none, refused), its state afterwards, a
-            sentence, and whether to retry.
+            action (started, created, reset, resumed, none, refused), its state and libvirt's
+            reason afterwards, a sentence for the operator, and whether to retry.
         :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         request = {

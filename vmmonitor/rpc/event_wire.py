@@ -51,8 +51,8 @@ class Delivery:
 class Batch:
     """The content of one call of ``report_events``.
 
-    :param deliveries: in the order in which the events occurred on the host. An invalid one is
-        replaced by the reason, a text.
+    :param deliveries: in the order of the events on the host. An invalid one is replaced by the
+        reason, a text.
     """
 
     host: str
@@ -86,7 +86,7 @@ def write_instance(instance: Instance) -> dict[str, str]:
 def fit_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes that fit: truncate long texts, and omit attributes beyond the limit.
 
-    The attribute ``cut`` has the names of the truncated and omitted ones.
+    The attribute ``cut`` contains the names of up to ten truncated or omitted attributes.
     """
     room = ATTRIBUTES_LENGTH - 4096
     kept: dict[str, Any] = {}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write and read the wire format of evidence: one item of one event per message.
 
-It has the schema number of ``event_wire``. Content is base64, since JSON does not have bytes.
+The message has the schema number of ``event_wire``. The content is base64, because JSON cannot
+contain bytes.
 """
 
 import base64

@@ -27,7 +27,7 @@ def text(form: Mapping[str, Any], key: str, limit: int | None, required: bool = 
     """Return the text of a field.
 
     :param limit: maximum number of characters.
-    :param required: whether the field must be present, and without blanks at its ends.
+    :param required: whether the field must be present, without blanks at its ends.
     :raises vmmonitor.model.errors.InvalidMessage: it is not a text, too long, missing or blank.
     """
     value = form.get(key, "")

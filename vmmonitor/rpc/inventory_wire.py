@@ -39,9 +39,9 @@ def read(form: Any) -> tuple[str, str, list[Seen]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InventoryChanges:
-    """The difference between two inventories of a host.
+    """The changes of the inventory of a host.
 
-    :param base_digest: digest of the inventory to which the changes apply.
+    :param base_digest: digest of the inventory that the changes apply to.
     :param digest: digest of the inventory afterwards.
     :param changed: the new and the changed instances.
     :param gone: uuids of the instances that are no longer on the host.

@@ -15,13 +15,14 @@ from vmmonitor.rpc import transport as transports
 
 LOG = log.getLogger(__name__)
 
-#: Maximum number of unacknowledged messages in memory. While events cannot be stored, all further
+#: Maximum number of unacknowledged messages in memory. While events cannot be stored, further
 #: messages stay in the queue of the broker.
 PREFETCH = 50
 #: Interval between attempts to connect, in seconds.
 _RETRY = 5.0
 
-#: Handles a message: publisher, event type, payload, context, message id, timestamp. May block.
+#: Function that handles a message: publisher, event type, payload, context, message id, timestamp.
+#: It may block.
 Take = Callable[[Mapping[str, Any]], None]
 
 
@@ -38,12 +39,12 @@ class Listener:
         take: Take,
         connected: Callable[[str], None],
     ):
-        """Keep what is needed; connect to nothing yet.
+        """Store the arguments, without connecting.
 
-        :param url: the broker's address; empty: the service's own ``transport_url``.
+        :param url: URL of the broker; empty: the service's own ``transport_url``.
         :param exchange: the exchange of the sending service.
-        :param pool: name of the queue. Listeners with the same name share the messages; each other
-            name receives its own copy.
+        :param pool: name of the queue. Listeners with the same name share the messages; listeners
+            with another name receive their own copies.
         :param take: called with each message. Its errors are logged, and the message is dropped.
         :param connected: called with "" when the listener is connected, else with the reason.
         """
@@ -122,7 +123,7 @@ def transport_of(conf: cfg.ConfigOpts, url: str) -> oslo_messaging.Transport:
 
 
 class _Anything:
-    """Have a method per priority, from which oslo.messaging derives its subscriptions."""
+    """Endpoint with a method per priority; oslo.messaging derives its subscriptions from them."""
 
     def info(self, *_: Any) -> None:
         """Do nothing: messages are handled before they reach this method."""

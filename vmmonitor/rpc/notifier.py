@@ -24,7 +24,7 @@ class Notifier:
     """
 
     def __init__(self, conf: cfg.ConfigOpts):
-        """Load the drivers; connect to nothing yet.
+        """Load the drivers, without connecting.
 
         :raises vmmonitor.model.errors.VmmonitorError: the broker's address or the name of a driver
             is invalid.
@@ -33,7 +33,7 @@ class Notifier:
         self._error: Exception | None = None
         self._send_to_broker = transport._send_notification
         transport._send_notification = self._intercept
-        # Without retries: the caller waits for an unreachable broker.
+        # Without retries: the caller repeats the call while the broker is unreachable.
         self._notifier = oslo_messaging.Notifier(
             transport, f"vmmonitor-engine:{conf.host}", retry=0
         )
@@ -70,6 +70,6 @@ def _transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
     conf.set_default("driver", ["messagingv2"], group=GROUP)
     known = {point.name for point in importlib.metadata.entry_points(group=_DRIVERS)}
     if unknown := set(conf[GROUP].driver) - known:
-        # The library would only log a warning, and not send.
+        # oslo.messaging would only log a warning and not send notifications.
         raise VmmonitorError(f"[{GROUP}] driver: not installed: {sorted(unknown)}")
     return transport

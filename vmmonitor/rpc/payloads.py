@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the notifications that vmmonitor sends look like: types, priorities, versioned payloads.
+"""Build the notifications that vmmonitor sends: event types, priorities and versioned payloads.
 
-A payload has the form of nova's versioned notifications. A change of ``SCHEMAS`` is a new version
-of its payload: of the minor number where a key is added, else of the major one. History:
+A payload has the format of nova's versioned notifications. Each change of ``SCHEMAS`` requires a
+new version of the payload: a new minor number if a key is added, otherwise a new major number.
+Version history:
 
-* IncidentPayload 1.0, RecoveryPayload 1.0: first form.
+* IncidentPayload 1.0, RecoveryPayload 1.0: first format.
 """
 
 import datetime
@@ -26,14 +27,15 @@ ERROR = "error"
 #: Name of a payload -> its version.
 VERSIONS = {"IncidentPayload": "1.0", "RecoveryPayload": "1.0"}
 
-#: Greatest number of characters of a sentence; the database holds longer ones.
+#: Maximum number of characters of a sentence in a payload; the database stores longer ones.
 SENTENCE_LENGTH = 4096
 
-#: The states of an incident in which something is wrong, and nobody has said that it may be.
+#: States of an incident with a known failure that is not muted. Critical incidents in one of them
+#: are notified with priority ``error``.
 NEEDY = (IncidentState.UNHANDLED, IncidentState.HELD, IncidentState.RECOVERING)
-#: What an incident that stays in its state is told of again for.
+#: Fields of an incident whose change is notified (``updated``) without a change of the state.
 INCIDENT_UPDATES = ("host", "cause", "severity", "policy")
-#: The same of a recovery: another engine has taken it over.
+#: The same for a recovery: another engine has taken it over.
 RECOVERY_UPDATES = ("lease_owner",)
 
 _TEXT = {"type": "string"}
@@ -57,7 +59,7 @@ INSTANCE: Mapping[str, Schema] = {
     "user_name": _TEXT,
     "flavor": _TEXT,
 }
-#: Name of a payload -> JSON schema of each of its values. Every one is always there.
+#: Name of a payload -> JSON schema of each of its values. Payloads contain every value.
 DATA: Mapping[str, Mapping[str, Schema]] = {
     "IncidentPayload": {
         "notification_id": _TEXT,
@@ -122,12 +124,12 @@ def _schema(name: str) -> dict[str, Any]:
     }
 
 
-#: Name of a payload -> JSON schema of the whole of it.
+#: Name of a payload -> JSON schema of the payload.
 SCHEMAS = {name: _schema(name) for name in DATA}
 
 
 def types() -> Sequence[str]:
-    """Return every event type that is sent."""
+    """Return the event types of the notifications."""
     nouns: dict[str, Mapping[Any, Any]] = {
         "incident": states.INCIDENT_TRANSITIONS,
         "recovery": states.RECOVERY_TRANSITIONS,
@@ -138,9 +140,9 @@ def types() -> Sequence[str]:
 
 
 def notification(change: Change, instance: Instance) -> Notification | None:
-    """Return what is to be told of a change; None if nothing is.
+    """Return the notification of a change; None if the change is not notified.
 
-    :param instance: which the incident is about, that of a recovery too.
+    :param instance: the instance of the incident, or of the incident of the recovery.
     """
     of_incident = isinstance(change.after, Incident)
     word = _word(change, INCIDENT_UPDATES if of_incident else RECOVERY_UPDATES)
@@ -167,9 +169,10 @@ def notification(change: Change, instance: Instance) -> Notification | None:
 
 
 def iso(at: int | None) -> str | None:
-    """Return a time as ISO 8601 in UTC; None for what did not happen, which is None or 0.
+    """Return a time as ISO 8601 in UTC; None if it is not set (None or 0).
 
-    :param at: microseconds since the epoch; what no calendar holds becomes its last moment.
+    :param at: microseconds since the epoch; a time beyond the range of ``datetime`` becomes the
+        first or the last time of the range.
     """
     if not at:
         return None
@@ -184,7 +187,7 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def _word(change: Change, updates: Sequence[str]) -> str:
-    """Return the last word of the event type; empty if nothing is to be told."""
+    """Return the last word of the event type; empty if the change is not notified."""
     before, after = change.before, change.after
     if before is None or before.state != after.state:
         return after.state

@@ -36,10 +36,10 @@ class Unsupported(Retriable):
 
 
 def new(conf: cfg.ConfigOpts, url: str | None = None) -> oslo_messaging.Transport:
-    """Return a transport, which connects at its first use.
+    """Return a transport that connects at its first use.
 
     :param url: replaces the configured ``transport_url``.
-    :raises vmmonitor.model.errors.VmmonitorError: it is not the URL of a broker.
+    :raises vmmonitor.model.errors.VmmonitorError: the URL is not the URL of a broker.
     """
     oslo_messaging.set_transport_defaults(EXCHANGE)
     register_library_options(conf)
@@ -65,10 +65,9 @@ def register_library_options(conf: cfg.ConfigOpts) -> None:
 
 
 class Server:
-    """Answer calls.
+    """Answers calls; its start and its stop take a bounded time.
 
-    oslo.messaging waits indefinitely for an unreachable broker, at the start and at the stop. Here
-    both wait for a bounded time.
+    oslo.messaging's server waits indefinitely for an unreachable broker, at start and at stop.
     """
 
     def __init__(self, server: rpc_server.RPCServer):
@@ -77,7 +76,7 @@ class Server:
         self._listening: concurrent.futures.Future[None] | None = None
 
     def start(self) -> None:
-        """Answer calls as soon as the broker is reachable."""
+        """Start to answer calls, as soon as the broker is reachable."""
         self._listening = _begin(self._server.start)
         try:
             self._listening.result(START_TIMEOUT)
@@ -106,7 +105,7 @@ class Server:
 
 
 def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
-    """Make a call that may hang, in a thread that nobody need wait for."""
+    """Make a call that may hang, in a daemon thread; return the future of its result."""
     future: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     def run() -> None:
