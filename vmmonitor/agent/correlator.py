@@ -23,7 +23,7 @@ PRIMARY_SOURCE = "libvirt"
 #: Maximum difference, in microseconds, between the times of two reports of one failure. libvirt
 #: passes both on within 2 ms of each other; a loaded host takes longer.
 CORRELATION_WINDOW = 2_000_000
-#: Time, in seconds, for which a secondary report waits for the primary one.
+#: Maximum time, in seconds, that a secondary report waits for the primary one.
 MAX_WAIT = 0.25
 #: Maximum number of held reports. Beyond it, the report held longest is delivered.
 MAX_HELD = 1024
@@ -40,7 +40,7 @@ Slot = tuple[FailureKey, EventKind]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class CorrelationRule:
-    """How one kind of event is compared with the others on the same subject.
+    """The comparison of one kind of event with others on the same subject.
 
     :param subject: kind of failure that the event reports.
     :param match_on: attributes that are equal in all reports of one failure.
@@ -48,7 +48,7 @@ class CorrelationRule:
     :param is_primary: this kind is the one that is always delivered.
     :param extra_attributes: attributes that the primary kind lacks: an event with one of them is
         not a duplicate.
-    :param max_wait: time, in seconds, for which an event waits for the primary one.
+    :param max_wait: maximum time, in seconds, that an event waits for the primary one.
     """
 
     subject: str

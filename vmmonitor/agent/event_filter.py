@@ -34,12 +34,12 @@ class EvidenceReferences(Protocol):
     """Names the place where evidence will be kept (``EvidenceCollector``)."""
 
     def reference(self, event_id: str, kinds: Sequence[str]) -> dict[str, Any]:
-        """Return the attribute by which an event refers to its evidence."""
+        """Return the attribute of an event that refers to its evidence."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FilteredEvent:
-    """An event that a rule kept, with the form in which it is spooled."""
+    """An event that a rule kept, with its form in the spool."""
 
     event: Event
     decision: Decision
@@ -61,7 +61,7 @@ class EventFilter:
     ):
         """Store the collaborators.
 
-        :param enrichments: add attributes, in order, before the rules are asked.
+        :param enrichments: add attributes, in order, before the rules are evaluated.
         :param dropped: counts the ignored events by the name of the rule.
         """
         #: The rules in force; a reload replaces them.

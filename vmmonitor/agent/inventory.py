@@ -91,7 +91,7 @@ class Inventory:
         """
         #: Increases with every change that the engine must receive.
         self.version = 0
-        #: Whether a listing has confirmed the inventory since the agent started.
+        #: True if a listing has confirmed the inventory since the agent started.
         self.listed = False
         self._known: dict[str, Known] = {}
         #: UUID -> (instance as the engine receives it, its checksum).
@@ -368,7 +368,7 @@ def _has_failed(seen: Seen) -> bool:
 
 
 def _is_unchanged(before: Seen, now: Seen) -> bool:
-    """Return whether no event can have occurred between two listings."""
+    """Return whether no event can have occurred between the listings."""
     if before.state != now.state:
         return False
     if now.state == states.RUNNING:

@@ -28,7 +28,7 @@ LOG = log.getLogger(__name__)
 
 #: Delay, in seconds, until a report that no engine accepted is repeated.
 REPORT_RETRY_DELAY = 2.0
-#: Minimum interval, in seconds, between two messages. Changes within it are sent together.
+#: Minimum interval of messages, in seconds. Changes within it are sent together.
 MIN_REPORT_INTERVAL = 0.3
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots of the inventory, and the difference between two of them.
+"""Compute snapshots of the inventory, and the deltas of successive snapshots.
 
-The reporter sends a whole snapshot to an engine that holds none, and afterwards only deltas. Each
+The reporter sends a whole snapshot to an engine without one, and afterwards only deltas. Each
 instance has a checksum, computed when the instance changes. The digest of a snapshot is the sum
 of the checksums: it is cheap for a thousand instances, independent of their order, and differs
 whenever the engine has missed a delta.
@@ -20,7 +20,7 @@ _MODULUS = 2**256
 
 
 def compute_checksum(seen: Seen) -> int:
-    """Return the SHA-256 of the form in which an instance is sent to the engine."""
+    """Return the SHA-256 of the wire format of an instance."""
     text = json.dumps(inventory_wire.write_seen(seen), sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
@@ -32,7 +32,7 @@ def compute_digest(checksums: Iterable[int]) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InventoryDelta:
-    """The difference between two snapshots.
+    """The changes from one snapshot to a later one.
 
     :param changed: instances that are new or differ.
     :param gone: UUIDs of instances that the later snapshot lacks.

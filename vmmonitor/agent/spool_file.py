@@ -22,7 +22,7 @@ LOG = log.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 RESERVED_BYTES = 4 * 1024 * 1024
-#: Suffixes of the files in which SQLite keeps a spool.
+#: Suffixes of the SQLite files of a spool.
 FILE_SUFFIXES = ("", "-wal", "-shm")
 
 SPOOL_SCHEMA = """

@@ -12,7 +12,7 @@ from vmmonitor.agent.spool import Spool, SpoolUnavailable
 
 LOG = log.getLogger(__name__)
 
-#: Interval, in seconds, at which a failed write is repeated.
+#: Delay, in seconds, before a failed write is repeated.
 _RETRY_INTERVAL = 0.5
 
 

@@ -29,7 +29,7 @@ from vmmonitor.rules.filters import Filters
 LOG = log.getLogger(__name__)
 
 SECONDS_PER_DAY = 86400
-#: Interval, in seconds, at which evidence that is too old is deleted.
+#: Interval, in seconds, between deletions of expired evidence.
 EXPIRY_INTERVAL = 3600.0
 
 
@@ -143,7 +143,7 @@ class EvidenceCollector:
         self._sender.stop(max(0.0, deadline - time.monotonic()))
 
     def reference(self, event_id: str, kinds: Sequence[str]) -> dict[str, Any]:
-        """Return the attribute by which an event refers to its evidence."""
+        """Return the attribute of an event that refers to its evidence."""
         store = self._conf.evidence.store
         location = {"path": os.path.join(self._kept.path, event_id)} if store == "host" else {}
         return {"kinds": list(kinds), "kept": store} | location

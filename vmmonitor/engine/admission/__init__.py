@@ -27,7 +27,7 @@ class Admission:
 
 
 def build_admission(conf: cfg.ConfigOpts, breaker: CircuitBreaker) -> Admission:
-    """Return the checks in the order in which they are evaluated."""
+    """Return the checks in the order of their evaluation."""
     slots = RecoverySlots(conf)
     return Admission(
         checks=(

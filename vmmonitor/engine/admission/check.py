@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of an admission check, and the order in which checks are evaluated.
+"""Define the interface of an admission check, and evaluate checks in order.
 
 A check runs in the transaction that would claim the recovery, with the incident's row locked. It
 costs one or two queries. If it counts something and admits an incident on that basis, it takes a
@@ -50,8 +50,8 @@ class AdmissionCheck(Protocol):
     ) -> Denied | None:
         """Return why an incident is denied, or None to admit it.
 
-        :param policy: the policy that acts on the incident. None where none acts: then only a
-            silence applies.
+        :param policy: the policy that acts on the incident; None without one, when only silences
+            apply.
         :param now: microseconds since the epoch, engines' clock.
         """
 

@@ -24,9 +24,9 @@ from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.states import IncidentTransition
 from vmmonitor.rules.policies import WITHOUT_LIMIT, Policy
 
-#: Name of the database lock under which slots are counted and taken.
+#: Name of the database lock that protects the counting and taking of slots.
 SLOTS_LOCK = "recovery-slots"
-#: Interval, in seconds, at which a queued incident is examined although no slot became free: its
+#: Interval, in seconds, between examinations of a queued incident while no slot is free: its
 #: instance may run again or be deleted.
 EXAMINE_QUEUED_INTERVAL = 300.0
 

@@ -12,7 +12,7 @@ from vmmonitor.text import format_duration
 
 #: Failures within the flap window that are recovered without a delay.
 WITHOUT_DELAY = 2
-#: Exponent at which the backoff stops growing, so that the product stays a finite number.
+#: Maximum exponent of the backoff, so that the product stays a finite number.
 MAX_DOUBLINGS = 64
 
 
@@ -30,7 +30,7 @@ def check_flapping(
 
     :param earlier: earlier incidents of the instance that were recovered, oldest call first.
     :param failed_at: time of the failure; microseconds since the epoch, like ``now``.
-    :param window: seconds in which failures count.
+    :param window: period before ``now`` whose failures count, in seconds.
     :param backoff: delay of the third recovery after the end of the previous one, in seconds.
     :param backoff_max: maximum delay, in seconds.
     """

@@ -22,9 +22,9 @@ from vmmonitor.periodic import PeriodicThread
 
 LOG = log.getLogger(__name__)
 
-#: Interval, in seconds, at which open storms are evaluated.
+#: Interval of evaluations of open storms, in seconds.
 EVALUATE_INTERVAL = 1.0
-#: Interval, in seconds, at which the instances and aggregates of all hosts are read.
+#: Interval of readings of the instances and aggregates of all hosts, in seconds.
 CENSUS_INTERVAL = 60.0
 
 

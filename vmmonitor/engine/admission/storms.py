@@ -28,7 +28,7 @@ from vmmonitor.rules.policies import Policy
 
 LOG = log.getLogger(__name__)
 
-#: Interval, in seconds, at which a member is examined although its storm continues: a member that
+#: Interval, in seconds, between examinations of a member while its storm continues: a member that
 #: was planned or deleted in the meantime leaves the storm.
 EXAMINE_MEMBER_INTERVAL = 600.0
 

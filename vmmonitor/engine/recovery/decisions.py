@@ -29,8 +29,8 @@ from vmmonitor.model.timeline import TimelineKind
 
 LOG = log.getLogger(__name__)
 
-#: Time after its hold, in seconds, at which an incident is decided although it receives new events
-#: all the time.
+#: Maximum delay, in seconds, of the decision on an incident after its hold, if it continuously
+#: receives new events.
 DECIDE_AFTER = 10.0
 
 

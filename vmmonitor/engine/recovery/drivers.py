@@ -50,8 +50,8 @@ class Drivers:
         except InvalidRules:
             raise
         except Exception as error:
-            # Also what a driver of somebody's package raises when it is built: at a reload the
-            # policies in force must stay so.
+            # Includes errors of third-party drivers when they are built: at a reload, the policies
+            # in force must stay in force.
             raise InvalidRules(str(error)) from error
 
 

@@ -19,8 +19,7 @@ from vmmonitor.model.recovery import Recovery
 
 LOG = log.getLogger(__name__)
 
-#: Time beyond the timeout of its step, in seconds, after which the lease of a driver that has not
-#: returned is no longer renewed.
+#: Time, in seconds, that the lease of a running driver is renewed beyond the timeout of its step.
 GRACE = 10.0
 
 

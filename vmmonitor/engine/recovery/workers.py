@@ -50,8 +50,8 @@ class Workers:
         """Start without threads.
 
         :param count: maximum number of threads.
-        :param pause: time, in seconds, for which an incident whose work raised is not accepted
-            again, so that it neither keeps an engine busy nor delays others each time.
+        :param pause: delay, in seconds, before an incident is accepted again after its work
+            raised, so that it neither keeps an engine busy nor delays others each time.
         :param wake: set when something may be due, or when there is room for refused work.
         """
         self._count = count
@@ -62,7 +62,7 @@ class Workers:
         self._threads = 0
         self._changed = threading.Condition()
         self._numbers = itertools.count()
-        #: In the order in which it is done.
+        #: Queued work, in the order of execution.
         self._queue: list[QueuedWork] = []
         #: incident_id -> (token of its work, monotonic time until which it is not accepted again)
         self._in_progress: dict[str, tuple[object, float]] = {}

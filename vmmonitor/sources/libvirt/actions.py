@@ -37,7 +37,7 @@ from vmmonitor.sources.libvirt.responsiveness import Inconclusive, Responsivenes
 LOG = log.getLogger(__name__)
 
 
-#: Interval, in seconds, at which a resumed instance is examined.
+#: Interval of examinations of a resumed instance, in seconds.
 RESUME_CHECK_INTERVAL = 0.1
 #: Number of remembered resets, so that a repeated request does not reset twice.
 MAX_REMEMBERED_RESETS = 1000

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures evidence of one instance: screenshot, logs, statistics, errors that libvirt records.
 
-Each capture is a bounded call: if libvirt, QEMU or a file system hangs, the capture keeps its
-thread, of which there are few, and no event is delayed.
+Each capture is a bounded call. If libvirt, QEMU or a file system hangs, the capture occupies one
+of a few threads, and events are not delayed.
 """
 
 import contextlib
@@ -217,7 +217,7 @@ class LibvirtCapturer:
 
 
 def find_console_log(definition: str) -> str:
-    """Return the path of the file to which the console of an instance is logged.
+    """Return the path of the console log of an instance.
 
     :param definition: the domain XML, as the host's administrator or nova wrote it.
     :raises CaptureUnavailable: the definition names no such file.

@@ -43,7 +43,7 @@ class ReconnectingSource(sources.Source):
         self._stopping = threading.Event()
         self._connection: Connection | None = None
         self._reported: bool | None = None
-        #: Whether the current connection attempt succeeded.
+        #: True if the current connection attempt succeeded.
         self._connected = False
         self._lock = threading.Lock()
 

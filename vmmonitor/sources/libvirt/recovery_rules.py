@@ -78,7 +78,7 @@ class ForcedStopListener(Protocol):
 class RecoveryOrder:
     """A request to recover one instance; see ``DomainActions.recover``.
 
-    :param deadline: monotonic time, in seconds, after which nothing is begun.
+    :param deadline: monotonic time, in seconds; afterwards no action is started.
     """
 
     instance_uuid: str
@@ -91,7 +91,7 @@ class RecoveryOrder:
 
     @property
     def is_hung(self) -> bool:
-        """Whether the cause is a hung QEMU."""
+        """True if the cause is a hung QEMU."""
         return self.cause.partition("/")[0] == HUNG
 
 

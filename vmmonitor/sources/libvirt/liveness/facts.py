@@ -43,7 +43,7 @@ class Fact:
 
     @property
     def is_serious(self) -> bool:
-        """Whether the instance cannot work while the fact lasts."""
+        """True if the instance cannot work while the fact lasts."""
         return self.kind == FactKind.HUNG or (self.kind, self.detail) == (
             FactKind.STALLED,
             StallDetail.FAILED,

@@ -42,7 +42,7 @@ OPERATION_PAUSES = frozenset(
 #: Number of deadlines for a QEMU whose main thread runs: it works (pins memory, writes a
 #: snapshot), or it is in an endless loop.
 BUSY_DEADLINES = 4
-#: Maximum difference, in seconds, between two clocks over one interval.
+#: Maximum difference, in seconds, between libvirt's clock and the agent's clock over one interval.
 CLOCK_TOLERANCE = 0.5
 #: Minimum interval, in seconds, of the readings.
 MIN_READING_INTERVAL = 0.5
@@ -57,21 +57,21 @@ class Hung:
         self._reading: HostReading | None = None
         #: Time since which the main thread is in a hang state and has not run.
         self._state_since = 0.0
-        #: Seconds for which QEMU has had the same unanswered command, as observed here.
+        #: Observed duration of the current unanswered command of QEMU, in seconds.
         self.occupied_for = 0.0
         self._occupied_readings = 0
-        #: Whether the main thread has run while the command was unanswered.
+        #: True if the main thread has run while the command was unanswered.
         self._runs = False
-        #: Time of the first question without an answer.
+        #: Time of the first query without an answer.
         self._asked_at: float | None = None
 
     @property
     def unanswered(self) -> bool:
-        """Whether a question has no answer yet."""
+        """True if QEMU has not answered a query yet."""
         return self._asked_at is not None
 
     def note_question(self, at: float) -> None:
-        """Record that QEMU is asked something."""
+        """Record the time of a query to QEMU."""
         if self._asked_at is None:
             self._asked_at = at
 
@@ -112,7 +112,7 @@ class Hung:
         return max(min(times), reading.at + MIN_READING_INTERVAL) if times else None
 
     def silent_for(self, at: float) -> float:
-        """Return the seconds for which QEMU has hung at a moment, as observed here."""
+        """Return the observed duration of a possible hang, in seconds; 0 without a sign."""
         reading = self._reading
         hangs = (
             reading is not None and reading.main is not None and reading.main.state in HANG_STATES
@@ -172,5 +172,5 @@ def is_operation_pause(reading: HostReading) -> bool:
 
 
 def _is_idle(before: ThreadReading, now: ThreadReading) -> bool:
-    """Return whether a thread has not run between two readings."""
+    """Return whether a thread has not run between the readings."""
     return (before.state, before.runs, before.cpu_ns) == (now.state, now.runs, now.cpu_ns)

@@ -34,7 +34,7 @@ class Judge:
         self._pause: tuple[str, float] = ("", 0.0)
         #: Devices with an error that QEMU still reports although the guest has been resumed.
         self._old_errors: set[str] = set()
-        #: Whether disk errors were read since the last disturbance.
+        #: True if disk errors were read since the last disturbance.
         self._disks_known = False
         #: Reason of a pause that another source has reported.
         self._reported_pause = ""
@@ -76,7 +76,7 @@ class Judge:
 
     @property
     def unanswered(self) -> bool:
-        """Whether QEMU has not answered a question yet."""
+        """True if QEMU has not answered a query yet."""
         return self._hung.unanswered
 
     def discard_readings(self) -> None:
@@ -223,7 +223,7 @@ class Judge:
 
 
 def _failure_reason(reading: HostReading) -> str:
-    """Return the reason for which the guest is paused; empty if the pause is not a failure."""
+    """Return why the guest is paused or crashed; empty without a failure."""
     if reading.state == states.CRASHED:
         return "crashed"
     if reading.state == states.PAUSED and reading.reason not in INTENDED_PAUSES:

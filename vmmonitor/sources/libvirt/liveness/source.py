@@ -204,7 +204,7 @@ class LivenessSource(ReconnectingSource):
     def _update_runs(self, connection: libvirt.virConnect) -> None:
         """Add new runs, and remove those that have ended."""
         before, now = self._watched, {}
-        # This is the only group of statistics for which libvirt does not ask QEMU.
+        # libvirt returns this group of statistics without a query to QEMU, unlike all others.
         group = libvirt.VIR_DOMAIN_STATS_STATE
         for domain, fields in connection.getAllDomainStats(group, ACTIVE_DOMAINS):
             uuid, run_id = domain.UUIDString(), domain.ID()

@@ -140,7 +140,8 @@ class ReadingPair:
         return wanted >= PINNED_SHARE * self.elapsed * 1e9
 
 
-#: Measure -> whether it showed no activity between two readings (None: unknown).
+#: Measure -> function that returns whether it showed no activity in a pair of readings; None if
+#: that is unknown.
 MEASURES: Mapping[str, Callable[[ReadingPair], bool | None]] = {
     "asleep": ReadingPair.is_asleep,
     "pinned": ReadingPair.is_pinned,
@@ -165,7 +166,7 @@ class Stalled:
         self._inactive_since: dict[str, float] = {}
         #: Measure -> number of its activities.
         self._activities: dict[str, int] = {"io": 0, "balloon": 0}
-        #: Longest interval between two reports of the balloon driver.
+        #: Longest interval of the reports of the balloon driver, in seconds.
         self._balloon_period = 0.0
         self._guest_active_at: float | None = None
         #: Number of incomplete readings since the last complete one.
@@ -178,7 +179,7 @@ class Stalled:
 
     @property
     def wants_complete(self) -> bool:
-        """Whether the next reading should be complete, which costs more."""
+        """True if the next reading should be complete, which costs more."""
         return (
             self._before is None
             or self._suspicious
