@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kills a real guest's qemu and shows how vmmonitor brings the guest back.
+"""Kill the QEMU process of a real guest, and show how vmmonitor recovers the guest.
 
-The part of ``tools/quickstart`` that runs once everything is installed.
+``tools/quickstart`` runs this script after the installation.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-# Ctrl-C while Python still reads the rest just ends: there is nothing to clean up yet.
+# Ctrl-C ends the process during the imports: there is nothing to clean up yet.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import fixtures  # noqa: E402
@@ -79,7 +79,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Failed(Exception):
-    """What the quickstart is to show did not happen."""
+    """The demonstration failed."""
 
 
 ERRORS = (
@@ -93,30 +93,30 @@ ERRORS = (
 
 
 class Progress:
-    """Lines for whoever waits, on standard error, so that standard output stays the answer."""
+    """Progress lines on standard error; standard output contains only the result."""
 
     def __init__(self, seconds: int):
-        """Begin.
+        """Start the clock.
 
-        :param seconds: how long the installation took, which came before.
+        :param seconds: duration of the preceding installation.
         """
         self._began = time.monotonic() - seconds
 
     def __call__(self, text: str) -> None:
-        """Print a line in the manner of ``say`` in ``prepare.sh``."""
+        """Print a line in the format of ``say`` in ``prepare.sh``."""
         print(f"[{time.monotonic() - self._began:4.0f}s] {text}", file=sys.stderr, flush=True)
 
 
 class Standalone(fixtures.Fixture):
-    """A ``vmmonitor-standalone`` process that watches a hypervisor, and the CLI that asks it.
+    """A ``vmmonitor-standalone`` process that watches a hypervisor, and the CLI that queries it.
 
     :ivar endpoint: URL of its API.
     """
 
     def __init__(self, hypervisor: Hypervisor):
-        """Start nothing yet.
+        """Store the hypervisor, without starting the process.
 
-        :param hypervisor: whose libvirtd is watched; takes its files too.
+        :param hypervisor: the hypervisor to watch; files are created in its directory.
         """
         super().__init__()
         self._hypervisor = hypervisor
@@ -127,13 +127,13 @@ class Standalone(fixtures.Fixture):
         path = self._hypervisor.path
         config = pathlib.Path(path, "vmmonitor.conf")
         config.write_text(CONFIG.format(path=path, uri=self._hypervisor.uri))
-        # Nothing of a vmmonitor that is installed on this machine: neither its rules ...
+        # A vmmonitor installed on this machine must not have an effect: neither its rules ...
         for rules in (defaults.EVENT_FILTERS, defaults.RECOVERY_POLICIES):
             shutil.copy(defaults.path(rules), path)
         # ... nor its directory of further configuration files.
         further = pathlib.Path(path, "conf.d")
         further.mkdir()
-        # It goes even if this process is killed and can clean up nothing.
+        # The process also ends if this one is killed and cannot clean up.
         command = ["setpriv", "--pdeathsig", "TERM", str(self._scripts / "vmmonitor-standalone")]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -148,11 +148,11 @@ class Standalone(fixtures.Fixture):
         self.wait_for(self._sees, START_S, "its agent does not see libvirt")
 
     def wait_for(self, found: Callable[[], Any], timeout: float, what: str) -> Any:
-        """Look again and again until ``found()`` is something, and return that.
+        """Call ``found()`` until it returns a true value, and return that.
 
         :param timeout: seconds.
-        :param what: the message, should nothing come.
-        :raises Failed: nothing came in time, or vmmonitor-standalone ended.
+        :param what: the error message after a timeout.
+        :raises Failed: timeout, or vmmonitor-standalone ended.
         """
         deadline = time.monotonic() + timeout
         while not (result := found()):
@@ -164,16 +164,16 @@ class Standalone(fixtures.Fixture):
         return result
 
     def last_lines(self) -> str:
-        """Return the end of its log, with a heading."""
+        """Return the last lines of the log, with a heading."""
         lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         return "\n".join(["\nThe last lines of vmmonitor-standalone's log:", *lines])
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the command line of a CLI command that asks it."""
+        """Return the command line of a CLI command that queries it."""
         return [str(self._scripts / "vmmonitor"), "--endpoint", self.endpoint, *arguments]
 
     def ask(self, *arguments: str) -> Any:
-        """Return what a CLI command says, from its JSON.
+        """Run a CLI command, and return the value of its JSON output.
 
         :raises Failed: the command did not succeed.
         """
@@ -200,20 +200,20 @@ class Standalone(fixtures.Fixture):
 
 
 class Kept:
-    """The file that tells of a quickstart that was left running.
+    """The file that describes a quickstart that was left running.
 
-    Whoever runs holds a lock on it, which no death leaves behind.
+    The running process holds a lock on it, which the kernel releases when the process ends.
     """
 
     def __init__(self, path: pathlib.Path):
-        """Open it.
+        """Open the file.
 
-        :raises OSError: it is somebody else's.
+        :raises OSError: the file belongs to another user.
         """
         self._file = path.open("a+")
 
     def take(self) -> bool:
-        """Return whether nothing is left running; if so, it is we who run from now on."""
+        """Lock the file for this process; return False if another process holds the lock."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -222,20 +222,20 @@ class Kept:
         return True
 
     def tell(self, usage: str) -> None:
-        """Write down that this process runs, and how what it runs is used."""
+        """Store the pid of this process, and how to use its programs."""
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n{usage}")
         self._file.flush()
 
     def told(self) -> tuple[int, str]:
-        """Return the process that runs, and how what it runs is used."""
+        """Return the pid of the running process, and how to use its programs."""
         self._file.seek(0)
         return int(self._file.readline()), self._file.read()
 
 
 @contextlib.contextmanager
 def lab(say: Progress) -> Iterator[tuple[Guest, Standalone]]:
-    """A guest on a hypervisor of its own, watched; everything goes at the block's end."""
+    """Yield a guest on its own hypervisor, and vmmonitor; stop and remove them afterwards."""
     with contextlib.ExitStack() as parts:
         say("starting a libvirtd of its own, as an unprivileged user")
         hypervisor = parts.enter_context(Hypervisor())
@@ -248,11 +248,11 @@ def lab(say: Progress) -> Iterator[tuple[Guest, Standalone]]:
 
 
 def kill(guest: Guest, standalone: Standalone, say: Progress) -> tuple[int, dict[str, Any]]:
-    """Kill the guest's qemu and wait until the guest answers and the incident is over.
+    """Kill the guest's QEMU, and wait until the guest answers and the incident is closed.
 
-    :returns: when it was killed, in microseconds since the epoch, and the incident as the CLI's
-        JSON tells it.
-    :raises Failed: the guest did not come back, or nothing is known of it.
+    :returns: the time of the kill, in microseconds since the epoch, and the incident from the JSON
+        output of the CLI.
+    :raises Failed: the guest did not run again, or its incident was not closed in time.
     """
     before = guest.pid()
     say(f"killing the guest's qemu, process {before}, with SIGKILL")
@@ -276,7 +276,7 @@ def measured(killed_at: int, incident: dict[str, Any]) -> dict[str, Any]:
     """Return the object that ``--json`` prints.
 
     :param killed_at: microseconds since the epoch.
-    :param incident: as the CLI's JSON tells it.
+    :param incident: the incident, from the JSON output of the CLI.
     """
 
     def since_kill(moment: str) -> float:
@@ -295,7 +295,7 @@ def measured(killed_at: int, incident: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(standalone: Standalone, incident_id: str) -> None:
-    """Print the time line and the CLI's lists, as the CLI prints them."""
+    """Run the commands of the CLI that show the timeline and the lists."""
     for words in (
         ("incident", "show", incident_id),
         ("event", "list"),
@@ -304,17 +304,17 @@ def show(standalone: Standalone, incident_id: str) -> None:
         ("agent", "list"),
     ):
         print(f"\n$ vmmonitor {shlex.join(words)}", flush=True)
-        # In a session of its own: Ctrl-C is ours.
+        # In its own session: only this process handles Ctrl-C.
         command = standalone.command(*words)
         subprocess.run(command, check=True, stderr=sys.stderr, start_new_session=True)
 
 
 def run(say: Progress, as_json: bool, keep: Callable[[str], None] | None = None) -> None:
-    """Show it all once.
+    """Run the demonstration once.
 
-    :param keep: called at the end with the text that tells how to use what runs; everything is
-        cleaned up when it returns.
-    :raises Failed: the guest did not come back.
+    :param keep: called at the end with the usage of the running programs; they are stopped and
+        removed when it returns.
+    :raises Failed: the guest did not run again.
     """
     with lab(say) as (guest, standalone):
         killed_at, incident = kill(guest, standalone, say)
@@ -337,10 +337,10 @@ def run(say: Progress, as_json: bool, keep: Callable[[str], None] | None = None)
 
 
 def run_and_leave(say: Progress, as_json: bool, kept: Kept) -> int:
-    """Show it all in a process of its own, which stays.
+    """Run the demonstration in a new process, which is left running.
 
-    :returns: the exit code, as soon as everything is shown.
-    :raises Failed: in the new process: something is left running already.
+    :returns: the exit code, at the end of the demonstration.
+    :raises Failed: in the new process: another quickstart was left running already.
     """
     shown, tell_shown = os.pipe()
     if child := os.fork():
@@ -353,7 +353,8 @@ def run_and_leave(say: Progress, as_json: bool, kept: Kept) -> int:
         pid, usage = kept.told()
         raise Failed(f"process {pid} was left running already.\n{usage}")
 
-    # What is started here lives on; whoever reads our standard error would wait for its end.
+    # The programs started here keep running: with our standard error open, its reader would wait
+    # for their end.
     nowhere = os.open(os.devnull, os.O_RDWR)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     os.dup2(nowhere, 2)
@@ -371,11 +372,11 @@ def run_and_leave(say: Progress, as_json: bool, kept: Kept) -> int:
 
 
 def stop(say: Progress, kept: Kept) -> int:
-    """Stop what was left running, and return when it has cleaned up.
+    """Stop the quickstart that was left running, and wait until it has cleaned up.
 
     :returns: the exit code.
     :raises Failed: it does not end.
-    :raises OSError: it is somebody else's.
+    :raises OSError: the process belongs to another user.
     """
     if kept.take():
         say("nothing is left running")
@@ -393,21 +394,21 @@ def stop(say: Progress, kept: Kept) -> int:
 
 
 def interrupted(number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave through every clean-up, which no further signal disturbs."""
+    """Exit with all clean-ups; further signals are ignored meanwhile."""
     for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
 def first_cause(error: BaseException) -> str:
-    """Return what went wrong first, with what was noted about it."""
+    """Return the message of the first error, with its notes."""
     while isinstance(error, fixtures.MultipleExceptions):
         error = error.args[0][1]
     return "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
 def main() -> int:
-    """Return the exit code: 0 only if the guest came back."""
+    """Run the command, and return its exit code: 0 only if the guest runs again."""
     parser = argparse.ArgumentParser(prog="tools/quickstart")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--keep", action="store_true", help="leave it running")

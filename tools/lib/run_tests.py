@@ -25,7 +25,7 @@ import testtools
 
 #: Lines of a traceback that are repeated in the summary; stestr has shown all of them.
 LAST_LINES = 12
-#: Holds the number under which stestr stores its next run.
+#: File with the number of the next run of stestr.
 NEXT_STREAM = pathlib.Path(".stestr", "next-stream")
 #: Kinds whose coverage is measured; the others run real services for most of their time.
 COVERED = ("unit", "functional")
@@ -128,7 +128,7 @@ def run_kinds(kinds: Sequence[str], regex: str, jobs: int, coverage: bool) -> in
             results = run_tests(
                 _path(kind), regex, _jobs(kind, jobs), coverage and kind in COVERED
             )
-        except Exception as error:  # the other kinds run all the same; this one has failed
+        except Exception as error:  # the other kinds still run; this one has failed
             broken.append(f"{kind}: {error}")
             report(broken[-1])
         else:

@@ -5,5 +5,6 @@ import logging
 
 from vmmonitor import native_threads  # noqa: F401  before anything of oslo's that a test imports
 
-# What tests break on purpose is logged as an error: only assertions tell what went wrong.
+# Deliberate failures in tests log errors; they are not printed, because assertions report the
+# real ones.
 logging.getLogger().addHandler(logging.NullHandler())

@@ -16,9 +16,9 @@ HOSTS = "node1,node2"
 
 
 def main() -> int:
-    """Do what is asked for; returns the exit code."""
+    """Run the command, and return the exit code."""
     hosts.quiet()
-    # The client's own options are not ours to read.
+    # The options of the client are passed on without parsing.
     words = sys.argv[1:2] if sys.argv[1:2] == ["openstack"] else sys.argv[1:]
     args = _parser().parse_args(words)
     try:

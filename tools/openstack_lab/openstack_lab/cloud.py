@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in the lab's cloud: accounts, the catalog, an image, a flavor, servers."""
+"""Create the contents of the lab's cloud: accounts, the catalog, an image, a flavor, servers."""
 
 import pathlib
 import subprocess
@@ -34,7 +34,7 @@ PROPERTIES = {
 
 
 def account(lab: Lab) -> dict[str, str]:
-    """Return how the administrator logs in."""
+    """Return the credentials of the administrator."""
     return {
         "auth_url": lab.keystone,
         "username": ADMIN,
@@ -57,14 +57,14 @@ class Cloud:
 
     # -- at the start --------------------------------------------------------------------------
     def register(self, services: Iterable[Service]) -> None:
-        """Make each service's user and its place in the catalog, unless they are there."""
+        """Create the missing users and catalog entries of the services."""
         identity = self._connection.identity
         project = identity.find_project("service") or identity.create_project(
             name="service", domain_id="default"
         )
         roles = [identity.find_role(name) or identity.create_role(name=name) for name in ROLES]
         wanted = [(one.name, one.kind, one.address) for one in services]
-        # Nova looks for a network service in the catalog.
+        # Nova requires a network service in the catalog.
         wanted.append(("neutron", "network", self._lab.url("network")))
         wanted.append(("vmmonitor", "", ""))
         there = {service.type for service in identity.services()}
@@ -89,7 +89,7 @@ class Cloud:
             )
 
     def fill(self) -> None:
-        """Make flavors and image, unless they are there."""
+        """Create the missing flavors and the image."""
         compute, images = self._connection.compute, self._connection.image
         there = {flavor.name for flavor in compute.flavors()}
         for name, memory in FLAVORS.items():
@@ -113,7 +113,7 @@ class Cloud:
         return path
 
     def join_segment(self) -> None:
-        """Put every host into a segment of masakari's, unless it is in one."""
+        """Add the hosts that are not in a segment of masakari to one."""
         masakari = self._connection.instance_ha
         found = [one for one in masakari.segments() if one.name == SEGMENT]
         segment = (
@@ -131,7 +131,7 @@ class Cloud:
                 )
 
     def upload_workflow(self) -> None:
-        """Give mistral the workflow that recovers a server, as it is now."""
+        """Upload the current workflow that recovers a server to mistral."""
         text = WORKFLOW.read_bytes()
         workflow = self._connection.workflow
         headers = {"Content-Type": "text/plain"}

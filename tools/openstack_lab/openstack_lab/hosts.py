@@ -17,7 +17,7 @@ from openstack_lab.lab import NOBODY, Lab, LabError
 from openstack_lab.units import Unit, Units
 
 START_S = 120.0
-#: What libvirt uses on a machine -> its place in the host's directory.
+#: Directory that libvirt uses on a machine -> the directory in the host's directory for it.
 PLACES = {
     "/run/libvirt": "run",
     "/etc/libvirt": "etc",
@@ -28,9 +28,9 @@ PLACES = {
 
 
 def start(lab: Lab, units: Units, host: str) -> None:
-    """Start a host's libvirtd and wait until it answers; guests of before go on.
+    """Start a host's libvirtd, and wait until it answers; existing guests keep running.
 
-    :raises LabError: it does not.
+    :raises LabError: it does not start or does not answer.
     """
     unit = _libvirtd(lab, host)
     if not units.pid(unit.name):
@@ -42,24 +42,24 @@ def start(lab: Lab, units: Units, host: str) -> None:
 
 
 def inside(lab: Lab, host: str, argv: Sequence[str]) -> list[str]:
-    """Return the command that runs a program on a host: as if it had the machine for itself."""
+    """Return the command that runs a program in the namespaces of a host."""
     script = _directory(lab, host) / "enter"
     script.write_text(_script(lab, host))
     return ["unshare", "--mount", "--uts", "sh", "-e", str(script), *argv]
 
 
 def _script(lab: Lab, host: str) -> str:
-    """Return what changes the namespaces of a host.
+    """Return the script that sets up the namespaces of a host.
 
-    Servers' disks have the same path on every host, as nova wants it. /dev/kvm is covered: where
-    it is present but does not work, a libvirtd of root's would probe QEMU again, for a minute, at
-    every start of a guest.
+    The disks of servers have the same path on every host, as nova requires. /dev/kvm is covered:
+    if it is present but does not work, root's libvirtd probes QEMU again, for a minute, at every
+    start of a guest.
     """
     unusable = lab.path / "no-kvm"
     unusable.touch()
     unusable.chmod(0)
     place = _directory(lab, host)
-    # Where a migration to another host goes, which libvirt is told by its name only.
+    # libvirt resolves the target of a migration by its host name.
     names = place / "names"
     names.write_text("".join(f"127.0.0.1 {name}\n" for name in (*lab.hosts, "localhost")))
     mounts = {target: place / name for target, name in PLACES.items()}
@@ -76,23 +76,23 @@ def _script(lab: Lab, host: str) -> str:
 
 
 def instances(lab: Lab) -> pathlib.Path:
-    """Return the directory of servers' disks, which is another one on each host."""
+    """Return the path of the servers' disks; each host has its own directory there."""
     return lab.directory("instances")
 
 
 def destroy_guests(lab: Lab, host: str) -> None:
-    """End all guests of a host, if its libvirtd answers."""
+    """Destroy all guests of a host, if its libvirtd answers."""
     try:
         connection = libvirt.open(lab.libvirt_uri(host))
         for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             domain.destroy()
         connection.close()
     except libvirt.libvirtError:
-        return  # what is left is killed with everything else
+        return  # remaining guests are killed with all other processes
 
 
 def answers(lab: Lab, host: str) -> bool:
-    """Tell whether a host's libvirtd answers."""
+    """Return whether a host's libvirtd answers."""
     try:
         connection = libvirt.openReadOnly(lab.libvirt_uri(host))
         connection.close()
@@ -102,7 +102,7 @@ def answers(lab: Lab, host: str) -> bool:
 
 
 def quiet() -> None:
-    """Have libvirt raise its errors only, not print them as well."""
+    """Prevent libvirt from printing the errors that it raises."""
     libvirt.registerErrorHandler(lambda *_: None, None)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MariaDB, RabbitMQ and memcached of the lab's own."""
+"""Start the lab's own MariaDB, RabbitMQ and memcached."""
 
 import functools
 import os
@@ -16,18 +16,18 @@ DATABASES = (
     *("keystone", "placement", "glance", "nova", "nova_api", "nova_cell0"),
     *("masakari", "mistral"),
 )
-#: Erlang's schedulers would spin while idle, beside everything else on the machine.
+#: Disables the busy waiting of idle Erlang schedulers, which costs other processes CPU time.
 ERLANG_FLAGS = "+sbwt none +sbwtdcpu none +sbwtdio none"
 # Nodes of other hosts must not reach this one.
 ERLANG_FLAGS += " -kernel inet_dist_use_interface {127,0,0,1}"
-#: Debian's rabbitmq-server in the PATH would change to a user of its own.
+#: Not Debian's rabbitmq-server in the PATH, which changes to the user rabbitmq.
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 
 def start(lab: Lab, units: Units) -> None:
-    """Start them, and make what databases are missing.
+    """Start the units, and create the missing databases.
 
-    :raises LabError: one does not start.
+    :raises LabError: a unit does not start.
     """
     _make_database_files(lab, units)
     units.start(_mariadb(lab))
@@ -117,7 +117,7 @@ def _rabbitmq(lab: Lab) -> Unit:
 
 
 def _memcached(lab: Lab) -> Unit:
-    """The cache of keystonemiddleware: without it every token is checked with keystone anew."""
+    """Return the cache of keystonemiddleware; without it keystone is queried for every token."""
     port = lab.port("memcached")
     argv = [_found("memcached"), "-l", "127.0.0.1", "-p", str(port), "-m", "64"]
     return Unit(name="memcached", argv=argv, ports=[port], user=NOBODY)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where everything of the lab is: its directory, ports, addresses and accounts."""
+"""Define the directory, ports, addresses and accounts of the lab."""
 
 import dataclasses
 import json
@@ -34,12 +34,12 @@ ADMIN = "admin"
 #: They open nothing but this lab, which listens on the loopback interface only.
 ADMIN_PASSWORD = "labpass"
 SERVICE_PASSWORD = "labsvc"
-#: Whom the database, the broker, memcached and the guests run as.
+#: uid of the database, the broker, memcached and the guests.
 NOBODY = 65534
 
 
 class LabError(Exception):
-    """Something keeps the lab from doing what was asked; the message is for who asked."""
+    """A command of the lab failed; the message is for the user."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,19 +101,19 @@ class Lab:
         return str(pathlib.Path(sys.executable).with_name(name))
 
     def directory(self, *names: str) -> pathlib.Path:
-        """Return a directory below the lab's, and make it if it is not there."""
+        """Return a directory below the lab's; create it if it does not exist."""
         path = self.path.joinpath(*names)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def save(self) -> None:
-        """Note what later commands have to know."""
+        """Store the data that later commands need."""
         kept = {"first_port": self.first_port, "hosts": self.hosts}
         (self.directory() / "lab.json").write_text(json.dumps(kept))
 
 
 def load(path: pathlib.Path) -> Lab | None:
-    """Return the lab of a directory, None if there is none."""
+    """Return the lab of a directory; None without one."""
     try:
         kept = json.loads((path / "lab.json").read_text())
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def directory() -> pathlib.Path:
 
 
 def environment(lab: Lab) -> dict[str, str]:
-    """Return what a program of the lab finds in its environment."""
+    """Return the environment of the lab's programs."""
     sbin = "/usr/local/sbin:/usr/sbin:/sbin"
     own = os.path.dirname(sys.executable)
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the lab is brought up, told of, and taken down."""
+"""Start the lab, return its status, and stop it."""
 
 import concurrent.futures
 import shutil
@@ -18,18 +18,18 @@ from openstack_lab.placement import Placement
 from openstack_lab.service import Service
 from openstack_lab.units import REAPER, Units, say
 
-#: In the order in which they need each other.
+#: The services, each after those that it depends on.
 SERVICES: tuple[type[Service], ...] = (Keystone, Placement, Glance, Nova, Masakari, Mistral)
-#: They stop last, since the others need them to stop in order.
+#: Units that stop last, because the services need them for an orderly stop.
 LAST = ("mariadb", "rabbitmq", "memcached")
 AT_ONCE = 2
 
 
 def up(lab: Lab, without: Iterable[str] = ()) -> None:
-    """Start everything that does not run, and make what is missing.
+    """Start all units that do not run, and create missing tables and cloud resources.
 
-    :param without: names of services to leave out: masakari, mistral.
-    :raises LabError: something does not start.
+    :param without: names of services to omit: masakari, mistral.
+    :raises LabError: a unit does not start.
     """
     hosts.check(lab)
     lab.path.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def down(lab: Lab, wipe: bool = False) -> None:
 
 
 def status(lab: Lab) -> dict[str, Any]:
-    """Return what runs, and what one needs to use it."""
+    """Return the running processes, and the addresses and accounts of the lab."""
     units = Units(lab)
     return {
         "directory": str(lab.path),
@@ -109,7 +109,7 @@ def _stop(units: Units, name: str) -> Callable[[], object]:
 
 
 def _all(calls: Iterable[Callable[[], object]], at_once: int) -> None:
-    """Make all calls, so many at once; the first error of any is raised."""
+    """Make all calls, at most ``at_once`` at a time; raise the first error."""
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         for future in [pool.submit(call) for call in calls]:
             future.result()

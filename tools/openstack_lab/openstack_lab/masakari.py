@@ -74,7 +74,7 @@ class Masakari(Service):
         yield Unit(name="masakari-engine", argv=argv)
 
     def resting(self) -> Iterable[Unit]:
-        """Yield the monitors, which would recover what somebody else is to recover."""
+        """Yield the monitors, which would recover the same servers as vmmonitor."""
         for host in self.lab.hosts:
             argv = [self.lab.program("masakari-instancemonitor")]
             argv += ["--config-file", str(self.etc / f"monitor-{host}.conf")]

@@ -13,12 +13,12 @@ from openstack_lab.units import Unit, say
 HOSTS_S = 300.0
 CONTROL = "control"
 LOG_FORMAT_OF_REQUEST = LOG_FORMAT.replace("%(message)s", "[%(request_id)s] %(message)s")
-#: What runs as root beside nova-compute, under a program that sudo would start.
+#: Privileged helpers of nova-compute, which run as root instead of under sudo.
 PRIVILEGED = (
     *("nova_sys_admin", "vif_plug_linux_bridge_privileged"),
     *("vif_plug_ovs_privileged", "privsep_osbrick"),
 )
-#: Hosts that are known, and reported after a time in seconds since the epoch.
+#: Query of the registered hosts that reported after a time, in seconds since the epoch.
 TOLD = """
 SELECT s.host FROM nova.services s JOIN nova.compute_nodes c ON c.host = s.host
 WHERE s.binary = 'nova-compute' AND s.deleted = 0 AND c.deleted = 0
@@ -63,7 +63,7 @@ class Nova(Service):
             yield dataclasses.replace(compute, argv=hosts.inside(self.lab, host, compute.argv))
 
     def wait(self) -> None:
-        """Wait until the API answers and knows every host."""
+        """Wait until the API answers and every host is mapped to its cell."""
         super().wait()
         url = self.lab.url("network")
         self.units.wait("network", functools.partial(answers, url), HOSTS_S)
@@ -76,7 +76,7 @@ class Nova(Service):
             self.run(*manage, "cell_v2", "discover_hosts")
 
     def _has_told(self, host: str) -> bool:
-        """Tell whether a host has told of itself since its service was started."""
+        """Return whether a host has reported since its service was started."""
         since = self.units.started_at(f"nova-compute-{host}")
         rows = infrastructure.sql(self.lab, TOLD.format(since=since))
         return (host,) in rows

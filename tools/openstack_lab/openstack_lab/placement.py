@@ -8,7 +8,7 @@ from openstack_lab.units import Unit
 
 
 class Placement(Service):
-    """What the scheduler counts with."""
+    """The placement service."""
 
     name, kind = "placement", "placement"
 

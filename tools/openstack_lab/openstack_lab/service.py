@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the OpenStack services of the lab have in common."""
+"""Define the base class of the OpenStack services of the lab."""
 
 import abc
 import functools
@@ -43,14 +43,14 @@ class Service(abc.ABC):
 
     @abc.abstractmethod
     def make_tables(self) -> None:
-        """Make its tables; it may run any number of times."""
+        """Create or upgrade the tables; repeated calls have no effect."""
 
     @abc.abstractmethod
     def processes(self) -> Iterable[Unit]:
-        """Yield what is to be started."""
+        """Yield the units to start."""
 
     def resting(self) -> Iterable[Unit]:
-        """Yield what may be started by name and is not at first."""
+        """Yield the units that are only started by name."""
         return ()
 
     @property
@@ -59,7 +59,7 @@ class Service(abc.ABC):
         return self.lab.url(self.name, self.path)
 
     def prepare(self) -> None:
-        """Write its files, and make its tables once."""
+        """Write the files, and create the tables once."""
         self.configure()
         done = self.etc / ".tables"
         if not done.exists():
@@ -67,7 +67,7 @@ class Service(abc.ABC):
             done.touch()
 
     def start(self) -> None:
-        """Start what does not run."""
+        """Start the units that do not run."""
         for unit in self.processes():
             self.units.start(unit)
         for unit in self.resting():
@@ -81,7 +81,7 @@ class Service(abc.ABC):
         url = self.lab.url(self.name)
         self.units.wait(f"{self.name}-api", functools.partial(answers, url), ANSWERS_S)
 
-    # -- for those that write it ---------------------------------------------------------------
+    # -- for subclasses ------------------------------------------------------------------------
     def write(self, name: str, sections: Sections) -> pathlib.Path:
         """Write a configuration file; returns its path."""
         path = self.etc / name
@@ -110,7 +110,7 @@ class Service(abc.ABC):
     ) -> Unit:
         """Return its API, a WSGI application under uwsgi.
 
-        :param module: what has ``application``.
+        :param module: the module that defines ``application``.
         """
         port = self.lab.port(self.name)
         words = (
@@ -171,7 +171,7 @@ def run(lab: Lab, argv: Sequence[str], log: pathlib.Path, user: int = 0) -> None
 
 
 def answers(url: str) -> bool:
-    """Tell whether a web server answers, whatever it says."""
+    """Return whether a web server answers, with any HTTP status."""
     try:
         with urllib.request.urlopen(url, timeout=10):
             return True

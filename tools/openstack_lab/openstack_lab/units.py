@@ -18,16 +18,17 @@ from openstack_lab import reaper
 from openstack_lab.lab import Lab, LabError, environment
 
 STOP_S = 20.0
-#: How much of a log is shown when something does not start.
+#: Number of characters of the log in the error message of a unit that does not start.
 LAST_WORDS = 2000
 REAPER = "reaper"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A program and how it is started.
+    """A program, and how to start it.
 
-    ``ports`` must be free before it is; ``user`` is the uid to run it as (0: as we are).
+    ``ports`` must be free before the start; ``user`` is the uid of the process (0: the uid of the
+    reaper).
     """
 
     name: str
@@ -46,10 +47,10 @@ BEGAN = time.monotonic()
 
 
 def wait(true: Callable[[], Any], timeout: float, what: str) -> None:
-    """Look every 0.1 s until ``true()`` is.
+    """Call ``true()`` every 0.1 s until it returns a true value.
 
     :param timeout: seconds.
-    :raises LabError: it did not become true; the message is ``what``.
+    :raises LabError: timeout; the message is ``what``.
     """
     deadline = time.monotonic() + timeout
     while not true():
@@ -59,7 +60,7 @@ def wait(true: Callable[[], Any], timeout: float, what: str) -> None:
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody listens on a port of the loopback interface."""
+    """Return whether a process listens on a port of the loopback interface."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -74,7 +75,7 @@ class Units:
 
     # -- what there is -------------------------------------------------------------------------
     def names(self) -> list[str]:
-        """Return the names of all that was ever prepared, the last one first."""
+        """Return the names of all prepared units, the last one first."""
         records = sorted(self._run.glob("*.json"), key=lambda path: path.stat().st_ctime)
         return [path.stem for path in reversed(records)]
 
@@ -99,17 +100,18 @@ class Units:
         self._write(unit.name, {**old, **dataclasses.asdict(unit)})
 
     def start(self, unit: Unit) -> bool:
-        """Start it unless it runs; returns whether it was started.
+        """Start a unit unless it runs; return whether it was started.
 
-        :raises LabError: it cannot be executed, or somebody else has its port.
+        :raises LabError: it cannot be executed, or another process uses its port.
         """
         self.prepare(unit)
         return self.start_again(unit.name)
 
     def start_again(self, name: str) -> bool:
-        """Start what was prepared, unless it runs; returns whether it was started.
+        """Start a prepared unit unless it runs; return whether it was started.
 
-        :raises LabError: nothing was, it cannot be executed, or somebody else has its port.
+        :raises LabError: it was not prepared, it cannot be executed, or another process uses its
+            port.
         """
         record = self._record(name)
         if "argv" not in record:
@@ -137,10 +139,10 @@ class Units:
         return True
 
     def wait(self, name: str, works: Callable[[], Any], timeout: float) -> None:
-        """Wait until a process that was started works.
+        """Wait until a started unit works.
 
         :param timeout: seconds.
-        :raises LabError: it ended, or does not work in time; the message has its last words.
+        :raises LabError: it ended, or does not work in time; the message has the end of its log.
         """
 
         def works_or_ended() -> bool:
@@ -155,7 +157,7 @@ class Units:
         raise LabError(f"{name} {what}; {self.log(name)} ends with:\n{said}")
 
     def start_reaper(self) -> None:
-        """Start the parent of all that is started here, unless it runs."""
+        """Start the reaper, the parent of all units, unless it runs."""
         if self.pid(REAPER):
             return
         self._socket.unlink(missing_ok=True)
@@ -173,7 +175,7 @@ class Units:
 
     # -- stopping ------------------------------------------------------------------------------
     def stop(self, name: str, number: int = signal.SIGTERM) -> bool:
-        """Stop it, by force if it does not; returns whether it ran."""
+        """Stop a unit, by force after a timeout; return whether it ran."""
         pid = self.pid(name)
         if not pid:
             return False
@@ -181,14 +183,14 @@ class Units:
         deadline = time.monotonic() + STOP_S
         while self.pid(name) and time.monotonic() < deadline:
             time.sleep(0.05)
-        # What it leaves in its session: workers of an API, a helper of nova's.
+        # Remaining processes of its session: workers of an API, a helper of nova.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
         wait(lambda: not self.pid(name), STOP_S, f"{name} does not end")
         return True
 
     def kill(self, name: str) -> bool:
-        """SIGKILL it and what is in its session; returns whether it ran."""
+        """Send SIGKILL to a unit and its session; return whether it ran."""
         pid = self.pid(name)
         if pid:
             os.killpg(pid, signal.SIGKILL)
@@ -196,7 +198,7 @@ class Units:
         return bool(pid)
 
     def end(self) -> None:
-        """End the reaper, and with it everything that is left of what was started here."""
+        """End the reaper, which ends all remaining units."""
         if self.pid(REAPER):
             self._order(end=True)
 

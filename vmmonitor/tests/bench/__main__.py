@@ -13,10 +13,10 @@ from typing import Any
 from vmmonitor.tests.bench import accuracy, agent, decisions, figures, latency, storm, throughput
 from vmmonitor.tests.catalogue.planned import ROWS
 
-#: Needs the lab of OpenStack services, and root: only when it is asked for.
+#: Needs the lab of OpenStack services and root; only measured if requested.
 ON_THE_LAB = "recovery"
 LATENCY_KILLS, RECOVERY_KILLS = 50, 20
-#: Seconds after which a part has failed; some three times of what it takes.
+#: Timeout of each part, in seconds; about three times its usual duration.
 LIMITS_S = {
     "latency": 600,
     "throughput": 900,
@@ -26,9 +26,9 @@ LIMITS_S = {
     "storm": 600,
     "recovery": 3600,
 }
-#: Seconds after its limit at which a part that does not end is ended with its process.
+#: Delay, in seconds, from the timeout of a part that does not end until its process is ended.
 GRACE_S = 180
-#: The sizes with which the tests run each part.
+#: The sizes of each part in the tests.
 TINY: Mapping[str, Mapping[str, Any]] = {
     "latency": {"kills": 1, "warm_up": 1},
     "throughput": {"agents": 2, "sizes": {throughput.BATCH: 500, 1: 5}},
@@ -41,7 +41,7 @@ TINY: Mapping[str, Mapping[str, Any]] = {
 
 
 def main() -> None:
-    """Measure what is asked for, and print it."""
+    """Measure the requested parts, and print the figures."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__)
     parser.add_argument("part", nargs="?", choices=["all", *figures.KEYS], default="all")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -68,7 +68,7 @@ def main() -> None:
 def measurement(part: str) -> Callable[..., dict[str, Any]]:
     """Return the function that measures a part."""
     if part == ON_THE_LAB:
-        # Its library, OpenStack's client, is not needed for the rest.
+        # Only this part needs the client library of OpenStack.
         from vmmonitor.tests.bench import recovery
 
         return recovery.measure

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many of the fault catalogue's scenarios are judged rightly.
+"""Measure the share of correct verdicts on the scenarios of the fault catalogue.
 
 The same table and the same lab as in the live test of the fault catalogue.
 """

@@ -53,7 +53,7 @@ OVER = sqlalchemy.text("SELECT COUNT(*) FROM incidents WHERE state = 'unhandled'
 
 
 class Failed(Expectation):
-    """Says of everything that it failed."""
+    """Returns the verdict ``failed`` for every incident."""
 
     def __init__(self) -> None:
         pass
@@ -80,7 +80,7 @@ class Costs:
         self._thread.started, self._thread.statements = time.thread_time(), 0
 
     def stop(self) -> None:
-        """End it: the driver is called, or there is nothing to call."""
+        """End the measurement: the driver is called, or there is nothing to call."""
         cost = (time.thread_time() - self._thread.started) * 1000
         self.costs.append((cost, self._thread.statements))
 
@@ -100,7 +100,7 @@ class Nothing(Driver):
 
 
 class MeasuredPipeline:
-    """Stands before the pipeline of a dispatcher, and measures each decision."""
+    """Wraps the pipeline of a dispatcher, and measures each decision."""
 
     def __init__(self, pipeline: RecoveryPipeline, costs: Costs):
         self._pipeline = pipeline
@@ -118,7 +118,7 @@ class MeasuredPipeline:
 
 
 class Engine(fixtures.Fixture):
-    """A dispatcher with its workers, on a database of their own."""
+    """A dispatcher with its workers, on its own database."""
 
     def _setUp(self) -> None:
         url = self.useFixture(MariaDB()).create()
@@ -148,7 +148,7 @@ class Engine(fixtures.Fixture):
         self._done = 0
 
     def fail(self, count: int) -> None:
-        """Have so many instances fail at once; returns when all are recovered."""
+        """Let instances fail at the same time, and wait until all are recovered."""
         now = self._database.now()
         crowd = [
             samples.incident(host=f"compute-{number % HOSTS}", opened_at=now, hold_until=now)

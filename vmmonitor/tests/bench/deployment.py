@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vmmonitor's own programs, on a RabbitMQ and a MariaDB of their own."""
+"""Run the programs of vmmonitor with their own RabbitMQ and MariaDB."""
 
 import os
 import pathlib
@@ -16,9 +16,9 @@ from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ
 
 START_S = 60.0
 STOP_S = 40.0
-#: What each program logs when it works.
+#: Program -> text that it logs when it is ready.
 READY = {"vmmonitor-agent": "Agent started on host", "vmmonitor-engine": "Engine started on host"}
-#: The moments that are measured are logged, by the clock of the record; nothing else is.
+#: The measured times are those of log records; other records are not needed.
 LOG_FORMAT = "%(created).6f %(levelname)s %(name)s %(message)s"
 LOG_LEVELS = (
     "amqp=WARN,oslo.messaging=INFO,stevedore=WARN,vmmonitor.agent.forwarder=DEBUG,"
@@ -29,9 +29,9 @@ Sections = Mapping[str, Mapping[str, object]]
 
 
 class Program(fixtures.Fixture):
-    """One of vmmonitor's programs, as an operator starts it; it works when it is set up.
+    """One of vmmonitor's programs, started as by an operator; it is ready after the set-up.
 
-    ``pid`` is its process, ``log`` the file with what it said.
+    ``pid`` is its process, ``log`` the file with its output.
     """
 
     def __init__(self, name: str, conf: pathlib.Path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How figures are read and told."""
+"""Read and print figures."""
 
 import math
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-#: What ``--json`` prints, each subcommand's keys under its name.
+#: The output of ``--json``: the keys of each part, under its name.
 SPREAD = ("p50", "p95", "p99")
 KEYS = {
     "latency": (
@@ -58,7 +58,7 @@ def say(text: str) -> None:
 
 
 def machine() -> str:
-    """Return what this ran on, in one line."""
+    """Return a description of the machine, in one line."""
     cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
     model = next(
         (line.split(":")[1].strip() for line in cpuinfo.splitlines() if "model name" in line),

@@ -29,12 +29,12 @@ from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.deployment import Deployment, Program
 from vmmonitor.tests.bench.figures import now, say, spread
 
-#: Kills that do not count: the first event opens connections, and imports what it needs.
+#: Number of kills that do not count: the first event opens connections and imports modules.
 WARM_UP = 3
 GUESTS = 4
 PATIENCE_S = 60.0
-#: Stops of an event that its row tells; ``spooled_at`` is before the spool's write to the disk,
-#: ``stored_at`` before the commit.
+#: Times in the row of an event, in their order; ``spooled_at`` is before the spool's write to the
+#: disk, ``stored_at`` before the commit.
 STOPS = ("occurred_at", "spooled_at", "sent_at", "received_at", "stored_at")
 
 RECEIPT = re.compile(r"Event (\S+) is stored, (\S+) ms after its callback")
@@ -45,7 +45,7 @@ STOPPED = sqlalchemy.text(
     " AND type = 'lifecycle.stopped' AND detail = 'failed'"
     " ORDER BY occurred_at"
 )
-#: The first word of the death: the kernel's or libvirt's.
+#: Query of the first event of a kill, from the kernel or from libvirt.
 FIRST = sqlalchemy.text(
     "SELECT event_id, occurred_at FROM events"
     " WHERE instance_uuid = :uuid AND occurred_at >= :since"
@@ -59,7 +59,7 @@ OVER = sqlalchemy.text(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kill:
-    """One kill, and when a bare libvirt connection was told; microseconds."""
+    """One kill, and the time of the callback of a bare libvirt connection; in microseconds."""
 
     uuid: str
     killed_at: int
@@ -67,7 +67,7 @@ class Kill:
 
 
 class Listener:
-    """Nothing but libvirt: notes when the callback for each stop comes."""
+    """Records the time of the libvirt callback of each stop, without vmmonitor."""
 
     def __init__(self, connection: libvirt.virConnect):
         self.told: dict[str, int] = {}
@@ -82,15 +82,16 @@ class Listener:
 
 @contextlib.contextmanager
 def listener(hypervisor: Hypervisor) -> Iterator[Listener]:
-    """Give a listener on a connection of its own."""
+    """Yield a listener on its own connection."""
     with EVENT_LOOP.running(), hypervisor.connection() as connection:
         yield Listener(connection)
 
 
 def measure(kills: int, warm_up: int = WARM_UP) -> dict[str, Any]:
-    """Kill guests so many times and return the figures.
+    """Kill guests, and return the figures.
 
-    :param warm_up: kills before them that do not count.
+    :param kills: number of kills.
+    :param warm_up: number of earlier kills that do not count.
     """
     with Deployment() as deployment, Hypervisor() as hypervisor, contextlib.ExitStack() as stack:
         say(f"latency: booting {GUESTS} guests")

@@ -23,17 +23,17 @@ ANSWER = [ReceiptStatus.STORED]
 
 
 class Endpoint:
-    """Answers without a look at what came."""
+    """Answers without reading the batches."""
 
     target = EngineEndpoint.target
 
     def report_events(self, _context: Any, batch: Any) -> dict[str, Any]:
-        """Say that everything is stored."""
+        """Return a receipt ``stored`` for every event."""
         return {"schema": fields.SCHEMA, "receipts": [ANSWER] * len(batch["events"])}
 
 
 class Server:
-    """The engine that does nothing, in a process of its own, for the length of a ``with``."""
+    """Runs an engine without a database in its own process, as a context manager."""
 
     def __init__(self, url: str):
         self._url = url

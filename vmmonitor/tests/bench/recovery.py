@@ -27,18 +27,18 @@ from vmmonitor.tests.fixtures.openstack_lab import OpenStackLab, Server
 
 SPREAD = (50, 95)
 AT_ONCE = 8
-#: Seconds after its first kill at which a server is killed again.
+#: Delay, in seconds, from the first to the second kill of a server.
 AGAIN_S = 60.0
-#: Seconds between two kills of many, one after another: as shipped, more than 10 failures in 60 s
-#: are a storm where they are a good part of all servers.
+#: Interval of successive kills, in seconds: with the default options, more than 10 failures in
+#: 60 s are a storm if they are a large share of all servers.
 PACE_S = 8.0
 STORM_S = 60.0
-#: Seconds after which a server is taken to stay down.
+#: Timeout, in seconds, of the recovery of a server.
 PATIENCE_S = 120.0
 LOOK_S = 0.02
-#: Tries to kill an engine before it has written down what came of its driver.
+#: Maximum number of attempts to kill an engine before it has stored the outcome of its driver.
 TRIES = 5
-#: Servers that are booted side by side.
+#: Number of servers that are booted at the same time.
 BOOTED_AT_ONCE = 6
 
 STATE = sqlalchemy.text(
@@ -61,15 +61,16 @@ class Killed:
 
     @property
     def away_s(self) -> float | None:
-        """Seconds for which it was away; None if it did not come back."""
+        """The duration of the outage, in seconds; None if the server did not run again."""
         return round((self.back_at - self.at) / 1e6, 2) if self.back_at else None
 
 
 def measure(kills: int, at_once: int = AT_ONCE, again_s: float = AGAIN_S) -> dict[str, Any]:
-    """Kill servers, so many of them one after another, and return the figures.
+    """Kill servers, and return the figures.
 
-    :param at_once: servers that are killed at the same time.
-    :param again_s: seconds after which a server is killed a second time.
+    :param kills: number of servers that are killed one after another.
+    :param at_once: number of servers that are killed at the same time.
+    :param again_s: delay of the second kill of a server, in seconds.
     """
     with OpenStackLab() as lab:
         theirs = _beside(lab, min(kills, at_once), at_once, again_s)
@@ -112,7 +113,7 @@ class Ours:
         return stack.enter_context(Program("vmmonitor-engine", conf))
 
     def _calls(self) -> list[tuple[int, str, Program]]:
-        """Return when each driver was called, for which server, by which engine."""
+        """Return (time, server, engine) of each call of a driver; microseconds since the epoch."""
         return [
             (round(float(at) * 1e6), uuid, engine)
             for engine in self._engines
@@ -131,7 +132,7 @@ class Ours:
         ]
 
     def _taken_over(self, stack: contextlib.ExitStack) -> dict[str, Any]:
-        """Kill an engine while it has a driver at work; returns how long another one takes."""
+        """Kill an engine during a driver call; return the time until another one has finished."""
         for number in range(TRIES):
             with _servers(self._lab, 1) as (server,):
                 killed = _kill(server)
@@ -179,11 +180,11 @@ class Ours:
 
 
 def _beside(lab: OpenStackLab, kills: int, at_once: int, again_s: float) -> dict[str, Any]:
-    """Return what masakari's own monitors and engine take for the same."""
+    """Return the figures of masakari's monitors and engine."""
     monitors = [f"masakari-monitor-{host}" for host in lab.hosts]
     lab.run("start", *monitors)
     try:
-        time.sleep(10)  # They say nowhere that they watch.
+        time.sleep(10)  # The monitors do not log when they are ready.
         return _figures(lab, kills, at_once, again_s, "masakari")[0]
     finally:
         lab.run("stop", *monitors)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many agents in one process: threads that send batches as an agent's forwarder does.
+"""Simulate many agents in one process: threads that send batches as an agent's forwarder does.
 
-Run as a process of its own: ``python -m vmmonitor.tests.bench.senders``, with the parameters of
-``Senders`` as a JSON object on the first line of stdin. Prints ``ready``; begins at the next
-line; prints the seconds that it took, and sends each agent's first batch once more. It ends when
-stdin does.
+The module runs in its own process, ``python -m vmmonitor.tests.bench.senders``, with the
+parameters of ``Senders`` as a JSON object on the first line of stdin. It prints ``ready``, starts
+at the next line, prints the duration in seconds, and sends the first batch of each agent again.
+It ends at the end of stdin.
 """
 
 import concurrent.futures
@@ -27,9 +27,9 @@ from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.tests.bench.figures import now
 
 TIMEOUT_S = 60.0
-#: One event in so many asks for a recovery.
+#: One of this number of events requests a recovery.
 FAILURES = 500
-#: What else a busy host tells.
+#: Other events of a busy host: type, detail, attributes.
 ORDINARY: Sequence[tuple[str, str, dict[str, Any]]] = (
     ("lifecycle.started", "booted", {}),
     ("reboot", "", {}),
@@ -43,9 +43,10 @@ ORDINARY: Sequence[tuple[str, str, dict[str, Any]]] = (
 
 
 def deliveries(host: str, count: int, failures: int) -> list[dict[str, Any]]:
-    """Return the forms of so many events of one host, as its spool holds them.
+    """Return events of one host in the format of the spool.
 
-    :param failures: one event in so many asks for a recovery, each of another instance.
+    :param count: number of events.
+    :param failures: one of this number of events requests a recovery, each of another instance.
     """
     instances = [_instance(number) for number in range(100)]
     forms = []

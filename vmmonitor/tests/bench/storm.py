@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thousand instances fail at once: what one engine process makes of it, and what somebody who
-looks at it through the API notices."""
+"""Measure a storm of a thousand failures: the decisions of one engine process, and the response
+times of the API meanwhile."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ from vmmonitor.tests.bench.senders import Senders
 HOSTS = 40
 #: Instances of each host that fail.
 EACH = 25
-#: Seconds for which the API's answers are measured; the storm is over earlier.
+#: Duration, in seconds, of the measurement of response times; longer than the storm.
 LOOK_S = 30.0
 PAUSE_S = 0.05
 START_S = 60.0
@@ -35,7 +35,7 @@ policies:
   steps:
   - {driver: log, wait_for: nothing}
 """
-#: What a person looks at meanwhile.
+#: Requests of a dashboard during the storm.
 PAGES = ("/v1/incidents?limit=100", "/v1/incidents?kind=storm", "/v1/recoveries?limit=100")
 WAITING = (
     "SELECT COUNT(*) FROM incidents WHERE kind = 'instance' AND state IN ('pending', 'recovering')"
@@ -82,10 +82,10 @@ class API(fixtures.Fixture):
 
 
 def measure(hosts: int = HOSTS, each: int = EACH, look_s: float = LOOK_S) -> dict[str, Any]:
-    """Run it and return the figures.
+    """Run the storm, and return the figures.
 
-    :param each: instances of each host that fail.
-    :param look_s: seconds for which the API's answers are measured.
+    :param each: number of instances of each host that fail.
+    :param look_s: duration of the measurement of response times, in seconds.
     """
     with Deployment() as deployment:
         conf = deployment.configure("engine")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many events per second one engine process stores, beside what the parts could do alone."""
+"""Measure the events per second of one engine process, compared with its parts alone."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from vmmonitor.tests.bench.figures import say
 from vmmonitor.tests.bench.senders import Senders
 
 AGENTS = 8
-#: The batch of the figures that are reported: the shipped ``[forwarder] batch_size``.
+#: Batch size of the reported figures: the default of ``[forwarder] batch_size``.
 BATCH = 500
 #: Events in a call -> events that each agent sends.
 RUNS = {BATCH: 5000, 50: 2000, 1: 150}
-#: A policy that does nothing: what is measured is the way to the incident.
+#: A policy without steps: the measurement ends at the incident.
 POLICIES = """
 version: 1
 policies:
@@ -30,14 +30,14 @@ policies:
 
 @dataclasses.dataclass(kw_only=True)
 class Run:
-    """What one size of batches gave; each per second."""
+    """The figures of one batch size, per second."""
 
     calls: float = 0.0
     events: float = 0.0
     rows: float = 0.0
 
     def told(self, batch: int) -> str:
-        """Return it in words, with the share of what both parts in a row could do."""
+        """Return the figures as text, with the share of the maximum of both parts in sequence."""
         ceiling = 1 / (1 / (self.calls * batch) + 1 / self.rows)
         return (
             f"batches of {batch}: {self.events:.0f} events/s; raw: {self.calls:.1f} calls/s"
@@ -47,7 +47,7 @@ class Run:
 
 
 def measure(agents: int = AGENTS, sizes: Mapping[int, int] = RUNS) -> dict[str, Any]:
-    """Run everything and return the figures.
+    """Run all batch sizes, and return the figures.
 
     :param sizes: events in a call -> events that each agent sends.
     """
