@@ -106,7 +106,9 @@ def _refuse_downgrade(has: str | None, wanted: str) -> None:
     if wanted not in versions:
         raise SchemaError(f"There is no version {wanted!r}, only: {', '.join(versions)}")
     if has is not None and (has not in versions or versions.index(has) > versions.index(wanted)):
-        raise SchemaError(f"The database has version {has}, newer than {wanted}; no way back")
+        raise SchemaError(
+            f"The database has version {has}, newer than {wanted}; a downgrade is not supported"
+        )
 
 
 @contextlib.contextmanager

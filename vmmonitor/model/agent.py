@@ -70,4 +70,4 @@ class Agent:
         if self.state != AgentState.LATE:
             return self.report.reason
         before = ": ".join(filter(None, (self.report.state, self.report.reason)))
-        return f"does not report any more; was {before}"
+        return f"does not report any longer; was {before}"

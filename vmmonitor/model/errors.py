@@ -34,11 +34,11 @@ class IllegalTransition(VmmonitorError):
 
 
 class Conflict(VmmonitorError):
-    """Somebody else changed it first"""
+    """Another process changed it first"""
 
 
 class InvalidRules(VmmonitorError):
-    """The rule file is broken"""
+    """The rule file is invalid"""
 
 
 class InvalidMessage(VmmonitorError):
@@ -46,4 +46,4 @@ class InvalidMessage(VmmonitorError):
 
 
 class NotFound(VmmonitorError):
-    """There is no such thing"""
+    """Not found"""

@@ -92,7 +92,7 @@ class TestOnMariaDB(Unwatched, WholeTest):
         for line in (
             "since the host was last watched",
             "the agent is blind: source libvirt",
-            "the agent is late: does not report any more; was blind",
+            "the agent is late: does not report any longer; was blind",
             "unhandled -> resolved: the host is monitored again",
         ):
             self.assertIn(line, " ".join(shown.split()))

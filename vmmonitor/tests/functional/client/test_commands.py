@@ -228,7 +228,7 @@ class TestAgent(base.CommandTest):
             (1, "host state reason version instances spool last event clock seen"),
             (3, r"compute-1 up _ 1.0.0 2 0 [-:\d]+ \+1 ms [-:\d]+"),
             (4, r"compute-2 late does not report 1.0.0 0 12 _ \+1 ms [-:\d]+"),
-            (5, "_ _ any more; was _ _ _ _ _ _"),
+            (5, "_ _ any longer; was _ _ _ _ _ _"),
         ):
             cells = [cell.strip() or "_" for cell in lines[line].split("|")[1:-1]]
             self.assertRegex(" ".join(cells), f"^{expected}$")

@@ -122,8 +122,8 @@ class TestSilence(base.CommandTest):
                 )
             self.assertEqual(2, error.code)
         self.assertEqual([], self.listed())
-        self.assertIn("no such thing", self.refused("show", "nobody"))
-        self.assertIn("no such thing", self.refused("expire", "nobody"))
+        self.assertIn("Not found", self.refused("show", "nobody"))
+        self.assertIn("Not found", self.refused("expire", "nobody"))
 
     def test_openstack_command_creates_silence(self):
         command = [sys.executable, "-m", "openstackclient.shell"]

@@ -79,7 +79,7 @@ class TestWrite(base.CommandTest):
         for given, status, words in (
             ({"raise": "conflict"}, 409, "another client was faster"),
             ({"raise": "illegal"}, 409, "does not have this transition"),
-            ({"raise": "gone"}, 404, "no such thing"),
+            ({"raise": "gone"}, 404, "Not found"),
             ({"raise": "away"}, 503, "The database cannot be reached"),
             ({"raise": 1}, 400, "raise: "),
             ({"long": "x" * body.LIMIT}, 413, "octets"),

@@ -346,7 +346,7 @@ class PolicyCase(Commands, base.EngineCase):
     def test_explain_unknown_incident_is_rejected(self):
         path = self.write(policy())
         err = self.refused("policy", "explain", samples.new_id(), "--file", path)
-        self.assertIn("There is no such thing", err)
+        self.assertIn("Not found", err)
 
     def test_explain_incident_without_timeline_is_rejected(self):
         self.store(delivery())

@@ -110,7 +110,7 @@ class IncidentTest(HealthCase):
             host="a",
             cause="agent.late",
             state=IncidentState.UNHANDLED,
-            reason="the agent is late: does not report any more; was up",
+            reason="the agent is late: does not report any longer; was up",
             policy="",
             opened_at=last,
             hold_until=incident.hold_until,
@@ -143,7 +143,7 @@ class IncidentTest(HealthCase):
         self.assertEqual(
             [
                 "the agent is blind: source libvirt: refused",
-                "the agent is late: does not report any more; was blind: source libvirt: refused",
+                "the agent is late: does not report any longer; was blind: source libvirt: refused",
                 "the agent is blind: source libvirt: refused",
             ],
             [
