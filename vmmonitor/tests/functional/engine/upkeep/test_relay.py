@@ -121,7 +121,7 @@ class TestWriting(OutboxCase):
     def test_planned_stop_writes_each_change(self):
         self.writing()
         self.store(delivery())
-        self.decide(Verdict(kind=VerdictKind.PLANNED, reason="nova is at work on it"))
+        self.decide(Verdict(kind=VerdictKind.PLANNED, reason="nova is working on the server"))
         self.assertEqual(["incident.pending", "incident.ignored"], self.waiting())
 
     def test_change_of_recovery_contains_its_instance(self):
