@@ -31,7 +31,7 @@ rules:
   evidence: [screenshot, console, qemu_log, panic, disk_errors, stats]
 """
 #: Where QEMU's log of a session is, below the hypervisor's directory.
-LOOKED = "Looked at the statistics of [1-9]"
+LOOKED = "Read statistics of [1-9]"
 LOGS = "cache/libvirt/qemu/log"
 
 
@@ -161,7 +161,7 @@ class TestOnMariaDB(PanicContract, EvidenceTest):
         event = self.described(hung)
         there = self.stored(event)
         for kind in ("screenshot", "disk_errors"):
-            self.assertIn("not there within 5 s", there[kind].message)
+            self.assertIn("no answer within 5 s", there[kind].message)
         self.assertEqual("", there["qemu_log"].message)
         _, event = self.panicked()
         self.assertEqual("", self.stored(event)["screenshot"].message)

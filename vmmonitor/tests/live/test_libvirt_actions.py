@@ -47,11 +47,11 @@ class ActionsTest(LiveTest):
 
     def test_killed_transient_instance_is_created(self):
         guest = self.guest(nova=NovaMetadata())
-        last = self.domain(guest, domain.look)
+        last = self.domain(guest, domain.examine)
         guest.kill()
         self.down(guest, "absent")
         self.brings_back("created", guest, last)
-        again = self.domain(guest, domain.look)
+        again = self.domain(guest, domain.examine)
         self.assertEqual((last.instance, False), (again.instance, again.persistent))
         self.assertNotEqual(last.run_id, again.run_id)
 
@@ -91,7 +91,7 @@ class ActionsTest(LiveTest):
 
     def test_instance_deleted_on_purpose_is_refused(self):
         guest = self.guest(defined=True)
-        last = self.domain(guest, domain.look)
+        last = self.domain(guest, domain.examine)
         self.domain(guest, lambda d: (d.destroy(), d.undefine()))
         result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
         self.assertEqual((False, "refused", "absent"), (result.ok, result.action, result.state))

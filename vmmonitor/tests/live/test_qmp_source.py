@@ -5,8 +5,6 @@ import time
 
 import fixtures
 
-from vmmonitor.agent.inventory import Inventory
-from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.spool import Spool
 from vmmonitor.model.event import RUNNING_AGAIN, RawEvent
 from vmmonitor.rules import defaults, filters
@@ -15,6 +13,7 @@ from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FaultyDisk, FullDisk
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, fill
+from vmmonitor.tests.unit.agent import base as agent_parts
 
 #: Time for unexpected events to appear, in seconds.
 QUIET_S = 0.3
@@ -111,14 +110,10 @@ class BothTest(LiveTest):
         path = self.useFixture(fixtures.TempDir()).join("spool.db")
         self.spool = Spool(path, 10_000, ROOM)
         self.addCleanup(self.spool.close)
-        self.pipeline = Pipeline(
-            host="node-1",
-            inventory=Inventory({}),
-            filters=filters.load(defaults.path(defaults.EVENT_FILTERS)),
+        self.pipeline = agent_parts.new_pipeline(
             spool=self.spool,
-            spooled=lambda: None,
-            changed=lambda: None,
-            now=lambda: time.time_ns() // 1000,
+            filters=filters.load(defaults.path(defaults.EVENT_FILTERS)),
+            clock=lambda: time.time_ns() // 1000,
         )
         self.pipeline.start()
         self.addCleanup(self.pipeline.stop, 5)
@@ -130,8 +125,8 @@ class BothTest(LiveTest):
         self.wait(self._both_see, "reachable")
 
     def _both_see(self):
-        words = self.pipeline.reachability.values()
-        return len(words) == 2 and all(word.reachable for word in words)
+        reports = self.pipeline.reachability.reports.values()
+        return len(reports) == 2 and all(report.reachable for report in reports)
 
     def spooled(self, guest):
         """Return the spooled events of a guest, without its start."""

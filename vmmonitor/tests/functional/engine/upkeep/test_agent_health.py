@@ -143,7 +143,8 @@ class IncidentTest(HealthCase):
         self.assertEqual(
             [
                 "the agent is blind: source libvirt: refused",
-                "the agent is late: does not report any longer; was blind: source libvirt: refused",
+                "the agent is late: does not report any longer; "
+                "was blind: source libvirt: refused",
                 "the agent is blind: source libvirt: refused",
             ],
             [
