@@ -46,6 +46,8 @@ SHUTDOWN_BY_GUEST = "guest"
 VANISHED = "vanished"
 #: Reasons of a pause that are a failure even when the instance was never seen before.
 FAILURE_PAUSES = frozenset({"ioerror", "watchdog", "crashed", "api_error", "postcopy_failed"})
+#: Maximum number of removed instances that are remembered.
+MAX_REMOVED = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +99,8 @@ class Inventory:
         #: UUID -> (instance as the engine receives it, its checksum).
         self._reported: dict[str, tuple[Seen, int]] = {}
         self._changed: set[str] = set()
+        #: UUID -> time of its removal from libvirt: a listing from before may still contain it.
+        self._removed: dict[str, int] = {}
         for uuid, state in known.items():
             self._put(uuid, state)
         self.take_changes()
@@ -157,6 +161,7 @@ class Inventory:
         if raw.type == "lifecycle.undefined":
             if known and known.seen.state not in states.ALIVE:
                 self._forget(uuid)
+                self._remember_removal(uuid, raw.occurred_at)
             return
         if raw.type == "lifecycle.shutdown":
             if known:
@@ -216,7 +221,8 @@ class Inventory:
 
     def _is_newer(self, uuid: str, listing: SourceSnapshot, now: int) -> bool:
         known = self._known.get(uuid)
-        return known is not None and listing.started_at <= known.changed_at <= now
+        changed_at = known.changed_at if known else self._removed.get(uuid)
+        return changed_at is not None and listing.started_at <= changed_at <= now
 
     def _compare_instance(self, seen: Seen, listing: SourceSnapshot) -> list[RawEvent]:
         uuid = seen.instance.uuid
@@ -289,8 +295,14 @@ class Inventory:
             if gone and known.changed_at < before:
                 self._forget(uuid)
 
+    def _remember_removal(self, uuid: str, at: int) -> None:
+        self._removed[uuid] = at
+        if len(self._removed) > MAX_REMOVED:
+            del self._removed[next(iter(self._removed))]
+
     def _put(self, uuid: str, known: Known) -> None:
         self._known[uuid] = known
+        self._removed.pop(uuid, None)
         self._changed.add(uuid)
         seen = _as_reported(known)
         reported = (seen, compute_checksum(seen))

@@ -47,8 +47,8 @@ class LivenessTest(LiveTest):
     def rounds(self, source, number):
         """Wait until ``number`` more rounds have begun."""
         for _ in range(number):
-            at = source._round_at
-            deadline.eventually(lambda at=at: source._round_at > at, LATE, "a round")
+            at = source._next_round_at
+            deadline.eventually(lambda at=at: source._next_round_at > at, LATE, "a round")
 
     def measured(self, source, guest, seconds):
         """Wait until the measurements of a guest cover ``seconds`` without a gap."""

@@ -146,7 +146,7 @@ class TestOnMariaDB(MainPath, WholeTest):
     def check_timeline(self, url, incident):
         shown = self.deployment.command(url, "incident", "show", incident.incident_id)
         lines = [
-            "since the callback on the host",
+            "since the report of libvirt",
             incident.cause,
             "rule died, action incident",
             "no hold",

@@ -4,7 +4,7 @@
 import json
 import unittest
 
-from vmmonitor.agent.inventory import Inventory, read_known, write_known
+from vmmonitor.agent.inventory import MAX_REMOVED, Inventory, read_known, write_known
 from vmmonitor.model.event import RawEvent, SourceSnapshot
 from vmmonitor.model.instance import Instance, Seen
 
@@ -238,6 +238,29 @@ class ListingTest(unittest.TestCase):
         inventory = knowing()
         inventory.apply_event(raw("lifecycle.started/booted", at=150, seen=seen()))
         self.assertEqual([], inventory.apply_listing(listing(at=100), NOW))
+
+    def test_removal_during_a_listing_takes_precedence(self):
+        inventory = knowing(seen())
+        inventory.apply_event(raw("lifecycle.stopped/destroyed", at=110))
+        inventory.apply_event(raw("lifecycle.undefined/removed", at=111))
+        self.assertEqual([], inventory.apply_listing(listing(seen(), at=100), NOW))
+        self.assertIsNone(inventory.get(UUID))
+
+    def test_instance_defined_again_after_its_removal_is_listed(self):
+        inventory = knowing(seen())
+        inventory.apply_event(raw("lifecycle.stopped/destroyed", at=110))
+        inventory.apply_event(raw("lifecycle.undefined/removed", at=111))
+        inventory.apply_listing(listing(seen(run_id=2), at=112), NOW)
+        self.assertEqual("running", inventory.get(UUID).state)
+
+    def test_removals_are_remembered_up_to_a_limit(self):
+        inventory = Inventory({})
+        for number in range(MAX_REMOVED + 10):
+            instance = Instance(uuid=f"uuid-{number}")
+            stopped = seen(state="shutoff", reason="destroyed", instance=instance)
+            inventory.apply_listing(listing(stopped, at=10), NOW)
+            inventory.apply_event(raw("lifecycle.undefined/removed", at=20, instance=instance))
+        self.assertEqual(MAX_REMOVED, len(inventory._removed))
 
     def test_stop_event_after_its_listing_is_dropped_once(self):
         inventory = knowing(seen())
