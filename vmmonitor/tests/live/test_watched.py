@@ -90,7 +90,7 @@ class TestOnMariaDB(Unwatched, WholeTest):
         (one,) = self.of_hosts()
         shown = self.deployment.command(url, "incident", "show", one.incident_id)
         for line in (
-            "since the host was last watched",
+            "since the host was last monitored",
             "the agent is blind: source libvirt",
             "the agent is late: does not report any longer; was blind",
             "unhandled -> resolved: the host is monitored again",
