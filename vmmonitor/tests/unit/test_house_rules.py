@@ -47,7 +47,7 @@ def project_files() -> Iterator[pathlib.Path]:
             if path.is_file() and path.suffix in TEXT and not built:
                 yield path
     for path in sorted(CHECKOUT.glob("*")):
-        if path.is_file() and path.suffix in TEXT and path.name != ".git":
+        if path.is_file() and path.suffix in TEXT and path.name not in (".git", ".coverage"):
             yield path
 
 
