@@ -10,7 +10,15 @@ from typing import Any
 import openstack
 from openstack import exceptions
 
-from openstack_lab.lab import ADMIN, ADMIN_PASSWORD, REGION, SERVICE_PASSWORD, Lab, LabError
+from openstack_lab.lab import (
+    ADMIN,
+    ADMIN_PASSWORD,
+    REGION,
+    SERVICE_PASSWORD,
+    VMMONITOR_ACCOUNT,
+    Lab,
+    LabError,
+)
 from openstack_lab.service import Service
 from vmmonitor import testing
 
@@ -66,7 +74,7 @@ class Cloud:
         wanted = [(one.name, one.kind, one.address) for one in services]
         # Nova requires a network service in the catalog.
         wanted.append(("neutron", "network", self._lab.url("network")))
-        wanted.append(("vmmonitor", "", ""))
+        wanted.append((VMMONITOR_ACCOUNT, "", ""))
         there = {service.type for service in identity.services()}
         for name, kind, address in wanted:
             user = identity.find_user(name) or identity.create_user(

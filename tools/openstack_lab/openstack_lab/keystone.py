@@ -24,7 +24,12 @@ class Keystone(Service):
                 "fernet_tokens": {"key_repository": self.etc / "fernet"},
                 "fernet_receipts": {"key_repository": self.etc / "receipts"},
                 "credential": {"key_repository": self.etc / "credential"},
-                "cache": {"enabled": "true", "backend": "dogpile.cache.memory"},
+                # With a cache per process, one worker would keep accounts that another changed.
+                "cache": {
+                    "enabled": "true",
+                    "backend": "dogpile.cache.memcached",
+                    "memcache_servers": self.lab.memcached,
+                },
                 # The weakest there is, since nothing is protected by it.
                 "identity": {"password_hash_rounds": 4},
             },

@@ -34,6 +34,8 @@ ADMIN = "admin"
 #: They open nothing but this lab, which listens on the loopback interface only.
 ADMIN_PASSWORD = "labpass"
 SERVICE_PASSWORD = "labsvc"
+#: Account for a vmmonitor on the lab. The name of the install guide stays free for its test.
+VMMONITOR_ACCOUNT = "vmmonitor-lab"
 #: uid of the database, the broker, memcached and the guests.
 NOBODY = 65534
 

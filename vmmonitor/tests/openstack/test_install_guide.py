@@ -78,7 +78,7 @@ class TestInstallGuide(testtools.TestCase):
         # Debian's MariaDB has no anonymous users, which would go before 'vmmonitor'@'%'.
         self.database.sql("DELETE FROM mysql.global_priv WHERE User=''", "FLUSH PRIVILEGES")
         self.broker = self.useFixture(RabbitMQ())
-        self._keep_account()
+        self.addCleanup(self._delete_account)
         self.sources = self.useFixture(fixtures.TempDir()).path
         install_guide.copy_of_checkout(CHECKOUT, pathlib.Path(self.sources))
         installed = self.useFixture(fixtures.TempDir()).path
@@ -96,19 +96,11 @@ class TestInstallGuide(testtools.TestCase):
         self.words = self._words()
         self.addOnException(lambda _: self._attach())
 
-    def _keep_account(self) -> None:
-        """Let the guide make an account of the same name as the lab's."""
+    def _delete_account(self) -> None:
+        """Delete the account that the guide creates."""
         identity = self.lab.cloud.identity
-        account = identity.find_user("vmmonitor")
-        identity.update_user(account, name="vmmonitor-of-the-lab")
-
-        def restore() -> None:
-            made = identity.find_user("vmmonitor")
-            if made and made.id != account.id:
-                identity.delete_user(made)
-            identity.update_user(account, name="vmmonitor")
-
-        self.addCleanup(restore)
+        if account := identity.find_user("vmmonitor"):
+            identity.delete_user(account)
 
     def _openstack(self) -> str:
         known = [f"{name}={os.environ[name]}" for name in LAB_VARIABLES if name in os.environ]
