@@ -6,6 +6,8 @@ its own tests. The extra ``testing`` installs the packages that they need.
 
 ``builders``
     Events, incidents and driver requests with plausible values.
+``copies``
+    Fails a test if two copies of an instance ran at the same time. Each ``Guest`` uses it.
 ``deadline``
     ``eventually`` waits for a condition for a bounded time.
 ``hypervisor``, ``guest``
