@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers the requests of engines to this agent: recovers instances of this host."""
+"""Answers the requests of engines to this agent: recovers and inspects instances of this host."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,9 @@ from oslo_log import log
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.signals import AgentClock, EventSink
 from vmmonitor.model.event import AGENT_SOURCE, ENDING, RawEvent
+from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.rpc.agent_api import AgentEndpoint
 from vmmonitor.sources.libvirt.recovery_rules import ActionResult, ForcedStopListener
 
@@ -42,6 +44,23 @@ class InstanceRecoverer(Protocol):
         listener: ForcedStopListener | None,
     ) -> ActionResult:
         """Recover an instance; return an ActionResult."""
+
+
+class InstanceInspector(Protocol):
+    """Examines instances (``sources.libvirt.inspector.DomainInspector``)."""
+
+    def inspect(self, instance_uuid: str, timeout: float, fault: str) -> Inspection:
+        """Return the findings of at most ``timeout`` seconds.
+
+        :param fault: why the instance is known not to work; empty if that is not known.
+        """
+
+
+class FaultFinder(Protocol):
+    """Finds the instances that do not work (``agent.source_set.SourceSet``)."""
+
+    def find_fault(self, instance_uuid: str) -> str:
+        """Return why an instance does not work now; empty if that is not known."""
 
 
 class RecoveryEvents:
@@ -93,46 +112,54 @@ class HostEndpoint(AgentEndpoint):
         self,
         *,
         recoverer: InstanceRecoverer | None,
+        inspector: InstanceInspector,
+        faults: FaultFinder,
         inventory: Inventory,
         sink: EventSink,
         now: AgentClock,
     ):
         """Store the collaborators.
 
-        :param recoverer: None if ``[agent] allow_recovery`` is off: every request is refused.
+        :param recoverer: None if ``[agent] allow_recovery`` is off: every order is refused.
+        :param faults: finds the instances that do not work although they run.
         :param sink: takes the events of recoveries.
         """
         self._recoverer = recoverer
+        self._inspector = inspector
+        self._faults = faults
         self._inventory = inventory
         self._sink = sink
         self._now = now
 
-    def recover(
-        self, instance_uuid: str, recovery_id: str, timeout: float, cause: str
-    ) -> dict[str, Any]:
+    def inspect(self, instance_uuid: str, timeout: float) -> Inspection:
+        """Return the current state of an instance; changes nothing."""
+        fault = self._faults.find_fault(instance_uuid)
+        return self._inspector.inspect(instance_uuid, timeout, fault)
+
+    def recover(self, order: RecoveryOrder) -> dict[str, Any]:
         """Recover an instance, and report the result as an event, too."""
         if self._recoverer is None:
             return NOT_ALLOWED
         events = RecoveryEvents(
             sink=self._sink,
             now=self._now,
-            instance_uuid=instance_uuid,
-            recovery_id=recovery_id,
-            cause=cause,
+            instance_uuid=order.instance_uuid,
+            recovery_id=order.recovery_id,
+            cause=order.cause,
         )
         result = self._recoverer.recover(
-            instance_uuid,
-            self._inventory.get(instance_uuid),
-            timeout,
-            cause=cause,
-            recovery_id=recovery_id,
-            stopped_by_recovery=self._inventory.stopped_by_recovery(instance_uuid),
+            order.instance_uuid,
+            self._inventory.get(order.instance_uuid),
+            order.timeout,
+            cause=order.cause,
+            recovery_id=order.recovery_id,
+            stopped_by_recovery=self._inventory.stopped_by_recovery(order.instance_uuid),
             listener=events,
         )
         LOG.info(
             "Recovery %s of instance %s: %s, %s",
-            recovery_id,
-            instance_uuid,
+            order.recovery_id,
+            order.instance_uuid,
             result.action,
             result.message,
         )

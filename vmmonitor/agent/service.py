@@ -12,6 +12,7 @@ from oslo_log import log
 from vmmonitor import plugins
 from vmmonitor.agent.correlator import Correlator
 from vmmonitor.agent.endpoint import HostEndpoint
+from vmmonitor.agent.engine_clock import EngineClock
 from vmmonitor.agent.enrichment import HostShutdown, StorageAttribution
 from vmmonitor.agent.event_filter import EventFilter
 from vmmonitor.agent.evidence.collector import Capturer, EvidenceCollector, StatisticsRequest
@@ -82,7 +83,8 @@ class AgentService(service.Service):
         rules = filters.load(filter_file())
         self._changes = StatusChanges()
         self._queue = ObservationQueue()
-        self._engine = EngineAPI(transport)
+        self.engine_clock = EngineClock()
+        self._engine = EngineAPI(transport, self.engine_clock)
         self.reachability = ReachabilityTracker(self._changes)
         self.sources = self._build_sources()
         self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
@@ -102,6 +104,8 @@ class AgentService(service.Service):
         self._recoverer = _load_recoverer(conf)
         endpoint = HostEndpoint(
             recoverer=self._recoverer,
+            inspector=_load_inspector(conf),
+            faults=self.sources,
             inventory=self.inventory,
             sink=self.pipeline,
             now=read_clock,
@@ -230,3 +234,10 @@ def _load_recoverer(conf: cfg.ConfigOpts):
     from vmmonitor.sources.libvirt.actions import DomainActions
 
     return DomainActions(conf)
+
+
+def _load_inspector(conf: cfg.ConfigOpts):
+    """Return what examines instances; it needs only the read-only socket of libvirt."""
+    from vmmonitor.sources.libvirt.inspector import DomainInspector
+
+    return DomainInspector(conf)

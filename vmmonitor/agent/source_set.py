@@ -60,6 +60,16 @@ class SourceSet:
                 # The observations that are queued must still reach the spool.
                 LOG.exception("Source %s failed to stop", name)
 
+    def find_fault(self, instance_uuid: str) -> str:
+        """Return why an instance does not work now, as far as the sources have found; else empty."""
+        for name, source in self._sources.items():
+            try:
+                if fault := source.find_fault(instance_uuid):
+                    return fault
+            except Exception:
+                LOG.exception("Source %s failed to judge instance %s", name, instance_uuid)
+        return ""
+
     def publish(self, observations: Iterable[Observation]) -> None:
         """Pass observations, in order, to every source but the one that made them."""
         for observation in observations:

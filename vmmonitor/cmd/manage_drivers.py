@@ -10,9 +10,9 @@ from oslo_config import cfg
 from vmmonitor.bounded_call import BoundedCalls, CallUnfinished
 from vmmonitor.cmd import launcher
 from vmmonitor.engine.recovery.drivers import Drivers
+from vmmonitor.engine.recovery.host_agents import RpcHostAgents
 from vmmonitor.model.errors import VmmonitorError
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rules import policies
 
 #: Default timeout of each check, in seconds.
@@ -46,7 +46,7 @@ def check(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     """Print the result for each driver; return 0 if each can work, else 1."""
     try:
         names = list(dict.fromkeys(args.names or _list_drivers_in_force(conf)))
-        drivers = Drivers(conf, AgentAPI(transports.new(conf)).recover_instance)
+        drivers = Drivers(conf, RpcHostAgents(transports.new(conf)))
     except VmmonitorError as error:
         print(error, file=sys.stderr)
         return 1

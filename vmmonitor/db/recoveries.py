@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from vmmonitor.db import outbox, rows
 from vmmonitor.db.repository import Repository
 from vmmonitor.db.session import Transaction, unique
-from vmmonitor.db.tables import RECOVERIES
+from vmmonitor.db.tables import INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
 from vmmonitor.model.recovery import Recovery
-from vmmonitor.model.states import RecoveryState, RecoveryTransition
+from vmmonitor.model.states import IncidentState, RecoveryState, RecoveryTransition
 
 #: Active state, and a column with the time when a recovery in this state needs an engine.
 DUE = (
@@ -195,6 +195,32 @@ def rebase_after_clock_step(tx: Transaction, now: int) -> int:
         query = sa.update(RECOVERIES).where(later).ordered_values(*changes.items())
         moved += tx.execute(query).rowcount
     return moved
+
+
+def is_current(
+    tx: Transaction, recovery_id: str, *, host: str, instance_uuid: str, token: int, now: int
+) -> bool:
+    """Return whether an agent may still act for a recovery.
+
+    The recovery is running with a valid lease and this token, and its incident, on this host, is
+    still being recovered.
+
+    :param now: microseconds since the epoch.
+    """
+    query = (
+        sa.select(RECOVERIES)
+        .join(INCIDENTS, INCIDENTS.c.incident_id == RECOVERIES.c.incident_id)
+        .where(
+            RECOVERIES.c.recovery_id == recovery_id,
+            RECOVERIES.c.instance_uuid == instance_uuid,
+            RECOVERIES.c.state == RecoveryState.RUNNING,
+            RECOVERIES.c.lease_until > now,
+            INCIDENTS.c.host == host,
+            INCIDENTS.c.state == IncidentState.RECOVERING,
+        )
+    )
+    row = tx.execute(query).first()
+    return row is not None and getattr(_from_row(row), "token", 0) == token
 
 
 def active_for(tx: Transaction, incident_id: str) -> Recovery | None:

@@ -12,20 +12,26 @@ from typing import Any, Protocol
 from oslo_config import cfg
 
 from vmmonitor.model.errors import InvalidRules
+from vmmonitor.model.inspection import Inspection
+from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 
 
-class AskAgent(Protocol):
-    """Requests a recovery from the agent of a host (``AgentAPI.recover_instance``)."""
+class HostAgents(Protocol):
+    """Calls the agents of hosts (``engine.recovery.host_agents.RpcHostAgents``)."""
 
-    def __call__(
-        self, host: str, instance_uuid: str, recovery_id: str, timeout: float, cause: str = ""
-    ) -> Mapping[str, Any]:
-        """Return the response of the agent.
+    def recover(self, host: str, order: RecoveryOrder) -> Mapping[str, Any]:
+        """Have the agent of a host recover an instance; return its response.
 
-        :param timeout: maximum duration of the recovery on the agent, in seconds.
-        :param cause: the newest failure of the incident.
         :raises vmmonitor.model.errors.Retriable: the agent did not respond.
+        """
+
+    def inspect(self, host: str, instance_uuid: str, timeout: float) -> Inspection:
+        """Return the state of an instance as the agent of a host finds it now.
+
+        :param timeout: maximum time to wait, in seconds.
+        :raises vmmonitor.model.errors.Retriable: the agent did not respond.
+        :raises vmmonitor.model.errors.InvalidMessage: its response is invalid.
         """
 
 
@@ -36,14 +42,14 @@ class Driver(abc.ABC):
     several threads.
     """
 
-    def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
+    def __init__(self, conf: cfg.ConfigOpts, agents: HostAgents):
         """Store the arguments; do not connect yet.
 
         :param conf: configuration of the service.
-        :param ask_agent: for drivers that act through the agent on the instance's host.
+        :param agents: for drivers that act through the agent on the instance's host.
         """
         self.conf = conf
-        self.ask_agent = ask_agent
+        self.agents = agents
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 from vmmonitor.drivers import Driver
 from vmmonitor.model import errors
+from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import HUNG, STALLED, Event, taken_back
+from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.model.states import RecoveryTransition
 
@@ -39,16 +41,14 @@ class LibvirtDriver(Driver):
     """Requests the recovery from the agent, which chooses the action by the instance's state."""
 
     def recover(self, request: RecoveryRequest) -> Outcome:
-        """Send one request. The agent recognizes a repeated request by the recovery's id."""
-        host, recovery = request.incident.host, request.recovery
+        """Send one order. The agent recognizes a repeated order by the recovery's id."""
+        return self.recover_within(request, request.timeout)
+
+    def recover_within(self, request: RecoveryRequest, timeout: float) -> Outcome:
+        """Send one order that the agent carries out within ``timeout`` seconds."""
+        host = request.incident.host
         try:
-            response = self.ask_agent(
-                host,
-                recovery.instance_uuid,
-                recovery.recovery_id,
-                request.timeout,
-                cause=newest_failure(request.events),
-            )
+            response = self.agents.recover(host, build_order(request, timeout))
         except errors.Retriable as error:
             message = f"the agent on {host} did not respond: {error}"
             return Outcome(move=RecoveryTransition.FAIL, message=message, retry=True)
@@ -56,6 +56,26 @@ class LibvirtDriver(Driver):
             message = f"invalid response of the agent on {host}: {str(response)[:200]}"
             return Outcome(move=RecoveryTransition.FAIL, message=message)
         return _outcome(response)
+
+
+def build_order(request: RecoveryRequest, timeout: float) -> RecoveryOrder:
+    """Return the order for the agent.
+
+    It expires with the timeout of the step, counted from the claim by the engines' clock: the
+    engine does not wait longer, so that nothing may begin later.
+
+    :param timeout: maximum duration on the agent, in seconds.
+    """
+    recovery = request.recovery
+    claimed_at = recovery.called_at or recovery.created_at
+    return RecoveryOrder(
+        instance_uuid=recovery.instance_uuid,
+        recovery_id=recovery.recovery_id,
+        token=getattr(recovery, "token", 0),
+        expires_at=claimed_at + round(request.timeout * SECOND),
+        timeout=timeout,
+        cause=newest_failure(request.events),
+    )
 
 
 def newest_failure(events: Sequence[Event]) -> str:

@@ -3,7 +3,7 @@
 
 from oslo_config import cfg
 
-from vmmonitor.drivers import AskAgent, Driver
+from vmmonitor.drivers import Driver, HostAgents
 from vmmonitor.drivers.polling import (
     CHECK_TIMEOUT,
     MAX_EXCERPT,
@@ -47,9 +47,9 @@ STATUS_REASONS: dict[str, str] = {
 class MasakariDriver(Driver):
     """Posts a notification, or uses an existing one, and polls its status."""
 
-    def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
+    def __init__(self, conf: cfg.ConfigOpts, agents: HostAgents):
         """Register the options; do not connect yet."""
-        super().__init__(conf, ask_agent)
+        super().__init__(conf, agents)
         self._api = MasakariAPI(conf)
 
     def check(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from vmmonitor.drivers import AskAgent, Driver
+from vmmonitor.drivers import Driver, HostAgents
 from vmmonitor.drivers.polling import (
     CHECK_TIMEOUT,
     MAX_EXCERPT,
@@ -41,9 +41,9 @@ _MAX_NAME_LENGTH = 255
 class MistralDriver(Driver):
     """Starts one execution per recovery, with the id of the recovery."""
 
-    def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
+    def __init__(self, conf: cfg.ConfigOpts, agents: HostAgents):
         """Register the options; do not connect yet."""
-        super().__init__(conf, ask_agent)
+        super().__init__(conf, agents)
         self._api = MistralAPI(conf)
 
     @classmethod

@@ -5,7 +5,6 @@ nova accepts a request, responds at once, and carries it out afterwards. A reque
 was lost may have been accepted, so the server's actions are checked before another request.
 """
 
-import dataclasses
 import enum
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from vmmonitor.drivers import AskAgent, Driver
+from vmmonitor.drivers import Driver, HostAgents
 from vmmonitor.drivers.libvirt import LibvirtDriver, newest_failure
 from vmmonitor.drivers.polling import fail
 from vmmonitor.model.errors import InvalidRules, NotFound, Retriable
@@ -68,11 +67,11 @@ STOP_POLL_INTERVAL = 0.5
 class NovaDriver(Driver):
     """Sends nova at most one request of each kind per recovery."""
 
-    def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
+    def __init__(self, conf: cfg.ConfigOpts, agents: HostAgents):
         """Store the arguments; do not connect yet."""
-        super().__init__(conf, ask_agent)
+        super().__init__(conf, agents)
         self._nova = nova.shared_api(conf)
-        self._agent = LibvirtDriver(conf, ask_agent)
+        self._agent = LibvirtDriver(conf, agents)
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
@@ -101,7 +100,7 @@ class NovaDriver(Driver):
     def recover(self, request: RecoveryRequest) -> Outcome:
         """Check the server and send one request, or leave the server alone with a reason."""
         try:
-            return NovaAttempt(self._nova, request, self._agent.recover).run()
+            return NovaAttempt(self._nova, request, self._agent.recover_within).run()
         except NotFound as error:
             return Outcome(move=RecoveryTransition.SKIP, message=str(error))
         except NovaRejection as error:
@@ -117,13 +116,13 @@ class NovaAttempt:
         self,
         api: NovaAPI,
         request: RecoveryRequest,
-        resume: Callable[[RecoveryRequest], Outcome],
+        resume: Callable[[RecoveryRequest, float], Outcome],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ):
         """Start the time limit of the request.
 
-        :param resume: has the agent resume an instance.
+        :param resume: has the agent resume an instance within a number of seconds.
         :param clock: monotonic clock, in seconds.
         :param pause: sleeps for a number of seconds.
         """
@@ -270,7 +269,7 @@ class NovaAttempt:
 
     def resume(self, server: Mapping[str, Any]) -> Outcome:
         """Have the agent resume the instance; it recognizes the recovery by its id."""
-        return self._resume(dataclasses.replace(self._request, timeout=self._remaining()))
+        return self._resume(self._request, self._remaining())
 
     def _wait_until_stopped(self) -> bool:
         """Poll the server until it is stopped; return False at the deadline."""

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from vmmonitor.db import agents, evidence, inventories
+from vmmonitor.db import agents, evidence, inventories, recoveries
 from vmmonitor.db.session import Database
 from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.model.agent import AgentReport
@@ -26,6 +26,25 @@ class AgentCallEndpoint(EngineEndpoint):
         self._database = database
         self._writer = writer
         self._store_timeout = store_timeout
+
+    def read_time(self) -> int:
+        """Return the engines' time, in microseconds since the epoch."""
+        return self._database.now()
+
+    def is_current(self, host: str, instance_uuid: str, recovery_id: str, token: int) -> bool:
+        """Return whether a recovery is running, with this token and a valid lease, on the host.
+
+        :raises vmmonitor.model.errors.Retriable: the database did not answer.
+        """
+        with self._database.reader() as tx:
+            return recoveries.is_current(
+                tx,
+                recovery_id,
+                host=host,
+                instance_uuid=instance_uuid,
+                token=token,
+                now=self._database.now(),
+            )
 
     def store_events(self, batch: event_wire.Batch) -> list[Receipt]:
         """Store a batch; returns after the commit.

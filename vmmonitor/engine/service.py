@@ -19,6 +19,7 @@ from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.engine.reconcile.reconciler import Reconciler
 from vmmonitor.engine.recovery import drivers
 from vmmonitor.engine.recovery.dispatcher import Dispatcher
+from vmmonitor.engine.recovery.host_agents import RpcHostAgents
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.engine.upkeep.housekeeping import Housekeeping
 from vmmonitor.engine.upkeep.relay import OutboxRelay
@@ -26,7 +27,6 @@ from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import notifier
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rules import defaults, filters
 
 LOG = log.getLogger(__name__)
@@ -51,8 +51,8 @@ def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
     :raises vmmonitor.model.errors.VmmonitorError: the policies or filters are invalid, or a
         plug-in is not installed.
     """
-    ask_agent = AgentAPI(transports.new(conf)).recover_instance
-    drivers.Drivers(conf, ask_agent).load_policies(policy_file)
+    agents = RpcHostAgents(transports.new(conf))
+    drivers.Drivers(conf, agents).load_policies(policy_file)
     drivers.expectation(conf)
     filters.load(filter_file)
     local_sources.load_classes(conf)
@@ -111,7 +111,8 @@ class EngineService(service.Service):
         conf = self._conf
         transport = self._new_transport()
         self._database = database = Database(conf)
-        self._drivers = drivers.Drivers(conf, AgentAPI(transport).recover_instance)
+        agents = RpcHostAgents(transport)
+        self._drivers = drivers.Drivers(conf, agents)
         policies = self._drivers.load_policies(self._policy_file())
         drivers.warn_if_nothing_recovers(conf, policies)
         expectation = drivers.expectation(conf)

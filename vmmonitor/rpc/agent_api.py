@@ -2,18 +2,19 @@
 """Define the calls from an engine to the agent of a host."""
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import oslo_messaging
 
 from vmmonitor.model.errors import InvalidMessage
-from vmmonitor.rpc import fields
+from vmmonitor.model.inspection import Inspection
+from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.rpc import event_wire, fields
 from vmmonitor.rpc import transport as transports
 
-_VERSION = "1.1"
-#: Version of an agent that was not upgraded yet; the call is repeated without the cause for it.
-WITHOUT_CAUSE = "1.0"
+_VERSION = "2.0"
 #: Time, in seconds, to wait for the answer beyond the time that the agent may take.
 MARGIN = 2.0
 #: Maximum time, in seconds, that an agent may take.
@@ -27,6 +28,7 @@ class AgentAPI:
 
     * 1.0: recover_instance.
     * 1.1: recover_instance has the cause.
+    * 2.0: recover_instance has the fence token and the expiry; inspect_instance.
     """
 
     def __init__(self, transport: oslo_messaging.Transport):
@@ -34,40 +36,34 @@ class AgentAPI:
         target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, version=_VERSION)
         self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
 
-    def recover_instance(
-        self, host: str, instance_uuid: str, recovery_id: str, timeout: float, cause: str = ""
-    ) -> Mapping[str, Any]:
+    def recover_instance(self, host: str, order: RecoveryOrder) -> Mapping[str, Any]:
         """Request that the agent starts, resets or resumes an instance, depending on its state.
 
-        :param timeout: maximum time, in seconds, that the agent may take.
-        :param cause: the newest failure (``liveness.hung/monitor``), which selects the action for
-            an instance that libvirt reports as running. Agents of version 1.0 do not receive it.
         :returns: ``{ok, action, state, reason, message, retry}``: whether it should run now, the
             action (started, created, reset, resumed, none, refused), its state and libvirt's
             reason afterwards, a sentence for the operator, and whether to retry.
         :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
-        request = {
-            "schema": fields.SCHEMA,
-            "instance_uuid": instance_uuid,
-            "recovery_id": recovery_id,
-            "timeout": timeout,
-        }
-        with transports.retriable():
-            try:
-                answer = self._call(host, _VERSION, request | {"cause": cause}, timeout)
-            except Exception as error:
-                if not transports.is_unsupported(error):
-                    raise
-                answer = self._call(host, WITHOUT_CAUSE, request, timeout)
-        fields.check_schema(answer)
-        return answer
+        request = {"schema": fields.SCHEMA} | dataclasses.asdict(order)
+        return self._call(host, "recover_instance", request, order.timeout + MARGIN)
+
+    def inspect_instance(self, host: str, instance_uuid: str, timeout: float) -> Inspection:
+        """Request the current state of an instance; the agent changes nothing.
+
+        :param timeout: maximum time to wait for the answer, in seconds.
+        :raises vmmonitor.model.errors.Retriable: no answer arrived.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
+        """
+        request = {"schema": fields.SCHEMA, "instance_uuid": instance_uuid, "timeout": timeout}
+        return read_inspection(self._call(host, "inspect_instance", request, timeout))
 
     def _call(
-        self, host: str, version: str, request: Mapping[str, Any], timeout: float
+        self, host: str, method: str, request: Mapping[str, Any], timeout: float
     ) -> Mapping[str, Any]:
-        client = self._client.prepare(server=host, version=version, timeout=timeout + MARGIN)
-        answer: Mapping[str, Any] = client.call({}, "recover_instance", request=request)
+        with transports.retriable():
+            client = self._client.prepare(server=host, timeout=timeout)
+            answer: Mapping[str, Any] = client.call({}, method, request=request)
+        fields.check_schema(answer)
         return answer
 
 
@@ -77,35 +73,66 @@ class AgentEndpoint(abc.ABC):
     target = oslo_messaging.Target(version=_VERSION)
 
     @abc.abstractmethod
-    def recover(
-        self, instance_uuid: str, recovery_id: str, timeout: float, cause: str
-    ) -> dict[str, Any]:
-        """Recover the instance, and return the answer without its schema number.
+    def recover(self, order: RecoveryOrder) -> dict[str, Any]:
+        """Recover the instance, and return the answer without its schema number."""
 
-        :param cause: empty if the engine did not send it.
-        """
+    @abc.abstractmethod
+    def inspect(self, instance_uuid: str, timeout: float) -> Inspection:
+        """Return the current state of an instance, within ``timeout`` seconds."""
 
     def recover_instance(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
-        """Read the request, carry it out, and return the answer.
+        """Read the order, carry it out, and return the answer.
+
+        :raises vmmonitor.model.errors.InvalidMessage: the order is invalid.
+        """
+        fields.check_schema(request)
+        order = RecoveryOrder(
+            instance_uuid=fields.text(
+                request, "instance_uuid", event_wire.ID_LENGTH, required=True
+            ),
+            recovery_id=fields.text(request, "recovery_id", event_wire.ID_LENGTH, required=True),
+            token=fields.number(request, "token", None),
+            expires_at=fields.time(request, "expires_at"),
+            timeout=_read_timeout(request),
+            cause=fields.text(request, "cause", CAUSE_LENGTH),
+        )
+        return {"schema": fields.SCHEMA} | self.recover(order)
+
+    def inspect_instance(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
+        """Read the request, examine the instance, and return the answer.
 
         :raises vmmonitor.model.errors.InvalidMessage: the request is invalid.
         """
         fields.check_schema(request)
-        try:
-            instance_uuid, recovery_id = str(request["instance_uuid"]), str(request["recovery_id"])
-            timeout, cause = float(request["timeout"]), request.get("cause", "")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InvalidMessage(
-                f"the request is invalid: {type(error).__name__} {error}"
-            ) from error
-        if not 0 < timeout <= MAX_TIMEOUT:
-            raise InvalidMessage(
-                f"timeout must be above 0 and at most {MAX_TIMEOUT}", timeout=timeout
-            )
-        if not isinstance(cause, str) or len(cause) > CAUSE_LENGTH:
-            raise InvalidMessage(
-                f"cause must be a text of at most {CAUSE_LENGTH} characters",
-                cause=str(cause)[:CAUSE_LENGTH],
-            )
-        answer = self.recover(instance_uuid, recovery_id, timeout, cause)
-        return {"schema": fields.SCHEMA} | answer
+        instance_uuid = fields.text(request, "instance_uuid", event_wire.ID_LENGTH, required=True)
+        inspection = self.inspect(instance_uuid, _read_timeout(request))
+        return {"schema": fields.SCHEMA} | dataclasses.asdict(inspection)
+
+
+def read_inspection(answer: Mapping[str, Any]) -> Inspection:
+    """Return the inspection in an answer.
+
+    :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
+    """
+    managed, process, answers = (answer.get(key) for key in ("managed", "process", "answers"))
+    if not isinstance(managed, bool) or not isinstance(process, bool):
+        raise InvalidMessage("managed and process must be true or false")
+    if answers is not None and not isinstance(answers, bool):
+        raise InvalidMessage("answers must be true, false or null")
+    return Inspection(
+        state=fields.text(answer, "state", event_wire.WORD_LENGTH),
+        reason=fields.text(answer, "reason", event_wire.WORD_LENGTH),
+        managed=managed,
+        process=process,
+        answers=answers,
+    )
+
+
+def _read_timeout(request: Mapping[str, Any]) -> float:
+    try:
+        timeout = float(request["timeout"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidMessage(f"timeout is invalid: {type(error).__name__} {error}") from error
+    if not 0 < timeout <= MAX_TIMEOUT:
+        raise InvalidMessage(f"timeout must be above 0 and at most {MAX_TIMEOUT}", timeout=timeout)
+    return timeout

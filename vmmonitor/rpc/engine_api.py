@@ -3,7 +3,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import oslo_messaging
 
@@ -18,7 +18,23 @@ from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 #: Version that an engine answers. Each call names the version that introduced it, so that an agent
 #: that is newer than the engine can make the other calls.
-VERSION = "1.1"
+VERSION = "2.0"
+
+
+class EngineTimeListener(Protocol):
+    """Receives the engines' time that comes with answers (``agent.engine_clock.EngineClock``)."""
+
+    def read_ticks(self) -> int:
+        """Return the host's clock that never stops, in microseconds."""
+
+    def add_sample(self, engine_time: int, sent: int, received: int) -> None:
+        """Add a sample of the engines' time.
+
+        :param engine_time: the engines' time between ``sent`` and ``received``; microseconds since
+            the epoch.
+        :param sent: ``read_ticks`` before the call.
+        :param received: ``read_ticks`` after the call.
+        """
 
 
 class EngineAPI:
@@ -26,12 +42,19 @@ class EngineAPI:
 
     * 1.0: report_events, report_agent, report_inventory.
     * 1.1: report_inventory_changes, report_evidence.
+    * 2.0: check_recovery; the answers of report_agent and check_recovery have the engines' time.
     """
 
-    def __init__(self, transport: oslo_messaging.Transport):
-        """Address the engines' common queue."""
-        target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version="1.0")
+    def __init__(
+        self, transport: oslo_messaging.Transport, clock: EngineTimeListener | None = None
+    ):
+        """Address the engines' common queue.
+
+        :param clock: receives the engines' time that comes with answers.
+        """
+        target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version=VERSION)
         self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
+        self._clock = clock
 
     def report_events(
         self, host: str, sent_at: int, deliveries: Sequence[Mapping[str, Any]], timeout: float
@@ -57,10 +80,38 @@ class EngineAPI:
         :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         form = event_wire.write_report(report)
-        with transports.retriable():
-            answer = self._client.prepare(timeout=timeout).call({}, "report_agent", report=form)
-        fields.check_schema(answer)
+        answer = self._call_timed("report_agent", timeout, report=form)
         return str(answer.get("inventory_digest", ""))
+
+    def check_recovery(
+        self, host: str, instance_uuid: str, recovery_id: str, token: int, timeout: float
+    ) -> bool:
+        """Return whether a recovery is still current: running, with this token and a valid lease.
+
+        :raises vmmonitor.model.errors.Retriable: no answer arrived.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
+        """
+        request = {
+            "schema": fields.SCHEMA,
+            "host": host,
+            "instance_uuid": instance_uuid,
+            "recovery_id": recovery_id,
+            "token": token,
+        }
+        answer = self._call_timed("check_recovery", timeout, request=request)
+        return answer.get("current") is True
+
+    def _call_timed(self, method: str, timeout: float, **arguments: Any) -> Mapping[str, Any]:
+        """Return the answer of a call, and give the engines' time in it to the clock."""
+        sent = self._clock.read_ticks() if self._clock else 0
+        with transports.retriable():
+            answer = self._client.prepare(timeout=timeout).call({}, method, **arguments)
+        received = self._clock.read_ticks() if self._clock else 0
+        fields.check_schema(answer)
+        engine_time = fields.time(answer, "engine_time")
+        if self._clock:
+            self._clock.add_sample(engine_time, sent, received)
+        return dict(answer)
 
     def report_inventory(
         self, host: str, digest: str, seen: Sequence[Seen], timeout: float
@@ -83,7 +134,7 @@ class EngineAPI:
         """
         form = inventory_wire.write_changes(changes)
         with transports.retriable():
-            client = self._client.prepare(timeout=timeout, version="1.1")
+            client = self._client.prepare(timeout=timeout)
             answer = client.call({}, "report_inventory_changes", changes=form)
         fields.check_schema(answer)
         return str(answer.get("inventory_digest", ""))
@@ -97,7 +148,7 @@ class EngineAPI:
         """
         form = evidence_wire.write(host, event_id, item)
         with transports.retriable():
-            client = self._client.prepare(timeout=timeout, version="1.1")
+            client = self._client.prepare(timeout=timeout)
             answer = client.call({}, "report_evidence", evidence=form)
         return evidence_wire.read_receipt(answer)
 
@@ -106,6 +157,17 @@ class EngineEndpoint(abc.ABC):
     """Answer the calls of EngineAPI; the engine implements the actions."""
 
     target = oslo_messaging.Target(version=VERSION)
+
+    @abc.abstractmethod
+    def read_time(self) -> int:
+        """Return the engines' time, in microseconds since the epoch."""
+
+    @abc.abstractmethod
+    def is_current(self, host: str, instance_uuid: str, recovery_id: str, token: int) -> bool:
+        """Return whether a recovery is running, with this token and a valid lease, on the host.
+
+        :raises vmmonitor.model.errors.Retriable: the database did not answer.
+        """
 
     @abc.abstractmethod
     def store_events(self, batch: event_wire.Batch) -> list[Receipt]:
@@ -137,7 +199,23 @@ class EngineEndpoint(abc.ABC):
     def report_agent(self, _context: Mapping[str, Any], report: Any) -> dict[str, Any]:
         """Read the report, store it, and return the digest."""
         digest = self.store_report(event_wire.read_report(report))
-        return {"schema": fields.SCHEMA, "inventory_digest": digest}
+        return {
+            "schema": fields.SCHEMA,
+            "inventory_digest": digest,
+            "engine_time": self.read_time(),
+        }
+
+    def check_recovery(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
+        """Read the request, and return whether the recovery is current."""
+        fields.check_schema(request)
+        host = fields.text(request, "host", event_wire.NAME_LENGTH, required=True)
+        instance_uuid = fields.text(request, "instance_uuid", event_wire.ID_LENGTH, required=True)
+        recovery_id = fields.text(request, "recovery_id", event_wire.ID_LENGTH, required=True)
+        token = fields.number(request, "token", None)
+        # The time is read first: the agent must not take it for later than it is.
+        engine_time = self.read_time()
+        current = self.is_current(host, instance_uuid, recovery_id, token)
+        return {"schema": fields.SCHEMA, "current": current, "engine_time": engine_time}
 
     def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
         """Read the inventory, and store it."""

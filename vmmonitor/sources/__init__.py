@@ -50,3 +50,10 @@ class Source(abc.ABC):
 
         Called in order, on the agent's thread: a source that overrides this method only queues.
         """
+
+    def find_fault(self, instance_uuid: str) -> str:  # optional
+        """Return why an instance does not work now, as far as this source has found; else empty.
+
+        Asked from any thread before an engine recovers an instance that runs. Must not block.
+        """
+        return ""

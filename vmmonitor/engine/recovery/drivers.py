@@ -5,7 +5,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor import plugins
-from vmmonitor.drivers import AskAgent, Driver
+from vmmonitor.drivers import Driver, HostAgents
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.rules import policies
@@ -20,10 +20,10 @@ NOT_THROUGH_NOVA = frozenset({"libvirt", "log"})
 class Drivers:
     """The recovery drivers that the policies name, each built once."""
 
-    def __init__(self, conf: cfg.ConfigOpts, ask_agent: AskAgent):
+    def __init__(self, conf: cfg.ConfigOpts, agents: HostAgents):
         """Build none yet."""
         self._conf = conf
-        self._ask_agent = ask_agent
+        self._agents = agents
         self._built: dict[str, Driver] = {}
 
     def get(self, name: str) -> Driver:
@@ -33,7 +33,7 @@ class Drivers:
         """
         if name not in self._built:
             driver_class = plugins.load("vmmonitor.drivers", name)
-            self._built[name] = driver_class(self._conf, self._ask_agent)
+            self._built[name] = driver_class(self._conf, self._agents)
         return self._built[name]
 
     def load_policies(self, path: str) -> Policies:

@@ -28,9 +28,9 @@ from vmmonitor.sources.libvirt.recovery_rules import (
     UNDEFINED,
     ActionResult,
     DomainAction,
+    DomainOrder,
     ForcedStopListener,
     FoundDomain,
-    RecoveryOrder,
 )
 from vmmonitor.sources.libvirt.responsiveness import Inconclusive, ResponsivenessProbe
 
@@ -107,7 +107,7 @@ class DomainActions:
             start it.
         :param listener: is called before the instance is stopped by force.
         """
-        order = RecoveryOrder(
+        order = DomainOrder(
             instance_uuid=instance_uuid,
             last=last,
             deadline=time.monotonic() + timeout,
@@ -140,7 +140,7 @@ class DomainActions:
         with self._guard:
             return self._locks.setdefault(instance_uuid, threading.Lock())
 
-    def _attempt(self, order: RecoveryOrder, lock: threading.Lock) -> ActionResult:
+    def _attempt(self, order: DomainOrder, lock: threading.Lock) -> ActionResult:
         try:
             with EVENT_LOOP.running(), contextlib.closing(connect(self._options, False)) as opened:
                 return self._recover(opened, order)
@@ -158,7 +158,7 @@ class DomainActions:
         finally:
             lock.release()
 
-    def _recover(self, opened: libvirt.virConnect, order: RecoveryOrder) -> ActionResult:
+    def _recover(self, opened: libvirt.virConnect, order: DomainOrder) -> ActionResult:
         found = _find(opened, order.instance_uuid)
         action = recovery_rules.choose_action(
             found, order, was_reset=order.recovery_id in self._resets
@@ -184,7 +184,7 @@ class DomainActions:
             self._wait_for_storage_error(opened, order)
         return recovery_rules.describe_result(action, _find(opened, order.instance_uuid))
 
-    def _answer_timeout(self, order: RecoveryOrder) -> float:
+    def _answer_timeout(self, order: DomainOrder) -> float:
         """Return the seconds within which QEMU must answer; the rest is for the actions."""
         left = max(0.0, order.deadline - time.monotonic())
         return min(self._options.answer_timeout, left / 3)
@@ -192,7 +192,7 @@ class DomainActions:
     def _replace(
         self,
         opened: libvirt.virConnect,
-        order: RecoveryOrder,
+        order: DomainOrder,
         probed: FoundDomain,
         hang: str,
     ) -> ActionResult:
@@ -219,7 +219,7 @@ class DomainActions:
         message = f"{hang}: it was stopped by force, and {result.message}"
         return dataclasses.replace(result, message=message)
 
-    def _stop_by_force(self, domain: libvirt.virDomain, order: RecoveryOrder, hang: str) -> None:
+    def _stop_by_force(self, domain: libvirt.virDomain, order: DomainOrder, hang: str) -> None:
         if order.listener:
             order.listener.forced_stop_begins()
         begun = time.monotonic()
@@ -242,7 +242,7 @@ class DomainActions:
         opened: libvirt.virConnect,
         found: FoundDomain,
         action: DomainAction,
-        order: RecoveryOrder,
+        order: DomainOrder,
     ) -> None:
         domain = found.domain
         if domain is None:
@@ -256,7 +256,7 @@ class DomainActions:
             if found.state != RUNNING:
                 domain.resume()  # a reset alone leaves it paused, or crashed
 
-    def _wait_for_storage_error(self, opened: libvirt.virConnect, order: RecoveryOrder) -> None:
+    def _wait_for_storage_error(self, opened: libvirt.virConnect, order: DomainOrder) -> None:
         """Wait for as long as a storage error needs to pause a resumed instance again."""
         until = min(order.deadline, time.monotonic() + self._options.resume_probe)
         while time.monotonic() < until:

@@ -75,7 +75,7 @@ class ForcedStopListener(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class RecoveryOrder:
+class DomainOrder:
     """A request to recover one instance; see ``DomainActions.recover``.
 
     :param deadline: monotonic time, in seconds; afterwards no action is started.
@@ -136,7 +136,7 @@ class FoundDomain:
         )
 
 
-def choose_action(found: FoundDomain, order: RecoveryOrder, was_reset: bool) -> DomainAction:
+def choose_action(found: FoundDomain, order: DomainOrder, was_reset: bool) -> DomainAction:
     """Return the action that recovers a domain.
 
     :param was_reset: this recovery has reset the domain before.
@@ -156,7 +156,7 @@ def choose_action(found: FoundDomain, order: RecoveryOrder, was_reset: bool) -> 
     return DomainAction.NONE
 
 
-def find_obstacle(action: DomainAction, found: FoundDomain, order: RecoveryOrder) -> str:
+def find_obstacle(action: DomainAction, found: FoundDomain, order: DomainOrder) -> str:
     """Return why an action must not be carried out; empty if it may."""
     last = order.last
     if action == DomainAction.REFUSED:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls between agents and engines over a RabbitMQ that is killed and comes back."""
 
+import dataclasses
 import threading
 import time
 
@@ -19,15 +20,17 @@ from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.services import RabbitMQ
 from vmmonitor.tests.functional.rpc.test_rpc import (
     ANSWER,
+    ORDER,
     Agent,
     Engine,
+    Newer,
     OldAgent,
-    Silent,
     delivery,
 )
 
 PATIENCE = 60.0
 STOP = 10.0
+SHORT_ORDER = dataclasses.replace(ORDER, timeout=0.5)
 
 
 class RpcTest(testtools.TestCase):
@@ -62,16 +65,14 @@ class RpcTest(testtools.TestCase):
         self.assertEqual([Receipt(status=ReceiptStatus.STORED)], self.report(timeout=PATIENCE))
         stored = endpoint.batches[0].deliveries[0].event
         self.assertEqual(event("lifecycle.stopped/failed"), stored)
-        answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE)
+        answer = self.agent.recover_instance("compute-1", ORDER)
         self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
 
-    def test_call_to_older_agent_uses_older_version(self):
+    def test_order_is_not_sent_to_agent_without_fences(self):
         endpoint = OldAgent()
         self.serve(endpoint, transports.AGENT_TOPIC, "compute-1")
-        answer = self.agent.recover_instance("compute-1", UUID, "r1", PATIENCE, "liveness.hung/x")
-        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
-        (request,) = endpoint.requests
-        self.assertNotIn("cause", request)
+        self.assertRaises(transports.Unsupported, self.agent.recover_instance, "compute-1", ORDER)
+        self.assertEqual([], endpoint.requests)
 
     def test_call_with_remote_error_raises_retriable(self):
         endpoint = Engine()
@@ -82,7 +83,7 @@ class RpcTest(testtools.TestCase):
         self.assertNotIn("\n", str(error))
 
     def test_call_to_older_engine_raises_unsupported(self):
-        self.serve(Silent())
+        self.serve(Newer())
         changes = InventoryChanges(host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID])
         self.assertRaises(
             transports.Unsupported, self.engine.report_inventory_changes, changes, PATIENCE
@@ -90,7 +91,7 @@ class RpcTest(testtools.TestCase):
 
     def test_call_to_host_without_agent_ends_at_timeout(self):
         begun = time.monotonic()
-        self.assertRaises(Retriable, self.agent.recover_instance, "nowhere", UUID, "r1", 0.5)
+        self.assertRaises(Retriable, self.agent.recover_instance, "nowhere", SHORT_ORDER)
         self.assertLess(time.monotonic() - begun, 10)
 
     def test_call_with_more_than_a_mebibyte_succeeds(self):

@@ -136,6 +136,12 @@ class LivenessSource(ReconnectingSource):
         ):
             self._queue.put(observation)
 
+    def find_fault(self, instance_uuid: str) -> str:
+        """Return the hang or stall of an instance that lasts; empty if there is none."""
+        run = self._watched.get(instance_uuid)
+        facts = run.judge.facts.all() if run else self._restored.get(instance_uuid, ("", ()))[1]
+        return next((f"{fact.kind}/{fact.detail}" for fact in facts if fact.is_serious), "")
+
     # -- the thread ----------------------------------------------------------------------------
     def _open(self) -> Connection:
         return EventlessConnection(self.conf.libvirt, self._read_only, self._queue.put)

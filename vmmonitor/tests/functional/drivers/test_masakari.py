@@ -16,6 +16,7 @@ from vmmonitor import conf as configuration
 from vmmonitor.drivers.masakari import MasakariDriver
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
+from vmmonitor.testing.agents import FakeAgents
 from vmmonitor.tests.fixtures.masakari import SECOND, Masakari, payload
 
 
@@ -39,7 +40,7 @@ class MasakariTest(testtools.TestCase):
     def connect(self, masakari: Masakari, **options: Any) -> MasakariDriver:
         conf = configuration.new([], files=[])
         conf.set_override("poll_interval", 0.1, "masakari")
-        driver = MasakariDriver(conf, lambda *asked: {})
+        driver = MasakariDriver(conf, FakeAgents())
         masakari.serve(conf, "masakari")
         for name, value in options.items():
             conf.set_override(name, value, "masakari")
@@ -286,7 +287,7 @@ class TestTroubles(MasakariTest):
         self.assertFails(self.recover(), "failed: ConnectFailure", retry=True)
 
     def test_missing_configuration_fails_with_retry(self):
-        driver = MasakariDriver(configuration.new([], files=[]), lambda *asked: {})
+        driver = MasakariDriver(configuration.new([], files=[]), FakeAgents())
         self.assertFails(driver.recover(request()), "the request to ", retry=True)
 
     def test_invalid_response_fails_with_retry(self):

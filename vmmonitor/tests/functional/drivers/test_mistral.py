@@ -18,6 +18,7 @@ from vmmonitor.drivers.mistral import MAX_EVENTS, MistralDriver
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
+from vmmonitor.testing.agents import FakeAgents
 from vmmonitor.tests.fixtures.mistral import Mistral, fault, id_of
 
 RECOVERY_ID = builders.request().recovery.recovery_id
@@ -47,7 +48,7 @@ class MistralTest(testtools.TestCase):
         conf = configuration.new([], files=[])
         conf.set_override("poll_interval", 0.1, "mistral")
         conf.set_override("workflow", "recover", "mistral")
-        driver = MistralDriver(conf, lambda *asked: {})
+        driver = MistralDriver(conf, FakeAgents())
         mistral.serve(conf, "mistral")
         for name, value in options.items():
             conf.set_override(name, value, "mistral")

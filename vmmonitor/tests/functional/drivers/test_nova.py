@@ -16,6 +16,7 @@ from vmmonitor.openstack.nova import SERVER_HOST as HOST
 from vmmonitor.openstack.nova import TASK_STATE as TASK
 from vmmonitor.openstack.nova import VM_STATE as STATE
 from vmmonitor.testing import builders
+from vmmonitor.testing.agents import FakeAgents
 from vmmonitor.testing.builders import AT, UUID
 from vmmonitor.tests.fixtures.openstack import USER_ID, Cloud
 from vmmonitor.tests.unit.expectation.test_nova import RECORDED, server
@@ -34,6 +35,8 @@ RESET = (PATH, {"os-resetState": {"state": "active"}})
 EVACUATE = (PATH, {"evacuate": {}})
 
 GONE = (404, {"itemNotFound": {"code": 404, "message": "Instance could not be found."}})
+
+RESUMED = {"ok": True, "action": "resumed", "state": "running", "reason": "unpaused"}
 
 
 def action(name: str, seconds: float = 1, by: Any = USER_ID, **changes: Any) -> dict[str, Any]:
@@ -58,18 +61,14 @@ class DriverCase(testtools.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.cloud = self.useFixture(Cloud())
-        self.agent: list[Any] = []
+        self.agents = FakeAgents(RESUMED)
         self.conf = configuration.new([], files=[])
-        self.driver = NovaDriver(self.conf, self.ask_agent)
+        self.driver = NovaDriver(self.conf, self.agents)
         self.cloud.configure(self.conf)
         self.has(server())
         self.did()
         self.cloud.tell(ACT, {}, 202)
         self.host_is(compute())
-
-    def ask_agent(self, *asked: Any, cause: str = "") -> dict[str, Any]:
-        self.agent.append((*asked, cause))
-        return {"ok": True, "action": "resumed", "state": "running", "reason": "unpaused"}
 
     def has(self, *servers: Any) -> None:
         """Set the responses for the server, in order; the last one stays."""
@@ -172,11 +171,13 @@ class ActsTest(DriverCase):
         for options in ({}, {"method": "resume"}, {"method": "auto"}):
             outcome = self.recover("lifecycle.suspended/ioerror", timeout=5, **options)
             self.assert_done(outcome, because="resumed")
-            *asked, timeout, cause = self.agent.pop()
+            host, order = self.agents.orders.pop()
             recovery_id = builders.request().recovery.recovery_id
-            self.assertEqual([builders.HOST, UUID, recovery_id], asked)
-            self.assertEqual("lifecycle.suspended/ioerror", cause)
-            self.assertTrue(0 < timeout <= 5)
+            asked = (host, order.instance_uuid, order.recovery_id, order.cause)
+            expected = (builders.HOST, UUID, recovery_id, "lifecycle.suspended/ioerror")
+            self.assertEqual(expected, asked)
+            self.assertEqual(AT + 5 * SECOND, order.expires_at)
+            self.assertTrue(0 < order.timeout <= 5)
 
     def test_method_of_the_step_replaces_the_resume(self):
         outcome = self.recover("io_error/pause", method="hard_reboot")
@@ -229,7 +230,7 @@ class ActsTest(DriverCase):
         self.cloud.tell("PUT /v2.1/os-services/service-1", {"service": {}})
         self.recover("io_error/pause", disable_compute=True)
         self.assertEqual(1, len(self.cloud.orders()))
-        self.assertEqual(1, len(self.agent))
+        self.assertEqual(1, len(self.agents.orders))
 
 
 class LeftAloneTest(DriverCase):

@@ -118,7 +118,7 @@ class CheckTest(DriverCase):
 
     def test_check_without_configuration_returns_the_problem(self):
         conf = configuration.new([], files=[])
-        self.assertIn("[nova] auth_type must be set", NovaDriver(conf, self.ask_agent).check())
+        self.assertIn("[nova] auth_type must be set", NovaDriver(conf, self.agents).check())
 
 
 class OptionsTest(testtools.TestCase):

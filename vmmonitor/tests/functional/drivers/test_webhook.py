@@ -25,6 +25,7 @@ from vmmonitor.drivers.webhook import WebhookDriver
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
+from vmmonitor.testing.agents import FakeAgents
 from vmmonitor.tests.fixtures.receiver import Receiver
 
 SECRET = "the value of [webhook] secret"
@@ -70,7 +71,7 @@ class WebhookTest(testtools.TestCase):
         self.useFixture(fixtures.EnvironmentVariable("NO_PROXY", "127.0.0.1"))
         self.conf = cfg.ConfigOpts()
         configuration.register_group(self.conf, options)
-        self.driver = WebhookDriver(self.conf, lambda *asked: {})
+        self.driver = WebhookDriver(self.conf, FakeAgents())
 
     def option(self, **values: Any) -> None:
         for name, value in values.items():

@@ -1,24 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls between agents and engines over the in-process bus, and what may go wrong with them."""
 
+import dataclasses
 import threading
+import time
 
 import oslo_messaging
 import testtools
 
 from vmmonitor import conf as configuration
+from vmmonitor.agent.engine_clock import EngineClock
 from vmmonitor.model.errors import InvalidMessage, Retriable
+from vmmonitor.model.inspection import Inspection
+from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, fields
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
 from vmmonitor.rpc.inventory_wire import InventoryChanges
-from vmmonitor.testing.builders import HOST, UUID, event
+from vmmonitor.testing.builders import AT, HOST, UUID, event
 from vmmonitor.tests.fixtures.bus import Bus
 
 PATIENCE = 10.0
 ANSWER = {"ok": True, "action": "started", "state": "running", "reason": "", "message": "it runs"}
+
+
+ORDER = RecoveryOrder(
+    instance_uuid=UUID,
+    recovery_id="r1",
+    token=7,
+    expires_at=AT,
+    timeout=PATIENCE,
+    cause="liveness.hung/x",
+)
 
 
 def delivery(**changes):
@@ -33,6 +48,13 @@ class Engine(EngineEndpoint):
     def __init__(self):
         self.batches = []
         self.failing = None
+
+    def read_time(self):
+        return time.time_ns() // 1000
+
+    def is_current(self, host, instance_uuid, recovery_id, token):
+        self.checked = (host, instance_uuid, recovery_id, token)
+        return token == 7
 
     def store_events(self, batch):
         self.batches.append(batch)
@@ -59,15 +81,21 @@ class Engine(EngineEndpoint):
 class Agent(AgentEndpoint):
     """Brings back whatever it is asked for."""
 
-    def recover(self, instance_uuid, recovery_id, timeout, cause):
-        self.asked = (instance_uuid, recovery_id, timeout, cause)
+    found = Inspection(state="paused", reason="ioerror", managed=True, process=True, answers=None)
+
+    def recover(self, order):
+        self.asked = order
         return ANSWER | {"retry": False}
+
+    def inspect(self, instance_uuid, timeout):
+        self.inspected = (instance_uuid, timeout)
+        return self.found
 
 
 class OldAgent:
-    """Speaks 1.0: knows of no cause."""
+    """Implements version 1.1, which has neither fence token nor expiry."""
 
-    target = oslo_messaging.Target(version="1.0")
+    target = oslo_messaging.Target(version="1.1")
 
     def __init__(self):
         self.requests = []
@@ -80,7 +108,7 @@ class OldAgent:
 class Silent:
     """Answers too late."""
 
-    target = oslo_messaging.Target(version="1.0")
+    target = oslo_messaging.Target(version="2.0")
 
     def __init__(self):
         self.over = threading.Event()
@@ -93,7 +121,7 @@ class Silent:
 class Newer:
     """Speaks another version only."""
 
-    target = oslo_messaging.Target(version="2.0")
+    target = oslo_messaging.Target(version="3.0")
 
     def report_events(self, _context, batch):
         raise AssertionError("must not be called")
@@ -126,30 +154,47 @@ class RpcTest(testtools.TestCase):
         self.assertEqual((HOST, 5), (batch.host, batch.sent_at))
         self.assertEqual(event("lifecycle.stopped/failed"), batch.deliveries[0].event)
 
-    def test_a_recovery_is_asked_of_the_host_that_is_named(self):
+    def test_order_reaches_only_the_agent_of_its_host(self):
         endpoints = {
             host: self.serve(Agent(), transports.AGENT_TOPIC, host) for host in ("one", "two")
         }
-        answer = self.agent.recover_instance("two", UUID, "r1", PATIENCE, "liveness.hung/x")
+        answer = self.agent.recover_instance("two", ORDER)
         self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
-        self.assertEqual((UUID, "r1", PATIENCE, "liveness.hung/x"), endpoints["two"].asked)
+        self.assertEqual(ORDER, endpoints["two"].asked)
         self.assertFalse(hasattr(endpoints["one"], "asked"))
 
-    def test_an_agent_of_yesterday_is_asked_in_its_own_words(self):
-        endpoint = self.serve(OldAgent(), transports.AGENT_TOPIC, "one")
-        answer = self.agent.recover_instance("one", UUID, "r1", PATIENCE, "liveness.hung/x")
-        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
-        expected = {"instance_uuid": UUID, "recovery_id": "r1", "timeout": PATIENCE}
-        self.assertEqual([expected | {"schema": fields.SCHEMA}], endpoint.requests)
-
-    def test_an_engine_of_yesterday_is_answered(self):
+    def test_inspection_returns_what_the_agent_found(self):
         endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
-        target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, server="one", version="1.0")
+        self.assertEqual(Agent.found, self.agent.inspect_instance("one", UUID, PATIENCE))
+        self.assertEqual((UUID, PATIENCE), endpoint.inspected)
+
+    def test_inspection_with_an_invalid_answer_raises_invalid_message(self):
+        endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
+        for field in ("managed", "process", "answers", "state"):
+            endpoint.found = dataclasses.replace(Agent.found, **{field: 7})
+            self.assertRaises(InvalidMessage, self.agent.inspect_instance, "one", UUID, PATIENCE)
+
+    def test_order_without_fence_is_not_sent_to_an_older_agent(self):
+        endpoint = self.serve(OldAgent(), transports.AGENT_TOPIC, "one")
+        self.assertRaises(transports.Unsupported, self.agent.recover_instance, "one", ORDER)
+        self.assertEqual([], endpoint.requests)
+
+    def test_order_without_fence_of_an_older_engine_is_refused(self):
+        endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
+        target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, server="one", version="1.1")
         client = oslo_messaging.get_rpc_client(self.transport, target, timeout=PATIENCE)
         request = {"schema": 1, "instance_uuid": UUID, "recovery_id": "r1", "timeout": 5}
-        answer = client.call({}, "recover_instance", request=request)
-        self.assertEqual(ANSWER | {"retry": False, "schema": fields.SCHEMA}, answer)
-        self.assertEqual((UUID, "r1", 5.0, ""), endpoint.asked)
+        self.assertRaises(Exception, client.call, {}, "recover_instance", request=request)  # noqa: B017
+        self.assertFalse(hasattr(endpoint, "asked"))
+
+    def test_check_of_a_recovery_returns_the_answer_and_samples_the_time(self):
+        endpoint = self.serve(Engine())
+        clock = EngineClock()
+        engine = EngineAPI(self.transport, clock)
+        self.assertTrue(engine.check_recovery("one", UUID, "r1", 7, PATIENCE))
+        self.assertEqual(("one", UUID, "r1", 7), endpoint.checked)
+        self.assertFalse(engine.check_recovery("one", UUID, "r1", 6, PATIENCE))
+        self.assertLess(abs(clock.now() - time.time_ns() // 1000), PATIENCE * 1_000_000)
 
     def test_whatever_the_other_side_raises_may_work_later(self):
         endpoint = self.serve(Engine())
@@ -179,7 +224,7 @@ class RpcTest(testtools.TestCase):
         )
 
     def test_an_engine_that_is_older_than_a_call_is_told_apart(self):
-        self.serve(Silent())
+        self.serve(Newer())
         changes = InventoryChanges(host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID])
         self.assertRaises(
             transports.Unsupported, self.engine.report_inventory_changes, changes, PATIENCE
@@ -201,7 +246,10 @@ class RpcTest(testtools.TestCase):
 
     def test_a_host_without_an_agent_is_no_error_of_its_own(self):
         error = self.assertRaises(
-            Retriable, self.agent.recover_instance, "nowhere", UUID, "r1", -1.9
+            Retriable,
+            self.agent.recover_instance,
+            "nowhere",
+            dataclasses.replace(ORDER, timeout=-1.9),
         )
         self.assertEqual("timeout: no answer", str(error))
 

@@ -9,7 +9,10 @@ from vmmonitor.agent.endpoint import HostEndpoint
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import AGENT_SOURCE, RUNNING_AGAIN
+from vmmonitor.model.inspection import Inspection
+from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.rpc import fields
+from vmmonitor.rpc.agent_api import read_inspection
 from vmmonitor.tests.unit.agent.base import UUID, Clock, raw
 
 
@@ -40,6 +43,13 @@ class Recoverer:
         return self.result
 
 
+def order(**changes):
+    made = RecoveryOrder(
+        instance_uuid=UUID, recovery_id="r1", token=7, expires_at=Clock().time, timeout=5.0
+    )
+    return dataclasses.replace(made, **changes)
+
+
 class Sink:
     """Remembers the observations."""
 
@@ -48,16 +58,46 @@ class Sink:
         self.observe = self.observed.append
 
 
+class Inspector:
+    """Returns ``found``, and remembers the requests."""
+
+    found = Inspection(state="running", reason="booted", managed=True, process=True, answers=True)
+
+    def __init__(self):
+        self.requests = []
+
+    def inspect(self, *request):
+        self.requests.append(request)
+        return self.found
+
+
+class Faults:
+    """Returns the fault of each instance."""
+
+    def __init__(self, fault=""):
+        self.fault = fault
+
+    def find_fault(self, instance_uuid):
+        return self.fault
+
+
 class HostEndpointTest(testtools.TestCase):
     def setUp(self):
         super().setUp()
         self.inventory = Inventory({})
         self.inventory.apply_event(raw("lifecycle.stopped/failed"))
         self.sink = Sink()
+        self.inspector = Inspector()
+        self.faults = Faults()
 
     def endpoint(self, recoverer):
         return HostEndpoint(
-            recoverer=recoverer, inventory=self.inventory, sink=self.sink, now=Clock()
+            recoverer=recoverer,
+            inspector=self.inspector,
+            faults=self.faults,
+            inventory=self.inventory,
+            sink=self.sink,
+            now=Clock(),
         )
 
     def request(self, result, **changes):
@@ -66,6 +106,8 @@ class HostEndpointTest(testtools.TestCase):
             "schema": fields.SCHEMA,
             "instance_uuid": UUID,
             "recovery_id": "r1",
+            "token": 7,
+            "expires_at": Clock().time,
             "timeout": 5,
         } | changes
         return self.endpoint(self.recoverer).recover_instance({}, request)
@@ -89,14 +131,14 @@ class HostEndpointTest(testtools.TestCase):
     def test_forced_stop_is_an_event_that_the_next_recovery_knows(self):
         recoverer = Recoverer(Result(ok=False), stops=["begins", "failed"])
         endpoint = self.endpoint(recoverer)
-        endpoint.recover(UUID, "r1", 5.0, "liveness.hung/monitor")
+        endpoint.recover(order(cause="liveness.hung/monitor"))
         events = [(event.source, event.type, event.detail) for event in self.sink.observed]
         kind = (AGENT_SOURCE, "recovery.ending")
         self.assertEqual([(*kind, "begun"), (*kind, "failed")], events)
         expected = {"recovery_id": "r1", "cause": "liveness.hung/monitor"}
         self.assertEqual(expected, self.sink.observed[0].attributes)
         self.inventory.apply_event(self.sink.observed[0])
-        endpoint.recover(UUID, "r2", 5.0, "")
+        endpoint.recover(order(recovery_id="r2"))
         self.assertTrue(recoverer.requests[-1][-1]["stopped_by_recovery"])
 
     def test_failed_recovery_is_an_answer_without_an_event(self):
@@ -123,6 +165,12 @@ class HostEndpointTest(testtools.TestCase):
             {"timeout": float("inf")},
             {"timeout": 0},
             {"timeout": -1},
+            {"token": None},
+            {"token": -1},
+            {"expires_at": None},
+            {"expires_at": 2**62},
+            {"instance_uuid": None},
+            {"recovery_id": ["r1"]},
             {"cause": None},
             {"cause": ["liveness.hung"]},
             {"cause": "x" * 513},
@@ -132,3 +180,18 @@ class HostEndpointTest(testtools.TestCase):
         endpoint = self.endpoint(None)
         for request in (None, [], "x", {"schema": fields.SCHEMA}):
             self.assertRaises(InvalidMessage, endpoint.recover_instance, {}, request)
+            self.assertRaises(InvalidMessage, endpoint.inspect_instance, {}, request)
+
+    def inspect(self, **changes):
+        request = {"schema": fields.SCHEMA, "instance_uuid": UUID, "timeout": 1} | changes
+        return self.endpoint(None).inspect_instance({}, request)
+
+    def test_inspection_is_answered_although_recovery_is_not_allowed(self):
+        answer = self.inspect()
+        self.assertEqual(Inspector.found, read_inspection(answer))
+        self.assertEqual([(UUID, 1.0, "")], self.inspector.requests)
+
+    def test_inspection_knows_the_fault_that_a_source_has_found(self):
+        self.faults = Faults("stalled/failed")
+        self.inspect()
+        self.assertEqual([(UUID, 1.0, "stalled/failed")], self.inspector.requests)

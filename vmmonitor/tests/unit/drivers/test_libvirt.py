@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 from typing import Any
 
 import testtools
@@ -6,8 +7,10 @@ from oslo_config import cfg
 
 from vmmonitor.drivers.libvirt import LibvirtDriver
 from vmmonitor.model import errors
+from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.model.recovery import Outcome
 from vmmonitor.testing import builders
+from vmmonitor.testing.agents import FakeAgents
 
 ANSWER = {
     "ok": True,
@@ -22,29 +25,30 @@ ANSWER = {
 class TestLibvirtDriver(testtools.TestCase):
     def recover(self, answer: Any, **changes: Any) -> Outcome:
         """Let the agent give, or raise, ``answer``."""
-        self.asked: list[Any] = []
-
-        def ask_agent(*asked, cause=""):
-            self.asked.append((*asked, cause))
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        return LibvirtDriver(cfg.ConfigOpts(), ask_agent).recover(
+        self.agents = FakeAgents(answer)
+        return LibvirtDriver(cfg.ConfigOpts(), self.agents).recover(
             builders.request(timeout=7.5, **changes)
         )
 
     def test_agent_is_called_once_with_the_cause(self):
         self.recover(ANSWER)
-        recovery_id = builders.request().recovery.recovery_id
-        expected = (
-            builders.HOST,
-            builders.UUID,
-            recovery_id,
-            7.5,
-            "lifecycle.stopped/failed",
+        expected = RecoveryOrder(
+            instance_uuid=builders.UUID,
+            recovery_id=builders.request().recovery.recovery_id,
+            token=getattr(builders.request().recovery, "token", 0),
+            expires_at=builders.AT + 7_500_000,
+            timeout=7.5,
+            cause="lifecycle.stopped/failed",
         )
-        self.assertEqual([expected], self.asked)
+        self.assertEqual([(builders.HOST, expected)], self.agents.orders)
+
+    def test_shorter_order_expires_with_the_step(self):
+        agents = FakeAgents(ANSWER)
+        driver = LibvirtDriver(cfg.ConfigOpts(), agents)
+        recovery = dataclasses.replace(builders.request().recovery, called_at=builders.AT + 5)
+        driver.recover_within(builders.request(timeout=7.5, recovery=recovery), 2.5)
+        ((_, order),) = agents.orders
+        self.assertEqual((2.5, builders.AT + 7_500_005), (order.timeout, order.expires_at))
 
     def test_newest_lasting_failure_is_sent(self):
         for told, cause in (
@@ -71,7 +75,7 @@ class TestLibvirtDriver(testtools.TestCase):
             ("", ""),
         ):
             self.recover(ANSWER, events=[builders.event(one) for one in told.split()])
-            self.assertEqual(cause, self.asked[0][-1], told)
+            self.assertEqual(cause, self.agents.orders[0][-1].cause, told)
 
     def test_successful_action_waits_for_the_instance(self):
         for action in ("started", "created", "reset", "resumed", "none"):

@@ -10,13 +10,24 @@ from hypothesis import strategies as st
 
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.evidence import Item
+from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, evidence_wire
 from vmmonitor.rpc.agent_api import MAX_TIMEOUT, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineEndpoint
 from vmmonitor.tests.unit.rpc.test_event_wire import ANYTHING, RECORDED
 
-REQUEST = {"schema": 1, "instance_uuid": "u", "recovery_id": "r", "timeout": 5}
+REQUEST = {
+    "schema": 1,
+    "instance_uuid": "u",
+    "recovery_id": "r",
+    "token": 1,
+    "expires_at": 1,
+    "timeout": 5,
+    "cause": "",
+}
+INSPECTION = {"schema": 1, "instance_uuid": "u", "timeout": 1}
+CHECK = {"schema": 1, "host": "h", "instance_uuid": "u", "recovery_id": "r", "token": 1}
 CHANGES = RECORDED["inventory_changes"]
 EVIDENCE = evidence_wire.write("compute-1", "e", Item(kind="panic", content=b"x", captured_at=1))
 HUGE = 10**400
@@ -24,6 +35,13 @@ HUGE = 10**400
 
 class Engine(EngineEndpoint):
     """Takes everything that can be read."""
+
+    def read_time(self):
+        return 1
+
+    def is_current(self, host, instance_uuid, recovery_id, token):
+        assert isinstance(token, int)
+        return all(isinstance(one, str) for one in (host, instance_uuid, recovery_id))
 
     def store_events(self, batch):
         return [Receipt(status=ReceiptStatus.STORED) for _ in batch.deliveries]
@@ -47,9 +65,13 @@ class Engine(EngineEndpoint):
 class Agent(AgentEndpoint):
     """Says what it was asked for."""
 
-    def recover(self, instance_uuid, recovery_id, timeout, cause):
-        assert 0 < timeout <= MAX_TIMEOUT
-        return {"message": f"{instance_uuid} {recovery_id}"}
+    def recover(self, order):
+        assert 0 < order.timeout <= MAX_TIMEOUT
+        return {"message": f"{order.instance_uuid} {order.recovery_id} {order.token}"}
+
+    def inspect(self, instance_uuid, timeout):
+        assert isinstance(instance_uuid, str) and 0 < timeout <= MAX_TIMEOUT
+        return Inspection(state="", reason="", managed=False, process=False, answers=None)
 
 
 def changed(form):
@@ -104,6 +126,16 @@ class EndpointsTest(unittest.TestCase):
     @example(REQUEST | {"timeout": float("nan")})
     def test_recover_instance(self, form):
         self.answers(Agent().recover_instance, form)
+
+    @given(changed(INSPECTION))
+    @example(INSPECTION | {"timeout": HUGE})
+    def test_inspect_instance(self, form):
+        self.answers(Agent().inspect_instance, form)
+
+    @given(changed(CHECK))
+    @example(CHECK | {"token": HUGE})
+    def test_check_recovery(self, form):
+        self.answers(Engine().check_recovery, form)
 
     @given(changed(RECORDED["receipts"]) | listed(RECORDED["receipts"], "receipts"))
     def test_receipts(self, form):

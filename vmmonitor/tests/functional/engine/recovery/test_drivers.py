@@ -12,13 +12,14 @@ from vmmonitor.engine.recovery import drivers
 from vmmonitor.expectation.libvirt import LibvirtExpectation
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.rules import defaults
+from vmmonitor.testing.agents import FakeAgents
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import policy, step
 
 
 class DriversTest(base.EngineCase):
     def drivers(self) -> drivers.Drivers:
-        return drivers.Drivers(self.conf, ask_agent=lambda *_: {})
+        return drivers.Drivers(self.conf, FakeAgents())
 
     def test_one_is_built_once(self):
         made = self.drivers()

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls the agents of hosts over the message bus."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vmmonitor.model.inspection import Inspection
+from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc.agent_api import AgentAPI
+
+
+class RpcHostAgents:
+    """Implements ``drivers.HostAgents``. Thread-safe."""
+
+    def __init__(self, transport: transports.Transport):
+        """Connect at the first call."""
+        self._api = AgentAPI(transport)
+
+    def recover(self, host: str, order: RecoveryOrder) -> Mapping[str, Any]:
+        """Have the agent of a host recover an instance; return its response.
+
+        :raises vmmonitor.model.errors.Retriable: the agent did not respond.
+        """
+        return self._api.recover_instance(host, order)
+
+    def inspect(self, host: str, instance_uuid: str, timeout: float) -> Inspection:
+        """Return the state of an instance as the agent of a host finds it now.
+
+        :raises vmmonitor.model.errors.Retriable: the agent did not respond.
+        :raises vmmonitor.model.errors.InvalidMessage: its response is invalid.
+        """
+        return self._api.inspect_instance(host, instance_uuid, timeout)
