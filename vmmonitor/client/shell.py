@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from cliff import app, commandmanager
 
+from vmmonitor import standard_output
+
 if TYPE_CHECKING:
     from vmmonitor.client import http
 
 ENDPOINT = "http://127.0.0.1:15869"
 ENDPOINT_VARIABLE = "VMMONITOR_ENDPOINT"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_BROKEN_PIPE = 141
 
 
 class PluginCommands(commandmanager.CommandManager):
@@ -110,11 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         version=importlib.metadata.version("vmmonitor"),
         command_manager=PluginCommands(PluginCommands.NAMESPACE),
     )
-    code = shell.run((sys.argv[1:] if argv is None else argv) or ["--help"])
-    if code == _BROKEN_PIPE:
-        # The reader has closed the pipe: the interpreter's last flush must not fail on it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    return standard_output.run_command(lambda: shell.run(words))
 
 
 if __name__ == "__main__":

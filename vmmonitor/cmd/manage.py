@@ -7,7 +7,7 @@ import sys
 from oslo_config import cfg
 
 from vmmonitor import conf as options
-from vmmonitor import version
+from vmmonitor import standard_output, version
 from vmmonitor.cmd import manage_drivers, manage_rules, manage_spool, offline_db
 
 DESCRIPTION = "Check rule files and recovery drivers, show the spool, and maintain the database."
@@ -36,10 +36,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run one command and exit with its code: 0 for success."""
+    sys.exit(standard_output.run_command(_run))
+
+
+def _run() -> int:
     args = _parser().parse_args()
     try:
         conf = options.new([], args.config_file)
     except cfg.Error as error:
         print(f"vmmonitor-manage: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(args.run(conf, args))
+        return 1
+    code: int = args.run(conf, args)
+    return code

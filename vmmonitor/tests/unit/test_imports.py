@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_queue": set(),
     "bounded_call": set(),
     "periodic": {"model"},
+    "standard_output": set(),
     "model": set(),
     "conf": {"version"},
     "policies": set(),
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 SHARED = {"text", "batch_queue", "bounded_call", "periodic"}
 for _room in MAY_IMPORT.keys() - SHARED - {"version", "model", "conf", "client"}:
     MAY_IMPORT[_room] |= SHARED
-MAY_IMPORT["client"] |= {"text"}
+MAY_IMPORT["client"] |= {"text", "standard_output"}
 MAY_IMPORT["cmd"] = MAY_IMPORT["wsgi"] = set(MAY_IMPORT)
 
 #: package or module of the engine -> the others that it may import. ``engine.service`` builds an

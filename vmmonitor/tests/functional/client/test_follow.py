@@ -70,9 +70,26 @@ class TestFollow(base.CommandTest):
         self.assertEqual("meanwhile\n", process.stdout.readline())
         self.assert_interrupted(process)
 
+    def run_without_reader(self, *words: str, **environment: str) -> subprocess.CompletedProcess:
+        """Run the shell with a standard output whose reader is gone."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        known = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
+        with open(writer, "wb") as output:
+            return subprocess.run(
+                [sys.executable, "-m", "vmmonitor.client.shell", *words],
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=known | {"VMMONITOR_ENDPOINT": self.served.url} | environment,
+                timeout=60,
+            )
+
     def test_closed_pipe_ends_command(self):
-        process = self.start("--limit", "4")
-        process.stdout.close()
-        self.assertEqual("", process.stderr.read())
-        self.assertEqual(141, process.wait(30))
-        process.stdout = None
+        for environment in ({}, {"PYTHONUNBUFFERED": "1"}):
+            done = self.run_without_reader("event", "list", "--limit", "4", **environment)
+            self.assertEqual((141, ""), (done.returncode, done.stderr), environment)
+
+    def test_closed_pipe_ends_version(self):
+        done = self.run_without_reader("--version")
+        self.assertEqual((141, ""), (done.returncode, done.stderr))

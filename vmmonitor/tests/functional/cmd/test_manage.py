@@ -67,6 +67,18 @@ class ManageTest(testtools.TestCase):
         return spool
 
     # -- spool ---------------------------------------------------------------------------------
+    def test_closed_pipe_ends_command(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        # PYTHONUNBUFFERED would leave nothing for the interpreter's last flush.
+        known = {name: os.environ[name] for name in os.environ if name != "PYTHONUNBUFFERED"}
+        words = [sys.executable, "-c", RUN, "policy", "sample", "openstack"]
+        with open(writer, "wb") as output:
+            done = subprocess.run(
+                words, stdout=output, stderr=subprocess.PIPE, text=True, env=known, timeout=60
+            )
+        self.assertEqual((141, ""), (done.returncode, done.stderr))
+
     def test_spool_show_lists_waiting_events_while_agent_runs(self):
         self.filled()
         code, out, err = self.manage("spool", "show")
