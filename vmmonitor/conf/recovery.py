@@ -50,6 +50,20 @@ An engine renews its leases at a third of this time.
 Decrease it for a faster takeover; the renewals then load the database more.
 """,
     ),
+    cfg.IntOpt(
+        "max_takeovers",
+        default=3,
+        min=0,
+        max=100,
+        help="""
+Maximum number of times that other engines continue one attempt whose engine has stopped. The
+attempt then fails, and the next attempt or step of the policy follows.
+
+It limits the calls of a driver that ends engines or does not return. With 0 an attempt fails as
+soon as its engine has stopped. The default value is fine for most deployments. Related options:
+``lease``.
+""",
+    ),
     cfg.FloatOpt(
         "poll_interval",
         default=1.0,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
-from vmmonitor.db import incidents, rows
+from vmmonitor.db import incidents, recoveries, rows
 from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import INCIDENTS, RECOVERIES
 from vmmonitor.model.incident import HoldReason, Incident
@@ -16,9 +16,12 @@ from vmmonitor.model.states import IncidentState, RecoveryState
 #: States of recoveries that occupy a slot: the driver is running, or the instance is starting.
 UNDER_WAY = (RecoveryState.RUNNING, RecoveryState.WAITING)
 
+#: States of an incident that is held before its first attempt, or before a further one.
+HOLDING = (IncidentState.HELD, IncidentState.RECOVERING)
+
 #: Condition of incidents in the queue for a slot, for a first or a further attempt.
 IS_QUEUED = sa.and_(
-    INCIDENTS.c.state.in_((IncidentState.HELD, IncidentState.RECOVERING)),
+    INCIDENTS.c.state.in_(HOLDING),
     INCIDENTS.c.held_by == HoldReason.CONCURRENCY,
 )
 
@@ -151,29 +154,32 @@ def read_queue(tx: Transaction, full: Collection[str], each: int | None) -> list
     return sorted(found, key=lambda one: one.rank)
 
 
-def queue_attempt(
-    tx: Transaction, incident: Incident, recovery: Recovery, until: int, reason: str, now: int
+def hold_attempt(
+    tx: Transaction,
+    incident: Incident,
+    recovery: Recovery,
+    until: int,
+    reason: str,
+    now: int,
+    **changes: object,
 ) -> None:
-    """Queue the next attempt of an incident that is being recovered.
+    """Hold the next attempt of an incident that is being recovered, or queue it for a slot.
 
     :param incident: its row is locked.
-    :param recovery: the attempt; its state is REQUESTED.
-    :param until: when it is examined again if no slot is free before; microseconds since the
-        epoch, like ``now``.
+    :param recovery: the attempt. Its state is REQUESTED; or RUNNING, with an expired lease.
+    :param until: when it is examined again; microseconds since the epoch, like ``now``.
+    :param changes: ``held_by``, and ``part_of`` if a storm holds it.
+    :raises vmmonitor.model.errors.Conflict: another engine took the recovery over.
     """
-    _update(
-        tx,
-        incident,
-        held_by=HoldReason.CONCURRENCY,
-        hold_until=until,
-        reason=reason,
-        updated_at=now,
-    )
-    _put_off(tx, recovery.incident_id, until)
+    _update(tx, incident, hold_until=until, reason=reason, updated_at=now, **changes)
+    if recovery.state == RecoveryState.RUNNING:
+        recoveries.extend_expired_lease(tx, recovery, until)
+    else:
+        _put_off(tx, recovery.incident_id, until)
 
 
-def leave_queue(tx: Transaction, incident: Incident, reason: str, now: int) -> None:
-    """Remove an incident from the queue, because its next attempt begins.
+def release_attempt(tx: Transaction, incident: Incident, reason: str, now: int) -> None:
+    """End the hold of an incident's next attempt, because it begins.
 
     :param incident: its row is locked.
     :param now: microseconds since the epoch.
@@ -181,22 +187,35 @@ def leave_queue(tx: Transaction, incident: Incident, reason: str, now: int) -> N
     _update(tx, incident, held_by="", reason=reason, updated_at=now)
 
 
-def make_due(tx: Transaction, incident_id: str, now: int) -> bool:
-    """Make a queued incident due now; return False if it is no longer queued.
+def make_due(
+    tx: Transaction, incident_id: str, now: int, held_by: HoldReason = HoldReason.CONCURRENCY
+) -> bool:
+    """Make a held incident, or its held attempt, due now; return False if it is not held by this.
 
     :param now: microseconds since the epoch.
     """
     incident = incidents.lock(tx, incident_id)
-    waits = (
-        incident.state in (IncidentState.HELD, IncidentState.RECOVERING)
-        and incident.held_by == HoldReason.CONCURRENCY
-    )
+    waits = incident.state in HOLDING and incident.held_by == held_by
     if not waits or incident.hold_until <= now:
         return False
     _update(tx, incident, hold_until=now, updated_at=now)
     if incident.state == IncidentState.RECOVERING:
         _put_off(tx, incident_id, now)
     return True
+
+
+def make_attempts_due(tx: Transaction, held: sa.ColumnElement[bool], now: int) -> None:
+    """Make the held attempts of incidents due now.
+
+    :param held: condition of the incidents.
+    :param now: microseconds since the epoch.
+    """
+    recovering = sa.and_(INCIDENTS.c.state == IncidentState.RECOVERING, held)
+    requested = sa.and_(
+        RECOVERIES.c.open_key.in_(sa.select(INCIDENTS.c.incident_id).where(recovering)),
+        RECOVERIES.c.state == RecoveryState.REQUESTED,
+    )
+    tx.execute(sa.update(RECOVERIES).where(requested).values(not_before=now))
 
 
 def priorities(tx: Transaction, incident_ids: Collection[str]) -> Mapping[str, int]:

@@ -22,8 +22,10 @@ def lock(tx: Transaction, names: Collection[str]) -> None:
     if tx.dialect.name == "sqlite":
         return  # SQLite has one writer at a time.
     for name in sorted(set(names)):
-        row = sa.select(LOCKS.c.id).where(LOCKS.c.name == name).with_for_update()
-        if tx.execute(row).first() is None:
+        # An update and not a SELECT FOR UPDATE: a Galera cluster detects that two transactions on
+        # different nodes had the lock only if both changed its row.
+        row = sa.update(LOCKS).where(LOCKS.c.name == name).values(taken=LOCKS.c.taken + 1)
+        if not tx.execute(row).rowcount:
             _make(tx, name)
 
 
@@ -31,13 +33,10 @@ def _make(tx: Transaction, name: str) -> None:
     """Insert and lock a row, or wait until the transaction that inserts it has ended."""
     # An insert that ignores the duplicate would leave the row unlocked (PostgreSQL), or with a
     # shared lock (MySQL), so that two transactions deadlock.
+    first = {"name": name, "taken": 1}
+    again = {"taken": LOCKS.c.taken + 1}
     if tx.dialect.name == "postgresql":
-        added = postgresql.insert(LOCKS).values(name=name)
-        tx.execute(
-            added.on_conflict_do_update(
-                index_elements=[LOCKS.c.name], set_={"name": added.excluded.name}
-            )
-        )
+        added = postgresql.insert(LOCKS).values(first)
+        tx.execute(added.on_conflict_do_update(index_elements=[LOCKS.c.name], set_=again))
         return
-    row = mysql.insert(LOCKS).values(name=name)
-    tx.execute(row.on_duplicate_key_update(name=row.inserted.name))
+    tx.execute(mysql.insert(LOCKS).values(first).on_duplicate_key_update(again))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Store the recoveries and their leases."""
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -13,6 +14,9 @@ from vmmonitor.db.tables import INCIDENTS, RECOVERIES
 from vmmonitor.model import errors, states
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import IncidentState, RecoveryState, RecoveryTransition
+
+#: Id of a recovery, and the token of one of its claims.
+LeaseKey = tuple[str, int]
 
 #: Active state, and a column with the time when a recovery in this state needs an engine.
 DUE = (
@@ -49,11 +53,11 @@ def transition(
     Only RUNNING has a lease, and only WAITING has ``wait_until`` and ``look_at``; a transition to
     another state clears them.
 
-    :param recovery: the recovery as it was when the transition was decided. A takeover meanwhile
-        is a conflict, and so is a renewed lease for TAKE_OVER.
+    :param recovery: the recovery as it was when the transition was decided. Another claim
+        meanwhile is a conflict, and so is a renewed lease for TAKE_OVER.
     :param now: microseconds since the epoch.
-    :param changes: new values of other fields (``lease_owner``, ``lease_until``,
-        ``wait_until``, ``called_at``, ``message``).
+    :param changes: new values of other fields (``token``, ``lease_owner``, ``lease_until``,
+        ``wait_until``, ``called_at``, ``returned_at``, ``message``).
     :return: the recovery after the change.
     :raises vmmonitor.model.errors.IllegalTransition: its state does not have this transition.
     :raises vmmonitor.model.errors.Conflict: it was changed meanwhile; read it again.
@@ -70,38 +74,65 @@ def transition(
         RECOVERIES.c.recovery_id == recovery.recovery_id,
         RECOVERIES.c.state == recovery.state,
         RECOVERIES.c.lease_owner == recovery.lease_owner,
+        RECOVERIES.c.token == recovery.token,
     ]
     if transition == RecoveryTransition.TAKE_OVER:
         guards.append(RECOVERIES.c.lease_until == recovery.lease_until)
     updated = tx.execute(sa.update(RECOVERIES).where(*guards).values(values | changes))
     if not updated.rowcount:
         raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
-    changed = get(tx, recovery.recovery_id)
+    # The guards cover the fields that other transactions change without the incident's lock.
+    known = {name: value for name, value in (values | changes).items() if name != "open_key"}
+    changed = dataclasses.replace(recovery, **known)
     outbox.record_change(tx, recovery, changed, now)
     return changed
 
 
 def renew_leases(
-    tx: Transaction, owner: str, recovery_ids: Collection[str], lease_until: int
-) -> set[str]:
-    """Renew the leases of an engine.
+    tx: Transaction, owner: str, claims: Collection[LeaseKey], lease_until: int
+) -> set[LeaseKey]:
+    """Renew the leases of an engine, with one statement.
 
     :param owner: the engine.
-    :param recovery_ids: the recoveries that it runs.
+    :param claims: the claims whose drivers it is calling.
     :param lease_until: microseconds since the epoch.
-    :return: the recoveries whose lease it still owns; another engine has taken over the others,
-        or they have ended.
+    :return: the claims whose lease it still owns; the other recoveries were taken over, by
+        another engine or by this one, or they have ended.
     """
-    ours: set[str] = set()
-    for chunk in rows.chunks(sorted(recovery_ids)):
+    ours: set[LeaseKey] = set()
+    for chunk in rows.chunks(sorted(claims)):
+        # Fewer rows than claims match if one is lost, as each claim has another token.
         mine = sa.and_(
-            RECOVERIES.c.recovery_id.in_(chunk),
+            RECOVERIES.c.recovery_id.in_({recovery_id for recovery_id, _ in chunk}),
+            RECOVERIES.c.token.in_({token for _, token in chunk}),
             RECOVERIES.c.state == RecoveryState.RUNNING,
             RECOVERIES.c.lease_owner == owner,
         )
-        tx.execute(sa.update(RECOVERIES).where(mine).values(lease_until=lease_until))
-        ours.update(tx.execute(sa.select(RECOVERIES.c.recovery_id).where(mine)).scalars())
+        updated = tx.execute(sa.update(RECOVERIES).where(mine).values(lease_until=lease_until))
+        if updated.rowcount == len(chunk):
+            ours.update(chunk)
+            continue
+        query = sa.select(RECOVERIES.c.recovery_id, RECOVERIES.c.token).where(mine)
+        found = {(recovery_id, token) for recovery_id, token in tx.execute(query)}
+        ours |= found.intersection(chunk)
     return ours
+
+
+def extend_expired_lease(tx: Transaction, recovery: Recovery, lease_until: int) -> None:
+    """Postpone the takeover of a recovery.
+
+    :param recovery: a running recovery whose lease has expired.
+    :param lease_until: microseconds since the epoch.
+    :raises vmmonitor.model.errors.Conflict: it was changed, or its lease was renewed.
+    """
+    same = sa.and_(
+        RECOVERIES.c.recovery_id == recovery.recovery_id,
+        RECOVERIES.c.state == RecoveryState.RUNNING,
+        RECOVERIES.c.token == recovery.token,
+        RECOVERIES.c.lease_until == recovery.lease_until,
+    )
+    if not tx.execute(sa.update(RECOVERIES).where(same).values(lease_until=lease_until)).rowcount:
+        raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
 
 
 def expedite(tx: Transaction, recovery: Recovery, now: int) -> None:

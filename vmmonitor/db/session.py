@@ -39,6 +39,9 @@ PASSING = (
     exc.TimeoutError,
 )
 
+#: PostgreSQL's code of an error during a failover.
+READ_ONLY = "25006"
+
 #: Maximum number of attempts of a transaction, and maximum time for retries, in seconds.
 TRIES = 8
 PATIENCE = 6.0
@@ -180,6 +183,17 @@ def translated() -> Iterator[None]:
         yield
     except PASSING as error:
         raise errors.Retriable(f"The database aborted the transaction: {told(error)}") from error
+    except (exception.DBError, exc.DBAPIError) as error:
+        if not _is_read_only(error):
+            raise
+        raise errors.Retriable(f"The database is read-only: {told(error)}") from error
+
+
+def _is_read_only(error: BaseException) -> bool:
+    """Return whether PostgreSQL is a standby or was made read-only, which it reports as an
+    internal error."""
+    cause = getattr(error, "inner_exception", None) or error
+    return getattr(getattr(cause, "orig", None) or cause, "pgcode", None) == READ_ONLY
 
 
 @contextlib.contextmanager

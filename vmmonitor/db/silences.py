@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vmmonitor.db import rows
+from vmmonitor.db import limits, rows
 from vmmonitor.db.page import Page
 from vmmonitor.db.repository import Repository
 from vmmonitor.db.session import Transaction
@@ -86,10 +86,10 @@ def expire(tx: Transaction, silence_id: str, now: int, by: str) -> Silence:
     ended = SILENCES.c.silence_id == silence_id
     tx.execute(sa.update(SILENCES).where(ended).values(expired_at=now, expired_by=by))
     # Also incidents that are due: an engine may be about to silence one until the old end.
-    muted = sa.and_(
-        INCIDENTS.c.state == IncidentState.SILENCED, INCIDENTS.c.held_by == HoldReason.SILENCE
-    )
+    states = (IncidentState.SILENCED, IncidentState.RECOVERING)
+    muted = sa.and_(INCIDENTS.c.state.in_(states), INCIDENTS.c.held_by == HoldReason.SILENCE)
     tx.execute(sa.update(INCIDENTS).where(muted).values(hold_until=now))
+    limits.make_attempts_due(tx, muted, now)
     return get(tx, silence_id)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from vmmonitor.db import incidents
+from vmmonitor.db import incidents, limits
 from vmmonitor.db.incidents import OF_INSTANCE
 from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import INCIDENTS, INSTANCES, RECOVERIES
@@ -20,9 +20,7 @@ from vmmonitor.model.incident import HoldReason, Incident, IncidentKind
 from vmmonitor.model.states import IncidentState
 
 IS_OPEN = INCIDENTS.c.open_key.is_not(None)
-HELD_HERE = sa.and_(
-    INCIDENTS.c.state == IncidentState.HELD, INCIDENTS.c.held_by == HoldReason.STORM
-)
+HELD_HERE = sa.and_(INCIDENTS.c.state.in_(limits.HOLDING), INCIDENTS.c.held_by == HoldReason.STORM)
 #: Condition of incidents with at least one call of a driver.
 WAS_RECOVERED = sa.exists().where(
     RECOVERIES.c.incident_id == INCIDENTS.c.incident_id, RECOVERIES.c.called_at.is_not(None)
@@ -101,7 +99,8 @@ def find_first_member(tx: Transaction, storm_id: str) -> Incident | None:
 
 
 def release_members(tx: Transaction, storm_id: str, now: int) -> list[str]:
-    """Make every held member of a storm due; the storm's row is locked, so that none is added.
+    """Make every held member of a storm due, and every held attempt of one; the storm's row is
+    locked, so that none is added.
 
     :param now: microseconds since the epoch.
     :return: ids of those members.
@@ -117,6 +116,7 @@ def release_members(tx: Transaction, storm_id: str, now: int) -> list[str]:
     held = [row.incident_id for row in tx.execute(query) if row.held]
     this = sa.and_(INCIDENTS.c.part_of == storm_id, HELD_HERE)
     tx.execute(sa.update(INCIDENTS).where(this).values(hold_until=now, updated_at=now))
+    limits.make_attempts_due(tx, this, now)
     return held
 
 
@@ -136,8 +136,8 @@ def count_failures(
 ) -> Mapping[str, int]:
     """Return the number of certain failures per host, in instances.
 
-    Planned operations, incidents before their verdict, instances that ran again without a
-    recovery, and members that a storm released do not count.
+    Planned operations, incidents before their verdict or with a held attempt, instances that ran
+    again without a recovery, and members that a storm released do not count.
 
     :param since: earliest end of the hold; microseconds since the epoch.
     :param now: microseconds since the epoch, by the same clock.
@@ -148,7 +148,11 @@ def count_failures(
     is_certain = sa.or_(
         sa.and_(state == IncidentState.PENDING, hold_until <= now),
         sa.and_(state == IncidentState.HELD, INCIDENTS.c.held_by == HoldReason.CONCURRENCY),
-        state.in_((IncidentState.UNHANDLED, IncidentState.RECOVERING, IncidentState.UNRECOVERED)),
+        state.in_((IncidentState.UNHANDLED, IncidentState.UNRECOVERED)),
+        sa.and_(
+            state == IncidentState.RECOVERING,
+            INCIDENTS.c.held_by.in_(("", HoldReason.CONCURRENCY)),
+        ),
         sa.and_(state == IncidentState.RESOLVED, WAS_RECOVERED),
     )
     is_held = sa.and_(HELD_HERE, hold_until > now, INCIDENTS.c.opened_at > since)
@@ -191,6 +195,17 @@ def count_sharing(tx: Transaction, shared_cause: str, since: int) -> int:
         INCIDENTS.c.part_of == "",
     )
     return tx.execute(query).scalar_one()
+
+
+def was_called_since(tx: Transaction, incident_id: str, since: int) -> bool:
+    """Return whether a driver was called for an incident.
+
+    :param since: microseconds since the epoch.
+    """
+    query = sa.select(RECOVERIES.c.id).where(
+        RECOVERIES.c.incident_id == incident_id, RECOVERIES.c.called_at >= since
+    )
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def has_recovery_in_progress(tx: Transaction, shared_cause: str) -> bool:

@@ -18,6 +18,12 @@ from vmmonitor.db.column_types import Json, LongPlain, Plain
 #: INTEGER.
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+#: Options of each table on MySQL: it stores any character, and its ids are case-sensitive.
+ON_MYSQL: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
 
 METADATA = sa.MetaData(
     naming_convention={
@@ -68,16 +74,7 @@ def _instance() -> list[sa.Column[str]]:
 
 
 def _table(name: str, *parts: sa.schema.SchemaItem, **options: Any) -> sa.Table:
-    """Make a table. On MySQL it stores any character, and its ids are case-sensitive."""
-    return sa.Table(
-        name,
-        METADATA,
-        *parts,
-        mysql_engine="InnoDB",
-        mysql_charset="utf8mb4",
-        mysql_collate="utf8mb4_bin",
-        **options,
-    )
+    return sa.Table(name, METADATA, *parts, **ON_MYSQL, **options)
 
 
 EVENTS = _table(
@@ -139,6 +136,8 @@ INCIDENTS = _table(
     _text("part_of", 64),
     _text("shared_cause"),
     _text("override"),
+    # When the verdict on an unhandled incident was last requested.
+    _number("judged_at", nullable=True),
     sa.UniqueConstraint("incident_id"),
     sa.Index(None, "state", "opened_at"),
     sa.Index(None, "instance_uuid", "opened_at"),
@@ -152,6 +151,7 @@ INCIDENTS = _table(
     sa.Index(None, "updated_at"),
     sa.Index(None, "state", "hold_until"),
     sa.Index(None, "state", "held_by", "priority"),
+    sa.Index(None, "state", "judged_at"),
     sa.Index(None, "part_of", "opened_at"),
     sa.Index(None, "shared_cause", "opened_at"),
     sa.Index(None, "closed_at"),
@@ -183,10 +183,14 @@ RECOVERIES = _table(
     _text("state", 16),
     _number("not_before"),
     _number("created_at"),
+    _number("token"),
+    _number("takeovers"),
+    _number("failure_number"),
     _text("lease_owner", 64),
     _number("lease_until"),
     _number("wait_until"),
     _number("called_at", nullable=True),
+    _number("returned_at", nullable=True),
     _number("finished_at", nullable=True),
     _long("message"),
     _number("look_at", nullable=True),
@@ -203,10 +207,21 @@ RECOVERIES = _table(
     sa.Index(None, "state", "look_at"),
 )
 
+#: The newest fence token of each instance.
+FENCES = sa.Table(
+    "fences",
+    METADATA,
+    sa.Column("instance_uuid", Plain(64), primary_key=True),
+    _number("token"),
+    sa.Index(None, "token"),
+    **ON_MYSQL,
+)
+
 LOCKS = _table(
     "locks",
     _id(),
     _text("name"),
+    _number("taken"),
     sa.UniqueConstraint("name"),
 )
 

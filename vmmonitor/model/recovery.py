@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from vmmonitor.model import states
 from vmmonitor.model.event import Event
@@ -21,12 +21,19 @@ class Recovery:
     :param step: index of the policy's step that it belongs to, from 0.
     :param attempt: number of this attempt within its step, from 1.
     :param not_before: earliest start (backoff).
-    :param lease_owner: the engine that runs it; empty without one.
+    :param token: fence token of the newest claim. It rises with each claim of a recovery of this
+        instance, over all incidents; 0 before the first claim.
+    :param takeovers: how often another engine has continued it after its lease expired.
+    :param failure_number: number of the failure within the incident, from 1. An attempt after one
+        without an answer has the same number, because both are about one failure.
+    :param lease_owner: the engine process that runs it; empty without one. Its claims differ in
+        ``token``.
     :param lease_until: another engine may take it over afterwards; 0 without a lease.
     :param wait_until: the attempt fails if the instance does not run by then; 0 if not waiting.
     :param look_at: while waiting, time of the next active poll of the expectation; None if only
         events of its host count.
     :param called_at: when the driver was last called; None if it was not called.
+    :param returned_at: when the driver returned; None if it has not.
     :param message: its result; one sentence for the operator.
     """
 
@@ -41,13 +48,30 @@ class Recovery:
     state: RecoveryState
     not_before: int
     created_at: int
+    token: int = 0
+    takeovers: int = 0
+    failure_number: int = 1
     lease_owner: str = ""
     lease_until: int = 0
     wait_until: int = 0
     called_at: int | None = None
+    returned_at: int | None = None
     finished_at: int | None = None
     message: str = ""
     look_at: int | None = None
+
+
+class Lease(Protocol):
+    """The engine's right to act on a recovery, which another engine gets when it expires."""
+
+    def is_held(self) -> bool:
+        """Return whether the driver may act now; ask before each order, and stop without it."""
+
+    def expires_at(self) -> int:
+        """Return when the lease ends if it is not renewed.
+
+        :returns: microseconds since the epoch, engines' clock.
+        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +82,8 @@ class RecoveryRequest:
     :param events: its events, oldest first; at most the newest 100.
     :param taken_over: another engine stopped during this recovery; the driver must first determine
         the actions that were already carried out.
+    :param lease: the driver asks it before each order. Without the lease, another engine may be
+        acting on the instance.
     :param timeout: maximum duration of the call, in seconds.
     :param options: the options of the policy step, checked by ``Driver.check_options``.
     """
@@ -66,6 +92,7 @@ class RecoveryRequest:
     incident: Incident
     events: Sequence[Event]
     taken_over: bool
+    lease: Lease
     timeout: float
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -78,11 +105,13 @@ class Outcome:
         instance must be seen running), FAIL or SKIP (nothing to recover).
     :param message: one sentence for the operator.
     :param retry: whether to retry the same step; only used after FAIL.
+    :param answered: False if the called system did not answer, so that it may have acted.
     """
 
     move: str
     message: str
     retry: bool = False
+    answered: bool = True
 
     def __post_init__(self) -> None:
         if self.move not in ("succeed", "wait", "fail", "skip"):

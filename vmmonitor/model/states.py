@@ -141,7 +141,8 @@ class RecoveryTransition(enum.StrEnum):
 
     #: An engine takes the lease of a requested recovery.
     CLAIM = "claim"
-    #: The incident ended in another way, or an operator cancelled the recovery.
+    #: The incident ended in another way, its instance was stopped on purpose or is gone, or an
+    #: operator cancelled the recovery. Of a running recovery, only after a takeover.
     CANCEL = "cancel"
     #: The lease expired, and another engine continues.
     TAKE_OVER = "take_over"
@@ -167,6 +168,7 @@ RECOVERY_TRANSITIONS: Mapping[RecoveryState, Mapping[RecoveryTransition, Recover
         RecoveryTransition.SUCCEED: RecoveryState.SUCCEEDED,
         RecoveryTransition.FAIL: RecoveryState.FAILED,
         RecoveryTransition.SKIP: RecoveryState.SKIPPED,
+        RecoveryTransition.CANCEL: RecoveryState.CANCELLED,
     },
     RecoveryState.WAITING: {
         RecoveryTransition.SUCCEED: RecoveryState.SUCCEEDED,

@@ -9,7 +9,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents, storms
+from vmmonitor.db import incidents, limits, storms
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.admission.circuit_breaker import Census, CircuitBreaker
 from vmmonitor.engine.incidents.storm_ending import STORAGE, end_storm
@@ -17,7 +17,8 @@ from vmmonitor.expectation import Expectation
 from vmmonitor.model import states
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Conflict
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import HoldReason, Incident
+from vmmonitor.model.states import IncidentState
 from vmmonitor.periodic import PeriodicThread
 
 LOG = log.getLogger(__name__)
@@ -162,5 +163,7 @@ class StormMonitor:
         if storm is None or storm.cause != STORAGE or now < storm.hold_until:
             return
         first = storms.find_first_member(tx, incident_id)
-        if first and first.hold_until > now:
+        if first and first.state == IncidentState.RECOVERING:
+            limits.make_due(tx, first.incident_id, now, HoldReason.STORM)
+        elif first and first.hold_until > now:
             incidents.reschedule(tx, first, now, first.reason, now)

@@ -97,7 +97,13 @@ class StormCheck:
 
     def _is_probe(self, tx: Transaction, incident: Incident, storm: Incident, now: int) -> bool:
         """Return whether this member is recovered now, as a probe of its storage."""
-        if storm.cause != STORAGE or now < storm.hold_until:
+        if storm.cause != STORAGE:
+            return False
+        if incident.state == IncidentState.RECOVERING and storms.was_called_since(
+            tx, incident.incident_id, storm.opened_at
+        ):
+            return True  # A further attempt of the probe.
+        if now < storm.hold_until:
             return False
         first = storms.find_first_member(tx, storm.incident_id)
         if first and first.incident_id != incident.incident_id:

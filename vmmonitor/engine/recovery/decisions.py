@@ -21,9 +21,11 @@ from vmmonitor.engine.admission.check import (
 )
 from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.incidents.transitions import move, note
-from vmmonitor.engine.recovery.attempts import Attempts, Claim, next_step
+from vmmonitor.engine.recovery.attempts import Attempts, next_step
+from vmmonitor.engine.recovery.claims import Claim
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.incident import HoldReason, Incident, Verdict, VerdictKind
+from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import IncidentState, IncidentTransition
 from vmmonitor.model.timeline import TimelineKind
 
@@ -66,11 +68,16 @@ class Decisions:
         self._now = now
 
     def decide(
-        self, tx: Transaction, judged: Incident, verdict: Verdict
+        self,
+        tx: Transaction,
+        judged: Incident,
+        verdict: Verdict,
+        earlier: Sequence[Recovery] = (),
     ) -> Claim | Outdated | None:
         """Act on a verdict: claim a first attempt, or leave, ignore or hold the incident.
 
         :param judged: the incident as it was when the verdict was requested.
+        :param earlier: recoveries of the incident, which an operator had recovered before.
         :returns: the claim whose driver to call; None if there is nothing to call.
         :raises vmmonitor.model.errors.Conflict: another engine changed the incident first.
         """
@@ -81,24 +88,25 @@ class Decisions:
         is_overdue = now - incident.hold_until > DECIDE_AFTER * SECOND
         if incident.event_count != judged.event_count and not is_overdue:
             return Outdated(incident)
-        match verdict.kind:
+        match with_override(incident, verdict).kind:
             case VerdictKind.PLANNED | VerdictKind.GONE:
-                _note_verdict(tx, incident, verdict, now)
+                note_verdict(tx, incident, verdict, now)
                 move(tx, incident, IncidentTransition.PLAN, verdict.reason, now)
             case VerdictKind.UNKNOWN:
                 self._retry_verdict(tx, incident, verdict, now)
             case VerdictKind.MUTED:
-                until = now + round(self._conf.recovery.maintenance_interval * SECOND)
-                muted = Denied(
-                    IncidentTransition.SILENCE, HoldReason.MAINTENANCE, verdict.reason, until
-                )
-                self._put_off(tx, incident, verdict, muted, now)
+                self._put_off(tx, incident, verdict, deny_muted(self._conf, verdict, now), now)
             case VerdictKind.FAILED:
-                return self._recover(tx, incident, verdict, now)
+                return self._recover(tx, incident, verdict, earlier, now)
         return None
 
     def _recover(
-        self, tx: Transaction, incident: Incident, verdict: Verdict, now: int
+        self,
+        tx: Transaction,
+        incident: Incident,
+        verdict: Verdict,
+        earlier: Sequence[Recovery],
+        now: int,
     ) -> Claim | None:
         """Claim a first attempt, if a policy acts on the incident and admission allows it."""
         policy = self._attempts.policies.get(incident.policy)
@@ -107,7 +115,7 @@ class Decisions:
         if denied := admit(self._checks, tx, incident, policy if acts else None, now):
             self._put_off(tx, incident, verdict, denied, now)
             return None
-        _note_verdict(tx, incident, verdict, now)
+        note_verdict(tx, incident, verdict, now)
         if policy is None or not acts:
             reason = f"policy {policy.name} has no step" if policy else "no policy acts on it"
             move(tx, incident, IncidentTransition.LEAVE, reason, now)
@@ -121,25 +129,24 @@ class Decisions:
             running_at=None,
             priority=verdict.priority,
         )
-        return self._attempts.first(tx, incident, policy, now)
+        return self._attempts.first(tx, incident, policy, now, earlier)
 
     def _retry_verdict(
         self, tx: Transaction, incident: Incident, verdict: Verdict, now: int
     ) -> None:
         """Request the verdict again later; hold the incident if it stays unknown for long."""
-        again = now + round(self._conf.recovery.verdict_retry_interval * SECOND)
+        unknown = deny_unknown(self._conf, verdict, now)
         waited = now - incident.opened_at
         if waited >= self._conf.recovery.unknown_limit * SECOND:
             silenced = admit(self._checks, tx, incident, None, now)
-            unknown = Denied(IncidentTransition.HOLD, HoldReason.UNKNOWN, verdict.reason, again)
             self._put_off(tx, incident, verdict, silenced or unknown, now)
             return
         if incident.reason != verdict.reason:
-            _note_verdict(tx, incident, verdict, now)
+            note_verdict(tx, incident, verdict, now)
         # An incident that was held for another reason leaves the queue of that reason.
         is_held = incident.state == IncidentState.HELD
         changes = {"held_by": HoldReason.UNKNOWN} if is_held else {}
-        incidents.reschedule(tx, incident, again, verdict.reason, now, **changes)
+        incidents.reschedule(tx, incident, unknown.until, verdict.reason, now, **changes)
 
     def _put_off(
         self,
@@ -161,7 +168,7 @@ class Decisions:
                 note(tx, incident, now, kind, denied.reason, held_by=held_by)
             incidents.reschedule(tx, incident, denied.until, denied.reason, now, **changes)
             return
-        _note_verdict(tx, incident, verdict, now)
+        note_verdict(tx, incident, verdict, now)
         move(
             tx,
             incident,
@@ -180,7 +187,31 @@ class Decisions:
             )
 
 
-def _note_verdict(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
+def with_override(incident: Incident, verdict: Verdict) -> Verdict:
+    """Return the verdict on an incident that an operator may have requested to recover.
+
+    The operator saw the failure, so that an unknown verdict counts as failed, and the maintenance
+    of the host does not mute it. An instance that was stopped on purpose or is gone stays as it
+    is.
+    """
+    if not incident.override or verdict.kind not in (VerdictKind.UNKNOWN, VerdictKind.MUTED):
+        return verdict
+    return dataclasses.replace(verdict, kind=VerdictKind.FAILED)
+
+
+def deny_unknown(conf: cfg.ConfigOpts, verdict: Verdict, now: int) -> Denied:
+    """Return a denial until the verdict is requested again."""
+    until = now + round(conf.recovery.verdict_retry_interval * SECOND)
+    return Denied(IncidentTransition.HOLD, HoldReason.UNKNOWN, verdict.reason, until)
+
+
+def deny_muted(conf: cfg.ConfigOpts, verdict: Verdict, now: int) -> Denied:
+    """Return a denial until the maintenance of the host is checked again."""
+    until = now + round(conf.recovery.maintenance_interval * SECOND)
+    return Denied(IncidentTransition.SILENCE, HoldReason.MAINTENANCE, verdict.reason, until)
+
+
+def note_verdict(tx: Transaction, incident: Incident, verdict: Verdict, now: int) -> None:
     """Add the query of the expectation and its answer to the timeline."""
     message, data = timeline.verdict_message(verdict), timeline.verdict_data(verdict)
     note(tx, incident, now, TimelineKind.QUESTION, message, **data)

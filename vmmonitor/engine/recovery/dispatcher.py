@@ -26,6 +26,7 @@ from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.engine.recovery.driver_calls import DriverCalls
 from vmmonitor.engine.recovery.drivers import Drivers
 from vmmonitor.engine.recovery.leases import LeaseKeeper
+from vmmonitor.engine.recovery.next_attempts import NextAttempts
 from vmmonitor.engine.recovery.pipeline import RecoveryPipeline
 from vmmonitor.engine.recovery.verdicts import Verdicts
 from vmmonitor.engine.recovery.workers import AHEAD, Rank, Workers
@@ -54,7 +55,7 @@ class Dispatcher:
     ):
         """Build the parts without starting them.
 
-        :param admission: the checks between a verdict and a first attempt.
+        :param admission: the checks between a verdict and the call of a driver.
         """
         self._conf = conf
         self._database = database
@@ -65,14 +66,15 @@ class Dispatcher:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._workers = Workers(conf.recovery.workers, conf.recovery.poll_interval, self._wake)
-        self._leases = LeaseKeeper(conf, database, self._workers)
-        self._attempts = Attempts(conf, policies, database.now, admission.slots)
+        self._attempts = Attempts(conf, policies, database.now)
+        self._leases = LeaseKeeper(conf, database, self._workers, self._attempts.claims.owner)
         self._requests = OperatorRequests(database, self._attempts)
         self._calls = DriverCalls(conf, database, self._attempts, drivers, self._leases)
         self.pipeline = RecoveryPipeline(
             database=database,
             verdicts=Verdicts(conf, expectation),
             decisions=Decisions(conf, self._attempts, admission.checks, database.now),
+            next_attempts=NextAttempts(conf, self._attempts, admission, database.now),
             attempts=self._attempts,
             calls=self._calls,
         )
@@ -127,9 +129,11 @@ class Dispatcher:
                 pause = self._dispatch_due()
             except Retriable as error:
                 LOG.warning("Could not query for due recoveries: %s", error)
+                self._trust_leases()
                 pause = self._conf.recovery.poll_interval
             except Exception:
                 LOG.exception("Could not query for due recoveries")
+                self._trust_leases()
                 pause = self._conf.recovery.poll_interval
             self._wake.wait(pause)
 
@@ -170,24 +174,47 @@ class Dispatcher:
         return work, priorities, [(moment - now) / SECOND for moment in moments if moment]
 
     def _without_trusted_leases(self, due: Sequence[Recovery], now: int) -> Sequence[Recovery]:
-        """Leave out running recoveries for one lease time after the clock stepped forward.
+        """Leave out running recoveries after the clock stepped forward, and after an error of the
+        database.
 
-        A live engine renews by then a lease that only seems to have expired.
+        A live engine renews by then a lease that only seems to have expired, and stores the
+        outcome of its driver.
         """
         step = self._clock_steps.check(now)
         if step and step[1] > 0:
-            self._trust_leases_until = time.monotonic() + self._conf.recovery.lease
+            self._trust_leases()
         if time.monotonic() >= self._trust_leases_until:
             return due
-        return [recovery for recovery in due if recovery.state != RecoveryState.RUNNING]
+        return [
+            recovery
+            for recovery in due
+            if recovery.state != RecoveryState.RUNNING or self._calls.has_pending_outcome(recovery)
+        ]
+
+    def _trust_leases(self) -> None:
+        """Take over nothing for one lease time: live engines renew their leases by then."""
+        self._trust_leases_until = time.monotonic() + self._conf.recovery.lease
 
     def _dispatch(self, subject: Incident | Recovery, rank: Rank) -> None:
         work = (
             functools.partial(self.pipeline.examine, subject)
             if isinstance(subject, Incident)
-            else functools.partial(self.pipeline.resume, subject)
+            else functools.partial(self._resume, subject)
         )
         self._workers.submit(subject.incident_id, work, rank)
+
+    def _resume(self, recovery: Recovery) -> bool:
+        """Continue a recovery.
+
+        If the database fails during a takeover, the owner of the recovery could neither renew its
+        lease nor store the outcome, and must have the time for that.
+        """
+        try:
+            return self.pipeline.resume(recovery)
+        except Retriable:
+            if recovery.state == RecoveryState.RUNNING:
+                self._trust_leases()
+            raise
 
 
 def _recoveries_due(tx: Transaction, now: int, limit: int) -> list[Recovery]:

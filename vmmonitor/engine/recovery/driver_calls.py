@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls of recovery drivers, and the storage of their outcomes."""
 
+import dataclasses
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor.db.session import Database
-from vmmonitor.engine.recovery.attempts import Attempts, Claim
+from vmmonitor.engine.recovery.attempts import Attempts
+from vmmonitor.engine.recovery.claims import Claim
 from vmmonitor.engine.recovery.drivers import Drivers
-from vmmonitor.engine.recovery.leases import LeaseKeeper
+from vmmonitor.engine.recovery.leases import CallLease, LeaseKeeper
 from vmmonitor.model.errors import Conflict, Retriable
 from vmmonitor.model.event import Event
-from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.recovery import Outcome, Recovery, RecoveryRequest
 
 LOG = log.getLogger(__name__)
+
+#: Maximum length of the message of an outcome, in bytes.
+MAX_MESSAGE_BYTES = 4096
 
 
 class DriverCalls:
@@ -37,24 +41,27 @@ class DriverCalls:
         self._drivers = drivers
         self._leases = leases
         self._stopping = threading.Event()
+        #: Recovery id -> what the database has not stored: a claim and its outcome.
+        self._pending: dict[str, tuple[Claim, Outcome]] = {}
 
     def stop(self) -> None:
         """Stop repeating attempts to store an outcome; another engine takes over."""
         self._stopping.set()
 
-    def call(self, claim: Claim, events: Sequence[Event], before_claim: float) -> None:
+    def call(self, claim: Claim, events: Sequence[Event], since: float) -> None:
         """Call the driver of a committed claim, keep its lease, and store the outcome.
 
         :param events: the incident's events, oldest first.
-        :param before_claim: monotonic time before the claim was made.
+        :param since: a time before the claim was made, by ``leases.boot_time``.
         :raises vmmonitor.model.errors.Conflict: this process was suspended for so long that the
-            lease may have expired.
+            lease may have expired, or another engine took over.
         """
         recovery = claim.recovery
-        if time.monotonic() - before_claim > self._conf.recovery.lease:
-            raise Conflict(recovery_id=recovery.recovery_id, lease_owner=recovery.lease_owner)
-        with self._leases.hold(claim):
-            outcome = self._call_driver(claim, events)
+        with self._leases.hold(claim, since) as lease:
+            if not lease.is_held():
+                raise Conflict(recovery_id=recovery.recovery_id, lease_owner=recovery.lease_owner)
+            outcome = _cut_message(self._call_driver(claim, events, lease))
+            lease.has_returned = True
             LOG.info(
                 "Recovery %s of instance %s by driver %s: %s, %s",
                 recovery.recovery_id,
@@ -63,9 +70,9 @@ class DriverCalls:
                 outcome.move,
                 outcome.message,
             )
-            self._store_outcome(claim, outcome)
+            self._store_outcome(claim, outcome, lease.is_held)
 
-    def _call_driver(self, claim: Claim, events: Sequence[Event]) -> Outcome:
+    def _call_driver(self, claim: Claim, events: Sequence[Event], lease: CallLease) -> Outcome:
         recovery = claim.recovery
         if claim.dry_run:
             message = f"dry run: driver {recovery.driver} would have been called"
@@ -75,6 +82,7 @@ class DriverCalls:
             incident=claim.incident,
             events=events,
             taken_over=claim.taken_over,
+            lease=lease,
             timeout=claim.step.timeout,
             options=claim.step.options,
         )
@@ -96,19 +104,65 @@ class DriverCalls:
                 recovery.recovery_id,
                 recovery.instance_uuid,
             )
-            return Outcome(move="fail", message=f"{type(error).__name__}: {error}", retry=True)
+            message = f"{type(error).__name__}: {error}"
+            return Outcome(move="fail", message=message, retry=True, answered=False)
 
-    def _store_outcome(self, claim: Claim, outcome: Outcome) -> None:
-        """Store the outcome, and repeat while the database is away, until the engine stops."""
+    # -- outcomes ------------------------------------------------------------------------------
+    def has_pending_outcome(self, recovery: Recovery) -> bool:
+        """Return whether the database has not stored the outcome of a call of this engine."""
+        return recovery.recovery_id in self._pending
+
+    def store_pending_outcome(self, recovery: Recovery) -> bool:
+        """Store the outcome of a running recovery whose driver has returned in this engine.
+
+        :returns: False if there is none, so that the recovery must be taken over.
+        :raises vmmonitor.model.errors.Conflict: another engine took it over.
+        """
+        pending = self._pending.get(recovery.recovery_id)
+        if pending is None or pending[0].recovery.token != recovery.token:
+            return False
+        self._try_to_store(*pending)
+        return True
+
+    def _store_outcome(self, claim: Claim, outcome: Outcome, may_wait: Callable[[], bool]) -> None:
+        """Store the outcome; repeat it while the lease lasts, until the engine stops.
+
+        Any error may be temporary: a PostgreSQL server that became read-only refuses a statement
+        as an invalid one. An outcome that cannot be stored until then stays in memory, so that
+        this engine does not call the driver again when it finds the recovery with its expired
+        lease.
+
+        :param may_wait: whether this thread may continue to wait.
+        """
+        recovery_id = claim.recovery.recovery_id
         while True:
             try:
-                self._database.run(self._attempts.finish, claim, outcome)
+                self._try_to_store(claim, outcome)
                 return
+            except Conflict:
+                raise
             except Retriable as error:
-                LOG.warning(
-                    "Outcome of recovery %s is not stored yet: %s",
-                    claim.recovery.recovery_id,
-                    error,
-                )
-                if self._stopping.wait(self._conf.recovery.poll_interval):
-                    return
+                LOG.warning("Outcome of recovery %s is not stored yet: %s", recovery_id, error)
+            except Exception:
+                LOG.exception("Outcome of recovery %s is not stored yet", recovery_id)
+            if not may_wait() or self._stopping.wait(self._conf.recovery.poll_interval):
+                return
+
+    def _try_to_store(self, claim: Claim, outcome: Outcome) -> None:
+        recovery_id = claim.recovery.recovery_id
+        self._pending[recovery_id] = claim, outcome
+        try:
+            self._database.run(self._attempts.finish, claim, outcome)
+        except Conflict:
+            self._pending.pop(recovery_id, None)
+            raise
+        self._pending.pop(recovery_id, None)
+
+
+def _cut_message(outcome: Outcome) -> Outcome:
+    """Return an outcome with a message that the database and the API can take.
+
+    It may contain text of another service, or of an agent.
+    """
+    message = str(outcome.message).encode(errors="replace")[:MAX_MESSAGE_BYTES]
+    return dataclasses.replace(outcome, message=message.decode(errors="ignore"))

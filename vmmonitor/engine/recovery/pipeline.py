@@ -1,19 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages from a due incident or recovery to the call of a driver."""
+"""The stages from a due incident or recovery to the call of a driver.
 
+Each call of a driver passes them in this order: a first attempt, a retry, a further step, a
+takeover, an attempt that got a slot, and one that an operator requested.
+"""
+
+import dataclasses
 import time
+from collections.abc import Sequence
 
-from vmmonitor.db import events
-from vmmonitor.db.session import Database
+from vmmonitor.db import events, incidents, recoveries
+from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.recovery.attempts import Attempts
-from vmmonitor.engine.recovery.decisions import Decisions, Outdated
+from vmmonitor.engine.recovery.claims import Claim
+from vmmonitor.engine.recovery.decisions import DECIDE_AFTER, Decisions, Outdated
 from vmmonitor.engine.recovery.driver_calls import DriverCalls
+from vmmonitor.engine.recovery.leases import boot_time
+from vmmonitor.engine.recovery.next_attempts import NextAttempts
+from vmmonitor.engine.recovery.own_effects import exclude_own_effects
 from vmmonitor.engine.recovery.verdicts import Verdicts
 from vmmonitor.expectation import operations
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Event
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import RecoveryState
+
+#: Maximum time, in seconds, from a verdict to the commit of the claim that is based on it.
+MAX_VERDICT_AGE = 5.0
+
+
+class VerdictTooOld(Exception):
+    """The claim waited for so long that the verdict must be requested again"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedEvents:
+    """The basis of a verdict.
+
+    :param incident: as it was when its events were loaded.
+    :param reported: events of the incident, oldest first.
+    :param judged: those that the verdict is about: also nova's operations on the instance before
+        them, and without the effects of the incident's own recoveries.
+    :param earlier: recoveries of the incident, oldest first.
+    """
+
+    incident: Incident
+    reported: Sequence[Event]
+    judged: Sequence[Event]
+    earlier: Sequence[Recovery]
 
 
 class RecoveryPipeline:
@@ -24,6 +59,7 @@ class RecoveryPipeline:
         database: Database,
         verdicts: Verdicts,
         decisions: Decisions,
+        next_attempts: NextAttempts,
         attempts: Attempts,
         calls: DriverCalls,
     ):
@@ -31,6 +67,7 @@ class RecoveryPipeline:
         self._database = database
         self._verdicts = verdicts
         self._decisions = decisions
+        self._next_attempts = next_attempts
         self._attempts = attempts
         self._calls = calls
 
@@ -39,38 +76,76 @@ class RecoveryPipeline:
 
         :returns: whether something else may be due now.
         """
-        while True:
-            reported, operations_before = self._load_events(incident)
-            verdict = self._verdicts.judge(incident, [*operations_before, *reported])
-            before_claim = time.monotonic()
-            decision = self._database.run(self._decisions.decide, incident, verdict)
-            if not isinstance(decision, Outdated):
-                break
-            incident = decision.incident
-        if decision is None:
-            return False
-        self._calls.call(decision, reported, before_claim)
-        return True
+        return self._run_stages(incident, None)
 
     def resume(self, recovery: Recovery) -> bool:
-        """Claim a due recovery and call its driver, or end it.
+        """Call the driver of a due recovery, or end the recovery.
 
         :returns: whether something else may be due now.
         """
-        # Load the events before claiming: no statement may fail between the claim and the call.
-        with self._database.reader() as tx:
-            reported = [each.event for each in events.of_incident(tx, recovery.incident_id)]
-        is_active = recovery.look_at is not None and self._verdicts.is_active(recovery)
-        before_claim = time.monotonic()
-        claim = self._database.run(self._attempts.claim_or_finish, recovery, is_active)
-        if claim:
-            self._calls.call(claim, reported, before_claim)
+        if recovery.state == RecoveryState.WAITING:
+            is_active = recovery.look_at is not None and self._verdicts.is_active(recovery)
+            self._database.run(self._attempts.end_wait, recovery, is_active)
+        elif not self._calls.store_pending_outcome(recovery):
+            self._run_stages(None, recovery)
         return True
 
-    def _load_events(self, incident: Incident) -> tuple[list[Event], list[Event]]:
-        """Return the incident's events, and nova's operations on its instance before them."""
-        since = incident.opened_at - operations.MAX_SILENCE * SECOND
+    def _run_stages(self, incident: Incident | None, recovery: Recovery | None) -> bool:
+        """Take an incident that is due, or a recovery that is due, to the call of a driver."""
+        started = time.monotonic()
+        while True:
+            loaded = self._load_events(incident, recovery)
+            verdict = self._verdicts.judge(loaded.incident, loaded.judged)
+            judged_at = boot_time()
+            is_overdue = time.monotonic() - started > DECIDE_AFTER
+            try:
+                claim = self._database.run(
+                    self._claim, recovery, loaded, verdict, judged_at, is_overdue
+                )
+            except VerdictTooOld:
+                continue
+            if not isinstance(claim, Outdated):
+                break
+            incident = claim.incident
+        if claim is None:
+            return False
+        self._calls.call(claim, loaded.reported, judged_at)
+        return True
+
+    def _load_events(self, incident: Incident | None, recovery: Recovery | None) -> LoadedEvents:
         with self._database.reader() as tx:
+            if recovery:
+                incident = incidents.get(tx, recovery.incident_id)
+            assert incident is not None
             reported = events.of_incident(tx, incident.incident_id)
+            since = incident.opened_at - operations.MAX_SILENCE * SECOND
             before = events.of_instance(tx, incident, operations.NOVA_PREFIX, since)
-        return [each.event for each in reported], [each.event for each in before]
+            earlier = recoveries.of_incident(tx, incident.incident_id)
+        now = self._database.now()
+        return LoadedEvents(
+            incident=incident,
+            reported=[each.event for each in reported],
+            judged=exclude_own_effects([*before, *reported], earlier, now),
+            earlier=earlier,
+        )
+
+    def _claim(
+        self,
+        tx: Transaction,
+        recovery: Recovery | None,
+        loaded: LoadedEvents,
+        verdict: Verdict,
+        judged_at: float,
+        is_overdue: bool,
+    ) -> Claim | Outdated | None:
+        """Decide, check admission and claim, in one transaction.
+
+        :raises VerdictTooOld: the transaction waited for too long; nothing is changed.
+        """
+        if recovery is None:
+            claim = self._decisions.decide(tx, loaded.incident, verdict, loaded.earlier)
+        else:
+            claim = self._next_attempts.decide(tx, recovery, loaded.incident, verdict, is_overdue)
+        if isinstance(claim, Claim) and boot_time() - judged_at > MAX_VERDICT_AGE:
+            raise VerdictTooOld
+        return claim

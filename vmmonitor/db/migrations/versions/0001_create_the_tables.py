@@ -14,6 +14,11 @@ down_revision = None
 LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql")
 LONG_BINARY = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+ON_MYSQL: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
 INSTANCE = {
     "instance_uuid": 64,
     "instance_name": 255,
@@ -32,6 +37,7 @@ def upgrade() -> None:
     create_incidents()
     create_timeline_entries()
     create_recoveries()
+    create_fences()
     create_locks()
     create_silences()
     create_agents()
@@ -85,6 +91,7 @@ def create_incidents() -> None:
         *texts({"kind": 16}),
         *numbers("priority"),
         *texts({"held_by": 16, "part_of": 64, "shared_cause": 255, "override": 255}),
+        *numbers("judged_at", nullable=True),
         unique=[["incident_id"], ["open_key"]],
         indexes=[
             ["state", "opened_at"],
@@ -99,6 +106,7 @@ def create_incidents() -> None:
             ["updated_at"],
             ["state", "hold_until"],
             ["state", "held_by", "priority"],
+            ["state", "judged_at"],
             ["part_of", "opened_at"],
             ["shared_cause", "opened_at"],
             ["closed_at"],
@@ -128,10 +136,10 @@ def create_recoveries() -> None:
         *texts({"policy": 255, "driver": 64}),
         *numbers("step", "attempt"),
         *texts({"state": 16}),
-        *numbers("not_before", "created_at"),
+        *numbers("not_before", "created_at", "token", "takeovers", "failure_number"),
         *texts({"lease_owner": 64}),
         *numbers("lease_until", "wait_until"),
-        *numbers("called_at", "finished_at", nullable=True),
+        *numbers("called_at", "returned_at", "finished_at", nullable=True),
         *long_texts("message"),
         *numbers("look_at", nullable=True),
         unique=[["recovery_id"], ["open_key"]],
@@ -150,9 +158,21 @@ def create_recoveries() -> None:
     )
 
 
+def create_fences() -> None:
+    """Create the table of the fence tokens of instances."""
+    op.create_table(
+        "fences",
+        sa.Column("instance_uuid", sa.String(64), nullable=False),
+        *numbers("token"),
+        sa.PrimaryKeyConstraint("instance_uuid", name="pk_fences"),
+        **ON_MYSQL,
+    )
+    op.create_index("ix_fences_token", "fences", ["token"])
+
+
 def create_locks() -> None:
     """Create the table of named locks."""
-    create("locks", *texts({"name": 255}), unique=[["name"]])
+    create("locks", *texts({"name": 255}), *numbers("taken"), unique=[["name"]])
 
 
 def create_silences() -> None:
@@ -297,9 +317,7 @@ def create(
             sa.UniqueConstraint(*names, name=f"uq_{table}_{'_'.join(names)}")
             for names in unique or []
         ),
-        mysql_engine="InnoDB",
-        mysql_charset="utf8mb4",
-        mysql_collate="utf8mb4_bin",
+        **ON_MYSQL,
         **options,
     )
     for names in indexes or []:

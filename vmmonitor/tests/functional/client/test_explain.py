@@ -7,7 +7,7 @@ from typing import Any
 
 from vmmonitor.api.handlers import incident as handler
 from vmmonitor.client import explain
-from vmmonitor.engine.recovery.attempts import Claim
+from vmmonitor.engine.recovery.claims import Claim
 from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.tests.fixtures import sample
 from vmmonitor.tests.functional.client.base import CommandTest

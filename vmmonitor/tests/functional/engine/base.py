@@ -17,14 +17,17 @@ from vmmonitor.engine.admission import Admission
 from vmmonitor.engine.admission.check import AdmissionCheck
 from vmmonitor.engine.admission.concurrency import RecoverySlots
 from vmmonitor.engine.ingest.writer import EventWriter
-from vmmonitor.engine.recovery.attempts import Attempts, Claim
+from vmmonitor.engine.recovery.attempts import Attempts
+from vmmonitor.engine.recovery.claims import Claim
 from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.engine.recovery.dispatcher import Dispatcher
+from vmmonitor.engine.recovery.next_attempts import NextAttempts
 from vmmonitor.model import states
 from vmmonitor.model.event import CRITICAL, INCIDENT, RECORD, Decision, Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.recovery import Outcome, Recovery, RecoveryRequest
+from vmmonitor.model.states import RecoveryState
 from vmmonitor.rpc import event_wire
 from vmmonitor.rules import policies as rules
 from vmmonitor.rules.policies import Policies
@@ -212,11 +215,34 @@ class EngineCase(testtools.TestCase):
     def finish(self, claim: Claim | None, outcome: Outcome = WAIT) -> None:
         self.database.run(self.attempts().finish, claim, outcome)
 
-    def claim_or_finish(self, is_active: bool = False) -> Claim | None:
-        """Take up the one recovery that is due."""
+    def next_attempts(
+        self, checks: Sequence[AdmissionCheck] = (), slots: Any = None
+    ) -> NextAttempts:
+        """Return what decides about due recoveries, by the policies of this test."""
+        admission = Admission(checks=checks, slots=slots)
+        return NextAttempts(self.conf, self.attempts(), admission, self.database.now)
+
+    def due_recovery(self) -> Recovery:
+        """Return the one recovery that is due."""
         with self.database.reader() as tx:
             (due,) = recoveries.due(tx, self.clock, 9)
-        return self.database.run(self.attempts().claim_or_finish, due, is_active)
+        return due
+
+    def claim_or_finish(
+        self, is_active: bool = False, verdict: Verdict = IT_FAILED
+    ) -> Claim | None:
+        """Take up the one recovery that is due."""
+        due = self.due_recovery()
+        if due.state == RecoveryState.WAITING:
+            self.database.run(self.attempts().end_wait, due, is_active)
+            return None
+        return self.take_up(due, verdict)
+
+    def take_up(self, due: Recovery, verdict: Verdict = IT_FAILED) -> Claim | None:
+        """Decide about a due recovery whose driver is to be called."""
+        with self.database.reader() as tx:
+            judged = incidents.get(tx, due.incident_id)
+        return self.database.run(self.next_attempts().decide, due, judged, verdict)
 
     # -- what is in the database ---------------------------------------------------------------
     def events(self) -> list[Any]:

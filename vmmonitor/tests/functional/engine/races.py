@@ -10,9 +10,11 @@ from typing import Any
 
 from vmmonitor.db import agents, incidents, recoveries, silences, timeline_entries
 from vmmonitor.db.page import Page
+from vmmonitor.engine.admission import Admission
 from vmmonitor.engine.admission.silences import SilenceCheck
 from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.decisions import Decisions
+from vmmonitor.engine.recovery.next_attempts import NextAttempts
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.model.errors import Conflict
 from vmmonitor.testing.deadline import eventually
@@ -70,7 +72,9 @@ class EngineRaces:
         def take_up(number):
             database = both[number % 2]
             attempts = Attempts(self.conf, self.policies, lambda: moment)
-            return database.run(attempts.claim_or_finish, due)
+            admission = Admission(checks=(), slots=None)
+            decide = NextAttempts(self.conf, attempts, admission, lambda: moment).decide
+            return database.run(decide, due, self.incident(), base.IT_FAILED)
 
         answers = race(8, take_up)
         self.assertEqual(7, sum(isinstance(answer, Conflict) for answer in answers), answers)

@@ -62,6 +62,7 @@ RECOVERIES = """
     running    succeed    succeeded
     running    fail       failed
     running    skip       skipped
+    running    cancel     cancelled
     waiting    succeed    succeeded
     waiting    fail       failed
     waiting    cancel     cancelled

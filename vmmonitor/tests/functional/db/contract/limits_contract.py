@@ -120,12 +120,20 @@ class LimitsContract:
         recovery = samples.recovery(incident_id="a", attempt=2)
         self.database.run(incidents.insert, [incident])
         self.database.run(recoveries.insert, recovery)
-        self.database.run(limits.queue_attempt, incident, recovery, LATER, "it waits", NOON)
+        self.database.run(
+            limits.hold_attempt,
+            incident,
+            recovery,
+            LATER,
+            "it waits",
+            NOON,
+            held_by=HoldReason.CONCURRENCY,
+        )
         self.assertEqual(["a"], self._line(9))
         self.assertEqual((LATER, []), self._attempt(recovery, NOON + 1))
         self.assertTrue(self.database.run(limits.make_due, "a", NOON + 1))
         self.assertEqual((NOON + 1, [recovery.recovery_id]), self._attempt(recovery, NOON + 1))
-        self.database.run(limits.leave_queue, incident, "its turn", NOON + 2)
+        self.database.run(limits.release_attempt, incident, "its turn", NOON + 2)
         self.assertEqual([], self._line(9))
         with self.database.reader() as tx:
             found = incidents.get(tx, "a")

@@ -109,22 +109,20 @@ class RecoveriesContract:
 
     def test_a_recovery_that_was_taken_over_is_lost_to_its_old_owner(self: Any) -> None:
         old = self._claimed("a")
-        lease = {"lease_owner": "b", "lease_until": NOON + 2 * SECOND}
+        lease = {"lease_owner": "b", "lease_until": NOON + 2 * SECOND, "token": 8}
         taken = self.database.run(recoveries.transition, old, "take_over", now=NOON, **lease)
         self.assertEqual((RecoveryState.RUNNING, "b"), (taken.state, taken.lease_owner))
         with self.assertRaises(errors.Conflict):
             self.database.run(recoveries.transition, old, "succeed", now=NOON)
-        renewed = self.database.run(
-            recoveries.renew_leases, "a", [old.recovery_id], NOON + 9 * SECOND
-        )
+        renewed = self.database.run(recoveries.renew_leases, "a", [_key(old)], NOON + 9 * SECOND)
         self.assertEqual(set(), renewed)
         self.assertEqual(taken, self._get(old))
 
     def test_a_renewed_lease_is_not_taken_over(self: Any) -> None:
         seen = self._claimed("a")
-        ids = [seen.recovery_id, samples.new_id()]
-        renewed = self.database.run(recoveries.renew_leases, "a", ids, NOON + 9 * SECOND)
-        self.assertEqual({seen.recovery_id}, renewed)
+        keys = [_key(seen), (samples.new_id(), 9)]
+        renewed = self.database.run(recoveries.renew_leases, "a", keys, NOON + 9 * SECOND)
+        self.assertEqual({_key(seen)}, renewed)
         self.assertEqual(NOON + 9 * SECOND, self._get(seen).lease_until)
         lease = {"lease_owner": "b", "lease_until": NOON + 9 * SECOND}
         with self.assertRaises(errors.Conflict):
@@ -167,12 +165,16 @@ class RecoveriesContract:
     def _claimed(self: Any, owner: str) -> Recovery:
         recovery = samples.recovery()
         self.database.run(recoveries.insert, recovery)
-        lease = {"lease_owner": owner, "lease_until": NOON + SECOND, "called_at": NOON}
+        lease = {"lease_owner": owner, "lease_until": NOON + SECOND, "called_at": NOON, "token": 7}
         return self.database.run(recoveries.transition, recovery, "claim", now=NOON, **lease)
 
     def _get(self: Any, recovery: Recovery) -> Recovery:
         with self.database.reader() as tx:
             return recoveries.get(tx, recovery.recovery_id)
+
+
+def _key(recovery: Recovery) -> tuple[str, int]:
+    return recovery.recovery_id, recovery.token
 
 
 def _end(recovery: Recovery) -> tuple[str, int, int | None]:

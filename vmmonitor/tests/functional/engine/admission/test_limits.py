@@ -4,7 +4,6 @@
 from vmmonitor.db import incidents, limits, recoveries, timeline_entries
 from vmmonitor.engine.admission.concurrency import EXAMINE_QUEUED_INTERVAL, RecoverySlots
 from vmmonitor.engine.admission.restarts import RestartCheck
-from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome
@@ -39,8 +38,9 @@ class LimitedCase(base.EngineCase):
         for name, value in options.items():
             self.conf.set_override(name, value, "limits")
 
-    def attempts(self):
-        return Attempts(self.conf, self.policies, self.database.now, self.slots)
+    def next_attempts(self, checks=(), slots=None):
+        checks = [*checks, RestartCheck(self.conf), self.slots]
+        return super().next_attempts(checks, self.slots)
 
     def decisions(self, checks=()):
         checks = [*checks, RestartCheck(self.conf), self.slots]

@@ -314,17 +314,17 @@ class TakeOverTest(AttemptsCase):
         with self.database.reader() as tx:
             (due,) = recoveries.due(tx, self.clock, 9)
         owner, until = claim.recovery.lease_owner, self.clock + SECOND
-        self.database.run(recoveries.renew_leases, owner, [due.recovery_id], until)
+        key = (due.recovery_id, due.token)
+        self.database.run(recoveries.renew_leases, owner, [key], until)
         with self.assertRaises(Conflict):
-            self.database.run(self.attempts().claim_or_finish, due)
+            self.take_up(due)
 
     def test_by_one_of_eight(self):
         self.decide()
         self.later(30)
         with self.database.reader() as tx:
             (due,) = recoveries.due(tx, self.clock, 9)
-        take_up = self.attempts().claim_or_finish
-        answers = race(8, lambda _: self.database.run(take_up, due))
+        answers = race(8, lambda _: self.take_up(due))
         self.assertEqual(7, sum(isinstance(answer, Conflict) for answer in answers))
 
     def test_an_outcome_of_what_has_ended_otherwise_does_no_harm(self):

@@ -342,7 +342,7 @@ class LeaseTest(RecoveryCase):
         self.store(delivery())
         first = self.recoveries()
         self.called()
-        self.replace(first._leases, "_renew", lambda _: None)
+        self.replace(first._leases, "renew", lambda: None)
         self.driver.answer = lambda _: WAIT
         second = self.recoveries(session_of(self))
         self.later(2)
