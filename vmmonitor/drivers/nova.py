@@ -7,7 +7,7 @@ was lost may have been accepted, so the server's actions are checked before anot
 
 import enum
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -16,11 +16,11 @@ from vmmonitor.drivers import Driver, HostAgents
 from vmmonitor.drivers.libvirt import LibvirtDriver, newest_failure
 from vmmonitor.drivers.polling import fail
 from vmmonitor.model.errors import InvalidRules, NotFound, Retriable
+from vmmonitor.model.incident import VerdictKind
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.model.states import RecoveryTransition
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.nova import (
-    NOT_RUNNING_REASONS,
     NOVA_CLOCK_TOLERANCE,
     SERVER_HOST,
     TASK_STATE,
@@ -28,6 +28,7 @@ from vmmonitor.openstack.nova import (
     NovaAPI,
     NovaRejection,
 )
+from vmmonitor.openstack.server_states import read_state
 
 
 class NovaMethod(enum.StrEnum):
@@ -196,17 +197,11 @@ class NovaAttempt:
 
     def _reason_to_skip(self, server: Mapping[str, Any]) -> str:
         """Return the reason to leave the server alone, or ''."""
-        host, state = server.get(SERVER_HOST), str(server[VM_STATE])
+        host = server.get(SERVER_HOST)
         if host and host != self._host:
             return f"the server is on host {host} in nova, not on {self._host}"
-        if state == "active":
-            return ""
-        newest = self._newest_action()
-        is_own = not newest.get("user_id") or self._is_own(newest)
-        # nova stops a server that it finds dead, and sets the error state after a failed reboot.
-        if is_own and (state == "error" or (state, newest.get("action")) == ("stopped", "stop")):
-            return ""
-        return NOT_RUNNING_REASONS.get(state, f"the state of the server in nova is {state}")
+        state = read_state(server, self._list_actions, self._nova.user_id)
+        return "" if state.situation.failure == VerdictKind.FAILED else state.reason
 
     def _prepare_host(self, server: Mapping[str, Any]) -> Outcome | None:
         """Disable the host's compute service if requested.
@@ -238,7 +233,10 @@ class NovaAttempt:
         return None
 
     def _newest_action(self) -> Mapping[str, Any]:
-        return next(iter(self._nova.list_actions(self._uuid, self._remaining())), {})
+        return next(iter(self._list_actions()), {})
+
+    def _list_actions(self) -> Sequence[Mapping[str, Any]]:
+        return self._nova.list_actions(self._uuid, self._remaining())
 
     def _is_own(self, action: Mapping[str, Any]) -> bool:
         return bool(action.get("user_id")) and action["user_id"] == self._nova.user_id()

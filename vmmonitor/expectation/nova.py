@@ -24,7 +24,6 @@ from vmmonitor.openstack import nova
 from vmmonitor.openstack.glance import GlanceAPI, GlanceUnavailable
 from vmmonitor.openstack.nova import (
     DISABLED_REASON_PREFIX,
-    NOT_RUNNING_REASONS,
     NOVA_CLOCK_TOLERANCE,
     POWER_RUNNING,
     POWER_STATE,
@@ -34,7 +33,10 @@ from vmmonitor.openstack.nova import (
     NovaAPI,
     to_microseconds,
 )
+from vmmonitor.openstack.server_states import read_state
 
+#: Verdicts that end an incident.
+FINAL_KINDS = (VerdictKind.PLANNED, VerdictKind.GONE)
 #: Overlap of surveys, in seconds, because the clocks of nova's services differ.
 OVERLAP = 120
 #: Lifetime of the cached maintenance of a host, in seconds.
@@ -94,25 +96,29 @@ class NovaExpectation(Expectation):
 
         :param events: events of the incident, and earlier events of nova, oldest first.
         """
+        by_events = self._by_events.judge_by_cause(incident, events)
         operation = operations.current_operation(incident, events)
-        if operation and operation.effect == operations.Effect.DOWN and not operation.is_over:
+        if operation and operation.explains(by_events) and not operation.is_over:
             return Verdict(kind=VerdictKind.PLANNED, reason=str(operation))
         try:
             server = self._nova.get_server(incident.instance.uuid)
             if server is None:
                 reason = "the server does not exist in nova: it was deleted"
                 return Verdict(kind=VerdictKind.GONE, reason=reason)
-            verdict = self._judge_exceptions(incident, server)
-            verdict = verdict or self._judge_state(incident, events, server)
+            verdict = self._judge_exceptions(incident, server, by_events)
+            verdict = verdict or self._judge_state(incident, events, server, by_events)
             is_failed = verdict.kind == VerdictKind.FAILED
             return self._add_settings(server, verdict) if is_failed else verdict
         except Retriable as error:
             service = "glance" if isinstance(error, GlanceUnavailable) else "nova"
             reason = f"the request to {service} failed: {error}"
             unknown = Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
-            return operations.judge(incident, events, unknown)
+            is_explained = operation is None or operation.explains(by_events)
+            return operations.judge(incident, events, unknown) if is_explained else unknown
 
-    def _judge_exceptions(self, incident: Incident, server: Mapping[str, Any]) -> Verdict | None:
+    def _judge_exceptions(
+        self, incident: Incident, server: Mapping[str, Any], by_events: Verdict
+    ) -> Verdict | None:
         """Return a verdict if the server must not be touched here in any state, else None."""
         if not server.get(VM_STATE):
             reason = (
@@ -120,19 +126,31 @@ class NovaExpectation(Expectation):
                 "admin is missing"
             )
             return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
-        reason = ""
         host = server.get(SERVER_HOST)
         if host and host != incident.host:
-            reason = f"the server is on host {host} in nova, not on {incident.host}"
-        elif task := server.get(TASK_STATE):
-            reason = f"nova is working on the server: {task}"
-        elif server.get("locked") and not self.conf.nova.recover_locked:
+            return self._judge_other_host(incident, server, by_events)
+        reason = ""
+        if server.get("locked") and not self.conf.nova.recover_locked:
             reason = "the server is locked in nova"
         else:
             wanted, setting = self._settings.wants_recovery(server, str(host or ""))
             if not wanted:
                 reason = f"the server is not to be recovered: {setting}"
         return Verdict(kind=VerdictKind.PLANNED, reason=reason) if reason else None
+
+    def _judge_other_host(
+        self, incident: Incident, server: Mapping[str, Any], by_events: Verdict
+    ) -> Verdict:
+        """Return the verdict on a failure on another host than the server has in nova.
+
+        During an operation of nova the guest may run on either host.
+        """
+        reason = f"the server is on host {server[SERVER_HOST]} in nova, not on {incident.host}"
+        kind = VerdictKind.PLANNED
+        if server.get(TASK_STATE) and by_events.kind != VerdictKind.PLANNED:
+            kind = VerdictKind.UNKNOWN
+            reason += f", and nova is working on it: {server[TASK_STATE]}"
+        return Verdict(kind=kind, reason=reason)
 
     def _add_settings(self, server: Mapping[str, Any], failed: Verdict) -> Verdict:
         """Add the settings and the priority to a FAILED verdict; mute it for maintenance."""
@@ -163,56 +181,28 @@ class NovaExpectation(Expectation):
         return f"nova-compute on {host} is disabled{suffix}: the host is in maintenance"
 
     def _judge_state(
-        self, incident: Incident, events: Sequence[Event], server: Mapping[str, Any]
+        self,
+        incident: Incident,
+        events: Sequence[Event],
+        server: Mapping[str, Any],
+        by_events: Verdict,
     ) -> Verdict:
-        state = str(server[VM_STATE])
-        if state == "active":
-            if not server.get(SERVER_HOST):
-                reason = "nova does not return the host of the server"
-                return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
-            return self._judge_active(incident, events)
-        if state == "stopped" and (reason := self._reason_of_stop(incident)):
-            return self._judge_stopped(incident, events, reason)
-        reason = NOT_RUNNING_REASONS.get(state, f"the state of the server in nova is {state}")
-        kind = VerdictKind.GONE if state == "deleted" else VerdictKind.PLANNED
+        """Return the verdict by the state in nova and by the events of the host."""
+        if by_events.kind == VerdictKind.PLANNED and server[VM_STATE] != "deleted":
+            return by_events
+        if not server.get(SERVER_HOST) and server[VM_STATE] == "active":
+            reason = "nova does not return the host of the server"
+            return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
+        uuid = incident.instance.uuid
+        state = read_state(server, lambda: self._nova.list_actions(uuid), self._nova.user_id)
+        kind, reason = state.situation.failure, f"{state.reason}; {by_events.reason}"
+        if by_events.kind == VerdictKind.UNKNOWN:
+            kind = state.situation.no_reason
+            if kind not in FINAL_KINDS and not _is_stopped(incident, events):
+                return by_events
+        elif by_events.kind == VerdictKind.MANUAL and kind == VerdictKind.FAILED:
+            kind = VerdictKind.MANUAL
         return Verdict(kind=kind, reason=reason)
-
-    def _judge_active(self, incident: Incident, events: Sequence[Event]) -> Verdict:
-        """Return the verdict on a server that should run, by the events of its host."""
-        by_events = self._by_events.judge_by_cause(incident, events)
-        is_unknown = by_events.kind == VerdictKind.UNKNOWN
-        if by_events.kind == VerdictKind.PLANNED or (
-            is_unknown and not _is_stopped(incident, events)
-        ):
-            return by_events
-        return Verdict(
-            kind=VerdictKind.FAILED,
-            reason="the server should run here according to nova: active, no operation in "
-            f"progress; {by_events.reason}",
-        )
-
-    def _reason_of_stop(self, incident: Incident) -> str:
-        """Return the reason if no user stopped the server, else ''.
-
-        nova stops a server by itself when it finds it dead, and vmmonitor has it stopped to start
-        it again.
-        """
-        newest = next(iter(self._nova.list_actions(incident.instance.uuid)), {})
-        if newest.get("action") != "stop":
-            return ""
-        if not newest.get("user_id"):
-            return "nova found the server dead and stopped it; no user requested that"
-        if newest["user_id"] == self._nova.user_id():
-            return "vmmonitor had nova stop the server, but has not started it again"
-        return ""
-
-    def _judge_stopped(self, incident: Incident, events: Sequence[Event], reason: str) -> Verdict:
-        by_events = self._by_events.judge_by_cause(incident, events)
-        if by_events.kind == VerdictKind.PLANNED:
-            return by_events
-        is_unknown = by_events.kind == VerdictKind.UNKNOWN
-        kind = VerdictKind.UNKNOWN if is_unknown else VerdictKind.FAILED
-        return Verdict(kind=kind, reason=f"{reason}; {by_events.reason}")
 
     def is_active(self, recovery: Recovery) -> bool:
         """Return whether nova has brought the instance of a recovery back.

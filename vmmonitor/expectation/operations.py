@@ -11,9 +11,8 @@ import enum
 from collections.abc import Sequence
 
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.event import RUNNING_AGAIN, WITHOUT_A_CAUSE, Event
+from vmmonitor.model.event import RUNNING_AGAIN, Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
-from vmmonitor.model.instance import STATE_AFTER
 
 NOVA_PREFIX = "nova."
 NOVA_ERROR = "nova.error"
@@ -22,9 +21,13 @@ MAX_SILENCE = 600
 
 
 class Effect(enum.StrEnum):
-    """The state of the instance after an operation: not running here, or running."""
+    """The state of the instance after an operation."""
 
+    #: It does not run here.
     DOWN = "down"
+    #: It is paused or rescued: its process runs, and must not be started again if it ends.
+    AT_REST = "at rest"
+    #: It runs.
     UP = "up"
 
 
@@ -35,9 +38,9 @@ OPERATIONS = {
     "delete": (Effect.DOWN, "deleting it"),
     "soft_delete": (Effect.DOWN, "soft-deleting it"),
     "force_delete": (Effect.DOWN, "deleting it"),
-    "pause": (Effect.DOWN, "pausing it"),
+    "pause": (Effect.AT_REST, "pausing it"),
     "suspend": (Effect.DOWN, "suspending it"),
-    "rescue": (Effect.DOWN, "rescuing it"),
+    "rescue": (Effect.AT_REST, "rescuing it"),
     "shelve": (Effect.DOWN, "shelving it"),
     "shelve_offload": (Effect.DOWN, "shelving it"),
     "trigger_crash_dump": (Effect.DOWN, "crashing it for a dump"),
@@ -78,11 +81,6 @@ PARTS = {
 }
 OPERATION_OF_PART = {part: operation for (part, _), (operation, _) in PARTS.items()}
 
-#: Types of events of a host about an instance that is missing or does not run.
-END_TYPES = WITHOUT_A_CAUSE | {
-    *("lifecycle.stopped", "reconcile.missing", "reconcile.not_running"),
-}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NovaOperation:
@@ -101,6 +99,17 @@ class NovaOperation:
     at: int
     user: str
 
+    def explains(self, by_events: Verdict) -> bool:
+        """Return whether the operation explains what the host reported.
+
+        A stop by a user explains any end of the guest once it has finished. Until then it may
+        fail, and a failure that the host reports may have another cause.
+
+        :param by_events: the verdict by the events of the host.
+        """
+        is_failure = by_events.kind in (VerdictKind.FAILED, VerdictKind.MANUAL)
+        return self.effect == Effect.DOWN and (self.is_over or not is_failure)
+
     def __str__(self) -> str:
         """Return the operation as a clause."""
         state = "has finished" if self.is_over else "is"
@@ -108,7 +117,7 @@ class NovaOperation:
 
 
 def current_operation(incident: Incident, events: Sequence[Event]) -> NovaOperation | None:
-    """Return nova's operation on an incident's instance, in progress or with the effect DOWN.
+    """Return nova's operation on an incident's instance, unless it has ended with the effect UP.
 
     :param events: events of the incident, and earlier events of nova, oldest first.
     :returns: None without such events, if the operation failed, if the instance should be
@@ -125,9 +134,10 @@ def current_operation(incident: Incident, events: Sequence[Event]) -> NovaOperat
 def judge(incident: Incident, events: Sequence[Event], otherwise: Verdict) -> Verdict:
     """Return a verdict that takes nova's operation on the instance into account.
 
-    An operation with the effect DOWN makes the verdict PLANNED, for any report of the host. During
-    an operation with the effect UP a stop is part of the operation, but a clear failure has to
-    be judged again, because the operation may or may not repair it.
+    A finished operation with the effect DOWN makes the verdict PLANNED, for any report of the
+    host; one in progress does so unless the host reports a failure. A failure of an instance that
+    a user paused or rescued is MANUAL, because a recovery would start it. In all other cases the
+    operation may or may not bring the instance back, so that it has to be judged again.
 
     :param events: as for ``current_operation``.
     :param otherwise: the verdict without an operation.
@@ -135,21 +145,14 @@ def judge(incident: Incident, events: Sequence[Event], otherwise: Verdict) -> Ve
     operation = current_operation(incident, events)
     if operation is None or otherwise.kind in (VerdictKind.PLANNED, VerdictKind.GONE):
         return otherwise
-    is_unknown = otherwise.kind == VerdictKind.UNKNOWN
-    if operation.effect == Effect.DOWN or (is_unknown and _has_ended(incident, events)):
+    if operation.explains(otherwise):
         return Verdict(kind=VerdictKind.PLANNED, reason=str(operation))
+    if operation.is_over and operation.effect == Effect.AT_REST:
+        is_failure = otherwise.kind in (VerdictKind.FAILED, VerdictKind.MANUAL)
+        kind = VerdictKind.MANUAL if is_failure else VerdictKind.UNKNOWN
+        return Verdict(kind=kind, reason=f"{otherwise.reason}; {operation}")
     reason = f"{otherwise.reason}; {operation}, and its result is not known yet"
     return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
-
-
-def _has_ended(incident: Incident, events: Sequence[Event]) -> bool:
-    """Return whether the host's newest event is that the instance is missing or does not run."""
-    types = [
-        event.type
-        for event in events
-        if event.host == incident.host and (event.type in STATE_AFTER or event.type in END_TYPES)
-    ]
-    return bool(types) and types[-1] in END_TYPES
 
 
 def _operation_after(before: NovaOperation | None, event: Event) -> NovaOperation | None:

@@ -92,6 +92,8 @@ class VerdictKind(enum.StrEnum):
     PLANNED = "planned"
     GONE = "gone"
     UNKNOWN = "unknown"
+    #: It is a failure that a recovery could make worse: only an operator may act.
+    MANUAL = "manual"
     #: It is a failure, and its host is in maintenance: no action for now.
     MUTED = "muted"
 

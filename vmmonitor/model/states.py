@@ -20,7 +20,7 @@ class IncidentState(enum.StrEnum):
 
     #: A failure was reported; waits until ``hold_until`` in case it was planned or is transient.
     PENDING = "pending"
-    #: It is a failure, and no policy acts on it.
+    #: It is a failure, and no policy acts on it, or only an operator may act.
     UNHANDLED = "unhandled"
     #: A recovery is due, is running, or waits for the instance to run again.
     RECOVERING = "recovering"

@@ -31,8 +31,9 @@ POWER_STATE = "OS-EXT-STS:power_state"
 #: Value of POWER_STATE for a running server.
 POWER_RUNNING = 1
 
-#: vm_state of a server that should not run -> reason.
-NOT_RUNNING_REASONS = {
+#: vm_state -> reason, for operators.
+STATE_REASONS = {
+    "active": "the server should run here according to nova: active, no operation in progress",
     "stopped": "the server is stopped in nova",
     "paused": "the server is paused in nova",
     "suspended": "the server is suspended in nova",

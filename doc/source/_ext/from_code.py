@@ -7,6 +7,7 @@
 ``.. code-map::``: each package and module with the first sentence of its docstring.
 ``.. reading-path::``: the modules in the content, in this order, with the same sentence.
 ``.. import-table::``: the permitted imports, from ``vmmonitor.tests.unit.test_imports``.
+``.. verdict-table::``: the verdicts by the state in nova, from ``vmmonitor.openstack``.
 ``.. bench-table::``: the figures of ``tools/bench --json >doc/source/admin/bench.json``.
 """
 
@@ -24,6 +25,7 @@ from docutils.parsers.rst import Directive
 
 import vmmonitor
 from vmmonitor.model import states
+from vmmonitor.openstack.server_states import SITUATIONS
 from vmmonitor.tests.unit import test_imports
 
 PACKAGE = pathlib.Path(vmmonitor.__file__).parent
@@ -209,6 +211,28 @@ class ReadingPath(Directive):
         return [nodes.enumerated_list("", *items)]
 
 
+class VerdictTable(Directive):
+    """The verdicts on a guest that ended, by the state of its server in nova."""
+
+    head = ("State in nova", "Requested stop", "Failure", "No reason", "Outcome")
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return [table(self.head, verdicts())]
+
+
+def verdicts() -> list[tuple[str, str, str, str, str]]:
+    """Return the rows of the table of verdicts, in the code's order.
+
+    A row has the state in nova, the verdicts on a requested stop, on a failure and without a
+    reason, and the outcome.
+    """
+    return [
+        (str(name), str(one.requested), str(one.failure), str(one.no_reason), one.outcome)
+        for name, one in SITUATIONS.items()
+    ]
+
+
 class BenchTable(Directive):
     """The figures of one run of the bench."""
 
@@ -238,6 +262,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_directive("state-table", StateTable)
     app.add_directive("import-table", ImportTable)
     app.add_directive("bench-table", BenchTable)
+    app.add_directive("verdict-table", VerdictTable)
     app.add_directive("state-chart", StateChart)
     app.add_directive("data-path", DataPath)
     app.add_directive("code-map", CodeMap)

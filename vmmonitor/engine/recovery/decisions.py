@@ -34,6 +34,8 @@ LOG = log.getLogger(__name__)
 #: Maximum delay, in seconds, of the decision on an incident after its hold, if it continuously
 #: receives new events.
 DECIDE_AFTER = 10.0
+#: Verdicts that count as failed if an operator requested the recovery.
+OVERRIDDEN = (VerdictKind.UNKNOWN, VerdictKind.MANUAL, VerdictKind.MUTED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Decisions:
                 self._retry_verdict(tx, incident, verdict, now)
             case VerdictKind.MUTED:
                 self._put_off(tx, incident, verdict, deny_muted(self._conf, verdict, now), now)
-            case VerdictKind.FAILED:
+            case VerdictKind.FAILED | VerdictKind.MANUAL:
                 return self._recover(tx, incident, verdict, earlier, now)
         return None
 
@@ -108,8 +110,12 @@ class Decisions:
         earlier: Sequence[Recovery],
         now: int,
     ) -> Claim | None:
-        """Claim a first attempt, if a policy acts on the incident and admission allows it."""
-        policy = self._attempts.policies.get(incident.policy)
+        """Claim a first attempt, if a policy acts on the incident and admission allows it.
+
+        No policy acts on a MANUAL verdict, unless an operator requested the recovery.
+        """
+        is_manual = with_override(incident, verdict).kind == VerdictKind.MANUAL
+        policy = None if is_manual else self._attempts.policies.get(incident.policy)
         acts = next_step(policy, -1) is not None
         incident = dataclasses.replace(incident, priority=verdict.priority)
         if denied := admit(self._checks, tx, incident, policy if acts else None, now):
@@ -117,7 +123,8 @@ class Decisions:
             return None
         note_verdict(tx, incident, verdict, now)
         if policy is None or not acts:
-            reason = f"policy {policy.name} has no step" if policy else "no policy acts on it"
+            without = f"policy {policy.name} has no step" if policy else "no policy acts on it"
+            reason = verdict.reason if is_manual else without
             move(tx, incident, IncidentTransition.LEAVE, reason, now)
             return None
         incident = move(
@@ -190,11 +197,11 @@ class Decisions:
 def with_override(incident: Incident, verdict: Verdict) -> Verdict:
     """Return the verdict on an incident that an operator may have requested to recover.
 
-    The operator saw the failure, so that an unknown verdict counts as failed, and the maintenance
+    The operator saw the failure, so that an unknown or manual verdict counts as failed, and the maintenance
     of the host does not mute it. An instance that was stopped on purpose or is gone stays as it
     is.
     """
-    if not incident.override or verdict.kind not in (VerdictKind.UNKNOWN, VerdictKind.MUTED):
+    if not incident.override or verdict.kind not in OVERRIDDEN:
         return verdict
     return dataclasses.replace(verdict, kind=VerdictKind.FAILED)
 

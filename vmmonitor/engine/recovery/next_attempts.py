@@ -116,7 +116,7 @@ class NextAttempts:
         retries within one incident do not use them up.
         """
         match with_override(incident, verdict).kind:
-            case VerdictKind.UNKNOWN:
+            case VerdictKind.UNKNOWN | VerdictKind.MANUAL:
                 return deny_unknown(self._conf, verdict, now)
             case VerdictKind.MUTED:
                 return deny_muted(self._conf, verdict, now)

@@ -7,6 +7,7 @@ import unittest
 import xml.etree.ElementTree as ET
 
 import vmmonitor
+from vmmonitor.openstack import server_states
 
 CHECKOUT = pathlib.Path(vmmonitor.__file__).parents[1]
 EXTENSION = CHECKOUT / "doc" / "source" / "_ext"
@@ -41,6 +42,20 @@ class TestStateCharts(unittest.TestCase):
     def test_state_without_position_is_drawn(self):
         table = {"new": {"start": "over"}, "over": {}}
         self.assertIn("over", texts(figures.state_chart("OTHER", table)))
+
+
+class TestVerdictTable(unittest.TestCase):
+    def test_table_contains_each_situation(self):
+        rows = from_code.verdicts()
+        self.assertEqual([*server_states.SituationName], [row[0] for row in rows])
+        self.assertTrue(all(row[4] for row in rows))
+        page = (CHECKOUT / "doc" / "source" / "admin" / "expectations.rst").read_text()
+        self.assertIn(".. verdict-table::", page)
+
+    def test_only_a_finished_operation_excuses_a_failure(self):
+        excused = {row[0] for row in from_code.verdicts() if row[2] == "planned"}
+        at_rest = server_states.SituationName.AT_REST
+        self.assertEqual({server_states.SituationName.STOPPED_BY_USER, at_rest}, excused)
 
 
 class TestDataPath(unittest.TestCase):

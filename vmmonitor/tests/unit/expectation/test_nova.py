@@ -25,6 +25,11 @@ RECORDED: dict[str, Any] = json.loads(SAMPLES.read_text())
 NOW = 1_795_366_800_000_000
 HOST, TASK, STATE = "OS-EXT-SRV-ATTR:host", "OS-EXT-STS:task_state", "OS-EXT-STS:vm_state"
 
+#: Clear failures, by libvirt's report.
+FAILURES = ("lifecycle.stopped/failed", "lifecycle.stopped/crashed", "lifecycle.stopped/daemon")
+#: Ends of a guest that libvirt gives no reason for.
+WITHOUT_REASON = ("lifecycle.stopped/vanished", "lifecycle.stopped/unknown", "process.exited")
+
 
 class FakeNova:
     """Returns the configured responses; raises those that are exceptions."""
@@ -87,7 +92,8 @@ class NovaCase(testtools.TestCase):
         self, answer: Any, *causes: str, events: Any = (), host: str = "compute-1"
     ) -> Verdict:
         self.nova.answer = answer
-        happened = [builders.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
+        told = causes or ("lifecycle.stopped/failed",)
+        happened = [builders.event(cause, host=host) for cause in told]
         return self.expectation.judge(builders.incident(host=host), [*events, *happened])
 
     def assert_word(self, word: str, verdict: Verdict, because: str = "") -> None:
@@ -124,21 +130,6 @@ class JudgeTest(NovaCase):
         self.assert_word(VerdictKind.GONE, self.judge(None), "deleted")
         self.assert_word(VerdictKind.GONE, self.judge(server(**{STATE: "deleted"})), "deleted")
 
-    def test_server_with_a_task_is_planned(self):
-        self.assert_word(
-            VerdictKind.PLANNED, self.judge(server("being rebooted")), "reboot_started"
-        )
-        for task in ("powering-off", "deleting", "migrating", "resize_prep", "image_snapshot"):
-            self.assert_word(VerdictKind.PLANNED, self.judge(server(**{TASK: task})), task)
-
-    def test_server_in_a_state_of_rest_is_planned(self):
-        self.assert_word(VerdictKind.PLANNED, self.judge(server("paused")), "paused")
-        for state in (
-            *("suspended", "rescued", "shelved", "shelved_offloaded", "resized"),
-            *("building", "error", "soft-delete", "of the future"),
-        ):
-            self.assert_word(VerdictKind.PLANNED, self.judge(server(**{STATE: state})), "nova")
-
     def test_server_on_another_host_is_planned(self):
         verdict = self.judge(server(), host="compute-2")
         self.assert_word(
@@ -160,11 +151,13 @@ class JudgeTest(NovaCase):
         self.assert_word(VerdictKind.PLANNED, self.judge(stopped, "lifecycle.stopped/shutdown"))
         self.assert_word(VerdictKind.UNKNOWN, self.judge(stopped, "lifecycle.stopped/vanished"))
 
-    def test_stopped_server_without_an_action_is_planned(self):
+    def test_stopped_server_without_an_action_is_manual(self):
         self.nova.done = []
-        self.assert_word(VerdictKind.PLANNED, self.judge(server("stopped by nova")))
+        stopped = server("stopped by nova")
+        self.assert_word(VerdictKind.MANUAL, self.judge(stopped), "no action shows who")
+        self.assert_word(VerdictKind.UNKNOWN, self.judge(stopped, "lifecycle.stopped/vanished"))
         self.nova.done = Retriable("HTTP status 503")
-        self.assert_word(VerdictKind.UNKNOWN, self.judge(server("stopped by nova")), "503")
+        self.assert_word(VerdictKind.UNKNOWN, self.judge(stopped), "503")
 
     def test_incomplete_response_makes_the_verdict_unknown(self):
         self.assert_word(
@@ -280,9 +273,18 @@ class ActiveTest(NovaCase):
 
 class NotificationsTest(NovaCase):
     def test_reported_operation_needs_no_request(self):
-        verdict = self.judge(server(), events=nova_events("-1 power_off/start"))
-        self.assert_word(VerdictKind.PLANNED, verdict, "powering it off, requested by alice")
+        events = nova_events("-1 power_off/start")
+        for cause in ("lifecycle.stopped/shutdown", "process.exited"):
+            verdict = self.judge(server(), cause, events=events)
+            self.assert_word(VerdictKind.PLANNED, verdict, "powering it off, requested by alice")
         self.assertEqual([], self.nova.asked)
+
+    def test_failure_during_a_reported_operation_is_checked_with_nova(self):
+        events = nova_events("-1 power_off/start")
+        busy = server(**{TASK: "powering-off"})
+        self.assert_word(VerdictKind.UNKNOWN, self.judge(busy, events=events), "powering-off")
+        verdict = self.judge(Retriable("no"), events=events)
+        self.assert_word(VerdictKind.UNKNOWN, verdict, "request to nova failed")
 
     def test_finished_operation_is_checked_with_nova(self):
         events = nova_events("-3 power_off/start -2 power_off/end")

@@ -21,7 +21,7 @@ INCONCLUSIVE = Verdict(kind=VerdictKind.UNKNOWN, reason="not conclusive")
 #: the verdict after FAILED, and the verdict after UNKNOWN; None for no change.
 STORIES = {
     "nothing": ("", None, None),
-    "powering off": ("-1 power_off/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "powering off": ("-1 power_off/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
     "powered off": (
         "-3 power_off/start -1 power_off/end",
         VerdictKind.PLANNED,
@@ -39,16 +39,16 @@ STORIES = {
     ),
     "powered off, which failed": ("-3 power_off/start -1 power_off/error", None, None),
     "powered off, whose end never came": ("-601 power_off/start", None, None),
-    "deleting": ("-2 delete/start -1 shutdown/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "deleting": ("-2 delete/start -1 shutdown/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
     "deleted": (
         "-3 delete/start -2 shutdown/end -1 delete/end",
         VerdictKind.PLANNED,
         VerdictKind.PLANNED,
     ),
-    "deleted later, by a user": ("5 delete/start", VerdictKind.PLANNED, VerdictKind.PLANNED),
-    "paused": ("-9 pause/start -8 pause/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "deleted later, by a user": ("5 delete/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
+    "paused": ("-9 pause/start -8 pause/end", VerdictKind.MANUAL, VerdictKind.UNKNOWN),
     "paused, and unpaused": ("-9 pause/start -8 pause/end -7 unpause/end", None, None),
-    "rescued": ("-9 rescue/start -3 rescue/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
+    "rescued": ("-9 rescue/start -3 rescue/end", VerdictKind.MANUAL, VerdictKind.UNKNOWN),
     "shelved": (
         "-9 shelve/start -8 shelve/end -7 shelve_offload/end",
         VerdictKind.PLANNED,
@@ -57,10 +57,10 @@ STORIES = {
     "suspended": ("-9 suspend/start -8 suspend/end", VerdictKind.PLANNED, VerdictKind.PLANNED),
     "a dump was requested": (
         "-1 trigger_crash_dump/start",
-        VerdictKind.PLANNED,
+        VerdictKind.UNKNOWN,
         VerdictKind.PLANNED,
     ),
-    "rebooting": ("-1 reboot/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
+    "rebooting": ("-1 reboot/start", VerdictKind.UNKNOWN, VerdictKind.UNKNOWN),
     "rebooted": ("-3 reboot/start -1 reboot/end", None, None),
     "a reboot that failed": ("-3 reboot/start -1 reboot/error", None, None),
     "a reboot that failed, as nova 34 reports it": (
@@ -73,7 +73,7 @@ STORIES = {
     "migrating": (
         "-9 live_migration_pre/start -8 live_migration_pre/end",
         VerdictKind.UNKNOWN,
-        VerdictKind.PLANNED,
+        VerdictKind.UNKNOWN,
     ),
     "migrated": (
         "-9 live_migration_pre/start -8 live_migration_pre/end -1 live_migration_post/end",
@@ -87,7 +87,7 @@ STORIES = {
     ),
     "powering off, while something else fails": (
         "-3 power_off/start -2 volume_attach/error",
-        VerdictKind.PLANNED,
+        VerdictKind.UNKNOWN,
         VerdictKind.PLANNED,
     ),
     "a migration that failed": (
@@ -99,20 +99,20 @@ STORIES = {
     "resizing": (
         "-9 resize_prep/start -8 resize_prep/end -7 resize/start",
         VerdictKind.UNKNOWN,
-        VerdictKind.PLANNED,
+        VerdictKind.UNKNOWN,
     ),
     "resizing, after the transfer": (
         "-7 resize/start -2 resize/end",
         VerdictKind.UNKNOWN,
-        VerdictKind.PLANNED,
+        VerdictKind.UNKNOWN,
     ),
     "resizing, from the start": (
         "-9 resize_prep/start -8 resize_prep/end -7 resize/start -2 resize/end",
         VerdictKind.UNKNOWN,
-        VerdictKind.PLANNED,
+        VerdictKind.UNKNOWN,
     ),
     "resized": ("-7 resize/start -2 resize_finish/end", None, None),
-    "a snapshot": ("-7 snapshot/start", VerdictKind.UNKNOWN, VerdictKind.PLANNED),
+    "a snapshot": ("-7 snapshot/start", VerdictKind.UNKNOWN, VerdictKind.UNKNOWN),
     "something new": ("-7 teleport/start", None, None),
     "locked": ("-7 lock", None, None),
     "out of order": ("-1 power_on/end -9 power_off/start -8 power_off/end", None, None),
@@ -196,10 +196,14 @@ class LibvirtTest(unittest.TestCase):
     def test_libvirt_expectation_takes_operations_into_account(self):
         died = builders.event("lifecycle.stopped/failed")
         self.assertEqual(VerdictKind.FAILED, self.judge(died))
-        self.assertEqual(VerdictKind.PLANNED, self.judge(*nova_events("-1 power_off/start"), died))
+        stopping = nova_events("-1 power_off/start")
+        self.assertEqual(VerdictKind.UNKNOWN, self.judge(*stopping, died))
+        stopped = nova_events("-1 power_off/start 1 power_off/end")
+        self.assertEqual(VerdictKind.PLANNED, self.judge(*stopped, died))
         self.assertEqual(VerdictKind.UNKNOWN, self.judge(*nova_events("-1 reboot/start"), died))
         self.assertEqual(
             VerdictKind.FAILED, self.judge(*nova_events("-2 reboot/start -1 reboot/error"), died)
         )
         gone = builders.event("process.exited")
-        self.assertEqual(VerdictKind.PLANNED, self.judge(*nova_events("-1 reboot/start"), gone))
+        self.assertEqual(VerdictKind.PLANNED, self.judge(*stopping, gone))
+        self.assertEqual(VerdictKind.UNKNOWN, self.judge(*nova_events("-1 reboot/start"), gone))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between a failure and its recovery, what is only tried, and whose word counts."""
 
+from vmmonitor.db import incidents
 from vmmonitor.engine.admission.check import Denied
 from vmmonitor.model.incident import HoldReason, Verdict, VerdictKind
 from vmmonitor.tests.functional.engine import base
@@ -94,6 +95,21 @@ class GatesTest(base.EngineCase):
     def test_planned_is_not_asked_about(self):
         self.ask(Verdict(kind="planned", reason="somebody did it"))
         self.assertEqual([], self.asked)
+
+    def test_manual_verdict_leaves_the_incident_unhandled(self):
+        self.assertIsNone(self.ask(Verdict(kind=VerdictKind.MANUAL, reason="it was paused")))
+        self.assertEqual(("unhandled", "", "it was paused"), incident_words(self.incident()))
+
+    def test_manual_verdict_can_be_silenced(self):
+        self.refuse("silence", HoldReason.SILENCE, "muted by jane")
+        self.ask(Verdict(kind=VerdictKind.MANUAL, reason="it was paused"))
+        self.assertEqual("silenced", self.incident().state)
+
+    def test_manual_verdict_is_recovered_if_an_operator_requests_it(self):
+        now, reschedule = self.clock, incidents.reschedule
+        self.database.run(reschedule, self.incident(), now, "now", now, override="jane")
+        self.assertIsNotNone(self.ask(Verdict(kind=VerdictKind.MANUAL, reason="it was paused")))
+        self.assertEqual("recovering", self.incident().state)
 
     def test_maintenance_silences_until_it_is_over(self):
         self.ask(Verdict(kind=VerdictKind.MUTED, reason="host compute-1 is disabled in nova"))
