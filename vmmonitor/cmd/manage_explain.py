@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Defaults of the fields that an event on the command line may omit.
 _EVENT_DEFAULTS = {
-    "event_id": "example",
+    "event_id": "00000000-0000-0000-0000-000000000000",
     "host": "example",
     "source": "libvirt",
     "occurred_at": 0,

@@ -5,12 +5,15 @@ import socket
 
 from oslo_config import cfg
 
+from vmmonitor.model import identifiers
+
 #: These options are in ``[DEFAULT]``.
 GROUP = None
 
 OPTS = [
-    cfg.HostAddressOpt(
+    cfg.StrOpt(
         "host",
+        regex=rf"\A{identifiers.HOST_PATTERN}\Z",
         default=socket.gethostname(),
         sample_default="<your host name>",
         help="""
@@ -19,6 +22,8 @@ message bus.
 
 It must be equal to nova's name of the host (the ``host`` option of nova-compute); otherwise
 recoveries are sent to the wrong host. Change it only together with nova's option.
+
+It may contain letters, digits, periods, hyphens and underscores.
 """,
     ),
     cfg.StrOpt(

@@ -87,14 +87,12 @@ class AgentEndpoint(abc.ABC):
         """
         fields.check_schema(request)
         order = RecoveryOrder(
-            instance_uuid=fields.text(
-                request, "instance_uuid", event_wire.ID_LENGTH, required=True
-            ),
-            recovery_id=fields.text(request, "recovery_id", event_wire.ID_LENGTH, required=True),
+            instance_uuid=fields.uuid(request, "instance_uuid"),
+            recovery_id=fields.uuid(request, "recovery_id"),
             token=fields.number(request, "token", None),
             expires_at=fields.time(request, "expires_at"),
             timeout=_read_timeout(request),
-            cause=fields.text(request, "cause", CAUSE_LENGTH),
+            cause=fields.label(request, "cause", CAUSE_LENGTH),
         )
         return {"schema": fields.SCHEMA} | self.recover(order)
 
@@ -104,7 +102,7 @@ class AgentEndpoint(abc.ABC):
         :raises vmmonitor.model.errors.InvalidMessage: the request is invalid.
         """
         fields.check_schema(request)
-        instance_uuid = fields.text(request, "instance_uuid", event_wire.ID_LENGTH, required=True)
+        instance_uuid = fields.uuid(request, "instance_uuid")
         inspection = self.inspect(instance_uuid, _read_timeout(request))
         return {"schema": fields.SCHEMA} | dataclasses.asdict(inspection)
 
@@ -120,8 +118,8 @@ def read_inspection(answer: Mapping[str, Any]) -> Inspection:
     if answers is not None and not isinstance(answers, bool):
         raise InvalidMessage("answers must be true, false or null")
     return Inspection(
-        state=fields.text(answer, "state", event_wire.WORD_LENGTH),
-        reason=fields.text(answer, "reason", event_wire.WORD_LENGTH),
+        state=fields.word(answer, "state"),
+        reason=fields.label(answer, "reason"),
         managed=managed,
         process=process,
         answers=answers,

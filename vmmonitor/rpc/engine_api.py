@@ -208,9 +208,9 @@ class EngineEndpoint(abc.ABC):
     def check_recovery(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
         """Read the request, and return whether the recovery is current."""
         fields.check_schema(request)
-        host = fields.text(request, "host", event_wire.NAME_LENGTH, required=True)
-        instance_uuid = fields.text(request, "instance_uuid", event_wire.ID_LENGTH, required=True)
-        recovery_id = fields.text(request, "recovery_id", event_wire.ID_LENGTH, required=True)
+        host = fields.host(request)
+        instance_uuid = fields.uuid(request, "instance_uuid")
+        recovery_id = fields.uuid(request, "recovery_id")
         token = fields.number(request, "token", None)
         # The time is read first: the agent must not take it for later than it is.
         engine_time = self.read_time()

@@ -15,22 +15,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmmonitor.model import event as events
+from vmmonitor.model import identifiers
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import Decision, Event
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
+from vmmonitor.model.states import AgentState
 from vmmonitor.rpc import fields
 
 #: Maximum lengths, in characters. Writers truncate longer texts; readers refuse them.
-ID_LENGTH = 36
-WORD_LENGTH = 64
-NAME_LENGTH = 255
 ATTRIBUTE_LENGTH = 16384
 ATTRIBUTES_LENGTH = 65536
 
 #: The statuses that an event can have.
 EVENT_STATUSES = (ReceiptStatus.STORED, ReceiptStatus.DUPLICATE, ReceiptStatus.REFUSED)
+
+#: The states that an agent can report; an engine sets ``late``.
+REPORTED_STATES = tuple(state for state in AgentState if state != AgentState.LATE)
 
 INSTANCE_FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
 
@@ -67,9 +69,9 @@ def write_event(event: Event) -> dict[str, Any]:
         "event_id": event.event_id,
         "host": event.host,
         "instance": write_instance(event.instance),
-        "source": event.source[:WORD_LENGTH],
-        "type": event.type[:WORD_LENGTH],
-        "detail": event.detail[:WORD_LENGTH],
+        "source": identifiers.to_word(event.source),
+        "type": identifiers.to_word(event.type),
+        "detail": identifiers.to_word(event.detail),
         "occurred_at": event.occurred_at,
         "attributes": fit_attributes(event.attributes),
         "sequence": event.sequence,
@@ -79,7 +81,9 @@ def write_event(event: Event) -> dict[str, Any]:
 def write_instance(instance: Instance) -> dict[str, str]:
     """Return an instance in wire format: its fields that are not empty."""
     return {
-        name: value[:NAME_LENGTH] for name in INSTANCE_FIELDS if (value := getattr(instance, name))
+        name: value[: fields.NAME_LENGTH]
+        for name in INSTANCE_FIELDS
+        if (value := getattr(instance, name))
     }
 
 
@@ -92,7 +96,7 @@ def fit_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     cut = []
     for name, value in attributes.items():
-        short_name = name[:NAME_LENGTH]
+        short_name = name[: fields.NAME_LENGTH]
         if isinstance(value, str) and len(value) > ATTRIBUTE_LENGTH:
             value = value[:ATTRIBUTE_LENGTH]
             cut.append(short_name)
@@ -120,12 +124,12 @@ def read_event(form: Any) -> Event:
     if len(attributes) > 256:
         raise InvalidMessage("attributes has more than 256 entries")
     return Event(
-        event_id=fields.text(form, "event_id", ID_LENGTH, required=True),
-        host=fields.text(form, "host", NAME_LENGTH, required=True),
+        event_id=fields.uuid(form, "event_id"),
+        host=fields.host(form),
         instance=read_instance(form.get("instance")),
-        source=fields.text(form, "source", WORD_LENGTH, required=True),
-        type=fields.text(form, "type", WORD_LENGTH, required=True),
-        detail=fields.text(form, "detail", WORD_LENGTH),
+        source=fields.word(form, "source", required=True),
+        type=fields.word(form, "type", required=True),
+        detail=fields.word(form, "detail"),
         occurred_at=fields.time(form, "occurred_at"),
         attributes=attributes,
         sequence=fields.number(form, "sequence", 0),
@@ -139,12 +143,8 @@ def read_instance(form: Any) -> Instance:
     """
     if not isinstance(form, Mapping):
         raise InvalidMessage("instance must be an object")
-    facts = {
-        name: fields.text(form, name, NAME_LENGTH) for name in INSTANCE_FIELDS if name in form
-    }
-    if not facts.get("uuid") or len(facts["uuid"]) > ID_LENGTH:
-        raise InvalidMessage("instance.uuid must be a text of 1 to 36 characters")
-    return Instance(**facts)
+    labels = {name: fields.label(form, name) for name in INSTANCE_FIELDS if name in form}
+    return Instance(**labels | {"uuid": fields.uuid(form, "uuid", "instance.uuid")})
 
 
 # -- batches -----------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def write_delivery(event: Event, decision: Decision, spooled_at: int) -> dict[st
         "decision": {
             "action": decision.action,
             "severity": decision.severity,
-            "rule": decision.rule[:NAME_LENGTH],
+            "rule": decision.rule[: fields.NAME_LENGTH],
         },
         "spooled_at": spooled_at,
     }
@@ -169,14 +169,13 @@ def read_delivery(form: Any) -> Delivery:
     decision = form.get("decision")
     if not isinstance(decision, Mapping):
         raise InvalidMessage("decision must be an object")
-    action = fields.text(decision, "action", WORD_LENGTH, required=True)
-    severity = fields.text(decision, "severity", WORD_LENGTH, required=True)
-    if action not in events.ACTIONS or severity not in events.SEVERITIES:
-        raise InvalidMessage("unknown action or severity", action=action, severity=severity)
-    rule = fields.text(decision, "rule", NAME_LENGTH)
     return Delivery(
         event=event,
-        decision=Decision(action=action, severity=severity, rule=rule),
+        decision=Decision(
+            action=fields.choice(decision, "action", events.ACTIONS),
+            severity=fields.choice(decision, "severity", events.SEVERITIES),
+            rule=fields.label(decision, "rule"),
+        ),
         spooled_at=fields.time(form, "spooled_at"),
     )
 
@@ -200,7 +199,7 @@ def read_batch(form: Any) -> Batch:
     forms = form.get("events")
     if not isinstance(forms, Sequence) or isinstance(forms, str):
         raise InvalidMessage("events must be a list")
-    host = fields.text(form, "host", NAME_LENGTH, required=True)
+    host = fields.host(form)
     return Batch(
         host=host,
         sent_at=fields.time(form, "sent_at"),
@@ -245,7 +244,7 @@ def _receipt(entry: Any) -> Receipt:
     parts = entry if isinstance(entry, Sequence) and not isinstance(entry, str) else ()
     if not parts or parts[0] not in EVENT_STATUSES:
         raise InvalidMessage("not a receipt", receipt=entry)
-    reason = str(parts[1]) if len(parts) > 1 else ""
+    reason = fields.printable(str(parts[1])) if len(parts) > 1 else ""
     return Receipt(status=ReceiptStatus(parts[0]), reason=reason)
 
 
@@ -268,18 +267,18 @@ def read_report(form: Any) -> AgentReport:
     if not isinstance(interval, int | float) or not 0 < interval <= 86400:
         raise InvalidMessage("interval must be a number of seconds up to a day")
     return AgentReport(
-        host=fields.text(form, "host", NAME_LENGTH, required=True),
-        state=fields.text(form, "state", WORD_LENGTH, required=True),
-        reason=fields.text(form, "reason", None)[:NAME_LENGTH],
-        version=fields.text(form, "version", NAME_LENGTH),
+        host=fields.host(form),
+        state=fields.choice(form, "state", REPORTED_STATES),
+        reason=fields.label(form, "reason", None)[: fields.NAME_LENGTH],
+        version=fields.label(form, "version"),
         sent_at=fields.time(form, "sent_at"),
         started_at=fields.time(form, "started_at"),
         interval=float(interval),
         spool_depth=fields.number(form, "spool_depth", 0),
         spool_refused=fields.number(form, "spool_refused", 0),
         last_event_at=fields.number(form, "last_event_at", 0),
-        filter_checksum=fields.text(form, "filter_checksum", WORD_LENGTH),
-        inventory_digest=fields.text(form, "inventory_digest", WORD_LENGTH),
+        filter_checksum=fields.word(form, "filter_checksum"),
+        inventory_digest=fields.word(form, "inventory_digest"),
         instances=fields.number(form, "instances", 0),
         figures=figures,
     )

@@ -8,14 +8,13 @@ contain bytes.
 import base64
 import binascii
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.model import evidence
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.evidence import Item
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
-from vmmonitor.rpc import event_wire, fields
+from vmmonitor.rpc import fields
 
 MESSAGE_LENGTH = 1000
 
@@ -51,23 +50,13 @@ def read(form: Any) -> Exhibit:
     :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     fields.check_schema(form)
-    kind = _text(form, "kind", event_wire.WORD_LENGTH)
-    if kind not in evidence.KINDS:
-        raise InvalidMessage("unknown kind of evidence", kind=kind)
-    at = form.get("captured_at")
-    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= fields.LATEST:
-        raise InvalidMessage("captured_at must be a time")
     item = Item(
-        kind=kind,
-        captured_at=at,
+        kind=fields.choice(form, "kind", evidence.KINDS),
+        captured_at=fields.time(form, "captured_at"),
         content=_content(form.get("content")),
-        message=_text(form, "message", MESSAGE_LENGTH),
+        message=fields.label(form, "message", MESSAGE_LENGTH),
     )
-    return Exhibit(
-        host=_text(form, "host", event_wire.NAME_LENGTH),
-        event_id=_text(form, "event_id", event_wire.ID_LENGTH),
-        item=item,
-    )
+    return Exhibit(host=fields.host(form), event_id=fields.uuid(form, "event_id"), item=item)
 
 
 def write_receipt(receipt: Receipt) -> dict[str, Any]:
@@ -84,7 +73,7 @@ def read_receipt(form: Any) -> Receipt:
     if form.get("receipt") not in list(ReceiptStatus):
         raise InvalidMessage("not a receipt of evidence")
     status = ReceiptStatus(form["receipt"])
-    return Receipt(status=status, reason=str(form.get("reason", "")))
+    return Receipt(status=status, reason=fields.printable(str(form.get("reason", ""))))
 
 
 def _content(text: Any) -> bytes:
@@ -94,10 +83,3 @@ def _content(text: Any) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidMessage("content is not base64") from error
-
-
-def _text(form: Mapping[str, Any], key: str, limit: int) -> str:
-    value = form.get(key, "")
-    if not isinstance(value, str) or len(value) > limit:
-        raise InvalidMessage(f"{key} must be a text of at most {limit} characters")
-    return value

@@ -5,17 +5,22 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from oslo_log import log
+
+from vmmonitor.model import identifiers
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.instance import Seen
 from vmmonitor.rpc import event_wire, fields
+
+LOG = log.getLogger(__name__)
 
 
 def write_seen(seen: Seen) -> dict[str, Any]:
     """Return an instance of an inventory in wire format; its definition stays on its host."""
     form = {
         "instance": event_wire.write_instance(seen.instance),
-        "state": seen.state[: event_wire.WORD_LENGTH],
-        "reason": seen.reason[: event_wire.WORD_LENGTH],
+        "state": identifiers.to_word(seen.state),
+        "reason": identifiers.to_word(seen.reason),
         "persistent": seen.persistent,
     }
     return form | {"autostart": True} if seen.autostart else form
@@ -30,11 +35,13 @@ def write(host: str, digest: str, seen: Sequence[Seen]) -> dict[str, Any]:
 def read(form: Any) -> tuple[str, str, list[Seen]]:
     """Return (host, digest, instances) of an inventory from its wire format.
 
+    An invalid instance is left out and logged; it does not affect the others.
+
     :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     fields.check_schema(form)
-    host = fields.text(form, "host", event_wire.NAME_LENGTH, required=True)
-    return host, fields.text(form, "digest", event_wire.WORD_LENGTH), _read_seen(form, "instances")
+    host = fields.host(form)
+    return host, fields.word(form, "digest"), _read_instances(form, "instances", host)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,35 +76,52 @@ def write_changes(changes: InventoryChanges) -> dict[str, Any]:
 def read_changes(form: Any) -> InventoryChanges:
     """Return the changes of an inventory from their wire format.
 
+    An invalid instance is left out and logged; it does not affect the others.
+
     :raises vmmonitor.model.errors.InvalidMessage: the format is wrong.
     """
     fields.check_schema(form)
+    host = fields.host(form)
     gone = form.get("gone")
     if not isinstance(gone, Sequence) or isinstance(gone, str):
         raise InvalidMessage("gone must be a list")
-    if not all(isinstance(uuid, str) and len(uuid) <= event_wire.ID_LENGTH for uuid in gone):
-        raise InvalidMessage("gone must be a list of uuids")
     return InventoryChanges(
-        host=fields.text(form, "host", event_wire.NAME_LENGTH, required=True),
-        base_digest=fields.text(form, "base_digest", event_wire.WORD_LENGTH),
-        digest=fields.text(form, "digest", event_wire.WORD_LENGTH),
-        changed=_read_seen(form, "changed"),
-        gone=gone,
+        host=host,
+        base_digest=fields.word(form, "base_digest"),
+        digest=fields.word(form, "digest"),
+        changed=_read_instances(form, "changed", host),
+        gone=[uuid for uuid in gone if isinstance(uuid, str) and identifiers.is_uuid(uuid)],
     )
 
 
-def _read_seen(form: Mapping[str, Any], key: str) -> list[Seen]:
+def _read_instances(form: Mapping[str, Any], key: str, host: str) -> list[Seen]:
     instances = form.get(key)
     if not isinstance(instances, Sequence) or isinstance(instances, str):
         raise InvalidMessage(f"{key} must be a list")
-    return [
-        Seen(
-            instance=event_wire.read_instance(each.get("instance")),
-            state=fields.text(each, "state", event_wire.WORD_LENGTH, required=True),
-            reason=fields.text(each, "reason", event_wire.WORD_LENGTH),
-            persistent=bool(each.get("persistent", True)),
-            autostart=bool(each.get("autostart", False)),
+    read = []
+    reasons = []
+    for each in instances:
+        try:
+            read.append(_read_seen(each))
+        except InvalidMessage as error:
+            reasons.append(str(error))
+    if reasons:
+        LOG.warning(
+            "Left out %d invalid instances of the inventory of host %s; the first: %s",
+            len(reasons),
+            host,
+            reasons[0],
         )
-        for each in instances
-        if isinstance(each, Mapping)
-    ]
+    return read
+
+
+def _read_seen(form: Any) -> Seen:
+    if not isinstance(form, Mapping):
+        raise InvalidMessage("an instance of an inventory must be an object")
+    return Seen(
+        instance=event_wire.read_instance(form.get("instance")),
+        state=fields.word(form, "state", required=True),
+        reason=fields.word(form, "reason"),
+        persistent=bool(form.get("persistent", True)),
+        autostart=bool(form.get("autostart", False)),
+    )

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from vmmonitor.model import identifiers
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.event import RawEvent
 from vmmonitor.model.instance import Instance
@@ -33,7 +34,6 @@ RENAMED_OPERATIONS = {
 #: Namespace of the event ids: the same notification gets the same id in every engine.
 EVENT_ID_NAMESPACE = uuid.UUID("5f6d2a5e-0c43-5e0b-9a59-1f8f4a3c7d20")
 
-UUID_PATTERN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _MAX_NAME_LENGTH = 48
 #: Maximum number of characters of an attribute.
 MAX_ATTRIBUTE_LENGTH = 1000
@@ -158,13 +158,13 @@ def _describe_failed_call(event_type: str, payload: Mapping[str, Any]) -> dict[s
 
 # -- instances ---------------------------------------------------------------------------------
 def _instance(payload: Mapping[str, Any]) -> Instance | None:
-    found = _text(payload, "uuid", "instance_id")
+    found = _text(payload, "uuid", "instance_id").lower()
     if not found:
         return None
-    if not UUID_PATTERN.fullmatch(found):
+    if not identifiers.is_uuid(found):
         raise InvalidMessage(f"{found[:64]!r} is not the id of an instance")
     return Instance(
-        uuid=found.lower(),
+        uuid=found,
         name=_text(payload, "display_name"),
         project_id=_text(payload, "tenant_id", "project_id"),
         user_id=_text(payload, "user_id"),

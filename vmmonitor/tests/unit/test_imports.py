@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "periodic": {"model"},
     "standard_output": set(),
     "model": set(),
-    "conf": {"version"},
+    "conf": {"model", "version"},
     "policies": set(),
     "client": set(),
     "rules": {"model"},

@@ -19,7 +19,7 @@ from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
 from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
 from vmmonitor.rpc.inventory_wire import InventoryChanges
-from vmmonitor.testing.builders import AT, HOST, UUID, event
+from vmmonitor.testing.builders import AT, HOST, RECOVERY_ID, UUID, event, id_of
 from vmmonitor.tests.fixtures.bus import Bus
 
 PATIENCE = 10.0
@@ -28,7 +28,7 @@ ANSWER = {"ok": True, "action": "started", "state": "running", "reason": "", "me
 
 ORDER = RecoveryOrder(
     instance_uuid=UUID,
-    recovery_id="r1",
+    recovery_id=RECOVERY_ID,
     token=7,
     expires_at=AT,
     timeout=PATIENCE,
@@ -145,7 +145,7 @@ class RpcTest(testtools.TestCase):
 
     def test_a_batch_arrives_as_it_was_and_each_event_has_its_receipt(self):
         endpoint = self.serve(Engine())
-        receipts = self.report(delivery(), {"event_id": "hopeless"}, delivery(event_id="b"))
+        receipts = self.report(delivery(), {"event_id": "hopeless"}, delivery(event_id=id_of("second")))
         self.assertEqual(
             [ReceiptStatus.STORED, ReceiptStatus.REFUSED, ReceiptStatus.STORED],
             [one.status for one in receipts],
@@ -183,7 +183,7 @@ class RpcTest(testtools.TestCase):
         endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
         target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, server="one", version="1.1")
         client = oslo_messaging.get_rpc_client(self.transport, target, timeout=PATIENCE)
-        request = {"schema": 1, "instance_uuid": UUID, "recovery_id": "r1", "timeout": 5}
+        request = {"schema": 1, "instance_uuid": UUID, "recovery_id": RECOVERY_ID, "timeout": 5}
         self.assertRaises(Exception, client.call, {}, "recover_instance", request=request)  # noqa: B017
         self.assertFalse(hasattr(endpoint, "asked"))
 
@@ -191,9 +191,9 @@ class RpcTest(testtools.TestCase):
         endpoint = self.serve(Engine())
         clock = EngineClock()
         engine = EngineAPI(self.transport, clock)
-        self.assertTrue(engine.check_recovery("one", UUID, "r1", 7, PATIENCE))
-        self.assertEqual(("one", UUID, "r1", 7), endpoint.checked)
-        self.assertFalse(engine.check_recovery("one", UUID, "r1", 6, PATIENCE))
+        self.assertTrue(engine.check_recovery("one", UUID, RECOVERY_ID, 7, PATIENCE))
+        self.assertEqual(("one", UUID, RECOVERY_ID, 7), endpoint.checked)
+        self.assertFalse(engine.check_recovery("one", UUID, RECOVERY_ID, 6, PATIENCE))
         self.assertLess(abs(clock.now() - time.time_ns() // 1000), PATIENCE * 1_000_000)
 
     def test_whatever_the_other_side_raises_may_work_later(self):

@@ -13,6 +13,7 @@ from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.rpc import fields
 from vmmonitor.rpc.agent_api import read_inspection
+from vmmonitor.testing.builders import RECOVERY_ID
 from vmmonitor.tests.unit.agent.base import UUID, Clock, raw
 
 
@@ -45,7 +46,7 @@ class Recoverer:
 
 def order(**changes):
     made = RecoveryOrder(
-        instance_uuid=UUID, recovery_id="r1", token=7, expires_at=Clock().time, timeout=5.0
+        instance_uuid=UUID, recovery_id=RECOVERY_ID, token=7, expires_at=Clock().time, timeout=5.0
     )
     return dataclasses.replace(made, **changes)
 
@@ -105,7 +106,7 @@ class HostEndpointTest(testtools.TestCase):
         request = {
             "schema": fields.SCHEMA,
             "instance_uuid": UUID,
-            "recovery_id": "r1",
+            "recovery_id": RECOVERY_ID,
             "token": 7,
             "expires_at": Clock().time,
             "timeout": 5,
@@ -116,12 +117,12 @@ class HostEndpointTest(testtools.TestCase):
         answer = self.request(Result(ok=True))
         self.assertEqual((True, "started"), (answer["ok"], answer["action"]))
         self.assertEqual(fields.SCHEMA, answer["schema"])
-        more = {"cause": "", "recovery_id": "r1", "stopped_by_recovery": False}
+        more = {"cause": "", "recovery_id": RECOVERY_ID, "stopped_by_recovery": False}
         self.assertEqual([(UUID, self.inventory.get(UUID), 5.0, more)], self.recoverer.requests)
         (event,) = self.sink.observed
         self.assertEqual((AGENT_SOURCE, UUID), (event.source, event.instance.uuid))
         self.assertIn(event.type, RUNNING_AGAIN)
-        self.assertEqual("r1", event.attributes["recovery_id"])
+        self.assertEqual(RECOVERY_ID, event.attributes["recovery_id"])
         self.assertEqual(Clock().time, event.occurred_at)
 
     def test_cause_of_the_failure_reaches_the_recoverer(self):
@@ -135,7 +136,7 @@ class HostEndpointTest(testtools.TestCase):
         events = [(event.source, event.type, event.detail) for event in self.sink.observed]
         kind = (AGENT_SOURCE, "recovery.ending")
         self.assertEqual([(*kind, "begun"), (*kind, "failed")], events)
-        expected = {"recovery_id": "r1", "cause": "liveness.hung/monitor"}
+        expected = {"recovery_id": RECOVERY_ID, "cause": "liveness.hung/monitor"}
         self.assertEqual(expected, self.sink.observed[0].attributes)
         self.inventory.apply_event(self.sink.observed[0])
         endpoint.recover(order(recovery_id="r2"))
@@ -170,7 +171,10 @@ class HostEndpointTest(testtools.TestCase):
             {"expires_at": None},
             {"expires_at": 2**62},
             {"instance_uuid": None},
-            {"recovery_id": ["r1"]},
+            {"recovery_id": [RECOVERY_ID]},
+            {"recovery_id": f"{RECOVERY_ID}\n"},
+            {"instance_uuid": "../../etc/passwd"},
+            {"instance_uuid": UUID.upper()},
             {"cause": None},
             {"cause": ["liveness.hung"]},
             {"cause": "x" * 513},

@@ -106,7 +106,11 @@ class RecordedTest(unittest.TestCase):
     def test_changes_of_an_inventory(self):
         autostarted = dataclasses.replace(SEEN, state="shutoff", reason="failed", autostart=True)
         changes = InventoryChanges(
-            host="compute-1", base_digest="ab", digest="cd", changed=[autostarted], gone=["u2"]
+            host="compute-1",
+            base_digest="ab",
+            digest="cd",
+            changed=[autostarted],
+            gone=["9f1c3b52-0f0a-4a46-a6d5-0b3c2b9b3a12"],
         )
         form = inventory_wire.write_changes(changes)
         self.assertEqual(RECORDED["inventory_changes"], json.loads(json.dumps(form)))
@@ -135,10 +139,21 @@ class HostileTest(unittest.TestCase):
 
     def test_what_is_wrong_with_one_event_is_said_of_it(self):
         for changes, word in (
-            ({"event_id": ""}, "event_id is missing"),
-            ({"event_id": "x" * 37}, "longer than 36"),
-            ({"event_id": "x "}, "blank"),
-            ({"event_id": 7}, "must be a text"),
+            ({"event_id": ""}, "event_id must be a UUID"),
+            ({"event_id": "x" * 36}, "event_id must be a UUID"),
+            ({"event_id": EVENT.event_id.upper()}, "event_id must be a UUID"),
+            ({"event_id": f"{EVENT.event_id}\n"}, "event_id must be a UUID"),
+            ({"event_id": 7}, "event_id must be a UUID"),
+            ({"host": "compute-1\x1b[31m"}, "host must be a host name"),
+            ({"source": "lib virt"}, "source must consist of"),
+            ({"type": "lifecycle/stopped"}, "type must consist of"),
+            ({"detail": "failed\nCRITICAL"}, "detail must consist of"),
+            ({"type": ""}, "type is missing"),
+            (
+                {"instance": {"uuid": "../os-hypervisors/detail?x="}},
+                "instance.uuid must be a UUID",
+            ),
+            ({"instance": {"uuid": EVENT.event_id, "name": 5}}, "name must be a text"),
             ({"host": "compute-2"}, "the sending host"),
             ({"instance": None}, "instance must be an object"),
             ({"instance": {"name": "x"}}, "instance.uuid"),
@@ -150,6 +165,8 @@ class HostileTest(unittest.TestCase):
             ({"attributes": {str(n): 1 for n in range(257)}}, "256"),
             ({"decision": None}, "decision"),
             ({"decision": {"action": "explode", "severity": "info"}}, "explode"),
+            ({"decision": {"action": "record", "severity": "fatal"}}, "severity must be one of"),
+            ({"decision": {"action": [], "severity": "info"}}, "action must be one of"),
             ({"spooled_at": "now"}, "spooled_at"),
         ):
             self.assertIn(word, self.broken(**changes), changes)
@@ -164,9 +181,9 @@ class HostileTest(unittest.TestCase):
 
     def test_what_is_too_long_is_cut_by_the_writer(self):
         event = Event(
-            event_id="e",
+            event_id=EVENT.event_id,
             host="h",
-            instance=Instance(uuid="u", name="n" * 1000),
+            instance=Instance(uuid=INSTANCE.uuid, name="n" * 1000),
             source="s" * 100,
             type="t" * 100,
             detail="",
@@ -179,6 +196,55 @@ class HostileTest(unittest.TestCase):
         self.assertEqual((255, 64), (len(read.instance.name), len(read.type)))
         self.assertEqual(["a", "b"], read.attributes["cut"])
         self.assertEqual(1, read.attributes["c"])
+
+    def test_write_event_with_unusual_words_is_readable(self):
+        event = dataclasses.replace(EVENT, type="unknown-A B", detail='{"a": 1}', source="/é")
+        read = event_wire.read_event(event_wire.write_event(event))
+        words = ("__", "unknown-A_B", "__a_:_1_")
+        self.assertEqual(words, (read.source, read.type, read.detail))
+
+    def test_read_instance_with_control_characters_in_its_name_replaces_them(self):
+        name = "web\n2026-11-27 CRITICAL owned\x1b[31m\x85\u2028"
+        instance = event_wire.read_instance({"uuid": INSTANCE.uuid, "name": name})
+        self.assertEqual("web?2026-11-27 CRITICAL owned?[31m??", instance.name)
+
+    def test_read_batch_of_invalid_host_is_refused(self):
+        for host in ("", "-x", "..", "a/b", "a b", "h\n", "a|b", "é", "h" * 256, None, ["h"]):
+            form = RECORDED["batch"] | {"host": host}
+            self.assertRaisesRegex(InvalidMessage, "host must be", event_wire.read_batch, form)
+        for host in ("h", "node_1", "compute-1.example.org", "10.0.0.1", "h" * 255):
+            self.assertEqual(host, event_wire.read_batch(RECORDED["batch"] | {"host": host}).host)
+
+    def test_read_report_with_unknown_state_is_refused(self):
+        for state in ("watched!", "late", "", "u" * 64, None, ["up"]):
+            form = RECORDED["report"] | {"state": state}
+            self.assertRaisesRegex(InvalidMessage, "state must be", event_wire.read_report, form)
+
+    def test_read_report_with_control_characters_replaces_them(self):
+        form = RECORDED["report"] | {"reason": "\x1b[2J\nforged", "version": "1\r2"}
+        report = event_wire.read_report(form)
+        self.assertEqual(("?[2J?forged", "1?2"), (report.reason, report.version))
+
+    def test_read_inventory_leaves_out_only_invalid_instances(self):
+        good = RECORDED["inventory"]["instances"][0]
+        bad = [
+            "x",
+            good | {"instance": {"uuid": "../x"}},
+            good | {"state": "a b"},
+            good | {"state": ""},
+            good | {"reason": "x\ny"},
+        ]
+        form = RECORDED["inventory"] | {"instances": [*bad, good]}
+        with self.assertLogs("vmmonitor.rpc.inventory_wire", "WARNING") as logs:
+            self.assertEqual(1, len(inventory_wire.read(form)[2]))
+        self.assertIn("Left out 5 invalid instances", logs.output[0])
+        changes = RECORDED["inventory_changes"]
+        read = inventory_wire.read_changes(changes | {"gone": [*changes["gone"], "u2", "", None]})
+        self.assertEqual(changes["gone"], list(read.gone))
+
+    def test_read_receipt_with_control_characters_replaces_them(self):
+        form = {"schema": 1, "receipts": [["refused", "no\x1b[31m\n"]]}
+        self.assertEqual("no?[31m?", event_wire.read_receipts(form, 1)[0].reason)
 
     @given(ANYTHING)
     def test_nothing_but_a_clear_refusal_comes_of_anything(self, form):

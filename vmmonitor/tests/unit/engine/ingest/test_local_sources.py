@@ -15,6 +15,7 @@ from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Reachability, SourceSnapshot
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rules import filters
+from vmmonitor.testing.builders import id_of
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.unit.agent.base import PATIENCE, Clock, Rules, raw
 
@@ -52,10 +53,12 @@ class LocalCase(unittest.TestCase):
 
 class LocalEventsTest(LocalCase):
     def test_store_events_of_several_hosts_keeps_their_order(self):
-        raws = [raw(host=host, event_id=str(n)) for n, host in enumerate("aabac")]
+        raws = [raw(host=host, event_id=id_of(str(n))) for n, host in enumerate("aabac")]
         self.local_events.store(raws)
         self.assertEqual(["a", "b", "a", "c"], [batch.host for batch in self.writer.batches])
-        self.assertEqual(list("01234"), [event.event_id for event in self.writer.events()])
+        self.assertEqual(
+            [id_of(each) for each in "01234"], [event.event_id for event in self.writer.events()]
+        )
         self.assertEqual({0}, {event.sequence for event in self.writer.events()})
 
     def test_store_event_without_id_and_host_sets_both(self):
@@ -79,8 +82,8 @@ class LocalEventsTest(LocalCase):
         self.assertRaises(Retriable, self.local_events.store, [raw(host="a")])
 
     def test_store_invalid_event_drops_only_that_one(self):
-        self.local_events.store([raw(host="a", at=-5), raw(host="a", event_id="b")])
-        self.assertEqual(["b"], [event.event_id for event in self.writer.events()])
+        self.local_events.store([raw(host="a", at=-5), raw(host="a", event_id=id_of("b"))])
+        self.assertEqual([id_of("b")], [event.event_id for event in self.writer.events()])
 
 
 class LocalSourcesTest(LocalCase):
