@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text from elsewhere made safe to print, and durations as operators write them."""
+"""Text from elsewhere made safe to print or to put into a URL, and durations."""
 
 import re
+import urllib.parse
 
 #: Unit of a duration -> seconds.
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -31,6 +32,18 @@ def one_line(text: object, limit: int | None = None) -> str:
     """
     spaced = "".join(each if each.isprintable() else " " for each in str(text))
     return " ".join(spaced.split())[:limit]
+
+
+def url_path(*parts: str) -> str:
+    """Return the path of a URL: each part after a slash, with special characters quoted.
+
+    :raises ValueError: a part is empty, ``.`` or ``..``: HTTP libraries resolve these, quoted or
+        not, so that the path would be that of another object.
+    """
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise ValueError(f"{part!r} cannot be a part of a URL")
+    return "".join(f"/{urllib.parse.quote(part, safe='')}" for part in parts)
 
 
 def parse_duration(text: str) -> int | None:

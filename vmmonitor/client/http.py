@@ -65,7 +65,7 @@ class Client:
         :raises osc_lib.exceptions.CommandError: the item does not exist, or the API does not
             respond.
         """
-        answer = self._get(f"/v1/{noun}/{urllib.parse.quote(ident, safe='')}", {})
+        answer = self._get(_path(noun, ident), {})
         return next(iter(answer.values()))
 
     def post(
@@ -97,7 +97,7 @@ class Client:
         body: Mapping[str, Any] | None,
         author: str | None,
     ) -> dict[str, Any]:
-        url = "/".join(["/v1", *(urllib.parse.quote(part, safe="") for part in path)])
+        url = _path(*path)
         # NOTE: the HTTP library encodes headers as ISO 8859-1; this makes the octets UTF-8.
         headers = {_AUTHOR: author.encode().decode("latin-1")} if author else {}
         answer = self._read(self._send(url, {}, method, json=body, headers=headers))
@@ -109,7 +109,7 @@ class Client:
         :raises osc_lib.exceptions.CommandError: the event does not exist, or the API does not
             respond.
         """
-        return self._get(_evidence_of(event_id), {})["evidence"]
+        return self._get(_path("events", event_id, "evidence"), {})["evidence"]
 
     def evidence_content(self, event_id: str, kind: str) -> bytes:
         """Return the content of one item of an event's evidence.
@@ -117,8 +117,7 @@ class Client:
         :raises osc_lib.exceptions.CommandError: the item does not exist, or the API does not
             respond.
         """
-        path = f"{_evidence_of(event_id)}/{urllib.parse.quote(kind, safe='')}"
-        response = self._send(path, {})
+        response = self._send(_path("events", event_id, "evidence", kind), {})
         if not response.ok:
             self._read(response)
         return response.content
@@ -163,8 +162,11 @@ class Client:
         )
 
 
-def _evidence_of(event_id: str) -> str:
-    return f"/v1/events/{urllib.parse.quote(event_id, safe='')}/evidence"
+def _path(*parts: str) -> str:
+    try:
+        return text.url_path("v1", *parts)
+    except ValueError as error:
+        raise exceptions.CommandError(str(error)) from error
 
 
 def _describe_root_cause(error: BaseException) -> str:

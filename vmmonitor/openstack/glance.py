@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vmmonitor import text
 from vmmonitor.model.errors import Retriable
 from vmmonitor.openstack.service import Service, unexpected_status
 
@@ -24,7 +25,7 @@ class GlanceAPI(Service):
 
         :raises GlanceUnavailable: glance does not respond.
         """
-        path = f"/v2/images/{image_id}"
+        path = text.url_path("v2", "images", image_id)
         try:
             response = self.request("GET", path)
         except Retriable as error:

@@ -12,6 +12,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vmmonitor import text
 from vmmonitor.model.errors import Retriable
 from vmmonitor.openstack.service import Service, ServiceResponse, unexpected_status
 
@@ -83,7 +84,7 @@ class MasakariAPI(Service):
 
     def get_notification(self, uuid: str, timeout: float) -> MasakariNotification | None:
         """Return a notification, or None if it does not exist."""
-        body = self._get_or_none(f"/notifications/{uuid}", timeout=timeout)
+        body = self._get_or_none(text.url_path("notifications", uuid), timeout=timeout)
         return None if body is None else _notification_in(body)
 
     def list_notifications(

@@ -4,10 +4,10 @@
 import dataclasses
 import enum
 import json
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from vmmonitor import text
 from vmmonitor.model.errors import Retriable
 from vmmonitor.openstack.service import Service, ServiceResponse
 
@@ -70,7 +70,7 @@ class MistralAPI(Service):
 
         :param identifier: name or id.
         """
-        path = "/workflows/" + urllib.parse.quote(identifier, safe="")
+        path = text.url_path("workflows", identifier)
         response = self.request("GET", path, timeout=timeout)
         return _read_workflow(response.body) if response.is_success else response
 
@@ -100,7 +100,7 @@ class MistralAPI(Service):
     def get_execution(self, execution_id: str, timeout: float) -> Execution | None:
         """Return an execution, or None if it does not exist."""
         query = {"fields": EXECUTION_FIELDS}
-        body = self._get_or_none(f"/executions/{execution_id}", query, timeout)
+        body = self._get_or_none(text.url_path("executions", execution_id), query, timeout)
         return None if body is None else _read_execution(body)
 
     def list_executions(self, description: str, timeout: float) -> list[Execution]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmmonitor import text
 from vmmonitor.model.errors import NotFound, Retriable, VmmonitorError
 from vmmonitor.openstack.service import Service, ServiceResponse, unexpected_status
 
@@ -75,12 +76,12 @@ class NovaAPI(Service):
     # -- one server ----------------------------------------------------------------------------
     def get_server(self, uuid: str, timeout: float | None = None) -> Mapping[str, Any] | None:
         """Return a server, or None if it does not exist."""
-        body = self._get_or_none(f"/servers/{uuid}", timeout=timeout)
+        body = self._get_or_none(text.url_path("servers", uuid), timeout=timeout)
         return None if body is None else _part(body, "server", dict)
 
     def list_actions(self, uuid: str, timeout: float | None = None) -> list[Mapping[str, Any]]:
         """Return the actions on a server, newest first."""
-        body = self._get(f"/servers/{uuid}/os-instance-actions", timeout=timeout)
+        body = self._get(text.url_path("servers", uuid, "os-instance-actions"), timeout=timeout)
         return _mappings(body, "instanceActions")
 
     def list_action_events(self, uuid: str, request_id: str) -> list[Mapping[str, Any]]:
@@ -88,7 +89,7 @@ class NovaAPI(Service):
 
         Finished events have ``finish_time`` and ``result``.
         """
-        body = self._get(f"/servers/{uuid}/os-instance-actions/{request_id}")
+        body = self._get(text.url_path("servers", uuid, "os-instance-actions", request_id))
         return _mappings(_part(body, "instanceAction", dict), "events")
 
     def start_action(self, uuid: str, name: str, body: Any, timeout: float | None = None) -> None:
@@ -98,7 +99,7 @@ class NovaAPI(Service):
         :param body: arguments of the action, often None.
         :raises vmmonitor.model.errors.NotFound: the server does not exist.
         """
-        path = f"/servers/{uuid}/action"
+        path = text.url_path("servers", uuid, "action")
         response = self._send("POST", path, body={name: body}, timeout=timeout)
         if response.is_not_found:
             raise NotFound("the server does not exist in nova: it was deleted")
@@ -144,9 +145,9 @@ class NovaAPI(Service):
 
         :param reason: text for operators; DISABLED_REASON_PREFIX is prepended.
         """
-        text = f"{DISABLED_REASON_PREFIX} {reason}"[:255]
-        path = f"/os-services/{service_id}"
-        body = {"status": "disabled", "disabled_reason": text}
+        full_reason = f"{DISABLED_REASON_PREFIX} {reason}"[:255]
+        path = text.url_path("os-services", service_id)
+        body = {"status": "disabled", "disabled_reason": full_reason}
         _check_accepted(self._send("PUT", path, body=body, timeout=timeout), path)
 
     def list_aggregates(self) -> list[Mapping[str, Any]]:
@@ -184,13 +185,13 @@ def shared_api(conf: cfg.ConfigOpts) -> NovaAPI:
         return known
 
 
-def to_microseconds(text: Any) -> int:
+def to_microseconds(moment_text: Any) -> int:
     """Return a time of nova in microseconds since the epoch, or 0 for an invalid time.
 
     Times without a time zone are UTC.
     """
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        moment = datetime.datetime.fromisoformat(moment_text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC)
         return int(moment.timestamp()) * 1_000_000

@@ -17,6 +17,14 @@ class TextTest(unittest.TestCase):
     def test_one_line_long_text_is_cut(self):
         self.assertEqual("abc", text.one_line("abcdef", limit=3))
 
+    def test_url_path_quotes_each_part(self):
+        path = text.url_path("servers", "../os-hypervisors/detail?x=#é")
+        self.assertEqual("/servers/..%2Fos-hypervisors%2Fdetail%3Fx%3D%23%C3%A9", path)
+
+    def test_url_path_with_relative_part_raises_value_error(self):
+        for part in ("", ".", ".."):
+            self.assertRaises(ValueError, text.url_path, "servers", part)
+
     def test_parse_duration_each_unit_returns_seconds(self):
         found = [text.parse_duration(each) for each in ("90s", "30m", "1h", "7d", "2w")]
         self.assertEqual([90, 1800, 3600, 604_800, 1_209_600], found)
