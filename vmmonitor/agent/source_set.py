@@ -61,7 +61,7 @@ class SourceSet:
                 LOG.exception("Source %s failed to stop", name)
 
     def find_fault(self, instance_uuid: str) -> str:
-        """Return why an instance does not work now, as far as the sources have found; else empty."""
+        """Return why an instance does not work now, by what the sources found; else empty."""
         for name, source in self._sources.items():
             try:
                 if fault := source.find_fault(instance_uuid):

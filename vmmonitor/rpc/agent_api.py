@@ -11,7 +11,7 @@ import oslo_messaging
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.order import RecoveryOrder
-from vmmonitor.rpc import event_wire, fields
+from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
 
 _VERSION = "2.0"

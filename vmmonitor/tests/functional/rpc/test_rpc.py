@@ -145,7 +145,9 @@ class RpcTest(testtools.TestCase):
 
     def test_a_batch_arrives_as_it_was_and_each_event_has_its_receipt(self):
         endpoint = self.serve(Engine())
-        receipts = self.report(delivery(), {"event_id": "hopeless"}, delivery(event_id=id_of("second")))
+        receipts = self.report(
+            delivery(), {"event_id": "hopeless"}, delivery(event_id=id_of("second"))
+        )
         self.assertEqual(
             [ReceiptStatus.STORED, ReceiptStatus.REFUSED, ReceiptStatus.STORED],
             [one.status for one in receipts],
