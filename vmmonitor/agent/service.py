@@ -20,8 +20,9 @@ from vmmonitor.agent.evidence.files import EvidenceFiles
 from vmmonitor.agent.evidence.sender import EvidenceSender
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.health import HealthAssessor
-from vmmonitor.agent.inventory import Inventory, read_known
+from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.inventory_sync import InventorySync
+from vmmonitor.agent.known import read_known
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reachability import ReachabilityTracker
 from vmmonitor.agent.reporter import Reporter

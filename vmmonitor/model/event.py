@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.instance import Instance, QemuOwner, Seen
 
 IGNORE = "ignore"
 RECORD = "record"
@@ -76,12 +76,14 @@ class SourceSnapshot:
 
     :param started_at: when reading began; events that arrived meanwhile are newer.
     :param why: ``start`` or ``reconnect``.
+    :param owner: identifies the processes of the instances; None if the source does not know.
     """
 
     source: str
     started_at: int
     why: str
     seen: tuple[Seen, ...]
+    owner: QemuOwner | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,6 +44,18 @@ class Instance:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class QemuOwner:
+    """Identifies the QEMU processes of the libvirt of a host.
+
+    :param uids: the users that QEMU runs as.
+    :param pid_directory: libvirt's directory of pid files; empty if it is not known.
+    """
+
+    uids: frozenset[int] = frozenset()
+    pid_directory: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
     """The state of one instance on a host at one time.
 
@@ -53,6 +65,8 @@ class Seen:
     :param definition: libvirt's XML, needed to start it again; empty if unknown.
     :param persistent: False if its host removes it when it stops.
     :param autostart: whether its host starts it at boot.
+    :param ran_here: True if it was seen running on this host, False if it was only seen while a
+        migration brought it here, None if neither was seen.
     """
 
     instance: Instance
@@ -62,3 +76,4 @@ class Seen:
     definition: str = ""
     persistent: bool = True
     autostart: bool = False
+    ran_here: bool | None = None

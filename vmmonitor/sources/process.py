@@ -18,7 +18,7 @@ from oslo_log import log
 
 from vmmonitor import sources
 from vmmonitor.model.event import Observation, RawEvent, Reachability, SourceSnapshot
-from vmmonitor.model.instance import ALIVE, Instance
+from vmmonitor.model.instance import ALIVE, Instance, QemuOwner
 from vmmonitor.sources import procfs
 from vmmonitor.sources.procfs import QemuProcess
 
@@ -84,6 +84,8 @@ class ProcessSource(sources.Source):
         #: UUID of an instance -> the youngest of its watched processes.
         self._watched: dict[str, QemuProcess] = {}
         self._obstacle: str | None = None
+        #: Of the last listing. No instance is watched before the first one.
+        self._owner = QemuOwner()
 
     def start(self) -> None:
         """Start watching, and return at once. A stopped source cannot be started again."""
@@ -140,6 +142,7 @@ class ProcessSource(sources.Source):
                 uuid = observation.instance.uuid
                 wanted[uuid] = wanted.get(uuid, False) or observation.type == START_TYPE
             else:
+                self._owner = observation.owner or self._owner
                 for seen in observation.seen:
                     if seen.state in ALIVE:
                         wanted.setdefault(seen.instance.uuid, False)
@@ -173,7 +176,7 @@ class ProcessSource(sources.Source):
         }
         if not unwatched or self._obstacle:
             return
-        found = procfs.find(unwatched)
+        found = procfs.find(unwatched, self._owner)
         new = [process for process in found.values() if self._is_new(process)]
         room = _reserve_files(len(self._selector.get_map()), len(new))
         for process in new[:room]:

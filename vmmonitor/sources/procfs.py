@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the QEMU processes of this host from ``/proc``; needs no privileges."""
+"""Reads the QEMU processes of this host from ``/proc``; needs no privileges.
+
+Any local user can run a program with the command line of a QEMU that libvirt started. The command
+line therefore only names the instance. That the process is QEMU, and libvirt's, follows from its
+user and executable, from its control group, or from libvirt's pid file.
+"""
 
 import contextlib
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Collection, Iterator
+
+from vmmonitor.model.instance import QemuOwner
 
 #: Maximum number of bytes read from a command line. libvirt passes the UUID among the first
 #: arguments.
@@ -13,6 +21,14 @@ MAX_COMMAND = 65536
 #: Fields 3 and 22 of ``/proc/PID/stat``, counted after the name, which may contain anything.
 STATE_FIELD = 0
 START_TIME_FIELD = 19
+#: Control groups that libvirt or systemd-machined create for QEMU, as root.
+QEMU_CGROUP = re.compile(r"^\d+:[^:]*:(/\.\.)*/machine(\.slice)?/(machine-)?qemu\b", re.MULTILINE)
+#: Name of the domain in the value of ``-name``, where each comma is doubled.
+GUEST_NAME = re.compile(r"guest=((?:[^,]|,,)*)")
+#: Maximum time, in seconds, that a process may seem younger than its pid file.
+PID_FILE_SLACK = 1.0
+#: Suffix that the kernel adds to the path of a binary that was replaced, as at an upgrade.
+DELETED = " (deleted)"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -46,19 +62,25 @@ def find_obstacle() -> str:
     return ""
 
 
-def find(instance_uuids: Collection[str]) -> dict[str, QemuProcess]:
-    """Return the QEMU processes of instances, by UUID; the younger one if there are two.
+def find(instance_uuids: Collection[str] | None, owner: QemuOwner) -> dict[str, QemuProcess]:
+    """Return the QEMU processes that libvirt started, by the UUID of their instance.
 
-    Reads every process once, independent of the number of instances.
+    Reads every process once, independent of the number of instances. If an instance has two, it
+    is the one in libvirt's pid file, otherwise the younger one.
 
+    :param instance_uuids: the instances; None for all.
+    :param owner: identifies libvirt's processes.
     :raises OSError: ``/proc`` is not available.
     """
-    found: dict[str, QemuProcess] = {}
-    for process in _all_qemu_processes():
-        uuid = process.instance_uuid
-        if uuid in instance_uuids and (uuid not in found or found[uuid].started < process.started):
-            found[uuid] = process
-    return found
+    found: dict[str, tuple[bool, int, QemuProcess]] = {}
+    for process, name in _all_candidates(instance_uuids):
+        is_named = _is_in_pid_file(process, owner.pid_directory, name)
+        if _is_owned(process.pid, owner, is_named):
+            rank = (is_named, process.started, process)
+            uuid = process.instance_uuid
+            if uuid not in found or found[uuid][:2] < rank[:2]:
+                found[uuid] = rank
+    return {uuid: process for uuid, (_, _, process) in found.items()}
 
 
 def open_pidfd(process: QemuProcess) -> int | None:
@@ -105,13 +127,23 @@ def parse_instance_uuid(command: bytes) -> str:
     return _option(words, b"-uuid").decode("ascii", "replace").lower()
 
 
+def parse_name(command: bytes) -> str:
+    """Return the name of the domain in the command line of a QEMU that libvirt started."""
+    value = _option(command.split(b"\0"), b"-name").decode("utf-8", "replace")
+    match = GUEST_NAME.match(value)
+    return match[1].replace(",,", ",") if match else ""
+
+
 def _option(words: list[bytes], name: bytes) -> bytes:
     with contextlib.suppress(ValueError, IndexError):
         return words[words.index(name) + 1]
     return b""
 
 
-def _all_qemu_processes() -> Iterator[QemuProcess]:
+def _all_candidates(
+    instance_uuids: Collection[str] | None,
+) -> Iterator[tuple[QemuProcess, str]]:
+    """Return the processes whose command line is that of a QEMU, and the names of the domains."""
     for entry in os.listdir("/proc"):
         if not entry.isdecimal():
             continue
@@ -120,8 +152,65 @@ def _all_qemu_processes() -> Iterator[QemuProcess]:
         with contextlib.suppress(OSError):
             command = _read(pid, "cmdline")
             uuid = b"\0-uuid\0" in command and parse_instance_uuid(command)
-            if uuid:
-                yield QemuProcess(pid, uuid, read_start_time(pid))
+            if uuid and (instance_uuids is None or uuid in instance_uuids):
+                yield QemuProcess(pid, uuid, read_start_time(pid)), parse_name(command)
+
+
+def _is_owned(pid: int, owner: QemuOwner, is_named: bool) -> bool:
+    """Return whether a process is a QEMU of libvirt.
+
+    :param is_named: libvirt's pid file contains it.
+    """
+    try:
+        executable = _read_executable(pid)
+        if executable is not None and not is_qemu(executable):
+            return False
+        if is_named or QEMU_CGROUP.search(_read(pid, "cgroup").decode("utf-8", "replace")):
+            return True
+        users = _read_users(pid)
+    except OSError:
+        # It has ended, or its files cannot be read.
+        return False
+    # Programs that run as root for any user (sudo) can have any command line.
+    return users <= owner.uids and (executable is not None or 0 not in users)
+
+
+def is_qemu(executable: str) -> bool:
+    """Return whether a binary is QEMU, by its name: qemu-system-x86_64, qemu-kvm, kvm ..."""
+    name = os.path.basename(executable.removesuffix(DELETED))
+    return "qemu" in name or name == "kvm"
+
+
+def _read_executable(pid: int) -> str | None:
+    """Return the path of a process's binary; None if only root and its own user may read it."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except PermissionError:
+        return None
+
+
+def _read_users(pid: int) -> frozenset[int]:
+    """Return the real, effective, saved and file system uid of a process."""
+    for line in _read(pid, "status").splitlines():
+        if line.startswith(b"Uid:"):
+            return frozenset(int(uid) for uid in line.split()[1:])
+    return frozenset()
+
+
+def _is_in_pid_file(process: QemuProcess, directory: str, name: str) -> bool:
+    """Return whether libvirt's pid file of a domain contains a process.
+
+    The file may remain after its process, whose pid another one can get: that one is younger.
+    """
+    if not directory or not name or "/" in name:
+        return False
+    try:
+        with open(os.path.join(directory, f"{name}.pid"), "rb") as file:
+            written_at = os.fstat(file.fileno()).st_mtime
+            is_equal = int(file.read(32)) == process.pid
+    except (OSError, ValueError):
+        return False
+    return is_equal and process.age() > time.time() - written_at - PID_FILE_SLACK
 
 
 def _read_stat(pid: int) -> list[bytes]:

@@ -19,7 +19,7 @@ from oslo_log import log
 
 from vmmonitor.bounded_call import BoundedCalls, TooManyCalls
 from vmmonitor.model.instance import RUNNING, Seen
-from vmmonitor.sources.libvirt import decode, recovery_rules
+from vmmonitor.sources.libvirt import decode, processes, recovery_rules
 from vmmonitor.sources.libvirt import domain as domains
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
 from vmmonitor.sources.libvirt.recovery_rules import (
@@ -175,6 +175,8 @@ class DomainActions:
             return recovery_rules.describe_result(DomainAction.NONE, after, "it answers again")
         try:
             self._carry_out(opened, found, action, order)
+        except processes.StartUnsafe as error:
+            return recovery_rules.fail(str(error), retry=True)
         except libvirt.libvirtError:
             # Another client may have started it in the meantime.
             if _find(opened, order.instance_uuid).state != RUNNING:
@@ -246,8 +248,10 @@ class DomainActions:
     ) -> None:
         domain = found.domain
         if domain is None:
+            processes.check_no_process(opened, order.instance_uuid)
             opened.createXML(order.last.definition if order.last else "")
         elif action == DomainAction.STARTED:
+            processes.check_no_process(opened, order.instance_uuid)
             domain.create()
         elif action in (DomainAction.RESET, DomainAction.RESUMED):
             if action == DomainAction.RESET:
@@ -277,6 +281,7 @@ def _find(opened: libvirt.virConnect, instance_uuid: str) -> FoundDomain:
 
 
 def _look(domain: libvirt.virDomain) -> Seen:
-    """Return the state of a domain with a definition that includes its secrets."""
+    """Return the state of a domain that runs, with a definition that includes its secrets."""
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-    return dataclasses.replace(domains.examine(domain), definition=domain.XMLDesc(flags))
+    seen = domains.examine(domain)
+    return dataclasses.replace(seen, definition=domain.XMLDesc(flags), ran_here=True)

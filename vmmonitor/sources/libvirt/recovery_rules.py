@@ -61,6 +61,10 @@ NOT_CREATED_AGAIN = {
     "destroyed": "it was stopped on purpose",
     "saved": "it was saved to a file",
 }
+NEVER_RAN = (
+    "the agent has not seen it run on this host, so that it may still run on the host that it "
+    "was to be migrated from"
+)
 UNDEFINED = "its definition was removed from libvirt: it was deleted, or moved to another host"
 
 
@@ -161,6 +165,8 @@ def find_obstacle(action: DomainAction, found: FoundDomain, order: DomainOrder) 
     last = order.last
     if action == DomainAction.REFUSED:
         return f"{found.state} ({found.reason}) is not a failure"
+    if action == DomainAction.STARTED and last is not None and last.ran_here is False:
+        return NEVER_RAN
     if action != DomainAction.CREATED:
         return ""
     if last is None or not last.definition:
@@ -170,6 +176,8 @@ def find_obstacle(action: DomainAction, found: FoundDomain, order: DomainOrder) 
     # libvirt removes a transient domain when it stops, a persistent one only on demand.
     if last.persistent:
         return UNDEFINED
+    if not last.ran_here:
+        return NEVER_RAN
     if order.stopped_by_recovery and last.reason == "destroyed":
         return ""
     return NOT_CREATED_AGAIN.get(last.reason, "")

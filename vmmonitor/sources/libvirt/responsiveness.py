@@ -11,6 +11,7 @@ from oslo_config import cfg
 from vmmonitor.bounded_call import BoundedCalls, TooManyCalls
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect, ignore_unsupported
+from vmmonitor.sources.libvirt.qemu_owner import read_owner
 
 #: Maximum number of commands without an answer, hung ones included.
 MAX_PROBES = 32
@@ -64,7 +65,7 @@ class ResponsivenessProbe:
         occupied = state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and since_ms >= timeout * 500
         if not occupied and state != libvirt.VIR_DOMAIN_CONTROL_ERROR:
             raise Inconclusive(f"{trouble}, but libvirt does not wait for its QEMU")
-        process = _read_process_state(domain.UUIDString())
+        process = _read_process_state(domain)
         if process == TRACED:
             raise Inconclusive(f"{trouble}: a debugger traces its process")
         return f"{trouble}, {PROCESS_STATES[process]}" if process in PROCESS_STATES else trouble
@@ -95,8 +96,13 @@ class ResponsivenessProbe:
                 self._pending.pop(uuid, None)
 
 
-def _read_process_state(uuid: str) -> str:
-    """Return the state of an instance's QEMU process; empty if it cannot be read."""
+def _read_process_state(domain: libvirt.virDomain) -> str:
+    """Return the state of a domain's QEMU process; empty if it cannot be read.
+
+    :raises libvirt.libvirtError: libvirt is not reachable.
+    """
+    uuid = domain.UUIDString()
+    owner = read_owner(domain.connect())
     with contextlib.suppress(OSError, KeyError):
-        return procfs.read_state(procfs.find({uuid})[uuid].pid)
+        return procfs.read_state(procfs.find({uuid}, owner)[uuid].pid)
     return ""

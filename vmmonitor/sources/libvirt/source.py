@@ -14,9 +14,10 @@ from oslo_config import cfg
 
 from vmmonitor import sources
 from vmmonitor.model.event import RawEvent, SourceSnapshot
-from vmmonitor.model.instance import Seen
+from vmmonitor.model.instance import QemuOwner, Seen
 from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainCallback, DomainEvents
+from vmmonitor.sources.libvirt.qemu_owner import read_owner
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
 #: Events that make the source examine the domain, whose identity may be new or have changed.
@@ -42,6 +43,7 @@ class DomainListing:
 
     started_at: int
     seen: tuple[Seen, ...]
+    owner: QemuOwner
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class LibvirtSource(ReconnectingSource):
 
     def _list_domains(self, connection: libvirt.virConnect) -> DomainListing:
         started_at = time.time_ns() // 1000
-        return DomainListing(started_at, domain.examine_all(connection))
+        return DomainListing(started_at, domain.examine_all(connection), read_owner(connection))
 
     def _list_in_background(self, connection: libvirt.virConnect) -> None:
         """List in a separate thread, so that events are not delayed.
@@ -130,6 +132,7 @@ class LibvirtSource(ReconnectingSource):
                 started_at=listing.started_at,
                 why=self._listing_reason,
                 seen=listing.seen,
+                owner=listing.owner,
             )
         )
         self._listing_reason = "reconnect"

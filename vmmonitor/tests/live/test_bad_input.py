@@ -17,6 +17,7 @@ from vmmonitor.db.page import Page
 from vmmonitor.engine.service import EngineService
 from vmmonitor.rules import defaults
 from vmmonitor.sources import procfs
+from vmmonitor.sources.libvirt.qemu_owner import read_owner
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.testing.guest import Guest, NovaMetadata
 from vmmonitor.tests.fixtures.bus import Bus
@@ -121,7 +122,9 @@ class BadInputTest(LiveTest):
         if looked_at:
             eventually(lambda: self.stored(guest).get(looked_at), PATIENCE_S)
         # libvirt escapes some names in the names of its files, so that those do not help.
-        pids = [one.pid for one in procfs.find({guest.uuid}).values()]
+        with guest.hypervisor.connection() as opened:
+            owner = read_owner(opened)
+        pids = [one.pid for one in procfs.find({guest.uuid}, owner).values()]
         os.kill(pids[0], signal.SIGKILL)
         return eventually(lambda: self.stored(guest).get(DIED), PATIENCE_S)
 

@@ -19,7 +19,7 @@ from vmmonitor.model.states import IncidentState, RecoveryState
 from vmmonitor.rpc import event_wire
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
-from vmmonitor.sources.libvirt import actions, domain, responsiveness
+from vmmonitor.sources.libvirt import actions, responsiveness
 from vmmonitor.testing.guest import NovaMetadata
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.base import WholeTest
@@ -120,18 +120,18 @@ class HungTest(LiveTest):
 
     def test_hung_defined_instance_is_restarted(self):
         guest = self.guest(defined=True)
-        last = self.domain(guest, domain.examine)
+        last = self.domain(guest, base.examine_running)
         self.is_replaced(guest, self.stop(guest), "started", last)
         self.assertTrue(self.domain(guest, lambda d: d.isPersistent()))
 
     def test_hung_transient_instance_with_waiting_client_is_restarted(self):
         guest = self.guest(nova=NovaMetadata())
-        last = self.domain(guest, domain.examine)
+        last = self.domain(guest, base.examine_running)
         pid = self.stop(guest)
         thread, raised = self.in_another_client(guest, lambda d: d.reset())
         self.wait(lambda: self.occupied(guest), "occupied")
         self.is_replaced(guest, pid, "created", last)
-        again = self.domain(guest, domain.examine)
+        again = self.domain(guest, base.examine_running)
         self.assertEqual((last.instance, False), (again.instance, again.persistent))
         thread.join(TIMEOUT_S)
         self.assertEqual(1, len(raised))
@@ -173,7 +173,7 @@ class HungTest(LiveTest):
 
     def test_hung_undefined_instance_is_refused(self):
         guest = self.guest(defined=True)
-        last = self.domain(guest, domain.examine)
+        last = self.domain(guest, base.examine_running)
         self.domain(guest, lambda d: d.undefine())
         pid = self.stop(guest)
         result = self.recover(guest, last=last)

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from vmmonitor.sources.libvirt import actions, domain
+from vmmonitor.sources.libvirt import actions
 from vmmonitor.testing.guest import Guest, NovaMetadata
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
@@ -47,11 +47,11 @@ class ActionsTest(LiveTest):
 
     def test_killed_transient_instance_is_created(self):
         guest = self.guest(nova=NovaMetadata())
-        last = self.domain(guest, domain.examine)
+        last = self.domain(guest, base.examine_running)
         guest.kill()
         self.down(guest, "absent")
         self.brings_back("created", guest, last)
-        again = self.domain(guest, domain.examine)
+        again = self.domain(guest, base.examine_running)
         self.assertEqual((last.instance, False), (again.instance, again.persistent))
         self.assertNotEqual(last.run_id, again.run_id)
 
@@ -91,7 +91,7 @@ class ActionsTest(LiveTest):
 
     def test_instance_deleted_on_purpose_is_refused(self):
         guest = self.guest(defined=True)
-        last = self.domain(guest, domain.examine)
+        last = self.domain(guest, base.examine_running)
         self.domain(guest, lambda d: (d.destroy(), d.undefine()))
         result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
         self.assertEqual((False, "refused", "absent"), (result.ok, result.action, result.state))

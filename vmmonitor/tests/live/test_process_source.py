@@ -24,8 +24,8 @@ QUIET_S = 0.3
 #: Watches one instance without any privilege; prints when it does, and the event's attributes.
 UNPRIVILEGED = """
 import json, os, sys, threading
-from vmmonitor.model.event import RawEvent
-from vmmonitor.model.instance import Instance
+from vmmonitor.model.event import RawEvent, SourceSnapshot
+from vmmonitor.model.instance import Instance, QemuOwner, Seen
 from vmmonitor.sources.process import ProcessSource
 
 exited = threading.Event()
@@ -42,8 +42,12 @@ if os.geteuid() == 0:
     os.setresgid(65533, 65533, 65533)
     os.setresuid(65533, 65533, 65533)
 source.start()
-source.follow(RawEvent(
-    source="libvirt", type="lifecycle.started", detail="", occurred_at=1, instance=instance
+source.follow(SourceSnapshot(
+    source="libvirt",
+    started_at=1,
+    why="start",
+    seen=(Seen(instance=instance, state="running"),),
+    owner=QemuOwner(uids=frozenset({int(sys.argv[2])})),
 ))
 while not source._watched:
     exited.wait(0.01)
@@ -128,7 +132,7 @@ class KillTest(ProcessTest):
         guest = self.guest()
         pid = guest.pid()
         with subprocess.Popen(
-            [sys.executable, "-c", UNPRIVILEGED, guest.uuid],
+            [sys.executable, "-c", UNPRIVILEGED, guest.uuid, str(os.stat(f"/proc/{pid}").st_uid)],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

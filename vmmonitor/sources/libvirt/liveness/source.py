@@ -14,7 +14,7 @@ from oslo_config import cfg
 
 from vmmonitor import sources
 from vmmonitor.model.event import Observation, RawEvent, SourceSnapshot
-from vmmonitor.model.instance import Instance
+from vmmonitor.model.instance import Instance, QemuOwner
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt import decode
 from vmmonitor.sources.libvirt.connection import Connection, connect
@@ -25,6 +25,7 @@ from vmmonitor.sources.libvirt.liveness.pool import STUCK_AFTER, DomainCache, Pr
 from vmmonitor.sources.libvirt.liveness.readings import HostReading, QemuReading
 from vmmonitor.sources.libvirt.liveness.settings import read_settings
 from vmmonitor.sources.libvirt.liveness.tasks import Tasks
+from vmmonitor.sources.libvirt.qemu_owner import read_owner
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
 #: Events of other sources that invalidate earlier measurements.
@@ -116,6 +117,7 @@ class LivenessSource(ReconnectingSource):
         self._read_only = conf.libvirt.read_only and not self._pings_agents
         self._path = options.facts_file
         self._watched: dict[str, WatchedRun] = {}
+        self._owner = QemuOwner()
         self._next_round_at = 0.0
         #: UUID of a paused instance -> reason that another source has reported.
         self._reported_pauses: dict[str, str] = {}
@@ -148,6 +150,7 @@ class LivenessSource(ReconnectingSource):
 
     def _listen(self, connection: Connection) -> None:
         self._next_round_at = time.monotonic()
+        self._owner = read_owner(connection.libvirt)
         while not self._stopping.is_set():
             if self._next_round_at <= time.monotonic():
                 self._next_round_at = time.monotonic() + self._settings.interval
@@ -236,7 +239,7 @@ class LivenessSource(ReconnectingSource):
             for uuid, run in self._watched.items()
             if run.tasks is None and run.searches > 0
         }
-        found = procfs.find(wanted) if wanted else {}
+        found = procfs.find(wanted, self._owner) if wanted else {}
         for uuid, run in wanted.items():
             run.searches -= 1
             run.tasks = Tasks(found[uuid]) if uuid in found else None

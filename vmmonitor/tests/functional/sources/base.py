@@ -2,6 +2,7 @@
 """What the tests of the libvirt source share; test:///default is libvirt's test driver."""
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import uuid
@@ -12,6 +13,7 @@ import testtools
 
 from vmmonitor import conf
 from vmmonitor.model.event import RawEvent, Reachability, SourceSnapshot
+from vmmonitor.sources.libvirt import domain
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP
 from vmmonitor.sources.libvirt.source import LibvirtSource
 from vmmonitor.testing.guest import NovaMetadata
@@ -35,6 +37,11 @@ def xml(name, instance_uuid, nova=None):
     return f"""<domain type='test'><name>{name}</name><uuid>{instance_uuid}</uuid>
     <metadata>{nova.xml() if nova else ""}</metadata>
     <memory>1024</memory><os><type>hvm</type></os></domain>"""
+
+
+def examine_running(found):
+    """Return the state of a domain as the inventory remembers it: it ran on this host."""
+    return dataclasses.replace(domain.examine(found), ran_here=True)
 
 
 def threads(prefix="libvirt-"):

@@ -12,7 +12,7 @@ import fixtures
 import testtools
 
 from vmmonitor.model.event import RawEvent, Reachability, SourceSnapshot
-from vmmonitor.model.instance import Instance, Seen
+from vmmonitor.model.instance import Instance, QemuOwner, Seen
 from vmmonitor.sources import process, procfs
 from vmmonitor.sources.process import ProcessSource
 from vmmonitor.testing.deadline import eventually
@@ -23,7 +23,8 @@ from vmmonitor.tests.functional.sources.base import Observed, new_conf, threads
 def listing(*uuids, state="running"):
     """What the libvirt source says of all instances."""
     seen = tuple(Seen(instance=Instance(uuid=one), state=state) for one in uuids)
-    return SourceSnapshot(source="libvirt", started_at=1, why="start", seen=seen)
+    owner = QemuOwner(uids=frozenset({os.getuid()}))
+    return SourceSnapshot(source="libvirt", started_at=1, why="start", seen=seen, owner=owner)
 
 
 def lifecycle(event, instance_uuid):
@@ -117,6 +118,7 @@ class WatchTest(ProcessTest):
 
     def test_a_new_one_is_learnt_from_its_start(self):
         self.started()
+        self.source.follow(listing())
         for event in ("started", "resumed"):
             one, pid = self.new()
             self.source.follow(lifecycle(event, one))

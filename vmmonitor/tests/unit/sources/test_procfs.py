@@ -39,6 +39,27 @@ class InstanceOfTest(unittest.TestCase):
         self.assertIsInstance(procfs.parse_instance_uuid(odd), str)
 
 
+class NameTest(unittest.TestCase):
+    def test_name_with_commas_is_unescaped(self):
+        for value, name in (
+            ("guest=web,debug-threads=on", "web"),
+            ("guest=a,,b,,,debug-threads=on", "a,b,"),
+            ("guest=", ""),
+            ("web", ""),
+        ):
+            self.assertEqual(name, procfs.parse_name(command("-name", value)), value)
+
+    def test_qemu_is_recognized_by_name_of_binary(self):
+        for path, expected in (
+            ("/usr/bin/qemu-system-x86_64", True),
+            ("/usr/libexec/qemu-kvm (deleted)", True),
+            ("/usr/bin/kvm", True),
+            ("/usr/bin/dash", False),
+            ("/tmp/qemu/sh", False),
+        ):
+            self.assertEqual(expected, procfs.is_qemu(path), path)
+
+
 class ProcTest(unittest.TestCase):
     """On this very process."""
 

@@ -47,7 +47,7 @@ class ActionsTest(base.LibvirtTest):
 
     def test_vanished_one_is_created_as_it_was(self):
         one = self.new_domain(self.connection)
-        last = domain.examine(self.connection.lookupByUUIDString(one))
+        last = base.examine_running(self.connection.lookupByUUIDString(one))
         self.connection.lookupByUUIDString(one).destroy()
         self.assertEqual(("created", True), self.said(self.recover(one, last)))
         again = domain.examine(self.connection.lookupByUUIDString(one))
@@ -56,7 +56,7 @@ class ActionsTest(base.LibvirtTest):
 
     def test_at_once(self):
         one = self.new_domain(self.connection)
-        last = domain.examine(self.connection.lookupByUUIDString(one))
+        last = base.examine_running(self.connection.lookupByUUIDString(one))
         self.connection.lookupByUUIDString(one).destroy()
         results = []
         both = [
@@ -84,7 +84,7 @@ class ActionsTest(base.LibvirtTest):
 
     def test_what_is_not_created(self):
         one = self.new_domain(self.connection)
-        last = domain.examine(self.connection.lookupByUUIDString(one))
+        last = base.examine_running(self.connection.lookupByUUIDString(one))
         self.connection.lookupByUUIDString(one).destroy()
         other = base.xml("other", uuid.uuid4())
         for remembered, word in (
@@ -93,6 +93,8 @@ class ActionsTest(base.LibvirtTest):
             (dataclasses.replace(last, definition=other), "of another instance"),
             (dataclasses.replace(last, definition="<domain>"), "of another instance"),
             (dataclasses.replace(last, persistent=True), "was removed from libvirt"),
+            (dataclasses.replace(last, ran_here=False), "has not seen it run on this host"),
+            (dataclasses.replace(last, ran_here=None), "has not seen it run on this host"),
             (dataclasses.replace(last, state="shutoff", reason="migrated"), "migrated"),
             (dataclasses.replace(last, state="shutoff", reason="destroyed"), "on purpose"),
             (dataclasses.replace(last, state="shutoff", reason="saved"), "saved"),
@@ -236,7 +238,11 @@ class ActionsTest(base.LibvirtTest):
         one = str(uuid.uuid4())
         definition = f"<domain type='test'><name>x</name><uuid>{one}</uuid></domain>"
         last = Seen(
-            instance=Instance(uuid=one), state="running", definition=definition, persistent=False
+            instance=Instance(uuid=one),
+            state="running",
+            definition=definition,
+            persistent=False,
+            ran_here=True,
         )
         result = self.recover(one, last)
         self.assertEqual(("none", False, False), (*self.said(result), result.retry))
