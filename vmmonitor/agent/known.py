@@ -8,7 +8,7 @@ from typing import Any
 from vmmonitor.model import instance as states
 from vmmonitor.model.instance import Instance, Seen
 
-#: Reasons of a pause before which an instance may not have run on this host.
+#: Reasons of the pause of an instance that may not have run on this host yet.
 BEFORE_RUN = frozenset({"migration", "migrated", "starting_up"})
 
 

@@ -12,7 +12,8 @@ class Inspection:
         empty if libvirt did not answer.
     :param reason: libvirt's reason for the state.
     :param managed: libvirt has the instance and reports its state.
-    :param process: a QEMU process of the instance exists on the host.
+    :param process: a QEMU process of the instance exists on the host, or may exist because the
+        agent cannot see the processes. Only False shows that the instance does not run there.
     :param answers: the instance works as far as the host can see: its QEMU answers, and the agent
         has not found a hang or stall. False if it does not, None if that is unknown.
     """

@@ -144,7 +144,7 @@ class DomainActions:
         try:
             with EVENT_LOOP.running(), contextlib.closing(connect(self._options, False)) as opened:
                 return self._recover(opened, order)
-        except Inconclusive as error:
+        except (Inconclusive, processes.StartUnsafe) as error:
             return recovery_rules.fail(str(error), retry=True)
         except libvirt.libvirtError as error:
             return recovery_rules.fail(
@@ -175,9 +175,7 @@ class DomainActions:
             return recovery_rules.describe_result(DomainAction.NONE, after, "it answers again")
         try:
             self._carry_out(opened, found, action, order)
-        except processes.StartUnsafe as error:
-            return recovery_rules.fail(str(error), retry=True)
-        except libvirt.libvirtError:
+        except (processes.StartUnsafe, libvirt.libvirtError):
             # Another client may have started it in the meantime.
             if _find(opened, order.instance_uuid).state != RUNNING:
                 raise

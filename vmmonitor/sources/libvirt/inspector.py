@@ -16,10 +16,13 @@ from oslo_config import cfg
 from vmmonitor.bounded_call import BoundedCalls, TooManyCalls
 from vmmonitor.model import instance as states
 from vmmonitor.model.inspection import Inspection
+from vmmonitor.model.instance import QemuOwner
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt import decode
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
 from vmmonitor.sources.libvirt.liveness.probe import ALL_DISKS
+from vmmonitor.sources.libvirt.processes import survey
+from vmmonitor.sources.libvirt.qemu_owner import guess_owner
 from vmmonitor.sources.libvirt.recovery_rules import ABSENT_STATE
 
 #: Maximum number of examinations in progress, those that hang in libvirt included.
@@ -37,6 +40,7 @@ class DomainInspector:
         self._calls = BoundedCalls(MAX_EXAMINATIONS)
         self._guard = threading.Lock()
         self._examined: set[str] = set()
+        self._owner = guess_owner(self._options.uri)
 
     def inspect(self, instance_uuid: str, timeout: float, fault: str = "") -> Inspection:
         """Return what libvirt and ``/proc`` show about an instance within a limited time.
@@ -44,11 +48,12 @@ class DomainInspector:
         :param timeout: maximum duration, in seconds.
         :param fault: why the instance is known not to work; its QEMU is then not asked.
         """
-        has_process = _has_process(instance_uuid)
         examination = _Examination(instance_uuid, self._options, fault)
         if self._begin(examination):
             concurrent.futures.wait([examination.done], timeout)
-        return dataclasses.replace(examination.found, process=has_process)
+        self._owner = examination.owner or self._owner
+        may_run = examination.hides_processes or _may_run(instance_uuid, self._owner)
+        return dataclasses.replace(examination.found, process=may_run)
 
     def _begin(self, examination: "_Examination") -> bool:
         """Start an examination; return False if an earlier one of the instance still hangs."""
@@ -82,19 +87,23 @@ class _Examination:
         self.instance_uuid = instance_uuid
         self.found = _NOTHING_KNOWN
         self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.owner: QemuOwner | None = None
+        self.hides_processes = False
         self._options = options
         self._fault = fault
 
     def run(self) -> None:
         """Examine the instance; an error leaves the rest unknown."""
         with (
-            contextlib.suppress(libvirt.libvirtError),
+            contextlib.suppress(libvirt.libvirtError, OSError),
             EVENT_LOOP.running(),
             contextlib.closing(connect(self._options, True)) as opened,
         ):
             self._examine(opened)
 
     def _examine(self, opened: libvirt.virConnect) -> None:
+        found = survey(opened)
+        self.owner, self.hides_processes = found.owner, bool(found.obstacle)
         try:
             domain = opened.lookupByUUIDString(self.instance_uuid)
             state, reason = decode.decode_state(*domain.state())
@@ -120,7 +129,10 @@ def _answers(domain: libvirt.virDomain) -> bool | None:
     return True
 
 
-def _has_process(instance_uuid: str) -> bool:
-    with contextlib.suppress(OSError):
-        return instance_uuid.lower() in procfs.find({instance_uuid.lower()})
-    return False
+def _may_run(instance_uuid: str, owner: QemuOwner) -> bool:
+    """Return whether an instance has a QEMU process, or may have one that cannot be seen."""
+    uuid = instance_uuid.lower()
+    try:
+        return bool(procfs.find_obstacle()) or uuid in procfs.find({uuid}, owner)
+    except OSError:
+        return True

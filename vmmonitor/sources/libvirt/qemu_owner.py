@@ -28,6 +28,16 @@ def read_owner(connection: libvirt.virConnect) -> QemuOwner:
     )
 
 
+def guess_owner(uri: str) -> QemuOwner:
+    """Return the identity of the QEMU processes that follows from the URI alone.
+
+    :param uri: URI of the connection.
+    """
+    is_session = urllib.parse.urlsplit(uri).path == "/session"
+    uids = frozenset({find_session_uid(uri)}) if is_session else frozenset()
+    return QemuOwner(uids=uids, pid_directory=find_pid_directory(uri))
+
+
 def parse_qemu_uids(capabilities: str) -> frozenset[int]:
     """Return the users that libvirt runs QEMU as by default; empty for a session libvirt.
 
