@@ -197,9 +197,9 @@ class Decisions:
 def with_override(incident: Incident, verdict: Verdict) -> Verdict:
     """Return the verdict on an incident that an operator may have requested to recover.
 
-    The operator saw the failure, so that an unknown or manual verdict counts as failed, and the maintenance
-    of the host does not mute it. An instance that was stopped on purpose or is gone stays as it
-    is.
+    The operator saw the failure, so that an unknown or manual verdict counts as failed, and the
+    maintenance of the host does not mute it. An instance that was stopped on purpose or is gone
+    stays as it is.
     """
     if not incident.override or verdict.kind not in OVERRIDDEN:
         return verdict
