@@ -37,7 +37,7 @@ RUNNING_SAMPLES = 6
 RUNNING_WINDOW_S = 2.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 #: Characters of a command line in a report.
-COMMAND_CHARACTERS = 600
+COMMAND_CHARACTERS = 120
 
 
 class Copy:
@@ -166,7 +166,7 @@ class Sampler:
             settled, copy = _identify(pid)
             if settled or now > self._young[pid]:
                 del self._young[pid]
-            if copy and copy.instance_uuid:
+            if copy:
                 yield copy
 
     def _compare(self, uuid: str, living: list[Copy], now: float) -> None:
@@ -197,7 +197,7 @@ def _find_harm(older: Copy, younger: Copy) -> str:
 
 
 def _identify(pid: int) -> tuple[bool, Copy | None]:
-    """Return whether a process will not execute another program, and its QEMU if it is one."""
+    """Return whether a process is settled, and the copy if it is the QEMU of an instance."""
     try:
         program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
         _, started = _read_stat(pid)
@@ -207,7 +207,10 @@ def _identify(pid: int) -> tuple[bool, Copy | None]:
         words = _read(f"/proc/{pid}/cmdline").split("\0")
     except OSError:
         return False, None  # it has ended, or is of another user
-    return True, Copy(pid, started, words)
+    copy = Copy(pid, started, words)
+    if not copy.instance_uuid:
+        return False, None  # the kernel names the program before the process has its command line
+    return True, copy
 
 
 def _read_vcpu_times(pid: int) -> Iterator[int]:
