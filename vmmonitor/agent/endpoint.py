@@ -8,13 +8,19 @@ from typing import Any, Protocol
 from oslo_log import log
 
 from vmmonitor.agent.inventory import Inventory
+from vmmonitor.agent.permits import Permit, Permits
 from vmmonitor.agent.signals import AgentClock, EventSink
-from vmmonitor.model.event import AGENT_SOURCE, ENDING, RawEvent
+from vmmonitor.model.event import AGENT_SOURCE, ENDING, LATE_EFFECT, RawEvent
 from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.rpc.agent_api import AgentEndpoint
-from vmmonitor.sources.libvirt.recovery_rules import ActionResult, ForcedStopListener
+from vmmonitor.sources.libvirt import recovery_rules
+from vmmonitor.sources.libvirt.recovery_rules import (
+    ActionResult,
+    EffectPermit,
+    ForcedStopListener,
+)
 
 LOG = log.getLogger(__name__)
 
@@ -42,6 +48,7 @@ class InstanceRecoverer(Protocol):
         recovery_id: str,
         stopped_by_recovery: bool,
         listener: ForcedStopListener | None,
+        permit: EffectPermit | None,
     ) -> ActionResult:
         """Recover an instance; return an ActionResult."""
 
@@ -70,37 +77,37 @@ class RecoveryEvents:
     them has stored the whole failure.
     """
 
-    def __init__(
-        self, *, sink: EventSink, now: AgentClock, instance_uuid: str, recovery_id: str, cause: str
-    ):
+    def __init__(self, *, sink: EventSink, now: AgentClock, order: RecoveryOrder):
         """Store what the events have in common."""
         self._sink = sink
         self._now = now
-        self._instance_uuid = instance_uuid
-        self._recovery_id = recovery_id
-        self._cause = cause
+        self._order = order
 
     def forced_stop_begins(self) -> None:
         """Queue the event that a forced stop begins."""
-        self._queue(ENDING, "begun", {"cause": self._cause})
+        self._queue(ENDING, "begun", {"cause": self._order.cause})
 
     def forced_stop_failed(self) -> None:
         """Queue the event that a forced stop failed."""
-        self._queue(ENDING, "failed", {"cause": self._cause})
+        self._queue(ENDING, "failed", {"cause": self._order.cause})
 
     def instance_runs(self, action: str, message: str) -> None:
         """Queue the event that the instance runs again."""
         self._queue("recovery.running", action, {"message": message})
 
-    def _queue(self, kind: str, detail: str, attributes: Mapping[str, str]) -> None:
+    def effect_was_late(self, action: str) -> None:
+        """Queue the event that an action took effect after the order had ended."""
+        self._queue(LATE_EFFECT, action, {"cause": self._order.cause, "token": self._order.token})
+
+    def _queue(self, kind: str, detail: str, attributes: Mapping[str, str | int]) -> None:
         self._sink.observe(
             RawEvent(
                 source=AGENT_SOURCE,
                 type=kind,
                 detail=detail,
                 occurred_at=self._now(),
-                instance=Instance(uuid=self._instance_uuid),
-                attributes={"recovery_id": self._recovery_id, **attributes},
+                instance=Instance(uuid=self._order.instance_uuid),
+                attributes={"recovery_id": self._order.recovery_id, **attributes},
             )
         )
 
@@ -112,6 +119,7 @@ class HostEndpoint(AgentEndpoint):
         self,
         *,
         recoverer: InstanceRecoverer | None,
+        permits: Permits,
         inspector: InstanceInspector,
         faults: FaultFinder,
         inventory: Inventory,
@@ -121,10 +129,12 @@ class HostEndpoint(AgentEndpoint):
         """Store the collaborators.
 
         :param recoverer: None if ``[agent] allow_recovery`` is off: every order is refused.
+        :param permits: issues a permit for each order.
         :param faults: finds the instances that do not work although they run.
         :param sink: takes the events of recoveries.
         """
         self._recoverer = recoverer
+        self._permits = permits
         self._inspector = inspector
         self._faults = faults
         self._inventory = inventory
@@ -140,22 +150,12 @@ class HostEndpoint(AgentEndpoint):
         """Recover an instance, and report the result as an event, too."""
         if self._recoverer is None:
             return NOT_ALLOWED
-        events = RecoveryEvents(
-            sink=self._sink,
-            now=self._now,
-            instance_uuid=order.instance_uuid,
-            recovery_id=order.recovery_id,
-            cause=order.cause,
-        )
-        result = self._recoverer.recover(
-            order.instance_uuid,
-            self._inventory.get(order.instance_uuid),
-            order.timeout,
-            cause=order.cause,
-            recovery_id=order.recovery_id,
-            stopped_by_recovery=self._inventory.stopped_by_recovery(order.instance_uuid),
-            listener=events,
-        )
+        events = RecoveryEvents(sink=self._sink, now=self._now, order=order)
+        permit = self._permits.issue(order, events.effect_was_late)
+        if end := permit.find_end():
+            result = recovery_rules.fail(f"nothing was begun: {end}", retry=True)
+        else:
+            result = self._recover(order, events, permit)
         LOG.info(
             "Recovery %s of instance %s: %s, %s",
             order.recovery_id,
@@ -166,3 +166,18 @@ class HostEndpoint(AgentEndpoint):
         if result.ok:
             events.instance_runs(result.action, result.message)
         return dataclasses.asdict(result)
+
+    def _recover(
+        self, order: RecoveryOrder, events: RecoveryEvents, permit: Permit
+    ) -> ActionResult:
+        assert self._recoverer is not None
+        return self._recoverer.recover(
+            order.instance_uuid,
+            self._inventory.get(order.instance_uuid),
+            permit.remaining(),
+            cause=order.cause,
+            recovery_id=order.recovery_id,
+            stopped_by_recovery=self._inventory.stopped_by_recovery(order.instance_uuid),
+            listener=events,
+            permit=permit,
+        )

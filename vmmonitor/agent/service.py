@@ -18,11 +18,13 @@ from vmmonitor.agent.event_filter import EventFilter
 from vmmonitor.agent.evidence.collector import Capturer, EvidenceCollector, StatisticsRequest
 from vmmonitor.agent.evidence.files import EvidenceFiles
 from vmmonitor.agent.evidence.sender import EvidenceSender
+from vmmonitor.agent.fences import Fences
 from vmmonitor.agent.forwarder import Forwarder
 from vmmonitor.agent.health import HealthAssessor
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.inventory_sync import InventorySync
 from vmmonitor.agent.known import read_known
+from vmmonitor.agent.permits import Permits
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.reachability import ReachabilityTracker
 from vmmonitor.agent.reporter import Reporter
@@ -105,6 +107,12 @@ class AgentService(service.Service):
         self._recoverer = _load_recoverer(conf)
         endpoint = HostEndpoint(
             recoverer=self._recoverer,
+            permits=Permits(
+                host=conf.host,
+                fences=Fences(self.spool, read_clock),
+                clock=self.engine_clock,
+                engine=self._engine,
+            ),
             inspector=_load_inspector(conf),
             faults=self.sources,
             inventory=self.inventory,

@@ -29,6 +29,9 @@ LOG = log.getLogger(__name__)
 
 Found = TypeVar("Found")
 
+#: Maximum number of stored fence tokens, far above the instances of one host.
+MAX_FENCES = 10_000
+
 
 class SpoolUnavailable(Retriable):
     """The spool cannot be written"""
@@ -250,6 +253,36 @@ class Spool:
                 for uuid, body in self._db.execute("SELECT uuid, body FROM known")
             }
         )
+
+    def fences(self) -> dict[str, int]:
+        """Return the highest accepted fence tokens: UUID -> token."""
+        return self._locked(
+            lambda: {
+                uuid: int(token)
+                for uuid, token in self._db.execute("SELECT uuid, token FROM fence")
+            }
+        )
+
+    def store_fence(self, instance_uuid: str, token: int, now: int) -> None:
+        """Store the highest accepted fence token of an instance; forget the oldest beyond a limit.
+
+        :param now: microseconds since the epoch.
+        :raises SpoolUnavailable: nothing was written.
+        """
+        self._locked(lambda: self._store_fence(instance_uuid, token, now))
+
+    def _store_fence(self, instance_uuid: str, token: int, now: int) -> None:
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "INSERT OR REPLACE INTO fence (uuid, accepted_at, token) VALUES (?, ?, ?)",
+                (instance_uuid, now, str(token)),
+            )
+            self._db.execute(
+                "DELETE FROM fence WHERE uuid IN"
+                " (SELECT uuid FROM fence ORDER BY accepted_at DESC LIMIT -1 OFFSET ?)",
+                (MAX_FENCES,),
+            )
 
     def refused(self, limit: int = 1000) -> list[RefusedEvent]:
         """Return the events in quarantine, oldest first."""

@@ -7,6 +7,7 @@ SQLite reuses, so that a full disk does not stop the agent at once.
 History of the schema (``PRAGMA user_version``):
 
 1. first version.
+2. table fence.
 """
 
 import json
@@ -20,7 +21,7 @@ from vmmonitor.model.errors import VmmonitorError
 
 LOG = log.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESERVED_BYTES = 4 * 1024 * 1024
 #: Suffixes of the SQLite files of a spool.
 FILE_SUFFIXES = ("", "-wal", "-shm")
@@ -44,12 +45,18 @@ CREATE TABLE IF NOT EXISTS known (
     uuid TEXT PRIMARY KEY,
     body TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS fence (
+    uuid TEXT PRIMARY KEY,
+    accepted_at INTEGER NOT NULL,
+    token TEXT NOT NULL
+);
 """
-#: Table -> its columns; the last one holds JSON.
+#: Table -> its columns; the last one holds JSON (a token is a number).
 TABLE_COLUMNS = {
     "event": "sequence, event_id, action, body",
     "refused": "sequence, event_id, reason, refused_at, body",
     "known": "uuid, body",
+    "fence": "uuid, accepted_at, token",
 }
 
 
@@ -75,7 +82,7 @@ def open_file(path: str) -> sqlite3.Connection:
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found > SCHEMA_VERSION:
             raise WrongFormat(found=found, known=SCHEMA_VERSION, path=path)
-        if found == 0:
+        if found < SCHEMA_VERSION:
             _create(db)
         _reserve(db)
     except BaseException:
@@ -85,6 +92,7 @@ def open_file(path: str) -> sqlite3.Connection:
 
 
 def _create(db: sqlite3.Connection) -> None:
+    """Create the tables that the file does not have."""
     with db:
         db.execute("BEGIN IMMEDIATE")
         for statement in SPOOL_SCHEMA.split(";"):

@@ -239,19 +239,19 @@ def is_current(
     :param now: microseconds since the epoch.
     """
     query = (
-        sa.select(RECOVERIES)
+        sa.select(RECOVERIES.c.id)
         .join(INCIDENTS, INCIDENTS.c.incident_id == RECOVERIES.c.incident_id)
         .where(
             RECOVERIES.c.recovery_id == recovery_id,
             RECOVERIES.c.instance_uuid == instance_uuid,
             RECOVERIES.c.state == RecoveryState.RUNNING,
+            RECOVERIES.c.token == token,
             RECOVERIES.c.lease_until > now,
             INCIDENTS.c.host == host,
             INCIDENTS.c.state == IncidentState.RECOVERING,
         )
     )
-    row = tx.execute(query).first()
-    return row is not None and getattr(_from_row(row), "token", 0) == token
+    return tx.execute(query).first() is not None
 
 
 def active_for(tx: Transaction, incident_id: str) -> Recovery | None:

@@ -71,7 +71,7 @@ def build_order(request: RecoveryRequest, timeout: float) -> RecoveryOrder:
     return RecoveryOrder(
         instance_uuid=recovery.instance_uuid,
         recovery_id=recovery.recovery_id,
-        token=getattr(recovery, "token", 0),
+        token=recovery.token,
         expires_at=claimed_at + round(request.timeout * SECOND),
         timeout=timeout,
         cause=newest_failure(request.events),

@@ -30,6 +30,8 @@ RECOVERED = "liveness.recovered"
 CLEARED = "liveness.cleared"
 #: The agent destroys an instance to start it again (``begun``), or failed to (``failed``).
 ENDING = "recovery.ending"
+#: An action of the agent (the detail) took effect after its order had ended.
+LATE_EFFECT = "recovery.late"
 #: The instance runs again, as reported by the agent, by libvirt, or by the source that found it
 #: hung. A host sends its events in the order of their occurrence, so all events that the failure
 #: caused arrive earlier.

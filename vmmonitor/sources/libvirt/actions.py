@@ -12,6 +12,7 @@ import dataclasses
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 
 import libvirt
 from oslo_config import cfg
@@ -29,8 +30,10 @@ from vmmonitor.sources.libvirt.recovery_rules import (
     ActionResult,
     DomainAction,
     DomainOrder,
+    EffectPermit,
     ForcedStopListener,
     FoundDomain,
+    NotPermitted,
 )
 from vmmonitor.sources.libvirt.responsiveness import Inconclusive, ResponsivenessProbe
 
@@ -92,6 +95,7 @@ class DomainActions:
         recovery_id: str = "",
         stopped_by_recovery: bool = False,
         listener: ForcedStopListener | None = None,
+        permit: EffectPermit | None = None,
     ) -> ActionResult:
         """Recover an instance. Idempotent and thread-safe.
 
@@ -106,15 +110,17 @@ class DomainActions:
         :param stopped_by_recovery: an earlier attempt stopped the instance by force and did not
             start it.
         :param listener: is called before the instance is stopped by force.
+        :param permit: is asked immediately before each effect; None permits all of them.
         """
         order = DomainOrder(
             instance_uuid=instance_uuid,
             last=last,
-            deadline=time.monotonic() + timeout,
+            deadline=_read_boottime() + timeout,
             cause=cause,
             recovery_id=recovery_id,
             stopped_by_recovery=stopped_by_recovery,
             listener=listener,
+            permit=permit,
         )
         if self._stopping.is_set():
             return recovery_rules.fail("the agent is stopping", retry=True)
@@ -132,7 +138,7 @@ class DomainActions:
             lock.release()
             return recovery_rules.fail(f"the recovery was not begun: {error}", retry=True)
         try:
-            return future.result(max(0, order.deadline - time.monotonic()))
+            return future.result(max(0, order.deadline - _read_boottime()))
         except TimeoutError:
             return recovery_rules.fail(f"libvirt did not finish within {timeout:g} s", retry=True)
 
@@ -144,7 +150,7 @@ class DomainActions:
         try:
             with EVENT_LOOP.running(), contextlib.closing(connect(self._options, False)) as opened:
                 return self._recover(opened, order)
-        except (Inconclusive, processes.StartUnsafe) as error:
+        except (Inconclusive, NotPermitted, processes.StartUnsafe) as error:
             return recovery_rules.fail(str(error), retry=True)
         except libvirt.libvirtError as error:
             return recovery_rules.fail(
@@ -186,7 +192,7 @@ class DomainActions:
 
     def _answer_timeout(self, order: DomainOrder) -> float:
         """Return the seconds within which QEMU must answer; the rest is for the actions."""
-        left = max(0.0, order.deadline - time.monotonic())
+        left = max(0.0, order.deadline - _read_boottime())
         return min(self._options.answer_timeout, left / 3)
 
     def _replace(
@@ -206,10 +212,6 @@ class DomainActions:
         found = _find(opened, order.instance_uuid)
         if not found.is_same(probed):
             return recovery_rules.fail("its state has changed in the meantime", retry=True)
-        if self._stopping.is_set() or time.monotonic() > order.deadline:
-            return recovery_rules.fail(
-                f"{hang}, but there is no time left to begin anything", retry=True
-            )
         last = _look(found.domain)
         if order.last and order.last.persistent and not last.persistent:
             return recovery_rules.refuse(found, UNDEFINED)
@@ -219,7 +221,34 @@ class DomainActions:
         message = f"{hang}: it was stopped by force, and {result.message}"
         return dataclasses.replace(result, message=message)
 
+    @contextlib.contextmanager
+    def _effect(self, action: DomainAction, order: DomainOrder) -> Iterator[None]:
+        """Begin an effect on the domain only if the order still permits it.
+
+        Each call into libvirt before it may have hung for any time. The effect may hang, too, and
+        happen after the order has ended: it is reported.
+
+        :raises NotPermitted: the effect must not begin.
+        """
+        self._check_permitted(action, order)
+        if order.permit and (obstacle := order.permit.find_obstacle()):
+            raise NotPermitted(f"it was not {action}: {obstacle}")
+        self._check_permitted(action, order)
+        yield
+        if order.permit:
+            order.permit.effect_done(action)
+
+    def _check_permitted(self, action: DomainAction, order: DomainOrder) -> None:
+        if self._stopping.is_set():
+            raise NotPermitted(f"it was not {action}: the agent is stopping")
+        if _read_boottime() >= order.deadline:
+            raise NotPermitted(f"it was not {action}: there is no time left to begin anything")
+
     def _stop_by_force(self, domain: libvirt.virDomain, order: DomainOrder, hang: str) -> None:
+        with self._effect(DomainAction.STOPPED, order):
+            self._destroy(domain, order, hang)
+
+    def _destroy(self, domain: libvirt.virDomain, order: DomainOrder, hang: str) -> None:
         if order.listener:
             order.listener.forced_stop_begins()
         begun = time.monotonic()
@@ -246,26 +275,35 @@ class DomainActions:
     ) -> None:
         domain = found.domain
         if domain is None:
-            processes.check_no_process(opened, order.instance_uuid)
-            opened.createXML(order.last.definition if order.last else "")
+            with self._effect(DomainAction.CREATED, order):
+                processes.check_no_process(opened, order.instance_uuid)
+                opened.createXML(order.last.definition if order.last else "")
         elif action == DomainAction.STARTED:
-            processes.check_no_process(opened, order.instance_uuid)
-            domain.create()
+            with self._effect(action, order):
+                processes.check_no_process(opened, order.instance_uuid)
+                domain.create()
         elif action in (DomainAction.RESET, DomainAction.RESUMED):
             if action == DomainAction.RESET:
-                domain.reset()
-                self._resets.append(order.recovery_id)
+                with self._effect(action, order):
+                    domain.reset()
+                    self._resets.append(order.recovery_id)
             if found.state != RUNNING:
-                domain.resume()  # a reset alone leaves it paused, or crashed
+                with self._effect(DomainAction.RESUMED, order):
+                    domain.resume()  # a reset alone leaves it paused, or crashed
 
     def _wait_for_storage_error(self, opened: libvirt.virConnect, order: DomainOrder) -> None:
         """Wait for as long as a storage error needs to pause a resumed instance again."""
-        until = min(order.deadline, time.monotonic() + self._options.resume_probe)
-        while time.monotonic() < until:
+        until = min(order.deadline, _read_boottime() + self._options.resume_probe)
+        while _read_boottime() < until:
             if _find(opened, order.instance_uuid).state != RUNNING:
                 return
             if self._stopping.wait(RESUME_CHECK_INTERVAL):
                 return
+
+
+def _read_boottime() -> float:
+    """Return CLOCK_BOOTTIME in seconds, which continues while the host is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _find(opened: libvirt.virConnect, instance_uuid: str) -> FoundDomain:

@@ -78,11 +78,25 @@ class ForcedStopListener(Protocol):
         """Record that the instance was not stopped."""
 
 
+class EffectPermit(Protocol):
+    """Permits the effects of an order while the order is current (``agent.permits.Permit``)."""
+
+    def find_obstacle(self) -> str:
+        """Return why an effect must not begin now; empty if it may."""
+
+    def effect_done(self, action: str) -> None:
+        """Record that an effect has happened, possibly after the order has ended."""
+
+
+class NotPermitted(Exception):
+    """The order has ended, so that the effect was not begun."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DomainOrder:
     """A request to recover one instance; see ``DomainActions.recover``.
 
-    :param deadline: monotonic time, in seconds; afterwards no action is started.
+    :param deadline: CLOCK_BOOTTIME, in seconds; afterwards no action is started.
     """
 
     instance_uuid: str
@@ -92,6 +106,7 @@ class DomainOrder:
     recovery_id: str
     stopped_by_recovery: bool
     listener: ForcedStopListener | None
+    permit: EffectPermit | None = None
 
     @property
     def is_hung(self) -> bool:

@@ -11,6 +11,7 @@ from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.tests.fixtures.faulty_disk import FullDisk
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.libvirt_base import LiveTest, fill
+from vmmonitor.tests.promises import shows
 
 
 class ActionsTest(LiveTest):
@@ -96,6 +97,22 @@ class ActionsTest(LiveTest):
         result = self.actions.recover(guest.uuid, last, base.TIMEOUT_S)
         self.assertEqual((False, "refused", "absent"), (result.ok, result.action, result.state))
         self.assertEqual("absent", guest.state())
+
+    @shows("P11")
+    def test_recovery_whose_libvirtd_hangs_past_its_end_starts_nothing(self):
+        own = self.useFixture(Hypervisor())
+        made = self.new_actions(own)
+        guest = self.useFixture(Guest(own, defined=True))
+        guest.kill()
+        self.down(guest, "shutoff")
+        os.kill(own.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, own.pid, signal.SIGCONT)
+        result = made.recover(guest.uuid, None, 0.5)
+        self.assertEqual((False, "none", True), (result.ok, result.action, result.retry))
+        os.kill(own.pid, signal.SIGCONT)
+        self.wait(lambda: not base.threads("libvirt-action"), "ended")
+        self.assertEqual(("shutoff", None), (guest.state(), own.qemu_pid(guest.name)))
+        self.assertTrue(made.recover(guest.uuid, None, base.TIMEOUT_S).ok)
 
     def test_recovery_without_libvirtd_fails_in_time(self):
         own = self.useFixture(Hypervisor())

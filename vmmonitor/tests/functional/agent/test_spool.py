@@ -290,6 +290,42 @@ class SpoolTest(testtools.TestCase):
         self.assertGreater(os.path.getsize(self.path + "-wal"), RESERVED_BYTES)
         self.assertEqual({}, spool.known())
 
+    def test_fence_tokens_survive_a_restart(self):
+        spool = self.open()
+        spool.store_fence("a", 7, 1)
+        spool.store_fence("b", 2**62, 2)
+        spool.store_fence("a", 8, 3)
+        self.assertEqual({"a": 8, "b": 2**62}, spool.fences())
+        spool.close()
+        self.assertEqual({"a": 8, "b": 2**62}, self.open().fences())
+
+    def test_oldest_fence_tokens_are_forgotten_beyond_the_limit(self):
+        self.useFixture(fixtures.MonkeyPatch("vmmonitor.agent.spool.MAX_FENCES", 2))
+        spool = self.open()
+        for at, uuid in enumerate("abac"):
+            spool.store_fence(uuid, 7, at)
+        self.assertEqual({"a": 7, "c": 7}, spool.fences())
+
+    def test_fence_tokens_of_a_broken_file_are_recovered(self):
+        spool = self.open()
+        spool.store_fence("a", 7, 1)
+        spool._damage = sqlite3.DatabaseError("malformed")
+        spool._db.execute("DROP TABLE known")
+        self.assertEqual({}, spool.known())
+        self.assertEqual(({"a": 7}, 1), (spool.fences(), len(spool.set_aside)))
+
+    def test_file_of_version_1_gets_the_table_of_fences(self):
+        spool = self.open()
+        spool.append([delivery("a")], {})
+        spool.close()
+        with sqlite3.connect(self.path) as db:
+            db.execute("DROP TABLE fence")
+            db.execute("PRAGMA user_version = 1")
+        spool = self.open()
+        spool.store_fence("a", 7, 1)
+        self.assertEqual((["a"], {"a": 7}), (self.ids(spool), spool.fences()))
+        self.assertEqual([], spool.set_aside)
+
     def test_newer_format_is_not_changed(self):
         self.open().close()
         with sqlite3.connect(self.path) as db:

@@ -73,6 +73,26 @@ class Observed(list):
         return [one.why for one in self.of(SourceSnapshot)]
 
 
+class FakePermit:
+    """Permits each effect, or none.
+
+    :ivar done: the effects that happened.
+    :ivar questions: number of questions.
+    """
+
+    def __init__(self, obstacle=""):
+        self.obstacle = obstacle
+        self.done = []
+        self.questions = 0
+
+    def find_obstacle(self):
+        self.questions += 1
+        return self.obstacle
+
+    def effect_done(self, action):
+        self.done.append(action)
+
+
 class StopRecorder:
     """Records the calls about a forced stop."""
 

@@ -15,6 +15,7 @@ from vmmonitor.rpc import fields
 from vmmonitor.rpc.agent_api import read_inspection
 from vmmonitor.testing.builders import RECOVERY_ID
 from vmmonitor.tests.unit.agent.base import UUID, Clock, raw
+from vmmonitor.tests.unit.agent.test_permits import SECOND, PermitFixture
 
 
 @dataclasses.dataclass
@@ -30,18 +31,27 @@ class Recoverer:
     :ivar stops: "begins" and "failed", to be reported to the listener.
     """
 
+    happens = ""
+
     def __init__(self, result, stops=()):
         self.result = result
         self.stops = stops
         self.requests = []
 
-    def recover(self, *request, listener, **more):
+    def recover(self, *request, listener, permit, **more):
         self.requests.append((*request, more))
+        self.obstacle = permit.find_obstacle()
+        if self.happens:
+            permit.effect_done(self.happens)
         for stop in self.stops:
             getattr(listener, f"forced_stop_{stop}")()
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
+
+
+#: Id of a recovery that no engine has.
+INVENTED = "00000000-0000-4000-8000-000000000000"
 
 
 def order(**changes):
@@ -89,11 +99,14 @@ class HostEndpointTest(testtools.TestCase):
         self.inventory.apply_event(raw("lifecycle.stopped/failed"))
         self.sink = Sink()
         self.inspector = Inspector()
+        self.host = PermitFixture(Clock().time - 60 * SECOND)
+        self.permits = self.host.permits
         self.faults = Faults()
 
     def endpoint(self, recoverer):
         return HostEndpoint(
             recoverer=recoverer,
+            permits=self.permits,
             inspector=self.inspector,
             faults=self.faults,
             inventory=self.inventory,
@@ -141,6 +154,51 @@ class HostEndpointTest(testtools.TestCase):
         self.inventory.apply_event(self.sink.observed[0])
         endpoint.recover(order(recovery_id="r2"))
         self.assertTrue(recoverer.requests[-1][-1]["stopped_by_recovery"])
+
+    def test_late_effect_is_an_event(self):
+        self.recoverer = Recoverer(Result(ok=False))
+        self.recoverer.happens = "started"
+        endpoint = self.endpoint(self.recoverer)
+        late = order(expires_at=self.host.engine_time + 5 * SECOND)
+
+        def recover(*request, permit, **more):
+            self.host.pass_time(6)
+            permit.effect_done("started")
+            return Result(ok=False)
+
+        self.recoverer.recover = recover
+        endpoint.recover(late)
+        (event,) = self.sink.observed
+        self.assertEqual((AGENT_SOURCE, "recovery.late", "started"), self.kind(event))
+        self.assertEqual(
+            {"recovery_id": late.recovery_id, "cause": "", "token": 7}, dict(event.attributes)
+        )
+
+    def kind(self, event):
+        return event.source, event.type, event.detail
+
+    def test_order_that_expired_on_its_way_reaches_no_recoverer(self):
+        answer = self.request(Result(ok=True), expires_at=self.host.engine_time - SECOND)
+        self.assertEqual((False, True), (answer["ok"], answer["retry"]))
+        self.assertIn("expired 1.0 s ago", answer["message"])
+        self.assertEqual([], self.recoverer.requests)
+        self.assertEqual([], self.sink.observed)
+
+    def test_order_with_a_token_below_an_accepted_one_reaches_no_recoverer(self):
+        self.request(Result(ok=True), token=8)
+        answer = self.request(Result(ok=True))
+        self.assertEqual((False, True), (answer["ok"], answer["retry"]))
+        self.assertIn("token 7 of the order is older", answer["message"])
+        self.assertEqual([], self.recoverer.requests)
+
+    def test_order_is_carried_out_in_the_time_that_is_left_for_the_engine(self):
+        self.request(Result(ok=True), expires_at=self.host.engine_time + 2 * SECOND)
+        self.assertEqual(2.0, self.recoverer.requests[0][2])
+
+    def test_order_of_an_invented_recovery_is_not_permitted(self):
+        self.host.engine.answers = [False]
+        self.request(Result(ok=False), recovery_id=INVENTED)
+        self.assertEqual("the recovery is no longer current", self.recoverer.obstacle)
 
     def test_failed_recovery_is_an_answer_without_an_event(self):
         answer = self.request(Result(ok=False, message="the storage error persists"))

@@ -35,7 +35,7 @@ class TestLibvirtDriver(testtools.TestCase):
         expected = RecoveryOrder(
             instance_uuid=builders.UUID,
             recovery_id=builders.request().recovery.recovery_id,
-            token=getattr(builders.request().recovery, "token", 0),
+            token=builders.request().recovery.token,
             expires_at=builders.AT + 7_500_000,
             timeout=7.5,
             cause="lifecycle.stopped/failed",

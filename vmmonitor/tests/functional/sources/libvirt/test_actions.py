@@ -13,6 +13,7 @@ import libvirt
 from vmmonitor.model.instance import Instance, Seen
 from vmmonitor.sources.libvirt import actions, connection, domain, responsiveness
 from vmmonitor.tests.functional.sources import base
+from vmmonitor.tests.promises import shows
 
 
 class ActionsTest(base.LibvirtTest):
@@ -22,9 +23,9 @@ class ActionsTest(base.LibvirtTest):
         self.actions = actions.DomainActions(base.new_conf())
         self.addCleanup(self.actions.stop)
 
-    def recover(self, instance_uuid, last=None, timeout=base.TIMEOUT_S):
+    def recover(self, instance_uuid, last=None, timeout=base.TIMEOUT_S, **more):
         """Recover, and check what holds for every result."""
-        result = self.actions.recover(instance_uuid, last, timeout)
+        result = self.actions.recover(instance_uuid, last, timeout, **more)
         self.assertNotEqual("", result.message)
         if result.ok:
             self.assertEqual("running", result.state)
@@ -266,6 +267,90 @@ class ActionsTest(base.LibvirtTest):
             answer.set()
             self.assertEqual(("none", True), self.said(self.recover(one)))
         self.wait(lambda: not base.threads("libvirt-action"), "ended")
+
+    def shut_down(self):
+        """Return a domain that is shut off, for a reason that is not a plan."""
+        one = self.new_domain(self.connection, persistent=True)
+        self.connection.lookupByUUIDString(one).shutdown()
+        return one
+
+    def is_running(self, one):
+        return bool(self.connection.lookupByUUIDString(one).isActive())
+
+    @shows("P11")
+    def test_recovery_whose_libvirt_hangs_past_its_end_starts_nothing(self):
+        one = self.shut_down()
+        answer = threading.Event()
+        self.addCleanup(answer.set)
+        real = connection.connect
+        with mock.patch.object(actions, "connect", lambda *args: answer.wait() and real(*args)):
+            self.assertFalse(self.recover(one, timeout=0.1).ok)
+            answer.set()
+            self.wait(lambda: not base.threads("libvirt-action"), "ended")
+        self.assertFalse(self.is_running(one))
+
+    def test_agent_that_stops_while_libvirt_hangs_starts_nothing(self):
+        one = self.shut_down()
+        real = connection.connect
+
+        def connect(*args):
+            self.actions.stop()
+            return real(*args)
+
+        with mock.patch.object(actions, "connect", connect):
+            result = self.recover(one)
+        self.assertEqual(
+            ("it was not started: the agent is stopping", True), (result.message, result.retry)
+        )
+        self.assertFalse(self.is_running(one))
+
+    @shows("P11")
+    def test_effect_that_is_not_permitted_is_not_begun(self):
+        one = self.shut_down()
+        permit = base.FakePermit(obstacle="the recovery is no longer current")
+        result = self.recover(one, permit=permit)
+        self.assertEqual((("none", False), True), (self.said(result), result.retry))
+        self.assertIn("not started: the recovery is no longer current", result.message)
+        self.assertFalse(self.is_running(one))
+        self.assertEqual([], permit.done)
+
+    def test_each_effect_asks_for_its_own_permit(self):
+        one = self.new_domain(self.connection)
+        last = domain.examine(self.connection.lookupByUUIDString(one))
+        permit = base.FakePermit()
+        self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
+        self.assertEqual(("created", True), self.said(self.hung(one, permit=permit)))
+        self.assertEqual((["stopped", "created"], 2), (permit.done, permit.questions))
+        self.connection.lookupByUUIDString(one).shutdown()
+        permit = base.FakePermit()
+        result = self.recover(one, last, permit=permit)
+        self.assertEqual(("created", True), self.said(result))
+        self.assertEqual((["created"], 1), (permit.done, permit.questions))
+
+    def test_paused_and_crashed_instance_asks_for_reset_and_resume(self):
+        one = self.new_domain(self.connection)
+        for reason, done in (
+            (libvirt.VIR_DOMAIN_PAUSED_CRASHED, ["reset", "resumed"]),
+            (libvirt.VIR_DOMAIN_PAUSED_IOERROR, ["resumed"]),
+        ):
+            permit = base.FakePermit()
+            with (
+                self.in_state(libvirt.VIR_DOMAIN_PAUSED, reason),
+                mock.patch.object(libvirt.virDomain, "reset", lambda _: 0),
+                mock.patch.object(libvirt.virDomain, "resume", lambda _: 0),
+            ):
+                self.recover(one, permit=permit)
+            self.assertEqual((done, len(done)), (permit.done, permit.questions))
+
+    def test_hung_instance_is_not_stopped_without_permit(self):
+        one = self.new_domain(self.connection)
+        self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
+        listener = base.StopRecorder()
+        permit = base.FakePermit(obstacle="the order expired 3.0 s ago")
+        result = self.hung(one, listener=listener, permit=permit)
+        self.assertIn("it was not stopped: the order expired 3.0 s ago", result.message)
+        self.assertEqual(([], []), (listener.calls, permit.done))
+        self.assertTrue(self.is_running(one))
 
     def test_a_bug_is_a_failure(self):
         with mock.patch.object(actions, "connect", side_effect=RuntimeError("a bug")):

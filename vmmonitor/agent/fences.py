@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The highest fence token of each instance that this host has accepted; survives restarts."""
+
+import threading
+
+from oslo_log import log
+
+from vmmonitor.agent.signals import AgentClock
+from vmmonitor.agent.spool import Spool, SpoolUnavailable
+
+LOG = log.getLogger(__name__)
+
+
+class Fences:
+    """Remembers the highest token of each instance, in memory and beside the spool. Thread-safe.
+
+    While the disk cannot be written, tokens are kept in memory only: the engines confirm each
+    order as well, so that a full disk does not prevent recoveries.
+    """
+
+    def __init__(self, spool: Spool, now: AgentClock):
+        """Read the tokens that an earlier run has stored."""
+        self._spool = spool
+        self._now = now
+        self._lock = threading.Lock()
+        self._highest = spool.fences()
+        self._stored = dict(self._highest)
+
+    def accept(self, instance_uuid: str, token: int) -> bool:
+        """Accept the token of an order; return False if a higher one was accepted before."""
+        with self._lock:
+            if token < self._highest.get(instance_uuid, 0):
+                return False
+            self._highest[instance_uuid] = token
+            return True
+
+    def is_newest(self, instance_uuid: str, token: int) -> bool:
+        """Return whether no higher token was accepted."""
+        with self._lock:
+            return token >= self._highest.get(instance_uuid, 0)
+
+    def store(self, instance_uuid: str) -> None:
+        """Write the token of an instance to the disk, unless it is there."""
+        with self._lock:
+            token = self._highest.get(instance_uuid, 0)
+            if self._stored.get(instance_uuid, 0) >= token:
+                return
+        try:
+            self._spool.store_fence(instance_uuid, token, self._now())
+        except SpoolUnavailable as error:
+            LOG.warning("Fence token of instance %s is not stored: %s", instance_uuid, error)
+            return
+        with self._lock:
+            self._stored[instance_uuid] = max(token, self._stored.get(instance_uuid, 0))
