@@ -34,6 +34,7 @@ from vmmonitor.agent.spool import Spool
 from vmmonitor.agent.spool_writer import SpoolWriter
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
+from vmmonitor.rpc import authentication
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.engine_api import EngineAPI
 from vmmonitor.rules import filters
@@ -87,7 +88,8 @@ class AgentService(service.Service):
         self._changes = StatusChanges()
         self._queue = ObservationQueue()
         self.engine_clock = EngineClock()
-        self._engine = EngineAPI(transport, self.engine_clock)
+        self._authentication = authentication.for_agent(conf, transport)
+        self._engine = EngineAPI(transport, self.engine_clock, self._authentication.signer)
         self.reachability = ReachabilityTracker(self._changes)
         self.sources = self._build_sources()
         self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
@@ -119,7 +121,10 @@ class AgentService(service.Service):
             sink=self.pipeline,
             now=read_clock,
         )
-        self._server = transports.serve(transport, transports.AGENT_TOPIC, conf.host, endpoint)
+        guard = self._authentication.guard
+        self._server = transports.serve(
+            transport, transports.AGENT_TOPIC, conf.host, endpoint, guard
+        )
 
     def _build_sources(self) -> SourceSet:
         names = self._conf.agent.sources
@@ -223,7 +228,8 @@ class AgentService(service.Service):
         super().stop(graceful)
 
     def reset(self) -> None:
-        """Read the filter file again; if it is invalid, the rules in force stay."""
+        """Read the filter file and the key again; if one is invalid, that in force stays."""
+        self._authentication.reload()
         try:
             rules = filters.load(self._filter_file())
         except InvalidRules as error:

@@ -86,6 +86,8 @@ def _set_defaults(conf: cfg.ConfigOpts) -> None:
     register_opts(conf)
     conf.set_default("connection", f"sqlite:///{conf.state_path}/vmmonitor.db", group="database")
     conf.set_default("allow_recovery", True, group="agent")
+    # Messages do not leave this process.
+    conf.set_override("signatures", "off", group="rpc")
 
 
 def _create_database(conf: cfg.ConfigOpts) -> None:

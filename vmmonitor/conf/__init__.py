@@ -31,6 +31,7 @@ from vmmonitor.conf import (
     nova_notifications,
     reconcile,
     recovery,
+    rpc,
     spool,
     storm,
     webhook,
@@ -39,6 +40,7 @@ from vmmonitor.conf import (
 #: In the order of the sample file.
 MODULES = (
     base,
+    rpc,
     agent,
     libvirt,
     liveness,

@@ -169,6 +169,7 @@ def _values(stored: StoredEvent) -> tuple[Any, ...]:
         stored.received_at,
         stored.stored_at,
         stored.corrected_at,
+        stored.authenticated,
     )
 
 

@@ -98,6 +98,7 @@ EVENTS = _table(
     _number("received_at"),
     _number("stored_at"),
     _number("corrected_at"),
+    sa.Column("authenticated", sa.Boolean(), nullable=False),
     sa.UniqueConstraint("event_id"),
     sa.Index(None, "instance_uuid", "occurred_at"),
     sa.Index(None, "host", "occurred_at"),

@@ -25,7 +25,7 @@ from vmmonitor.engine.upkeep.housekeeping import Housekeeping
 from vmmonitor.engine.upkeep.relay import OutboxRelay
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
-from vmmonitor.rpc import notifier
+from vmmonitor.rpc import authentication, notifier
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rules import defaults, filters
 
@@ -51,7 +51,8 @@ def check(conf: cfg.ConfigOpts, policy_file: str, filter_file: str) -> None:
     :raises vmmonitor.model.errors.VmmonitorError: the policies or filters are invalid, or a
         plug-in is not installed.
     """
-    agents = RpcHostAgents(transports.new(conf))
+    transport = transports.new(conf)
+    agents = RpcHostAgents(transport, authentication.for_engine(conf, transport).signer)
     drivers.Drivers(conf, agents).load_policies(policy_file)
     drivers.expectation(conf)
     filters.load(filter_file)
@@ -111,7 +112,8 @@ class EngineService(service.Service):
         conf = self._conf
         transport = self._new_transport()
         self._database = database = Database(conf)
-        agents = RpcHostAgents(transport)
+        self._authentication = authentication.for_engine(conf, transport)
+        agents = RpcHostAgents(transport, self._authentication.signer)
         self._drivers = drivers.Drivers(conf, agents)
         policies = self._drivers.load_policies(self._policy_file())
         drivers.warn_if_nothing_recovers(conf, policies)
@@ -137,7 +139,6 @@ class EngineService(service.Service):
             store_timeout=conf.engine.store_timeout,
             now=database.now,
         )
-        endpoint = AgentCallEndpoint(database, self._writer, conf.engine.store_timeout)
         # Start consumers before producers; stop in reverse.
         return [
             OutboxRelay(conf, database),
@@ -152,12 +153,21 @@ class EngineService(service.Service):
                 expectation=expectation,
                 local_events=self._local_events,
             ),
-            transports.serve(transport, transports.ENGINE_TOPIC, conf.host, endpoint),
+            self._build_server(transport),
             LocalSources(conf, local_sources.load_classes(conf), self._local_events),
         ]
 
+    def _build_server(self, transport: transports.Transport) -> Part:
+        """Return the server that answers the calls of agents."""
+        endpoint = AgentCallEndpoint(self._database, self._writer, self._conf.engine.store_timeout)
+        guard = self._authentication.guard
+        return transports.serve(
+            transport, transports.ENGINE_TOPIC, self._conf.host, endpoint, guard
+        )
+
     def reset(self) -> None:
-        """Read policies and filters again; an invalid file leaves the rules in force unchanged."""
+        """Read the rules and the keys again; an invalid file leaves those in force unchanged."""
+        self._authentication.reload()
         try:
             policies = self._drivers.load_policies(self._policy_file())
         except InvalidRules as error:

@@ -183,6 +183,8 @@ class StoredEvent:
     :param stored_at: when an engine stored it, just before the commit, by the engines' clock.
     :param corrected_at: when it occurred, by the engines' clock: ``occurred_at`` plus the
         correction of the host's clock that was in use when the event arrived.
+    :param authenticated: whether the event came from the agent of its host for certain: its
+        message was signed with the key of the host, or did not leave the process.
     """
 
     event: Event
@@ -193,6 +195,7 @@ class StoredEvent:
     received_at: int
     stored_at: int
     corrected_at: int
+    authenticated: bool = False
 
 
 def in_order(stored: Iterable[StoredEvent]) -> list[tuple[int, StoredEvent]]:

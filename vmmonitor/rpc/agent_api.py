@@ -13,6 +13,8 @@ from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc.client import CallClient, CallSigner
+from vmmonitor.rpc.dispatch import exposed
 
 _VERSION = "2.0"
 #: Time, in seconds, to wait for the answer beyond the time that the agent may take.
@@ -31,10 +33,13 @@ class AgentAPI:
     * 2.0: recover_instance has the fence token and the expiry; inspect_instance.
     """
 
-    def __init__(self, transport: oslo_messaging.Transport):
-        """Create the RPC client; each call names its host."""
+    def __init__(self, transport: oslo_messaging.Transport, signer: CallSigner | None = None):
+        """Create the RPC client; each call names its host.
+
+        :param signer: signs the calls and verifies the answers; None: they are not signed.
+        """
         target = oslo_messaging.Target(topic=transports.AGENT_TOPIC, version=_VERSION)
-        self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
+        self._client = CallClient(transport, target, signer)
 
     def recover_instance(self, host: str, order: RecoveryOrder) -> Mapping[str, Any]:
         """Request that the agent starts, resets or resumes an instance, depending on its state.
@@ -60,9 +65,9 @@ class AgentAPI:
     def _call(
         self, host: str, method: str, request: Mapping[str, Any], timeout: float
     ) -> Mapping[str, Any]:
-        with transports.retriable():
-            client = self._client.prepare(server=host, timeout=timeout)
-            answer: Mapping[str, Any] = client.call({}, method, request=request)
+        answer: Mapping[str, Any] = self._client.call(
+            host, method, timeout, server=host, request=request
+        )
         fields.check_schema(answer)
         return answer
 
@@ -80,6 +85,7 @@ class AgentEndpoint(abc.ABC):
     def inspect(self, instance_uuid: str, timeout: float) -> Inspection:
         """Return the current state of an instance, within ``timeout`` seconds."""
 
+    @exposed
     def recover_instance(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
         """Read the order, carry it out, and return the answer.
 
@@ -96,6 +102,7 @@ class AgentEndpoint(abc.ABC):
         )
         return {"schema": fields.SCHEMA} | self.recover(order)
 
+    @exposed
     def inspect_instance(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
         """Read the request, examine the instance, and return the answer.
 

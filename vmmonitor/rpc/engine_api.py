@@ -14,6 +14,9 @@ from vmmonitor.model.instance import Seen
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, evidence_wire, fields, inventory_wire
 from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc.client import CallClient, CallSigner
+from vmmonitor.rpc.dispatch import exposed
+from vmmonitor.rpc.guard import is_authenticated
 from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 #: Version that an engine answers. Each call names the version that introduced it, so that an agent
@@ -46,14 +49,18 @@ class EngineAPI:
     """
 
     def __init__(
-        self, transport: oslo_messaging.Transport, clock: EngineTimeListener | None = None
+        self,
+        transport: oslo_messaging.Transport,
+        clock: EngineTimeListener | None = None,
+        signer: CallSigner | None = None,
     ):
         """Address the engines' common queue.
 
         :param clock: receives the engines' time that comes with answers.
+        :param signer: signs the calls and verifies the answers; None: they are not signed.
         """
         target = oslo_messaging.Target(topic=transports.ENGINE_TOPIC, version=VERSION)
-        self._client = oslo_messaging.get_rpc_client(transport, target, retry=0)
+        self._client = CallClient(transport, target, signer)
         self._clock = clock
 
     def report_events(
@@ -69,8 +76,7 @@ class EngineAPI:
         :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
         """
         form = event_wire.write_batch(host, sent_at, deliveries)
-        with transports.retriable():
-            answer = self._client.prepare(timeout=timeout).call({}, "report_events", batch=form)
+        answer = self._client.call(host, "report_events", timeout, batch=form)
         return event_wire.read_receipts(answer, len(deliveries))
 
     def report_agent(self, report: AgentReport, timeout: float) -> str:
@@ -80,7 +86,7 @@ class EngineAPI:
         :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         form = event_wire.write_report(report)
-        answer = self._call_timed("report_agent", timeout, report=form)
+        answer = self._call_timed(report.host, "report_agent", timeout, report=form)
         return str(answer.get("inventory_digest", ""))
 
     def check_recovery(
@@ -98,14 +104,15 @@ class EngineAPI:
             "recovery_id": recovery_id,
             "token": token,
         }
-        answer = self._call_timed("check_recovery", timeout, request=request)
+        answer = self._call_timed(host, "check_recovery", timeout, request=request)
         return answer.get("current") is True
 
-    def _call_timed(self, method: str, timeout: float, **arguments: Any) -> Mapping[str, Any]:
+    def _call_timed(
+        self, host: str, method: str, timeout: float, **arguments: Any
+    ) -> Mapping[str, Any]:
         """Return the answer of a call, and give the engines' time in it to the clock."""
         sent = self._clock.read_ticks() if self._clock else 0
-        with transports.retriable():
-            answer = self._client.prepare(timeout=timeout).call({}, method, **arguments)
+        answer = self._client.call(host, method, timeout, **arguments)
         received = self._clock.read_ticks() if self._clock else 0
         fields.check_schema(answer)
         engine_time = fields.time(answer, "engine_time")
@@ -121,8 +128,7 @@ class EngineAPI:
         :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         form = inventory_wire.write(host, digest, seen)
-        with transports.retriable():
-            self._client.prepare(timeout=timeout).call({}, "report_inventory", inventory=form)
+        self._client.call(host, "report_inventory", timeout, inventory=form)
 
     def report_inventory_changes(self, changes: InventoryChanges, timeout: float) -> str:
         """Send the changes of the host's inventory.
@@ -133,9 +139,7 @@ class EngineAPI:
         :raises vmmonitor.model.errors.Retriable: no answer arrived.
         """
         form = inventory_wire.write_changes(changes)
-        with transports.retriable():
-            client = self._client.prepare(timeout=timeout)
-            answer = client.call({}, "report_inventory_changes", changes=form)
+        answer = self._client.call(changes.host, "report_inventory_changes", timeout, changes=form)
         fields.check_schema(answer)
         return str(answer.get("inventory_digest", ""))
 
@@ -147,9 +151,7 @@ class EngineAPI:
         :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
         """
         form = evidence_wire.write(host, event_id, item)
-        with transports.retriable():
-            client = self._client.prepare(timeout=timeout)
-            answer = client.call({}, "report_evidence", evidence=form)
+        answer = self._client.call(host, "report_evidence", timeout, evidence=form)
         return evidence_wire.read_receipt(answer)
 
 
@@ -192,10 +194,13 @@ class EngineEndpoint(abc.ABC):
     def store_evidence(self, exhibit: evidence_wire.Exhibit) -> Receipt:
         """Store an item of evidence; raise if it may be stored later."""
 
-    def report_events(self, _context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
+    @exposed
+    def report_events(self, context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
         """Read the batch, store it, and return the receipts."""
-        return event_wire.write_receipts(self.store_events(event_wire.read_batch(batch)))
+        form = event_wire.read_batch(batch, authenticated=is_authenticated(context))
+        return event_wire.write_receipts(self.store_events(form))
 
+    @exposed
     def report_agent(self, _context: Mapping[str, Any], report: Any) -> dict[str, Any]:
         """Read the report, store it, and return the digest."""
         digest = self.store_report(event_wire.read_report(report))
@@ -205,6 +210,7 @@ class EngineEndpoint(abc.ABC):
             "engine_time": self.read_time(),
         }
 
+    @exposed
     def check_recovery(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
         """Read the request, and return whether the recovery is current."""
         fields.check_schema(request)
@@ -217,11 +223,13 @@ class EngineEndpoint(abc.ABC):
         current = self.is_current(host, instance_uuid, recovery_id, token)
         return {"schema": fields.SCHEMA, "current": current, "engine_time": engine_time}
 
+    @exposed
     def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
         """Read the inventory, and store it."""
         self.store_inventory(*inventory_wire.read(inventory))
         return {"schema": fields.SCHEMA}
 
+    @exposed
     def report_inventory_changes(
         self, _context: Mapping[str, Any], changes: Any
     ) -> dict[str, Any]:
@@ -229,6 +237,7 @@ class EngineEndpoint(abc.ABC):
         digest = self.store_inventory_changes(inventory_wire.read_changes(changes))
         return {"schema": fields.SCHEMA, "inventory_digest": digest}
 
+    @exposed
     def report_evidence(self, _context: Mapping[str, Any], evidence: Any) -> dict[str, Any]:
         """Read the item, store it, and return the receipt; refuse an invalid item."""
         try:

@@ -55,11 +55,13 @@ class Batch:
 
     :param deliveries: in the order of the events on the host. An invalid one is replaced by the
         reason, a text.
+    :param authenticated: whether the call was signed with the key of the host.
     """
 
     host: str
     sent_at: int
     deliveries: Sequence[Delivery | str]
+    authenticated: bool = False
 
 
 # -- events ------------------------------------------------------------------------------------
@@ -190,9 +192,10 @@ def write_batch(
     return {"schema": fields.SCHEMA, "host": host, "sent_at": sent_at, "events": list(deliveries)}
 
 
-def read_batch(form: Any) -> Batch:
+def read_batch(form: Any, authenticated: bool = False) -> Batch:
     """Return a batch from its wire format. An invalid event does not affect the others.
 
+    :param authenticated: whether the call was signed with the key of the host.
     :raises vmmonitor.model.errors.InvalidMessage: the batch itself is invalid.
     """
     fields.check_schema(form)
@@ -204,6 +207,7 @@ def read_batch(form: Any) -> Batch:
         host=host,
         sent_at=fields.time(form, "sent_at"),
         deliveries=[_delivery_or_reason(each, host) for each in forms],
+        authenticated=authenticated,
     )
 
 

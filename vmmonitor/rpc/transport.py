@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
+from oslo_messaging._drivers import impl_fake
 from oslo_messaging.rpc import server as rpc_server
 
 from vmmonitor.model.errors import Retriable, VmmonitorError
+from vmmonitor.rpc.dispatch import GuardedDispatcher
+from vmmonitor.rpc.guard import CallGuard, OpenGuard
 
 LOG = log.getLogger(__name__)
 
@@ -119,20 +122,26 @@ def _begin(call: Callable[[], None]) -> "concurrent.futures.Future[None]":
     return future
 
 
-def serve(transport: oslo_messaging.Transport, topic: str, host: str, endpoint: object) -> Server:
+def serve(
+    transport: oslo_messaging.Transport,
+    topic: str,
+    host: str,
+    endpoint: object,
+    guard: CallGuard | None = None,
+) -> Server:
     """Return a server that answers calls on ``topic``; the caller starts and stops it.
 
-    :param endpoint: has a ``target`` and the methods that may be called.
+    :param endpoint: has a ``target``, and ``exposed`` methods that may be called.
+    :param guard: authenticates the calls; by default each call is carried out.
     """
     target = oslo_messaging.Target(topic=topic, server=host)
-    return Server(oslo_messaging.get_rpc_server(transport, target, [endpoint]))
+    dispatcher = GuardedDispatcher(endpoint, guard or OpenGuard())
+    return Server(rpc_server.RPCServer(transport, target, dispatcher))
 
 
-def is_unsupported(error: Exception) -> bool:
-    """Return whether the receiver does not support the version of the call."""
-    # A remote error keeps its class on the in-process bus; otherwise only its name is known.
-    name = "UnsupportedVersion"
-    return name in (type(error).__name__, getattr(error, "exc_type", ""))
+def is_in_process(transport: oslo_messaging.Transport) -> bool:
+    """Return whether only this process can send messages on a transport."""
+    return isinstance(transport._driver, impl_fake.FakeDriver)
 
 
 @contextlib.contextmanager

@@ -126,4 +126,5 @@ def _stored_event(
         received_at=waiting.received_at,
         stored_at=stored_at,
         corrected_at=delivery.event.occurred_at + waiting.clock_offset,
+        authenticated=waiting.batch.authenticated,
     )

@@ -8,14 +8,18 @@ from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.order import RecoveryOrder
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
+from vmmonitor.rpc.client import CallSigner
 
 
 class RpcHostAgents:
     """Implements ``drivers.HostAgents``. Thread-safe."""
 
-    def __init__(self, transport: transports.Transport):
-        """Connect at the first call."""
-        self._api = AgentAPI(transport)
+    def __init__(self, transport: transports.Transport, signer: CallSigner | None = None):
+        """Connect at the first call.
+
+        :param signer: signs the calls and verifies the answers; None: they are not signed.
+        """
+        self._api = AgentAPI(transport, signer)
 
     def recover(self, host: str, order: RecoveryOrder) -> Mapping[str, Any]:
         """Have the agent of a host recover an instance; return its response.

@@ -17,6 +17,7 @@ from vmmonitor import conf as configuration
 from vmmonitor.model.receipt import ReceiptStatus
 from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
+from vmmonitor.rpc.dispatch import exposed
 from vmmonitor.rpc.engine_api import EngineEndpoint
 
 ANSWER = [ReceiptStatus.STORED]
@@ -27,6 +28,7 @@ class Endpoint:
 
     target = EngineEndpoint.target
 
+    @exposed
     def report_events(self, _context: Any, batch: Any) -> dict[str, Any]:
         """Return a receipt ``stored`` for every event."""
         return {"schema": fields.SCHEMA, "receipts": [ANSWER] * len(batch["events"])}

@@ -60,6 +60,7 @@ def create_events() -> None:
         *texts({"action": 16, "severity": 16, "rule": 255}),
         sa.Column("incident_id", sa.String(64), nullable=True),
         *numbers("spooled_at", "sent_at", "received_at", "stored_at", "corrected_at"),
+        sa.Column("authenticated", sa.Boolean(), nullable=False),
         unique=[["event_id"]],
         indexes=[
             ["instance_uuid", "occurred_at"],
