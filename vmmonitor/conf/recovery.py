@@ -116,6 +116,19 @@ Increase it if short outages of nova should not log warnings. Related options:
 """,
     ),
     cfg.FloatOpt(
+        "unhandled_interval",
+        default=300.0,
+        min=0,
+        max=86400,
+        help="""
+Interval, in seconds, between verdicts on an incident in state ``unhandled``. It is closed when
+its instance was stopped on purpose or deleted; it is never recovered by that. With 0 it stays
+open until the instance runs or an operator resolves it.
+
+Increase it to reduce the load on nova if many incidents are unhandled.
+""",
+    ),
+    cfg.FloatOpt(
         "maintenance_interval",
         default=30.0,
         min=0.1,

@@ -130,6 +130,8 @@ def transition(
         changes |= {"closed_at": None, "open_key": _open_key(incident)}
     if state not in (IncidentState.HELD, IncidentState.SILENCED):
         changes["held_by"] = ""
+    if state == IncidentState.UNHANDLED:
+        changes["judged_at"] = now
     guards = []
     if transition == IncidentTransition.RUN and incident.running_at is not None:
         guards.append(INCIDENTS.c.running_at.is_not(None))
@@ -165,6 +167,16 @@ def set_reason(tx: Transaction, incident: Incident, reason: str, now: int) -> In
     :raises vmmonitor.model.errors.Conflict: its state was changed meanwhile.
     """
     return _update(tx, incident, {"reason": reason, "updated_at": now})
+
+
+def set_override(tx: Transaction, incident: Incident, author: str, now: int) -> Incident:
+    """Note that an operator wants the incident recovered despite limits and silences.
+
+    :param now: microseconds since the epoch.
+    :return: the incident after the change.
+    :raises vmmonitor.model.errors.Conflict: its state was changed meanwhile.
+    """
+    return _update(tx, incident, {"override": author, "updated_at": now})
 
 
 def set_host(tx: Transaction, incident: Incident, host: str, now: int) -> Incident:

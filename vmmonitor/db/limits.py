@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
-from vmmonitor.db import incidents, recoveries, rows
+from vmmonitor.db import fences, incidents, recoveries, rows
 from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import INCIDENTS, RECOVERIES
 from vmmonitor.model.incident import HoldReason, Incident
@@ -173,7 +173,8 @@ def hold_attempt(
     """
     _update(tx, incident, hold_until=until, reason=reason, updated_at=now, **changes)
     if recovery.state == RecoveryState.RUNNING:
-        recoveries.extend_expired_lease(tx, recovery, until)
+        token = fences.advance(tx, recovery.instance_uuid, now)
+        recoveries.postpone_takeover(tx, recovery, until, token)
     else:
         _put_off(tx, recovery.incident_id, until)
 

@@ -118,11 +118,12 @@ def renew_leases(
     return ours
 
 
-def extend_expired_lease(tx: Transaction, recovery: Recovery, lease_until: int) -> None:
-    """Postpone the takeover of a recovery.
+def postpone_takeover(tx: Transaction, recovery: Recovery, lease_until: int, token: int) -> None:
+    """Take a recovery from the engine whose lease has expired, and give it to none for a time.
 
     :param recovery: a running recovery whose lease has expired.
-    :param lease_until: microseconds since the epoch.
+    :param lease_until: when it can be taken over; microseconds since the epoch.
+    :param token: the next fence token, so that the agent and the driver of the earlier claim stop.
     :raises vmmonitor.model.errors.Conflict: it was changed, or its lease was renewed.
     """
     same = sa.and_(
@@ -131,7 +132,8 @@ def extend_expired_lease(tx: Transaction, recovery: Recovery, lease_until: int) 
         RECOVERIES.c.token == recovery.token,
         RECOVERIES.c.lease_until == recovery.lease_until,
     )
-    if not tx.execute(sa.update(RECOVERIES).where(same).values(lease_until=lease_until)).rowcount:
+    values = {"lease_owner": "", "lease_until": lease_until, "token": token}
+    if not tx.execute(sa.update(RECOVERIES).where(same).values(values)).rowcount:
         raise errors.Conflict(recovery_id=recovery.recovery_id, state=recovery.state)
 
 

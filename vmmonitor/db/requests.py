@@ -11,7 +11,7 @@ from vmmonitor.db.repository import Repository
 from vmmonitor.db.session import Transaction
 from vmmonitor.db.tables import REQUESTS
 from vmmonitor.model import errors, states
-from vmmonitor.model.request import OperatorRequest
+from vmmonitor.model.request import RECOVER, RETRY, OperatorRequest
 from vmmonitor.model.states import RequestState, RequestTransition
 
 
@@ -28,6 +28,16 @@ def due(tx: Transaction, limit: int) -> list[OperatorRequest]:
     query = sa.select(REQUESTS).where(REQUESTS.c.state == RequestState.REQUESTED)
     query = query.order_by(REQUESTS.c.created_at, REQUESTS.c.id).limit(limit)
     return [_from_row(row) for row in tx.execute(query)]
+
+
+def awaits_verdict(tx: Transaction, incident_id: str) -> bool:
+    """Return whether an operator has requested a recovery and waits for the verdict."""
+    query = sa.select(REQUESTS.c.id).where(
+        REQUESTS.c.incident_id == incident_id,
+        REQUESTS.c.state == RequestState.REQUESTED,
+        REQUESTS.c.verb.in_((RECOVER, RETRY)),
+    )
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def transition(

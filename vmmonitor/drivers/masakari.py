@@ -12,10 +12,11 @@ from vmmonitor.drivers.polling import (
     error_message,
     fail,
     fail_by_response,
+    lost_lease,
     poll,
 )
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.recovery import Lease, Outcome, RecoveryRequest
 from vmmonitor.model.states import RecoveryTransition
 from vmmonitor.openstack.masakari import (
     FINAL_STATUSES,
@@ -77,7 +78,9 @@ class MasakariDriver(Driver):
             if request.taken_over or request.recovery.attempt > 1:
                 known = self._find(request, deadline)
             posted = known or self._post(request, deadline)
-            return posted if isinstance(posted, Outcome) else self._wait(posted, deadline)
+            if isinstance(posted, Outcome):
+                return posted
+            return self._wait(posted, deadline, request.lease)
         except Retriable as error:
             return fail(_request_failed(error), retry=True)
 
@@ -91,6 +94,8 @@ class MasakariDriver(Driver):
         """
         incident = request.incident
         for event in NOTIFICATION_EVENTS:
+            if not request.lease.is_held():
+                return lost_lease()
             response = self._api.post_notification(
                 incident.host,
                 incident.instance.uuid,
@@ -127,7 +132,7 @@ class MasakariDriver(Driver):
                 return notification
         return None
 
-    def _wait(self, posted: MasakariNotification, deadline: Deadline) -> Outcome:
+    def _wait(self, posted: MasakariNotification, deadline: Deadline, lease: Lease) -> Outcome:
         def check() -> Outcome | None:
             current = self._api.get_notification(posted.uuid, deadline.remaining())
             if current is None:
@@ -138,7 +143,7 @@ class MasakariDriver(Driver):
             is_over = is_new_error or current.status in FINAL_STATUSES
             return _outcome(current) if is_over else None
 
-        if outcome := poll(check, deadline, self.conf.masakari.poll_interval):
+        if outcome := poll(check, deadline, self.conf.masakari.poll_interval, lease):
             return outcome
         return fail(f"masakari has not finished notification {posted.uuid} in time", retry=True)
 

@@ -15,10 +15,11 @@ from vmmonitor.drivers.polling import (
     describe_error,
     fail,
     fail_by_response,
+    lost_lease,
     poll,
 )
 from vmmonitor.model.errors import InvalidRules, Retriable
-from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.model.recovery import Lease, Outcome, RecoveryRequest
 from vmmonitor.model.states import RecoveryTransition
 from vmmonitor.openstack.mistral import (
     FINAL_STATES,
@@ -92,12 +93,14 @@ class MistralDriver(Driver):
                 return fail_by_response(MistralAPI.GROUP, workflow)
             if missing := _missing_inputs(workflow):
                 return fail(missing)
-            execution = self._find_unfinished(request, workflow, deadline) or self._start(
-                request, workflow, deadline
-            )
+            execution: Execution | ServiceResponse | None
+            execution = self._find_unfinished(request, workflow, deadline)
+            if execution is None and not request.lease.is_held():
+                return lost_lease()
+            execution = execution or self._start(request, workflow, deadline)
             if isinstance(execution, ServiceResponse):
                 return fail_by_response(MistralAPI.GROUP, execution)
-            return self._wait(execution.id, workflow, deadline)
+            return self._wait(execution.id, workflow, deadline, request.lease)
         except Retriable as error:
             return fail(_request_failed(error), retry=True)
 
@@ -125,7 +128,9 @@ class MistralDriver(Driver):
             timeout=deadline.remaining(),
         )
 
-    def _wait(self, execution_id: str, workflow: Workflow, deadline: Deadline) -> Outcome:
+    def _wait(
+        self, execution_id: str, workflow: Workflow, deadline: Deadline, lease: Lease
+    ) -> Outcome:
         label = f"execution {execution_id} of workflow {workflow.name}"
         state = "unknown"
 
@@ -137,7 +142,7 @@ class MistralDriver(Driver):
             state = execution.state
             return _outcome(execution, label) if state in FINAL_STATES else None
 
-        if outcome := poll(check, deadline, self.conf.mistral.poll_interval):
+        if outcome := poll(check, deadline, self.conf.mistral.poll_interval, lease):
             return outcome
         return fail(f"{label} did not end in time: its state is {state}", retry=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import requests
 
 from vmmonitor.model.errors import Retriable
-from vmmonitor.model.recovery import Outcome
+from vmmonitor.model.recovery import Lease, Outcome
 from vmmonitor.model.states import RecoveryTransition
 from vmmonitor.openstack.service import ServiceResponse
 from vmmonitor.text import one_line
@@ -49,17 +49,23 @@ class Deadline:
 
 
 def poll(
-    check: Callable[[], Outcome | None], deadline: Deadline, interval: float
+    check: Callable[[], Outcome | None],
+    deadline: Deadline,
+    interval: float,
+    lease: Lease | None = None,
 ) -> Outcome | None:
     """Call a function repeatedly until it returns an outcome, or return None at the deadline.
 
     A service that does not respond may be restarting, so that an error does not end the polling.
 
     :param interval: maximum interval, in seconds.
+    :param lease: the polling ends with a failure if it is lost.
     :raises vmmonitor.model.errors.Retriable: the last call failed.
     """
     delay = min(FIRST_DELAY, interval)
     while True:
+        if lease and not lease.is_held():
+            return lost_lease()
         failure: Retriable | None = None
         try:
             if outcome := check():
@@ -73,12 +79,18 @@ def poll(
         delay = min(2 * delay, interval)
 
 
-def fail(message: str, retry: bool = False) -> Outcome:
+def fail(message: str, retry: bool = False, answered: bool = True) -> Outcome:
     """Return the outcome of a failed attempt.
 
     :param retry: whether another attempt can succeed.
+    :param answered: False if the service did not answer, so that it may have acted.
     """
-    return Outcome(move=RecoveryTransition.FAIL, message=message, retry=retry)
+    return Outcome(move=RecoveryTransition.FAIL, message=message, retry=retry, answered=answered)
+
+
+def lost_lease() -> Outcome:
+    """Return the outcome of a driver that gives no further order, because another engine may."""
+    return fail("the lease of the recovery is lost, no further request is sent", retry=True)
 
 
 def fail_by_response(service: str, response: ServiceResponse) -> Outcome:

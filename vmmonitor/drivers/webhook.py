@@ -32,6 +32,8 @@ MAX_BODY_BYTES = 800
 BODY_TIMEOUT = 1.0
 #: Maximum length of the receiver's text in a message.
 MAX_BODY_EXCERPT = 200
+#: Status codes of a gateway before the receiver, which may have acted.
+GATEWAY_STATUSES = (502, 503, 504)
 NO_URL = "[webhook] url must be set"
 #: Texts of OpenSSL for an untrusted certificate, and for a file without a certificate.
 UNTRUSTED_TEXTS = ("CERTIFICATE_VERIFY_FAILED", "X509")
@@ -50,7 +52,8 @@ class WebhookDriver(Driver):
     def recover(self, request: RecoveryRequest) -> Outcome:
         """Post the incident once; the status code of the response decides.
 
-        A takeover posts the same event id again, so that the receiver can ignore the duplicate.
+        An attempt after one without a response, and a takeover, post the same event id again, so
+        that the receiver can ignore the duplicate.
         """
         conf = self.conf.webhook
         if not conf.url:
@@ -66,7 +69,7 @@ class WebhookDriver(Driver):
         ).start()
         result = _next_result(results, seconds)
         if result is None:
-            return fail(f"the receiver did not respond within {seconds:g} s", retry=True)
+            return _fail_by_timeout(seconds)
         if isinstance(result, Exception):
             return _fail_by_error(result, seconds)
         if 200 <= result < 300:
@@ -101,6 +104,8 @@ class WebhookDriver(Driver):
 def cloud_event(request: RecoveryRequest) -> dict[str, Any]:
     """Return a request as a CloudEvents 1.0 event; the same for each call of a recovery.
 
+    The id is that of the failure: an attempt after one without a
+    response has the same id.
     Times within ``data`` are microseconds since the epoch.
     """
     recovery, incident = request.recovery, request.incident
@@ -108,12 +113,13 @@ def cloud_event(request: RecoveryRequest) -> dict[str, Any]:
     created_at = epoch + datetime.timedelta(microseconds=recovery.created_at)
     return {
         "specversion": "1.0",
-        "id": recovery.recovery_id,
+        "id": f"{incident.incident_id}/{recovery.failure_number}",
         "source": "/vmmonitor/hosts/" + urllib.parse.quote(incident.host, safe=""),
         "type": EVENT_TYPE,
         "subject": recovery.instance_uuid,
         "time": created_at.isoformat(timespec="microseconds") + "Z",
         "datacontenttype": "application/json",
+        "attempt": recovery.attempt,
         "data": {
             "incident": dataclasses.asdict(incident),
             "events": [dataclasses.asdict(event) for event in request.events],
@@ -163,7 +169,12 @@ def _fail_by_status(status: int, text: str) -> Outcome:
     message = f"the receiver returned HTTP status {status}" + (f": {text}" if text else "")
     if 300 <= status < 400:
         message += " (redirects are not followed)"
-    return fail(message, retry=status >= 500)
+    return fail(message, retry=status >= 500, answered=status not in GATEWAY_STATUSES)
+
+
+def _fail_by_timeout(seconds: float) -> Outcome:
+    message = f"the receiver did not respond within {seconds:g} s"
+    return fail(message, retry=True, answered=False)
 
 
 def _fail_by_error(error: Exception, seconds: float) -> Outcome:
@@ -174,9 +185,11 @@ def _fail_by_error(error: Exception, seconds: float) -> Outcome:
     if isinstance(error, requests.exceptions.SSLError) and is_untrusted:
         return fail(f"the receiver's certificate is not trusted ([webhook] ca_file): {reason}")
     if isinstance(error, requests.exceptions.Timeout):
-        return fail(f"the receiver did not respond within {seconds:g} s", retry=True)
+        return _fail_by_timeout(seconds)
     if isinstance(error, requests.exceptions.ConnectionError):
-        return fail(f"the connection to the receiver failed: {reason}", retry=True)
+        message = f"the connection to the receiver failed: {reason}"
+        return fail(message, retry=True, answered=False)
     if not isinstance(error, requests.exceptions.RequestException) and isinstance(error, OSError):
         return fail(f"could not read the certificate authorities ([webhook] ca_file): {reason}")
-    return fail(f"the request to the receiver failed: {type(error).__name__}")
+    message = f"the request to the receiver failed: {type(error).__name__}"
+    return fail(message, answered=False)

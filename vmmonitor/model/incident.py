@@ -54,8 +54,8 @@ class Incident:
         this incident; None if it was not.
     :param closed_at: when it was closed; None while it is open.
     :param priority: the greater priority gets a free recovery slot first.
-    :param held_by: a HoldReason while held or silenced, and CONCURRENCY also while recovering, if
-        the next attempt is queued; otherwise empty.
+    :param held_by: a HoldReason while held or silenced, and also while recovering, if the next
+        attempt is held or queued; otherwise empty.
     :param part_of: id of the storm incident that it belongs to; empty without one.
     :param shared_cause: the cause that it may share with others (a storage back end); empty if
         unknown.

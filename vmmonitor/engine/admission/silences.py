@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Silences: matching incidents are stored, in state ``silenced``, but are not recovered.
 
-A silence applies to incidents that would be decided now. A recovery that is in progress continues,
-and an ``unhandled`` incident stays unhandled: examining it again after the silence could repeat an
-action.
+A silence applies to incidents that would be decided now, and to the next attempt of a recovery. A
+call of a driver in progress continues, and an ``unhandled`` incident stays unhandled: examining it
+again after the silence could repeat an action.
 """
 
 import datetime

@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from vmmonitor.db import incidents, recoveries
 from vmmonitor.db.session import Transaction
@@ -21,6 +22,9 @@ from vmmonitor.model.states import (
     RecoveryTransition,
 )
 from vmmonitor.rules.policies import Policies
+
+#: Message of a request to recover an instance, until the verdict has been acted on.
+VERDICT_REQUESTED = "waits for the verdict"
 
 ENDED_WITHOUT_RETRY = (IncidentState.RESOLVED, IncidentState.IGNORED)
 
@@ -50,19 +54,26 @@ class RequestedChange:
 
 
 def recover(change: RequestedChange) -> str:
-    """Recover the instance now, without admission checks."""
+    """Recover the instance now, without admission checks.
+
+    The request waits for the verdict, and its result says what followed from it.
+    """
+    if change.request.message == VERDICT_REQUESTED:
+        return _result_of_recovery(change)
     _require_instance(change.incident)
     if change.incident.state == IncidentState.RECOVERING:
-        return _start_next_attempt(change)
+        _start_next_attempt(change)
     policy = str(change.request.options.get("policy", "")) or change.incident.policy
-    return _recover_by(change, policy)
+    _recover_by(change, policy)
 
 
 def retry(change: RequestedChange) -> str:
-    """Recover the instance again, by the policy of its recovery."""
+    """Recover the instance again, by the policy of its recovery; see ``recover``."""
+    if change.request.message == VERDICT_REQUESTED:
+        return _result_of_recovery(change)
     if change.incident.state == IncidentState.RECOVERING:
-        return _start_next_attempt(change)
-    return _recover_by(change, recoveries.get(change.tx, change.request.recovery_id).policy)
+        _start_next_attempt(change)
+    _recover_by(change, recoveries.get(change.tx, change.request.recovery_id).policy)
 
 
 def resolve(change: RequestedChange) -> str:
@@ -98,9 +109,12 @@ def release(change: RequestedChange) -> str:
     _require_open(incident)
     if incident.kind == IncidentKind.STORM:
         return _end_storm(change, f"released by {change.request.words}")
+    if incident.state == IncidentState.RECOVERING and incident.held_by:
+        _expedite(change)
+        return f"no longer held: {incident.reason}"
     if incident.state not in incidents.WAITING:
         raise RequestRefused(f"the incident is not held: it is {incident.state}")
-    if not incident.held_by or incident.held_by == HoldReason.OPERATOR:
+    if not incident.held_by or incident.held_by in (HoldReason.OPERATOR, HoldReason.UNKNOWN):
         _make_due(change)
         return "a verdict is requested now"
     _make_due(change, override=change.request.author)
@@ -148,14 +162,17 @@ def _require_steps(policies: Policies, name: str) -> None:
 
 
 # -- changes -----------------------------------------------------------------------------------
-def _recover_by(change: RequestedChange, policy: str) -> str:
-    """Recover a waiting or unrecovered incident by a policy, without admission checks."""
+def _recover_by(change: RequestedChange, policy: str) -> NoReturn:
+    """Recover a waiting or unrecovered incident by a policy, without admission checks.
+
+    :raises RequestDeferred: until the verdict has been acted on.
+    """
     incident = change.incident
     if incident.state in ENDED_WITHOUT_RETRY:
         raise RequestRefused(f"the incident is {incident.state}: {incident.reason}")
     _require_steps(change.policies, policy)
     _make_due(change, policy=policy, override=change.request.author)
-    return f"recovery by policy {policy} starts now, without limits"
+    raise RequestDeferred(VERDICT_REQUESTED)
 
 
 def _make_due(change: RequestedChange, **changes: str) -> None:
@@ -173,14 +190,47 @@ def _make_due(change: RequestedChange, **changes: str) -> None:
     move(tx, incident, name, reason, now, hold_until=now, running_at=None, **changes)
 
 
-def _start_next_attempt(change: RequestedChange) -> str:
+def _start_next_attempt(change: RequestedChange) -> NoReturn:
+    """Make the next attempt due, without admission checks.
+
+    :raises RequestDeferred: until the verdict has been acted on.
+    """
+    _expedite(change)
+    raise RequestDeferred(VERDICT_REQUESTED)
+
+
+def _expedite(change: RequestedChange) -> None:
     recovery = recoveries.active_for(change.tx, change.incident.incident_id)
     if recovery is None:
         raise RequestRefused("a recovery is in progress")
     if recovery.state != RecoveryState.REQUESTED:
         raise RequestRefused(f"a recovery is in progress: {_text(recovery)}")
     recoveries.expedite(change.tx, recovery, change.now)
-    return f"{_text(recovery)} starts now"
+    incidents.set_override(change.tx, change.incident, change.request.author, change.now)
+
+
+def _result_of_recovery(change: RequestedChange) -> str:
+    """Return what followed from the verdict that a request waited for.
+
+    :raises RequestRefused: the instance is not recovered.
+    :raises RequestDeferred: no engine has acted on the verdict yet.
+    """
+    incident = change.incident
+    if incident.state in incidents.WAITING:
+        if incident.override and incident.hold_until <= change.now:
+            raise RequestDeferred(VERDICT_REQUESTED)
+        raise RequestRefused(f"the incident is {incident.state}: {incident.reason}")
+    recovery = recoveries.active_for(change.tx, incident.incident_id)
+    if recovery is None:
+        result = f"the incident is {incident.state}: {incident.reason}"
+        if incident.state == IncidentState.IGNORED:
+            raise RequestRefused(f"not recovered, {result}")
+        return f"carried out; {result}"
+    if recovery.state == RecoveryState.REQUESTED and recovery.not_before <= change.now:
+        raise RequestDeferred(VERDICT_REQUESTED)
+    if recovery.state == RecoveryState.REQUESTED:
+        return f"carried out; next is {_text(recovery)}"
+    return f"{_text(recovery)} of policy {recovery.policy} was started, without limits"
 
 
 def _hold_until(change: RequestedChange, until: int, reason: str) -> None:

@@ -72,6 +72,8 @@ class OperatorRequests:
             now = self._database.now()
             requests.transition(tx, request, RequestTransition.REFUSE, message, now)
             return
+        if requests.get(tx, request.request_id) != request:
+            return  # Another engine has begun or ended it.
         now = self._database.now()
         change = RequestedChange(
             tx=tx,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents
+from vmmonitor.db import incidents, requests
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import (
     DENIED_STATES,
@@ -90,7 +90,8 @@ class Decisions:
         is_overdue = now - incident.hold_until > DECIDE_AFTER * SECOND
         if incident.event_count != judged.event_count and not is_overdue:
             return Outdated(incident)
-        match with_override(incident, verdict).kind:
+        verdict = with_override(tx, incident, verdict)
+        match verdict.kind:
             case VerdictKind.PLANNED | VerdictKind.GONE:
                 note_verdict(tx, incident, verdict, now)
                 move(tx, incident, IncidentTransition.PLAN, verdict.reason, now)
@@ -101,6 +102,23 @@ class Decisions:
             case VerdictKind.FAILED | VerdictKind.MANUAL:
                 return self._recover(tx, incident, verdict, earlier, now)
         return None
+
+    def close_if_over(self, tx: Transaction, judged: Incident, verdict: Verdict) -> None:
+        """Close an unhandled incident whose instance was stopped on purpose or is gone.
+
+        Any other verdict leaves it to the operator.
+
+        :param judged: the incident as it was when the verdict was requested.
+        :raises vmmonitor.model.errors.Conflict: another engine changed the incident first.
+        """
+        if verdict.kind not in (VerdictKind.PLANNED, VerdictKind.GONE):
+            return
+        incident = incidents.lock(tx, judged.incident_id)
+        is_same = incident.event_count == judged.event_count
+        if incident.state == IncidentState.UNHANDLED and is_same:
+            now = self._now()
+            note_verdict(tx, incident, verdict, now)
+            move(tx, incident, IncidentTransition.PLAN, verdict.reason, now)
 
     def _recover(
         self,
@@ -114,7 +132,7 @@ class Decisions:
 
         No policy acts on a MANUAL verdict, unless an operator requested the recovery.
         """
-        is_manual = with_override(incident, verdict).kind == VerdictKind.MANUAL
+        is_manual = verdict.kind == VerdictKind.MANUAL
         policy = None if is_manual else self._attempts.policies.get(incident.policy)
         acts = next_step(policy, -1) is not None
         incident = dataclasses.replace(incident, priority=verdict.priority)
@@ -194,16 +212,19 @@ class Decisions:
             )
 
 
-def with_override(incident: Incident, verdict: Verdict) -> Verdict:
+def with_override(tx: Transaction, incident: Incident, verdict: Verdict) -> Verdict:
     """Return the verdict on an incident that an operator may have requested to recover.
 
-    The operator saw the failure, so that an unknown or manual verdict counts as failed, and the
-    maintenance of the host does not mute it. An instance that was stopped on purpose or is gone
-    stays as it is.
+    The operator saw the failure. An unknown or manual verdict therefore counts as failed, and the
+    maintenance of the host does not mute it; both only for the verdict that the request waits
+    for, not for retries. An instance that was stopped on purpose or is gone stays as it is.
     """
     if not incident.override or verdict.kind not in OVERRIDDEN:
         return verdict
-    return dataclasses.replace(verdict, kind=VerdictKind.FAILED)
+    if not requests.awaits_verdict(tx, incident.incident_id):
+        return verdict
+    reason = f"{verdict.reason}; {incident.override} requested the recovery"
+    return dataclasses.replace(verdict, kind=VerdictKind.FAILED, reason=reason)
 
 
 def deny_unknown(conf: cfg.ConfigOpts, verdict: Verdict, now: int) -> Denied:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents, limits, recoveries
+from vmmonitor.db import incidents, limits, recoveries, reviews
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.admission import Admission
 from vmmonitor.engine.clock_steps import ClockStepDetector
@@ -39,6 +39,10 @@ from vmmonitor.model.states import RecoveryState
 from vmmonitor.rules.policies import Policies
 
 LOG = log.getLogger(__name__)
+
+
+#: First part of the rank of work that is done after all other work.
+LAST = 2**62
 
 
 class Dispatcher:
@@ -149,6 +153,7 @@ class Dispatcher:
         ranked = [(_rank(subject, priorities), subject) for subject in work]
         for rank, subject in sorted(ranked, key=operator.itemgetter(0)):
             self._dispatch(subject, rank)
+        self._review_unhandled(now)
         return min([self._conf.recovery.poll_interval, *next_due])
 
     def _admit_queued(self, now: int) -> None:
@@ -194,6 +199,18 @@ class Dispatcher:
     def _trust_leases(self) -> None:
         """Take over nothing for one lease time: live engines renew their leases by then."""
         self._trust_leases_until = time.monotonic() + self._conf.recovery.lease
+
+    def _review_unhandled(self, now: int) -> None:
+        """Have unhandled incidents judged again, after all other work."""
+        interval = self._conf.recovery.unhandled_interval
+        if not interval:
+            return
+        before = now - round(interval * SECOND)
+        with self._database.reader() as tx:
+            found = reviews.unhandled_since(tx, before, self._conf.recovery.workers)
+        for number, incident in enumerate(found):
+            work = functools.partial(self.pipeline.review, incident, before)
+            self._workers.submit(incident.incident_id, work, (LAST, number))
 
     def _dispatch(self, subject: Incident | Recovery, rank: Rank) -> None:
         work = (

@@ -88,6 +88,7 @@ class NextAttempts:
         if self._is_taken_over_too_often(recovery):
             self._attempts.end_taken_over_too_often(tx, incident, recovery, now)
             return None
+        verdict = with_override(tx, incident, verdict)
         if denied := self._why_denied(tx, incident, recovery, verdict, policy, now):
             self._hold(tx, incident, recovery, verdict, denied, now)
             return None
@@ -115,7 +116,7 @@ class NextAttempts:
         The restart budget and flapping count the recoveries of other incidents only, so that
         retries within one incident do not use them up.
         """
-        match with_override(incident, verdict).kind:
+        match verdict.kind:
             case VerdictKind.UNKNOWN | VerdictKind.MANUAL:
                 return deny_unknown(self._conf, verdict, now)
             case VerdictKind.MUTED:

@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from vmmonitor.db import events, incidents, recoveries
+from vmmonitor.db import events, incidents, recoveries, reviews
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.claims import Claim
@@ -89,6 +89,19 @@ class RecoveryPipeline:
         elif not self._calls.store_pending_outcome(recovery):
             self._run_stages(None, recovery)
         return True
+
+    def review(self, incident: Incident, judged_before: int) -> bool:
+        """Judge an unhandled incident again, and close it if it was planned or is gone.
+
+        :param judged_before: when its last verdict is too old; microseconds since the epoch.
+        :returns: False, as nothing else becomes due.
+        """
+        now, incident_id = self._database.now(), incident.incident_id
+        if self._database.run(reviews.begin_review, incident_id, judged_before, now):
+            loaded = self._load_events(incident, None)
+            verdict = self._verdicts.judge(loaded.incident, loaded.judged)
+            self._database.run(self._decisions.close_if_over, loaded.incident, verdict)
+        return False
 
     def _run_stages(self, incident: Incident | None, recovery: Recovery | None) -> bool:
         """Take an incident that is due, or a recovery that is due, to the call of a driver."""

@@ -17,6 +17,7 @@ from vmmonitor.tests.functional.db.contract.agents_contract import AgentsContrac
 from vmmonitor.tests.functional.db.contract.drift_records_contract import DriftRecordsContract
 from vmmonitor.tests.functional.db.contract.events_contract import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence_contract import EvidenceContract
+from vmmonitor.tests.functional.db.contract.fences_contract import FencesContract
 from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
 from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
@@ -43,6 +44,10 @@ class OnSQLite(testtools.TestCase):
 
 
 class TestEvents(EventsContract, OnSQLite):
+    pass
+
+
+class TestFences(FencesContract, OnSQLite):
     pass
 
 

@@ -232,6 +232,21 @@ class TestAgain(MasakariTest):
             self.assertIn(self.notification_id(), outcome.message)
             self.assertEqual([], self.posted_events())
 
+    def test_lost_lease_posts_nothing(self):
+        outcome = self.recover(lease=builders.HeldLease(left=0))
+        self.assertFails(outcome, "the lease of the recovery is lost", retry=True)
+        self.assertEqual([], self.masakari.requests("POST"))
+
+    def test_lease_lost_after_a_rejection_posts_no_further_event(self):
+        self.masakari.answer = lambda asked: (
+            (409, {"conflictingRequest": {"code": 409, "message": "so it is"}})
+            if asked.method == "POST"
+            else self.masakari.reply(asked)
+        )
+        outcome = self.recover(lease=builders.HeldLease(left=1))
+        self.assertFails(outcome, "the lease of the recovery is lost", retry=True)
+        self.assertEqual(1, len(self.masakari.requests("POST")))
+
     def test_takeover_without_a_notification_posts_one(self):
         self.assertEqual("wait", self.recover(taken_over=True).move)
         self.assertEqual(1, len(self.posted_events()))

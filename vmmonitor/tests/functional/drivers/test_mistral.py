@@ -224,6 +224,16 @@ class TestAgain(MistralTest):
             self.assertEqual(move, self.recover(taken_over=True).move)
             self.assertEqual(1, len(self.mistral.executions))
 
+    def test_lost_lease_starts_nothing(self):
+        outcome = self.recover(lease=builders.HeldLease(left=0))
+        self.assertFails(outcome, "the lease of the recovery is lost", retry=True)
+        self.assertEqual([], self.started())
+
+    def test_lease_lost_during_the_execution_ends_the_polling(self):
+        self.mistral.course = ["RUNNING"]
+        outcome = self.recover(timeout=60, lease=builders.HeldLease(left=3))
+        self.assertFails(outcome, "the lease of the recovery is lost", retry=True)
+
     def test_concurrent_requests_start_one_execution(self):
         outcomes: list[Outcome] = []
         threads = [

@@ -111,7 +111,8 @@ class TestMessage(WebhookTest):
         self.assertEqual(
             {
                 "specversion": "1.0",
-                "id": request.recovery.recovery_id,
+                "id": f"{request.incident.incident_id}/1",
+                "attempt": 1,
                 "source": "/vmmonitor/hosts/compute-1",
                 "type": "org.openstack.vmmonitor.incident.recover",
                 "subject": builders.UUID,
@@ -133,7 +134,8 @@ class TestMessage(WebhookTest):
         event = cloudevents_http.from_http_event(
             cloudevents_http.HTTPMessage(received.headers, received.body)
         )
-        self.assertEqual(builders.request().recovery.recovery_id, event.get_id())
+        self.assertEqual(f"{builders.incident().incident_id}/1", event.get_id())
+        self.assertEqual(1, event.get_attributes()["attempt"])
         self.assertEqual(builders.UUID, event.get_subject())
         self.assertEqual(datetime.timedelta(0), event.get_time().utcoffset())
         self.assertEqual(1, event.get_data()["attempt"])
@@ -256,6 +258,7 @@ class TestSlowReceivers(WebhookTest):
     def check_timed_out(self, timeout: float) -> None:
         outcome, took = self.timed(timeout)
         self.assertFails(outcome, "did not respond within 0.3 s", retry=True)
+        self.assertFalse(outcome.answered)
         self.assertLess(took, 1.3)
 
     def test_receiver_without_response_fails_with_retry(self):

@@ -8,11 +8,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from vmmonitor.db import agents, incidents, recoveries, silences, timeline_entries
+import fixtures
+
+from vmmonitor.db import agents, incidents, limits, recoveries, silences, timeline_entries
 from vmmonitor.db.page import Page
 from vmmonitor.engine.admission import Admission
+from vmmonitor.engine.admission.concurrency import RecoverySlots
 from vmmonitor.engine.admission.silences import SilenceCheck
 from vmmonitor.engine.recovery.attempts import Attempts
+from vmmonitor.engine.recovery.claims import Claim
 from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.engine.recovery.next_attempts import NextAttempts
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
@@ -22,6 +26,16 @@ from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import FAIL, RUNS, WAIT, batch, delivery, policy, step
+
+CONCURRENCY = "vmmonitor.engine.admission.concurrency"
+_read_occupancy = limits.read_occupancy
+
+
+def read_slowly(tx: Any) -> limits.Occupancy:
+    """Read the slots, and leave time for another engine to take the same one."""
+    found = _read_occupancy(tx)
+    time.sleep(0.02)
+    return found
 
 
 class EngineRaces:
@@ -78,6 +92,29 @@ class EngineRaces:
 
         answers = race(8, take_up)
         self.assertEqual(7, sum(isinstance(answer, Conflict) for answer in answers), answers)
+
+    def test_one_slot_is_taken_by_one_of_eight(self: Any) -> None:
+        for limit, value in (("max_recoveries_per_host", 1), ("max_recoveries", -1)):
+            self.conf.set_override(limit, value, "limits")
+        databases = [self.database, *(self.another() for _ in range(3))]
+        slots = RecoverySlots(self.conf)
+        # Each thread takes the lock, as in an engine that has seen free slots.
+        self.useFixture(fixtures.MonkeyPatch(f"{CONCURRENCY}.limits.read_occupancy", read_slowly))
+        for number in range(5):
+            host = f"compute-{number}"
+            failed = [delivery(uuid=samples.new_id(), host=host) for _ in range(8)]
+            self.ingest().store(batch(*failed), 20)
+            mine = [each for each in self.incidents() if each.host == host]
+
+            def decide(which, mine=mine):
+                database = databases[which % 4]
+                attempts = Attempts(self.conf, self.policies, database.now)
+                decisions = Decisions(self.conf, attempts, [slots], database.now)
+                return database.run(decisions.decide, mine[which], base.IT_FAILED)
+
+            answers = race(8, decide)
+            claims = [each for each in answers if isinstance(each, Claim)]
+            self.assertEqual(1, len(claims), answers)
 
     def test_evidence_and_outcome_at_once_miss_each_other_never(self: Any) -> None:
         ingest = self.ingest()

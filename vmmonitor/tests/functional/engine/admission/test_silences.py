@@ -177,7 +177,7 @@ class WorkersTest(SilencesCase):
         self.later(HOUR)
         self.eventually_in("recovering")
 
-    def test_what_is_being_recovered_goes_on(self):
+    def test_silence_during_backoff_holds_the_next_attempt(self):
         self.policies = self.load(policy(steps=[step(attempts=2)]))
         self.driver.answer = lambda request: (
             base.FAIL if request.recovery.attempt == 1 else base.WAIT
@@ -187,8 +187,25 @@ class WorkersTest(SilencesCase):
         base.eventually(lambda: len(self.attempted()) == 2)
         self.mute()
         self.later(10)
+        base.eventually(lambda: self.incident().held_by == "silence", what="it is held")
+        self.assertEqual([("fake", 0, 1, "failed"), ("fake", 0, 2, "requested")], self.attempted())
+        self.later(HOUR)
         base.eventually(lambda: len(self.driver.requests) == 2)
-        self.assertEqual("recovering", self.incident().state)
+        self.assertEqual(("recovering", ""), (self.incident().state, self.incident().held_by))
+
+    def test_silence_ended_early_starts_the_held_attempt(self):
+        self.policies = self.load(policy(steps=[step(attempts=2)]))
+        self.driver.answer = lambda request: (
+            base.FAIL if request.recovery.attempt == 1 else base.WAIT
+        )
+        self.store(delivery())
+        self.engines(2)
+        base.eventually(lambda: len(self.attempted()) == 2)
+        silence = self.mute()
+        self.later(10)
+        base.eventually(lambda: self.incident().held_by == "silence", what="it is held")
+        self.end(silence)
+        base.eventually(lambda: len(self.driver.requests) == 2)
 
     def test_what_was_left_for_a_person_stays_so(self):
         self.policies = self.load(policy(steps=[step(wait_for="nothing")]))

@@ -6,7 +6,8 @@ from unittest import mock
 from vmmonitor.db import requests
 from vmmonitor.engine.admission.check import Denied
 from vmmonitor.engine.incidents.requests import OperatorRequests
-from vmmonitor.model.incident import UNTIL_RELEASED, HoldReason
+from vmmonitor.engine.recovery.claims import Claim
+from vmmonitor.model.incident import UNTIL_RELEASED, HoldReason, Verdict
 from vmmonitor.model.request import CANCEL, HOLD, RECOVER, RELEASE, RESOLVE, RETRY, OperatorRequest
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
@@ -22,6 +23,8 @@ from vmmonitor.tests.functional.engine.base import (
     policy,
     step,
 )
+
+UNKNOWN = Verdict(kind="unknown", reason="nova does not answer")
 
 
 class RequestCase(base.EngineCase):
@@ -44,6 +47,19 @@ class RequestCase(base.EngineCase):
             state="requested",
         )
         self.database.run(requests.insert, request)
+        self.carry_out()
+        return self.outcome(request)
+
+    def want_recovery(self, verb=RECOVER, recovery_id="", verdict=IT_FAILED, **options):
+        """Request a recovery, and have the engine act on the verdict; returns the request."""
+        request = self.want(verb, recovery_id, **options)
+        if request.state != "requested":
+            return request
+        self.assertEqual("waits for the verdict", request.message)
+        if self.incident().state == "recovering":
+            self.claim_or_finish(verdict=verdict)
+        else:
+            self.decide(verdict)
         self.carry_out()
         return self.outcome(request)
 
@@ -79,11 +95,17 @@ class RequestCase(base.EngineCase):
 class RecoverTest(RequestCase):
     def test_recover_held_by_budget_overrides_it(self):
         self.hold_for_budget()
-        self.assert_done(self.want(RECOVER))
+        request = self.want(RECOVER)
         self.assertEqual("jane", self.incident().override)
         never = mock.Mock(check=self.fail)
         self.assertIsNotNone(
             self.database.run(self.decisions([never]).decide, self.incident(), IT_FAILED)
+        )
+        self.carry_out()
+        done = self.outcome(request)
+        self.assert_done(done)
+        self.assertEqual(
+            "driver fake, attempt 1 of policy restart was started, without limits", done.message
         )
         kind, message = [line for line in self.line() if line[0] == "request"][-1]
         self.assertTrue(message.startswith("jane requested recover (it is mine): "), message)
@@ -92,12 +114,12 @@ class RecoverTest(RequestCase):
         self.policies = self.load(policy("slow", hold=30, match={"detail": "panicked"}))
         self.store(delivery(RUNS), delivery("lifecycle.crashed/panicked"))
         self.assertGreater(self.incident().hold_until, self.clock)
-        self.assert_done(self.want(RECOVER))
+        self.want(RECOVER)
         self.assertEqual(self.clock, self.incident().hold_until)
 
     def test_recover_unrecovered_incident_reopens_it(self):
         self.give_up()
-        self.assert_done(self.want(RECOVER))
+        self.want(RECOVER)
         incident = self.incident()
         self.assertEqual(("pending", None), (incident.state, incident.closed_at))
         self.store(delivery())
@@ -129,15 +151,16 @@ class RecoverTest(RequestCase):
         self.assert_refused(
             self.want(RECOVER, policy="nonsense"), "policy nonsense is not in force"
         )
-        self.assert_done(self.want(RECOVER, policy="by-hand"))
+        self.want(RECOVER, policy="by-hand")
         self.assertEqual(("pending", "by-hand"), (self.incident().state, self.incident().policy))
         self.assertIsNotNone(self.decide())
 
     def test_recover_during_backoff_starts_attempt(self):
         self.finish(self.decide(), FAIL)
         self.assertGreater(self.last_attempt().not_before, self.clock)
-        self.assert_done(self.want(RECOVER))
+        self.want(RECOVER)
         self.assertEqual(self.clock, self.last_attempt().not_before)
+        self.assertIsNotNone(self.claim_or_finish())
 
     def test_recover_in_progress_or_resolved_is_refused(self):
         self.finish(self.decide())
@@ -146,6 +169,53 @@ class RecoverTest(RequestCase):
         )
         self.store(delivery(RUNS))
         self.assert_refused(self.want(RECOVER), "the incident is resolved")
+
+    def test_recover_with_unknown_verdict_calls_driver(self):
+        self.conf.set_override("unknown_limit", 0, "recovery")
+        self.decide(UNKNOWN)
+        self.assertEqual(("held", "unknown"), (self.incident().state, self.incident().held_by))
+        self.assert_done(self.want_recovery(verdict=UNKNOWN))
+        self.assertEqual([("fake", 0, 1, "running")], self.attempted())
+        self.assertEqual(
+            "nova does not answer; jane requested the recovery", self.incident().reason
+        )
+
+    def test_recover_in_maintenance_calls_driver(self):
+        self.assert_done(self.want_recovery(verdict=Verdict(kind="muted", reason="disabled")))
+        self.assertEqual([("fake", 0, 1, "running")], self.attempted())
+
+    def test_recover_despite_manual_verdict_calls_driver(self):
+        self.assert_done(self.want_recovery(verdict=Verdict(kind="manual", reason="paused")))
+        self.assertEqual([("fake", 0, 1, "running")], self.attempted())
+
+    def test_recover_with_unknown_verdict_does_not_excuse_the_retry(self):
+        self.want_recovery(verdict=UNKNOWN)
+        self.finish(self.running_claim(), FAIL)
+        self.later(4)
+        self.assertIsNone(self.claim_or_finish(verdict=UNKNOWN))
+        self.assertEqual(("fake", 0, 2, "requested"), self.attempted()[-1])
+
+    def running_claim(self):
+        policy = self.policies.get("restart")
+        return Claim(recovery=self.last_attempt(), incident=self.incident(), step=policy.steps[0])
+
+    def test_recover_of_planned_stop_is_refused(self):
+        planned = Verdict(kind="planned", reason="a user stopped it")
+        request = self.want_recovery(verdict=planned)
+        self.assert_refused(request, "not recovered, the incident is ignored: a user stopped it")
+        self.assertEqual([], self.attempted())
+
+    def test_recover_of_deleted_instance_during_backoff_is_refused(self):
+        self.finish(self.decide(), FAIL)
+        gone = Verdict(kind="gone", reason="it was deleted")
+        request = self.want_recovery(verdict=gone)
+        self.assert_refused(request, "not recovered, the incident is ignored: it was deleted")
+        self.assertEqual(("fake", 0, 2, "cancelled"), self.attempted()[-1])
+
+    def test_recover_waits_until_the_verdict_has_been_acted_on(self):
+        request = self.want(RECOVER)
+        self.carry_out()
+        self.assertEqual("requested", self.outcome(request).state)
 
 
 class ResolveTest(RequestCase):
@@ -229,6 +299,23 @@ class ReleaseTest(RequestCase):
         self.decide()
         self.assert_refused(self.want(RELEASE), "the incident is not held: it is recovering")
 
+    def test_release_held_attempt_starts_it(self):
+        self.finish(self.decide(), FAIL)
+        self.later(4)
+        self.assertIsNone(self.claim_or_finish(verdict=Verdict(kind="muted", reason="disabled")))
+        self.assertEqual("maintenance", self.incident().held_by)
+        self.assert_done(self.want(RELEASE))
+        self.assertEqual(self.clock, self.last_attempt().not_before)
+        self.assertIsNotNone(self.claim_or_finish())
+
+    def test_release_of_unknown_verdict_requests_it_again(self):
+        self.conf.set_override("unknown_limit", 0, "recovery")
+        self.decide(UNKNOWN)
+        request = self.want(RELEASE)
+        self.assertEqual("a verdict is requested now", request.message)
+        self.assertIsNone(self.decide(UNKNOWN))
+        self.assertEqual("held", self.incident().state)
+
 
 class RecoveryTest(RequestCase):
     def of_last(self, verb):
@@ -255,13 +342,14 @@ class RecoveryTest(RequestCase):
 
     def test_retry_failed_recovery_is_due(self):
         self.give_up()
-        self.assert_done(self.of_last(RETRY))
-        self.assertIsNotNone(self.decide())
+        recovery_id = self.last_attempt().recovery_id
+        self.assert_done(self.want_recovery(RETRY, recovery_id))
+        self.assertEqual(("fake", 0, 1, "running"), self.attempted()[-1])
 
     def test_retry_during_backoff_starts_attempt(self):
         self.finish(self.decide(), FAIL)
-        self.assert_done(self.of_last(RETRY))
-        self.assertEqual(self.clock, self.last_attempt().not_before)
+        self.assert_done(self.want_recovery(RETRY, self.last_attempt().recovery_id))
+        self.assertEqual(("fake", 0, 2, "running"), self.attempted()[-1])
 
     def test_retry_resolved_incident_is_refused(self):
         self.finish(self.decide())

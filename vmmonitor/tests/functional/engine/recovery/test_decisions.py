@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between a failure and its recovery, what is only tried, and whose word counts."""
 
-from vmmonitor.db import incidents
 from vmmonitor.engine.admission.check import Denied
 from vmmonitor.model.incident import HoldReason, Verdict, VerdictKind
 from vmmonitor.tests.functional.engine import base
@@ -104,12 +103,6 @@ class GatesTest(base.EngineCase):
         self.refuse("silence", HoldReason.SILENCE, "muted by jane")
         self.ask(Verdict(kind=VerdictKind.MANUAL, reason="it was paused"))
         self.assertEqual("silenced", self.incident().state)
-
-    def test_manual_verdict_is_recovered_if_an_operator_requests_it(self):
-        now, reschedule = self.clock, incidents.reschedule
-        self.database.run(reschedule, self.incident(), now, "now", now, override="jane")
-        self.assertIsNotNone(self.ask(Verdict(kind=VerdictKind.MANUAL, reason="it was paused")))
-        self.assertEqual("recovering", self.incident().state)
 
     def test_maintenance_silences_until_it_is_over(self):
         self.ask(Verdict(kind=VerdictKind.MUTED, reason="host compute-1 is disabled in nova"))

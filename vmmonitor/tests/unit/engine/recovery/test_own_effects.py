@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test which events a verdict leaves out, because a recovery of the incident caused them."""
+
+import unittest
+
+from vmmonitor.engine.recovery.own_effects import CLOCK_ERROR, exclude_own_effects
+from vmmonitor.model.clock import SECOND
+from vmmonitor.model.recovery import Recovery
+from vmmonitor.tests.functional.db import samples
+from vmmonitor.tests.functional.db.samples import NOON
+
+CALLED, RETURNED = NOON + 10 * SECOND, NOON + 20 * SECOND
+DESTROYED = "lifecycle.stopped/destroyed"
+
+
+def recovery(**changes: object) -> Recovery:
+    fields = {"not_before": CALLED, "called_at": CALLED, "returned_at": RETURNED, **changes}
+    return samples.recovery(**fields)
+
+
+class OwnEffectsTest(unittest.TestCase):
+    def left(self, cause: str, at: int, *recoveries: Recovery, now: int = RETURNED) -> bool:
+        """Return whether an event is part of the next verdict."""
+        kind, _, detail = cause.partition("/")
+        event = samples.stored(at, type=kind, detail=detail)
+        return exclude_own_effects([event], recoveries, now) == [event.event]
+
+    def test_stop_during_the_call_is_left_out(self) -> None:
+        for at in (CALLED - CLOCK_ERROR, CALLED, RETURNED, RETURNED + CLOCK_ERROR):
+            self.assertFalse(self.left(DESTROYED, at, recovery()))
+
+    def test_stop_before_or_after_the_call_counts(self) -> None:
+        for at in (CALLED - CLOCK_ERROR - 1, RETURNED + CLOCK_ERROR + 1):
+            self.assertTrue(self.left(DESTROYED, at, recovery()))
+
+    def test_stop_while_the_instance_is_waited_for_counts(self) -> None:
+        ended = recovery(finished_at=RETURNED + 60 * SECOND)
+        self.assertTrue(self.left(DESTROYED, RETURNED + 5 * SECOND, ended))
+
+    def test_failure_during_the_call_counts(self) -> None:
+        for cause in ("lifecycle.stopped/failed", "lifecycle.started/booted", "io_error/pause"):
+            self.assertTrue(self.left(cause, CALLED + SECOND, recovery()))
+
+    def test_operation_of_nova_during_the_call_is_left_out(self) -> None:
+        self.assertFalse(self.left("nova.power_off/start", CALLED + SECOND, recovery()))
+
+    def test_recovery_that_called_no_driver_leaves_out_nothing(self) -> None:
+        requested = recovery(called_at=None, returned_at=None)
+        self.assertTrue(self.left(DESTROYED, CALLED, requested))
+
+    def test_call_that_has_not_returned_lasts_until_now(self) -> None:
+        running = recovery(returned_at=None)
+        self.assertFalse(self.left(DESTROYED, RETURNED + SECOND, running, now=RETURNED + SECOND))
+
+    def test_first_call_of_a_recovery_that_was_taken_over_counts_too(self) -> None:
+        taken_over = recovery(called_at=RETURNED, returned_at=None, takeovers=1)
+        self.assertFalse(self.left(DESTROYED, CALLED + SECOND, taken_over))
