@@ -13,7 +13,7 @@ from vmmonitor.agent.signals import AgentClock, EventSink
 from vmmonitor.model.event import AGENT_SOURCE, ENDING, LATE_EFFECT, RawEvent
 from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.instance import Instance, Seen
-from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.model.order import ProhibitionAnswer, RecoveryOrder, StartProhibition
 from vmmonitor.rpc.agent_api import AgentEndpoint
 from vmmonitor.sources.libvirt import recovery_rules
 from vmmonitor.sources.libvirt.recovery_rules import (
@@ -51,6 +51,9 @@ class InstanceRecoverer(Protocol):
         permit: EffectPermit | None,
     ) -> ActionResult:
         """Recover an instance; return an ActionResult."""
+
+    def is_recovering(self, instance_uuid: str) -> bool:
+        """Return whether a recovery of an instance is in progress, even one that hangs."""
 
 
 class InstanceInspector(Protocol):
@@ -145,6 +148,28 @@ class HostEndpoint(AgentEndpoint):
         """Return the current state of an instance; changes nothing."""
         fault = self._faults.find_fault(instance_uuid)
         return self._inspector.inspect(instance_uuid, timeout, fault)
+
+    def prohibit(self, prohibition: StartProhibition) -> ProhibitionAnswer:
+        """Refuse all earlier orders about an instance, and report whether it has ended here.
+
+        The order matters: an effect that begins afterwards sees the prohibition, one that is in
+        progress is seen here, and one that has ended left a process or none.
+        """
+        uuid = prohibition.instance_uuid
+        reason = ""
+        if not self._permits.fences.prohibit(uuid, prohibition.token):
+            reason = "a newer order was accepted, or the prohibition cannot be stored"
+        elif self._recoverer and self._recoverer.is_recovering(uuid):
+            reason = "a recovery of the instance is in progress on this host"
+        elif self.inspect(uuid, prohibition.timeout).process:
+            reason = "a QEMU process of the instance runs on this host"
+        LOG.info(
+            "Recovery %s starts instance %s on another host: %s",
+            prohibition.recovery_id,
+            uuid,
+            f"refused, {reason}" if reason else "it is not started here any longer",
+        )
+        return ProhibitionAnswer(accepted=not reason, reason=reason)
 
     def recover(self, order: RecoveryOrder) -> dict[str, Any]:
         """Recover an instance, and report the result as an event, too."""

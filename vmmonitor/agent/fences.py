@@ -34,6 +34,16 @@ class Fences:
             self._highest[instance_uuid] = token
             return True
 
+    def prohibit(self, instance_uuid: str, token: int) -> bool:
+        """Refuse all orders with this token or a lower one from now on, also after a restart.
+
+        :returns: False if a higher token was accepted before, or if the disk cannot be written.
+        """
+        is_accepted = self.accept(instance_uuid, token + 1)
+        self.store(instance_uuid)
+        with self._lock:
+            return is_accepted and self._stored.get(instance_uuid, 0) > token
+
     def is_newest(self, instance_uuid: str, token: int) -> bool:
         """Return whether no higher token was accepted."""
         with self._lock:

@@ -96,9 +96,9 @@ class Inventory:
 
         :returns: the event with all known facts of the instance, and with these attributes:
             ``shutdown_by`` if a stop follows a shutdown, ``was_arriving`` if the instance never
-            ran here, ``ended_by`` if a recovery stopped it, ``follows`` if an earlier event
-            explains an event without a cause. The result is None if a listing has shown the same
-            change.
+            ran here, ``was_paused`` if it was paused, ``ended_by`` if a recovery stopped it,
+            ``follows`` if an earlier event explains an event without a cause. The result is None
+            if a listing has shown the same change.
         """
         uuid = raw.instance.uuid
         known = self._known.get(uuid)

@@ -67,9 +67,11 @@ def build_missed_event(
 
 
 def stop_context(known: Known) -> dict[str, Any]:
-    """Return the operations under way before a stop, as attributes of the stop."""
+    """Return the operations and the pause before a stop, as attributes of the stop."""
     attributes: dict[str, Any] = {"shutdown_by": known.stopping} if known.stopping else {}
     attributes |= {"was_arriving": True} if known.arriving else {}
+    is_paused = known.seen.state == states.PAUSED
+    attributes |= {"was_paused": known.seen.reason} if is_paused else {}
     return attributes | ({"ended_by": "recovery"} if known.ending else {})
 
 

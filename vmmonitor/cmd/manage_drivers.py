@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -53,9 +54,11 @@ def check(conf: cfg.ConfigOpts, args: argparse.Namespace) -> int:
     calls = BoundedCalls(limit=max(1, len(names)))
     problems = []
     for name in names:
-        problem = _find_problem(calls, drivers, name, args.timeout)
+        problem, warnings = _check_driver(calls, drivers, name, args.timeout)
         problems.append(problem)
         print(f"{name}: {problem or 'OK'}", flush=True)
+        for warning in warnings:
+            print(f"{name}: WARNING: {warning}", flush=True)
     return int(any(problems))
 
 
@@ -68,19 +71,23 @@ def _list_drivers_in_force(conf: cfg.ConfigOpts) -> list[str]:
     return [step.driver for row in loaded.rows for step in row.value.enabled_steps]
 
 
-def _find_problem(calls: BoundedCalls, drivers: Drivers, name: str, timeout: float) -> str:
-    """Return the problem of a driver; empty if it can work."""
+def _check_driver(
+    calls: BoundedCalls, drivers: Drivers, name: str, timeout: float
+) -> tuple[str, Sequence[str]]:
+    """Return the problem of a driver, empty if it can work, and its warnings."""
 
-    def check_driver() -> str:
-        return str(drivers.get(name).check())
+    def check_driver() -> tuple[str, Sequence[str]]:
+        driver = drivers.get(name)
+        problem = str(driver.check())
+        return problem, () if problem else [str(each) for each in driver.find_warnings()]
 
     try:
         return calls.call(f"check-{name}", check_driver, timeout)
     except (VmmonitorError, CallUnfinished) as error:
-        return str(error)
+        return str(error), ()
     except Exception as error:
         # Drivers are plug-ins and may raise any exception.
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}", ()
 
 
 def _parse_seconds(value: str) -> float:

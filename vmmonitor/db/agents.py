@@ -75,6 +75,13 @@ def find_locked(tx: Transaction, host: str) -> Agent | None:
     return REPOSITORY.find(tx, host, lock=True)
 
 
+def is_reporting(tx: Transaction, host: str) -> bool:
+    """Return whether the agent of a host reports in time; False if the host has no agent."""
+    reporting = [AgentState.UP, AgentState.BLIND, AgentState.BEHIND]
+    query = sa.select(AGENTS.c.host).where(AGENTS.c.host == host, AGENTS.c.state.in_(reporting))
+    return tx.execute(query).first() is not None
+
+
 def unwatched_hosts(tx: Transaction, before: int) -> list[str]:
     """Return the hosts without monitoring since before a time, sorted.
 

@@ -6,14 +6,14 @@ A driver is a class that an entry point in ``vmmonitor.drivers`` refers to. The 
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from oslo_config import cfg
 
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.model.inspection import Inspection
-from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.model.order import ProhibitionAnswer, RecoveryOrder, StartProhibition
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 
 
@@ -30,6 +30,13 @@ class HostAgents(Protocol):
         """Return the state of an instance as the agent of a host finds it now.
 
         :param timeout: maximum time to wait, in seconds.
+        :raises vmmonitor.model.errors.Retriable: the agent did not respond.
+        :raises vmmonitor.model.errors.InvalidMessage: its response is invalid.
+        """
+
+    def prohibit_start(self, host: str, prohibition: StartProhibition) -> ProhibitionAnswer:
+        """Have the agent of a host confirm that an instance has ended, and start it no more.
+
         :raises vmmonitor.model.errors.Retriable: the agent did not respond.
         :raises vmmonitor.model.errors.InvalidMessage: its response is invalid.
         """
@@ -72,6 +79,13 @@ class Driver(abc.ABC):
         and must not change anything. The default is for drivers that need no other service.
         """
         return ""
+
+    def find_warnings(self) -> Sequence[str]:
+        """Return doubts about the configuration that do not keep the driver from working.
+
+        Called after a successful ``check``, under the same conditions.
+        """
+        return ()
 
     @abc.abstractmethod
     def recover(self, request: RecoveryRequest) -> Outcome:

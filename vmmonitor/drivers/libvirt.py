@@ -51,7 +51,8 @@ class LibvirtDriver(Driver):
             response = self.agents.recover(host, build_order(request, timeout))
         except errors.Retriable as error:
             message = f"the agent on {host} did not respond: {error}"
-            return Outcome(move=RecoveryTransition.FAIL, message=message, retry=True)
+            move = RecoveryTransition.FAIL
+            return Outcome(move=move, message=message, retry=True, answered=False)
         if not _is_valid(response):
             message = f"invalid response of the agent on {host}: {str(response)[:200]}"
             return Outcome(move=RecoveryTransition.FAIL, message=message)

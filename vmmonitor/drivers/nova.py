@@ -13,7 +13,9 @@ from typing import Any
 from oslo_config import cfg
 
 from vmmonitor.drivers import Driver, HostAgents
+from vmmonitor.drivers.host_checks import HostChecks
 from vmmonitor.drivers.libvirt import LibvirtDriver, newest_failure
+from vmmonitor.drivers.nova_account import find_signs
 from vmmonitor.drivers.polling import fail
 from vmmonitor.model.errors import InvalidRules, NotFound, Retriable
 from vmmonitor.model.incident import VerdictKind
@@ -59,10 +61,16 @@ ACTION_OF_METHOD = {
     NovaMethod.STOP_START: "start",
     NovaMethod.EVACUATE: "evacuate",
 }
+#: Methods that have nova start the server on its host.
+RESTARTS = (NovaMethod.HARD_REBOOT, NovaMethod.STOP_START)
 #: Statuses of rejections that may pass: a conflict with another operation, the account, the load.
 RETRIABLE_STATUSES = frozenset({401, 408, 409, 413, 425, 429})
 #: Polling interval for a server that is being stopped, in seconds.
 STOP_POLL_INTERVAL = 0.5
+
+
+class LeaseLost(Exception):
+    """The lease of the recovery has expired: another engine may be acting on the server"""
 
 
 class NovaDriver(Driver):
@@ -98,10 +106,20 @@ class NovaDriver(Driver):
             return _request_failed(error)
         return ""
 
+    def find_warnings(self) -> Sequence[str]:
+        """Return signs that people or other programs use the account of ``[nova]``."""
+        try:
+            return list(find_signs(self.conf, self._nova))
+        except Retriable as error:
+            return [_request_failed(error)]
+
     def recover(self, request: RecoveryRequest) -> Outcome:
         """Check the server and send one request, or leave the server alone with a reason."""
         try:
-            return NovaAttempt(self._nova, request, self._agent.recover_within).run()
+            attempt = NovaAttempt(self._nova, self.agents, request, self._agent.recover_within)
+            return attempt.run()
+        except LeaseLost as error:
+            return _fail_for_now(str(error))
         except NotFound as error:
             return Outcome(move=RecoveryTransition.SKIP, message=str(error))
         except NovaRejection as error:
@@ -116,6 +134,7 @@ class NovaAttempt:
     def __init__(
         self,
         api: NovaAPI,
+        agents: HostAgents,
         request: RecoveryRequest,
         resume: Callable[[RecoveryRequest, float], Outcome],
         clock: Callable[[], float] = time.monotonic,
@@ -123,6 +142,7 @@ class NovaAttempt:
     ):
         """Start the time limit of the request.
 
+        :param agents: the agents of the hosts, which report where the instance runs.
         :param resume: has the agent resume an instance within a number of seconds.
         :param clock: monotonic clock, in seconds.
         :param pause: sleeps for a number of seconds.
@@ -136,6 +156,7 @@ class NovaAttempt:
         self._clock = clock
         self._pause = pause
         self._deadline = clock() + request.timeout
+        self._checks = HostChecks(agents, request, self._remaining)
 
     def run(self) -> Outcome:
         """Carry out the attempt.
@@ -209,28 +230,49 @@ class NovaAttempt:
         :returns: an outcome if the host does not allow the method, else None.
         """
         disables = self._request.options.get("disable_compute", False)
-        needs_host = self._method in (NovaMethod.HARD_REBOOT, NovaMethod.STOP_START)
         evacuates = self._method == NovaMethod.EVACUATE
-        if not evacuates and not disables and server.get("host_status") == "UP":
-            return None
-        service = self._nova.get_compute_service(self._host, self._remaining()) or {}
+        service: Mapping[str, Any] = {}
+        if evacuates or disables or server.get("host_status") != "UP":
+            service = self._nova.get_compute_service(self._host, self._remaining()) or {}
+        if reason := self._deny_host(service):
+            return _fail_for_now(reason)
+        if disables and service.get("status") == "enabled":
+            self._disable_compute(str(service.get("id")))
+        if reason := self._deny_method(service):
+            return _fail_for_now(reason)
+        return None
+
+    def _deny_host(self, service: Mapping[str, Any]) -> str:
+        """Return the reason why the compute service of the host does not allow the method, or ''.
+
+        :param service: empty if nova does not have one, or if the host is up.
+        """
         is_down = service.get("state") == "down" or service.get("forced_down") is True
-        if needs_host and is_down:
-            return _fail_for_now(
+        if self._method in RESTARTS and is_down:
+            return (
                 f"nova-compute on {self._host} is down, so nova cannot reach the server: a step "
                 "with method evacuate would start it on another host"
             )
-        if evacuates and not is_down:
-            return _fail_for_now(
+        if self._method == NovaMethod.EVACUATE and not is_down:
+            return (
                 f"nova-compute on {self._host} is not down; nova evacuates only from a host that "
                 "is down"
             )
-        if disables and service.get("status") == "enabled":
-            incident = self._request.incident
-            reason = f"{incident.cause}, incident {incident.incident_id}"
-            service_id = str(service.get("id"))
-            self._nova.disable_compute_service(service_id, reason, self._remaining())
-        return None
+        return ""
+
+    def _deny_method(self, service: Mapping[str, Any]) -> str:
+        """Return the reason why the method could lead to a second copy of the guest, or ''."""
+        if self._method in RESTARTS:
+            return self._checks.deny_restart()
+        if self._method == NovaMethod.EVACUATE:
+            return self._checks.deny_evacuation(service)
+        return ""
+
+    def _disable_compute(self, service_id: str) -> None:
+        incident = self._request.incident
+        reason = f"{incident.cause}, incident {incident.incident_id}"
+        self._check_lease()
+        self._nova.disable_compute_service(service_id, reason, self._remaining())
 
     def _newest_action(self) -> Mapping[str, Any]:
         return next(iter(self._list_actions()), {})
@@ -286,7 +328,16 @@ class NovaAttempt:
         return server
 
     def _start_action(self, name: str, body: Any) -> None:
+        self._check_lease()
         self._nova.start_action(self._uuid, name, body, self._remaining())
+
+    def _check_lease(self) -> None:
+        """Check the lease immediately before a request.
+
+        :raises LeaseLost: another engine may be acting on the server.
+        """
+        if not self._request.lease.is_held():
+            raise LeaseLost("the lease of the recovery was lost: nothing else was requested")
 
     def _remaining(self) -> float:
         """Return the remaining time, in seconds.

@@ -23,6 +23,7 @@ from vmmonitor.engine.recovery.host_agents import RpcHostAgents
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
 from vmmonitor.engine.upkeep.housekeeping import Housekeeping
 from vmmonitor.engine.upkeep.relay import OutboxRelay
+from vmmonitor.engine.upkeep.reporting_hosts import ReportingHosts
 from vmmonitor.model.errors import InvalidRules
 from vmmonitor.native_threads import service
 from vmmonitor.rpc import authentication, notifier
@@ -118,6 +119,7 @@ class EngineService(service.Service):
         policies = self._drivers.load_policies(self._policy_file())
         drivers.warn_if_nothing_recovers(conf, policies)
         expectation = drivers.expectation(conf)
+        expectation.use_host_reports(ReportingHosts(database))
         breaker = CircuitBreaker(conf)
         self.recoveries = Dispatcher(
             conf=conf,

@@ -10,7 +10,7 @@ An expectation is a class that an entry point in ``vmmonitor.expectation`` refer
 
 import abc
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from oslo_config import cfg
 
@@ -19,6 +19,16 @@ from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.observed import ObservedInstance
 from vmmonitor.model.recovery import Recovery
+
+
+class HostReports(Protocol):
+    """Distinguishes hosts with an agent that reports."""
+
+    def is_reporting(self, host: str) -> bool:
+        """Return whether the agent of a host reports in time.
+
+        :raises vmmonitor.model.errors.Retriable: that is not known now.
+        """
 
 
 class Expectation(abc.ABC):
@@ -37,6 +47,18 @@ class Expectation(abc.ABC):
         :param conf: configuration of the service.
         """
         self.conf = conf
+        self._host_reports: HostReports | None = None
+
+    def use_host_reports(self, host_reports: HostReports) -> None:
+        """Set the source of the hosts with an agent; the engine calls it at its start."""
+        self._host_reports = host_reports
+
+    def is_reporting(self, host: str) -> bool:
+        """Return whether a host has an agent that reports; True if no source is set.
+
+        :raises vmmonitor.model.errors.Retriable: that is not known now.
+        """
+        return self._host_reports is None or self._host_reports.is_reporting(host)
 
     @abc.abstractmethod
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:

@@ -27,6 +27,7 @@ MIGRATION_ARRIVED = f"lifecycle.resumed/{MIGRATED}"
 #: Causes in MEANINGS that are derived from attributes.
 STOPPED_BY_HOST = "lifecycle.stopped/shutdown by host"
 FAILED_ON_ARRIVAL = "lifecycle.stopped before it ran here"
+FAILED_WHILE_PAUSED = "lifecycle.stopped while it was paused"
 
 STOPPED_PREFIX = "lifecycle.stopped/"
 RECONCILED = ("reconcile.missing", "reconcile.not_running")
@@ -70,6 +71,10 @@ _PLANNED = {
     "lifecycle.pmsuspended/memory": "its guest suspended itself",
     "lifecycle.pmsuspended/disk": "its guest suspended itself",
 }
+#: A recovery starts an instance running.
+_MANUAL = {
+    FAILED_WHILE_PAUSED: "a user or an operator had paused it, and a recovery would let it run",
+}
 _UNKNOWN = {
     "reconcile.missing": "it failed, or was stopped while its host was not monitored",
     "process.exited": "its process ended, and libvirt has not reported why",
@@ -92,6 +97,7 @@ MEANINGS: dict[str, tuple[VerdictKind, str]] = {
     for kind, reasons in (
         (VerdictKind.FAILED, _FAILED),
         (VerdictKind.PLANNED, _PLANNED),
+        (VerdictKind.MANUAL, _MANUAL),
         (VerdictKind.UNKNOWN, _UNKNOWN),
     )
     for cause, reason in reasons.items()
@@ -103,6 +109,9 @@ MEANINGS |= {
     for cause, meaning in list(MEANINGS.items())
     if cause.startswith(STOPPED_PREFIX)
 }
+
+#: Reasons of a pause that a user or an operator requested and that lasts.
+REQUESTED_PAUSES = frozenset({"paused", "user", "restored", "from_snapshot"})
 
 #: Failures that leave the state unchanged: they count if the instance was not stopped or paused
 #: later.
@@ -236,13 +245,15 @@ def _cause(event: Event) -> str:
     """Return the cause of an event, refined by its attributes.
 
     Stops with the same detail differ: a guest that shut down and a process that the host ended; an
-    instance that ran on this host and one that never arrived.
+    instance that ran on this host and one that never arrived or was paused.
     """
     if event.attributes.get("was_arriving") and event.type == "lifecycle.stopped":
         return FAILED_ON_ARRIVAL
     by_host = event.attributes.get("shutdown_by") == "host"
     is_shutdown = event.cause == "lifecycle.stopped/shutdown"
-    return STOPPED_BY_HOST if is_shutdown and by_host else event.cause
+    cause = STOPPED_BY_HOST if is_shutdown and by_host else event.cause
+    was_paused = event.attributes.get("was_paused") in REQUESTED_PAUSES
+    return FAILED_WHILE_PAUSED if was_paused and cause in _FAILED else cause
 
 
 def _is_removed(since: Sequence[Event]) -> bool:

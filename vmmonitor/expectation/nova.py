@@ -20,6 +20,7 @@ from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.instance import Instance
 from vmmonitor.model.observed import ObservedInstance
 from vmmonitor.model.recovery import Recovery
+from vmmonitor.model.states import IncidentState
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.glance import GlanceAPI, GlanceUnavailable
 from vmmonitor.openstack.nova import (
@@ -33,7 +34,7 @@ from vmmonitor.openstack.nova import (
     NovaAPI,
     to_microseconds,
 )
-from vmmonitor.openstack.server_states import read_state
+from vmmonitor.openstack.server_states import NOWHERE, ServerState, SituationName, read_state
 
 #: Verdicts that end an incident.
 FINAL_KINDS = (VerdictKind.PLANNED, VerdictKind.GONE)
@@ -143,14 +144,29 @@ class NovaExpectation(Expectation):
     ) -> Verdict:
         """Return the verdict on a failure on another host than the server has in nova.
 
-        During an operation of nova the guest may run on either host.
+        During an operation of nova the guest may run on either host; after an operation that
+        failed, on none. A host without an agent that reports may be another name of the incident's
+        host, and nothing would report the guest there.
         """
-        reason = f"the server is on host {server[SERVER_HOST]} in nova, not on {incident.host}"
+        host = str(server[SERVER_HOST])
+        reason = f"the server is on host {host} in nova, not on {incident.host}"
+        if by_events.kind == VerdictKind.PLANNED:
+            return Verdict(kind=VerdictKind.PLANNED, reason=reason)
+        state = self._read_state(server, incident)
         kind = VerdictKind.PLANNED
-        if server.get(TASK_STATE) and by_events.kind != VerdictKind.PLANNED:
+        if state.name == SituationName.TASK:
+            kind, reason = VerdictKind.UNKNOWN, f"{reason}; {state.reason}"
+        elif not self.is_reporting(host):
             kind = VerdictKind.UNKNOWN
-            reason += f", and nova is working on it: {server[TASK_STATE]}"
+            reason += f"; no agent reports as {host}: check the option host of its agent"
+        elif state.name in NOWHERE:
+            # A migration failed: the complete disks may be on either host.
+            kind, reason = VerdictKind.MANUAL, f"{reason}, and {state.reason}"
         return Verdict(kind=kind, reason=reason)
+
+    def _read_state(self, server: Mapping[str, Any], incident: Incident) -> ServerState:
+        uuid = incident.instance.uuid
+        return read_state(server, lambda: self._nova.list_actions(uuid), self._nova.user_id)
 
     def _add_settings(self, server: Mapping[str, Any], failed: Verdict) -> Verdict:
         """Add the settings and the priority to a FAILED verdict; mute it for maintenance."""
@@ -193,15 +209,14 @@ class NovaExpectation(Expectation):
         if not server.get(SERVER_HOST) and server[VM_STATE] == "active":
             reason = "nova does not return the host of the server"
             return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
-        uuid = incident.instance.uuid
-        state = read_state(server, lambda: self._nova.list_actions(uuid), self._nova.user_id)
+        state = self._read_state(server, incident)
         kind, reason = state.situation.failure, f"{state.reason}; {by_events.reason}"
         if by_events.kind == VerdictKind.UNKNOWN:
-            kind = state.situation.no_reason
+            # A failure without a reason was confirmed before nova found the server dead.
+            is_confirmed = incident.state == IncidentState.RECOVERING
+            kind = kind if is_confirmed else state.situation.no_reason
             if kind not in FINAL_KINDS and not _is_stopped(incident, events):
                 return by_events
-        elif by_events.kind == VerdictKind.MANUAL and kind == VerdictKind.FAILED:
-            kind = VerdictKind.MANUAL
         return Verdict(kind=kind, reason=reason)
 
     def is_active(self, recovery: Recovery) -> bool:

@@ -118,6 +118,14 @@ SITUATIONS: Mapping[SituationName, Situation] = {
     ),
 }
 
+#: Situations of a server that does not run on the host that it has in nova, although it should.
+NOWHERE = frozenset(
+    {
+        *(SituationName.ERROR, SituationName.ERROR_RUNNING),
+        *(SituationName.STOPPED_BY_NOVA, SituationName.STOPPED_WHILE_RUNNING),
+    }
+)
+
 #: vm_state -> situation, for the states that need no look at the actions.
 _BY_STATE = {
     "active": SituationName.ACTIVE,

@@ -10,13 +10,13 @@ import oslo_messaging
 
 from vmmonitor.model.errors import InvalidMessage
 from vmmonitor.model.inspection import Inspection
-from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.model.order import ProhibitionAnswer, RecoveryOrder, StartProhibition
 from vmmonitor.rpc import fields
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.client import CallClient, CallSigner
 from vmmonitor.rpc.dispatch import exposed
 
-_VERSION = "2.0"
+_VERSION = "2.1"
 #: Time, in seconds, to wait for the answer beyond the time that the agent may take.
 MARGIN = 2.0
 #: Maximum time, in seconds, that an agent may take.
@@ -31,6 +31,7 @@ class AgentAPI:
     * 1.0: recover_instance.
     * 1.1: recover_instance has the cause.
     * 2.0: recover_instance has the fence token and the expiry; inspect_instance.
+    * 2.1: prohibit_start.
     """
 
     def __init__(self, transport: oslo_messaging.Transport, signer: CallSigner | None = None):
@@ -62,6 +63,20 @@ class AgentAPI:
         request = {"schema": fields.SCHEMA, "instance_uuid": instance_uuid, "timeout": timeout}
         return read_inspection(self._call(host, "inspect_instance", request, timeout))
 
+    def prohibit_start(self, host: str, prohibition: StartProhibition) -> ProhibitionAnswer:
+        """Request that the agent confirms the end of an instance and starts it no more.
+
+        :raises vmmonitor.model.errors.Retriable: no answer arrived.
+        :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
+        """
+        request = {"schema": fields.SCHEMA} | dataclasses.asdict(prohibition)
+        answer = self._call(host, "prohibit_start", request, prohibition.timeout + MARGIN)
+        accepted = answer.get("accepted")
+        if not isinstance(accepted, bool):
+            raise InvalidMessage("accepted must be true or false")
+        reason = fields.text(answer, "reason", CAUSE_LENGTH)
+        return ProhibitionAnswer(accepted=accepted, reason=reason)
+
     def _call(
         self, host: str, method: str, request: Mapping[str, Any], timeout: float
     ) -> Mapping[str, Any]:
@@ -84,6 +99,10 @@ class AgentEndpoint(abc.ABC):
     @abc.abstractmethod
     def inspect(self, instance_uuid: str, timeout: float) -> Inspection:
         """Return the current state of an instance, within ``timeout`` seconds."""
+
+    @abc.abstractmethod
+    def prohibit(self, prohibition: StartProhibition) -> ProhibitionAnswer:
+        """Confirm that an instance has ended here, and start it no more; or refuse."""
 
     @exposed
     def recover_instance(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
@@ -112,6 +131,21 @@ class AgentEndpoint(abc.ABC):
         instance_uuid = fields.uuid(request, "instance_uuid")
         inspection = self.inspect(instance_uuid, _read_timeout(request))
         return {"schema": fields.SCHEMA} | dataclasses.asdict(inspection)
+
+    @exposed
+    def prohibit_start(self, _context: Mapping[str, Any], request: Any) -> dict[str, Any]:
+        """Read the prohibition, carry it out, and return the answer.
+
+        :raises vmmonitor.model.errors.InvalidMessage: the request is invalid.
+        """
+        fields.check_schema(request)
+        prohibition = StartProhibition(
+            instance_uuid=fields.uuid(request, "instance_uuid"),
+            recovery_id=fields.uuid(request, "recovery_id"),
+            token=fields.number(request, "token", None),
+            timeout=_read_timeout(request),
+        )
+        return {"schema": fields.SCHEMA} | dataclasses.asdict(self.prohibit(prohibition))
 
 
 def read_inspection(answer: Mapping[str, Any]) -> Inspection:

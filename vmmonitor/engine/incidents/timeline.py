@@ -79,12 +79,15 @@ def next_attempt_message(step: PolicyStep, attempt: int, delay: float) -> str:
     return f"attempt {attempt} of {step.attempts} in {delay:.1f} s"
 
 
-def next_step_message(policy: Policy, index: int) -> str:
+def next_step_message(policy: Policy, index: int, delay: float = 0.0) -> str:
     """Return the message about the next step.
 
     :param index: of the step, from 0.
+    :param delay: time until an order of the step before has expired, in seconds.
     """
-    return f"next step, {index + 1} of {len(policy.steps)}: {policy.steps[index].driver}"
+    message = f"next step, {index + 1} of {len(policy.steps)}: {policy.steps[index].driver}"
+    wait = f"in {delay:.1f} s, when the order without an answer has expired"
+    return f"{message}, {wait}" if delay > 0 else message
 
 
 # -- the driver --------------------------------------------------------------------------------

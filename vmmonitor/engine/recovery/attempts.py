@@ -256,7 +256,8 @@ class Attempts:
             reason = f"every step failed, the last with: {failed.message}"
             move(tx, incident, IncidentTransition.GIVE_UP, reason, now)
             return
-        self._request_step(tx, incident, policy, index, now, number)
+        not_before = now if answered else max(now, _end_of_order(failed, step))
+        self._request_step(tx, incident, policy, index, now, number, not_before)
 
     def _request_step(
         self,
@@ -266,15 +267,38 @@ class Attempts:
         index: int,
         now: int,
         failure_number: int,
+        not_before: int | None = None,
     ) -> None:
-        """Request the first attempt of a further step."""
-        self.claims.request(tx, incident, policy, index, now, failure_number=failure_number)
-        message = timeline.next_step_message(policy, index)
+        """Request the first attempt of a further step.
+
+        :param not_before: None for now.
+        """
+        self.claims.request(
+            tx,
+            incident,
+            policy,
+            index,
+            now,
+            failure_number=failure_number,
+            not_before=not_before,
+        )
+        delay = ((not_before or now) - now) / SECOND
+        message = timeline.next_step_message(policy, index, delay)
         note(tx, incident, now, TimelineKind.RECOVERY, message, step=index + 1)
 
 
 def _next_failure_number(recovery: Recovery) -> int:
     return recovery.failure_number + 1
+
+
+def _end_of_order(recovery: Recovery, step: PolicyStep) -> int:
+    """Return when the order of an attempt without an answer expires.
+
+    Until then its host may still start the instance, and the next step may start it elsewhere.
+
+    :returns: microseconds since the epoch, engines' clock.
+    """
+    return (recovery.called_at or recovery.created_at) + round(step.timeout * SECOND)
 
 
 def find_step(policy: Policy | None, recovery: Recovery) -> PolicyStep | None:

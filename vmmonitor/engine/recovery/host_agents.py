@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.model.inspection import Inspection
-from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.model.order import ProhibitionAnswer, RecoveryOrder, StartProhibition
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.agent_api import AgentAPI
 from vmmonitor.rpc.client import CallSigner
@@ -35,3 +35,11 @@ class RpcHostAgents:
         :raises vmmonitor.model.errors.InvalidMessage: its response is invalid.
         """
         return self._api.inspect_instance(host, instance_uuid, timeout)
+
+    def prohibit_start(self, host: str, prohibition: StartProhibition) -> ProhibitionAnswer:
+        """Have the agent of a host confirm that an instance has ended, and start it no more.
+
+        :raises vmmonitor.model.errors.Retriable: the agent did not respond.
+        :raises vmmonitor.model.errors.InvalidMessage: its response is invalid.
+        """
+        return self._api.prohibit_start(host, prohibition)

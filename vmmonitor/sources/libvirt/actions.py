@@ -142,6 +142,12 @@ class DomainActions:
         except TimeoutError:
             return recovery_rules.fail(f"libvirt did not finish within {timeout:g} s", retry=True)
 
+    def is_recovering(self, instance_uuid: str) -> bool:
+        """Return whether a recovery of an instance is in progress, even one that hangs."""
+        with self._guard:
+            lock = self._locks.get(instance_uuid)
+            return lock is not None and lock.locked()
+
     def _lock_of(self, instance_uuid: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(instance_uuid, threading.Lock())

@@ -107,6 +107,17 @@ class TestOnMariaDB(MainPath, WholeTest):
         self.assertEqual("shutoff", powered_off.state())
         self.assertEqual("paused", suspended.state())
 
+    def test_guest_that_its_owner_paused_is_not_started(self):
+        self.run_all()
+        guest = self.guest(defined=True)
+        with self.hypervisor().connection() as connection:
+            connection.lookupByUUIDString(guest.uuid).suspend()
+        pause = "lifecycle.suspended/paused"
+        self.wait(lambda: pause in self.deployment.causes(guest.uuid), "the pause is not stored")
+        guest.kill(signal.SIGKILL)
+        self.wait(lambda: self.states(guest) == [IncidentState.UNHANDLED], "it is not unhandled")
+        self.assertEqual("shutoff", guest.state())
+
     def test_panicked_guest_is_reset(self):
         self.run_all()
         guest = self.guest(on_crash="preserve")

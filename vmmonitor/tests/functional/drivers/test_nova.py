@@ -89,9 +89,11 @@ class DriverCase(testtools.TestCase):
         taken_over: bool = False,
         timeout: float = 30.0,
         events: Any = None,
+        lease: Any = None,
         **options: Any,
     ) -> Outcome:
         request = builders.request(timeout, taken_over=taken_over, options=options)
+        request = dataclasses.replace(request, lease=lease or request.lease)
         happened = [builders.event(cause) for cause in causes or ("lifecycle.stopped/failed",)]
         recovery = dataclasses.replace(request.recovery, driver="nova", attempt=attempt)
         return self.driver.recover(
@@ -152,7 +154,7 @@ class ActsTest(DriverCase):
 
         request = builders.request(30.0, options={"method": "stop_start"})
         api = nova.shared_api(self.conf)
-        outcome = NovaAttempt(api, request, self.fail, lambda: clock[0], pause).run()
+        outcome = NovaAttempt(api, self.agents, request, self.fail, lambda: clock[0], pause).run()
         self.assertEqual(("fail", True), (outcome.move, outcome.retry), outcome)
         self.assertIn("has not stopped the server in time", outcome.message)
         self.assertTrue(29 < clock[0] <= 30, clock)

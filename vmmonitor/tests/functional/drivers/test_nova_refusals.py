@@ -20,6 +20,7 @@ from vmmonitor.tests.functional.drivers.test_nova import (
     REBOOT,
     SERVER,
     DriverCase,
+    action,
 )
 from vmmonitor.tests.unit.expectation.test_nova import server
 
@@ -119,6 +120,33 @@ class CheckTest(DriverCase):
     def test_check_without_configuration_returns_the_problem(self):
         conf = configuration.new([], files=[])
         self.assertIn("[nova] auth_type must be set", NovaDriver(conf, self.agents).check())
+
+
+class AccountTest(DriverCase):
+    """Another program or a person may use the account of vmmonitor."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.cloud.tell("GET /v2.1/servers/detail", {"servers": [server(id=UUID)]})
+
+    def test_separate_account_gives_no_warning(self):
+        self.did(action("reboot"), action("stop"), action("pause", by="alice"))
+        self.assertEqual([], self.driver.find_warnings())
+
+    def test_account_that_requests_other_actions_gives_a_warning(self):
+        self.did(action("reboot"), action("live-migration"), action("create"))
+        (warning,) = self.driver.find_warnings()
+        self.assertIn(f"requested live-migration of server {UUID}", warning)
+
+    def test_account_of_a_service_gives_a_warning(self):
+        self.conf.set_override("username", "nova", "nova")
+        (warning,) = self.driver.find_warnings()
+        self.assertIn("the user of [nova] is nova", warning)
+
+    def test_unavailable_nova_gives_a_warning(self):
+        self.cloud.tell(ACTIONS, *reversed(FORBIDDEN))
+        (warning,) = self.driver.find_warnings()
+        self.assertIn("the request to nova failed", warning)
 
 
 class OptionsTest(testtools.TestCase):

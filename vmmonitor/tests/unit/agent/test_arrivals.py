@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory of instances that migrate to this host."""
+"""The inventory of instances that migrate to this host, or that are paused."""
 
 import unittest
 
@@ -99,3 +99,20 @@ class ArrivalTest(unittest.TestCase):
 
     def test_instance_listed_as_stopped_is_not_known_to_have_run_here(self):
         self.assertIsNone(knowing(seen(state="shutoff", reason="failed")).get(UUID).ran_here)
+
+
+class PauseTest(unittest.TestCase):
+    def test_stop_of_a_paused_instance_has_the_reason_of_the_pause(self):
+        for cause, reason in (
+            ("lifecycle.suspended/paused", "paused"),
+            ("lifecycle.suspended/ioerror", "ioerror"),
+        ):
+            inventory = knowing(seen())
+            inventory.apply_event(raw(cause))
+            learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=21))
+            self.assertEqual(reason, learnt.attributes["was_paused"])
+        inventory = knowing(seen())
+        inventory.apply_event(raw("lifecycle.suspended/paused"))
+        inventory.apply_event(raw("lifecycle.resumed/unpaused", at=21))
+        learnt = inventory.apply_event(raw("lifecycle.stopped/failed", at=22))
+        self.assertNotIn("was_paused", learnt.attributes)

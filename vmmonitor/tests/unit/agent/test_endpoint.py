@@ -32,6 +32,10 @@ class Recoverer:
     """
 
     happens = ""
+    in_progress = False
+
+    def is_recovering(self, instance_uuid):
+        return self.in_progress
 
     def __init__(self, result, stops=()):
         self.result = result
@@ -92,7 +96,7 @@ class Faults:
         return self.fault
 
 
-class HostEndpointTest(testtools.TestCase):
+class EndpointCase(testtools.TestCase):
     def setUp(self):
         super().setUp()
         self.inventory = Inventory({})
@@ -114,6 +118,8 @@ class HostEndpointTest(testtools.TestCase):
             now=Clock(),
         )
 
+
+class HostEndpointTest(EndpointCase):
     def request(self, result, **changes):
         self.recoverer = result and Recoverer(result)
         request = {
@@ -257,3 +263,63 @@ class HostEndpointTest(testtools.TestCase):
         self.faults = Faults("stalled/failed")
         self.inspect()
         self.assertEqual([(UUID, 1.0, "stalled/failed")], self.inspector.requests)
+
+
+class ProhibitionTest(EndpointCase):
+    """An engine starts the instance on another host."""
+
+    def setUp(self):
+        super().setUp()
+        self.inspector.found = dataclasses.replace(Inspector.found, process=False)
+        self.recoverer = Recoverer(Result(ok=True))
+
+    def prohibit(self, token=7):
+        request = {
+            "schema": fields.SCHEMA,
+            "instance_uuid": UUID,
+            "recovery_id": RECOVERY_ID,
+            "token": token,
+            "timeout": 5,
+        }
+        return self.endpoint(self.recoverer).prohibit_start({}, request)
+
+    def refused(self, because, **request):
+        answer = self.prohibit(**request)
+        self.assertIs(False, answer["accepted"])
+        self.assertIn(because, answer["reason"])
+
+    def test_instance_without_a_process_is_started_no_more(self):
+        self.assertEqual((True, ""), (self.prohibit()["accepted"], self.prohibit()["reason"]))
+        self.assertEqual({UUID: 8}, self.host.file.stored)
+        answer = self.endpoint(self.recoverer).recover(order(token=7))
+        self.assertIn("token 7 of the order is older", answer["message"])
+        self.assertEqual([], self.recoverer.requests)
+
+    def test_later_recovery_may_start_it_again(self):
+        self.prohibit()
+        self.assertTrue(self.endpoint(self.recoverer).recover(order(token=8))["ok"])
+
+    def test_process_that_exists_refuses_the_prohibition(self):
+        self.inspector.found = Inspector.found
+        self.refused("a QEMU process of the instance runs")
+
+    def test_recovery_in_progress_refuses_the_prohibition(self):
+        self.recoverer.in_progress = True
+        self.refused("a recovery of the instance is in progress")
+
+    def test_newer_order_refuses_the_prohibition(self):
+        self.endpoint(self.recoverer).recover(order(token=9))
+        self.refused("a newer order was accepted")
+
+    def test_full_disk_refuses_the_prohibition(self):
+        self.host.file.is_full = True
+        self.refused("cannot be stored")
+
+    def test_host_without_recovery_accepts_the_prohibition(self):
+        self.recoverer = None
+        self.assertTrue(self.prohibit()["accepted"])
+
+    def test_malformed_prohibition_is_refused(self):
+        for request in (None, {"schema": fields.SCHEMA, "instance_uuid": UUID, "token": 7}):
+            endpoint = self.endpoint(self.recoverer)
+            self.assertRaises(InvalidMessage, endpoint.prohibit_start, {}, request)

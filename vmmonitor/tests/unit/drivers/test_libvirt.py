@@ -105,6 +105,7 @@ class TestLibvirtDriver(testtools.TestCase):
                 move="fail",
                 message="the agent on compute-1 did not respond: timed out",
                 retry=True,
+                answered=False,
             ),
             outcome,
         )

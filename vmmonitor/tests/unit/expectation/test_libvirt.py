@@ -240,6 +240,23 @@ class TestLibvirtExpectation(testtools.TestCase):
         self.assertEqual(VerdictKind.PLANNED, verdict.kind)
         self.assertIn("before it ran here", verdict.reason)
 
+    def judge_paused(self, pause: str, cause: str = "lifecycle.stopped/failed") -> str:
+        event = builders.event(cause, attributes={"was_paused": pause})
+        return self.judge([event]).kind
+
+    def test_instance_that_was_paused_on_purpose_is_left_to_an_operator(self):
+        """A recovery would let it run, which its owner did not want."""
+        for pause in ("paused", "user", "restored", "from_snapshot"):
+            self.assertEqual(VerdictKind.MANUAL, self.judge_paused(pause))
+            planned = self.judge_paused(pause, "lifecycle.stopped/destroyed")
+            self.assertEqual(VerdictKind.PLANNED, planned)
+            unknown = self.judge_paused(pause, "lifecycle.stopped/vanished")
+            self.assertEqual(VerdictKind.UNKNOWN, unknown)
+
+    def test_instance_that_was_paused_by_a_failure_is_failed(self):
+        for pause in ("ioerror", "watchdog", "crashed", "api_error", "migration", "starting_up"):
+            self.assertEqual(VerdictKind.FAILED, self.judge_paused(pause))
+
     def test_shutdown_by_the_guest_is_planned(self):
         by_guest = builders.event(
             "lifecycle.stopped/shutdown", attributes={"shutdown_by": "guest"}

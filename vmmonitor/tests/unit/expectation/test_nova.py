@@ -15,6 +15,7 @@ from vmmonitor.expectation.nova import NovaExpectation
 from vmmonitor.model.desired import DesiredSnapshot, DesiredStatus
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import Verdict, VerdictKind
+from vmmonitor.model.states import IncidentState
 from vmmonitor.openstack import nova
 from vmmonitor.openstack.nova import to_microseconds
 from vmmonitor.testing import builders
@@ -94,7 +95,8 @@ class NovaCase(testtools.TestCase):
         self.nova.answer = answer
         told = causes or ("lifecycle.stopped/failed",)
         happened = [builders.event(cause, host=host) for cause in told]
-        return self.expectation.judge(builders.incident(host=host), [*events, *happened])
+        incident = builders.incident(host=host, state=IncidentState.PENDING)
+        return self.expectation.judge(incident, [*events, *happened])
 
     def assert_word(self, word: str, verdict: Verdict, because: str = "") -> None:
         self.assertEqual(word, verdict.kind, verdict.reason)
@@ -195,12 +197,16 @@ class FoundDeadTest(NovaCase):
 class ForgedHostTest(NovaCase):
     """A compromised host cannot have instances of other hosts recovered."""
 
-    def test_event_of_a_wrong_host_is_planned(self):
-        for answer in (server(), server("stopped by nova"), server(**{STATE: "error"})):
-            self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
+    def test_event_of_a_wrong_host_recovers_nothing(self):
+        self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
+        for answer, word in (
+            (server(), VerdictKind.PLANNED),
+            (server("stopped by nova"), VerdictKind.MANUAL),
+            (server(**{STATE: "error"}), VerdictKind.MANUAL),
+        ):
             for cause in ("lifecycle.stopped/failed", "io_error/pause", "liveness.hung/monitor"):
                 verdict = self.judge(answer, cause, host="forged")
-                self.assert_word(VerdictKind.PLANNED, verdict, "in nova, not on forged")
+                self.assert_word(word, verdict, "in nova, not on forged")
 
     def test_similar_host_name_is_another_host(self):
         for host in ("", "COMPUTE-1", "compute-1 ", "compute-1.example.org", "compute-10"):

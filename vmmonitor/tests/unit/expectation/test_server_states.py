@@ -2,8 +2,11 @@
 """Test verdicts that follow from the state and the actions of a server in nova."""
 
 from vmmonitor.model.incident import Verdict, VerdictKind
+from vmmonitor.model.states import IncidentState
+from vmmonitor.testing import builders
 from vmmonitor.tests.unit.expectation.test_nova import (
     FAILURES,
+    HOST,
     STATE,
     TASK,
     WITHOUT_REASON,
@@ -27,12 +30,21 @@ class StatesTest(NovaCase):
         """After a post-copy migration has switched, the guest runs on the other host."""
         migrating = server(**{TASK: "migrating"})
         self.assert_word(
-            VerdictKind.UNKNOWN, self.judge(migrating, host="compute-2"), "on it: migrating"
+            VerdictKind.UNKNOWN, self.judge(migrating, host="compute-2"), "(migrating)"
         )
         arrival = "lifecycle.stopped/migrated"
         self.assert_word(
             VerdictKind.PLANNED, self.judge(migrating, arrival, host="compute-2"), "compute-1"
         )
+
+    def test_failure_on_the_source_of_a_failed_migration_is_manual(self):
+        """nova has the server on its target, where it does not run."""
+        self.nova.done = [{"action": "live-migration", "user_id": "alice"}, {"action": "create"}]
+        verdict = self.judge(server(**{STATE: "error"}), host="compute-2")
+        self.assert_word(VerdictKind.MANUAL, verdict, "not on compute-2")
+        destroyed = "lifecycle.stopped/destroyed"
+        verdict = self.judge(server(**{STATE: "error"}), destroyed, host="compute-2")
+        self.assert_word(VerdictKind.PLANNED, verdict)
 
     def test_stuck_task_does_not_end_the_incident(self):
         stuck = server(**{TASK: "image_pending_upload"})
@@ -63,6 +75,31 @@ class StatesTest(NovaCase):
             self.assert_word(VerdictKind.UNKNOWN, verdict, "runs again")
 
 
+class OtherHostTest(NovaCase):
+    """nova and the agent disagree about the host of a server."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.expectation.use_host_reports(self)
+        self.reporting = {"compute-1"}
+
+    def is_reporting(self, host: str) -> bool:
+        return host in self.reporting
+
+    def test_server_on_a_host_with_an_agent_is_planned(self):
+        self.assert_word(VerdictKind.PLANNED, self.judge(server(), host="compute-2"), "not on")
+
+    def test_server_on_a_host_without_an_agent_is_unknown(self):
+        """nova uses the full name of the host, and the agent its short name."""
+        here = server(**{HOST: "compute-1.example.org"})
+        for cause in (*FAILURES, *WITHOUT_REASON):
+            verdict = self.judge(here, cause)
+            self.assert_word(
+                VerdictKind.UNKNOWN, verdict, "no agent reports as compute-1.example.org"
+            )
+        self.assert_word(VerdictKind.PLANNED, self.judge(here, "lifecycle.stopped/destroyed"))
+
+
 class ActionsTest(NovaCase):
     """The actions of a server show whether it was to run."""
 
@@ -88,6 +125,15 @@ class ActionsTest(NovaCase):
             self.assert_word(VerdictKind.FAILED, verdict, "stop")
             verdict = self.judge_after("stopped", *actions, cause="lifecycle.stopped/vanished")
             self.assert_word(VerdictKind.UNKNOWN, verdict)
+
+    def test_recovery_continues_after_nova_stopped_the_server(self):
+        """nova stops a dead server while the recovery waits for its next attempt."""
+        self.nova.done = [{"action": "stop"}, {"action": "create", "user_id": "alice"}]
+        self.nova.answer = server(**{STATE: "stopped"})
+        recovering = builders.incident(state=IncidentState.RECOVERING)
+        for cause in WITHOUT_REASON:
+            verdict = self.expectation.judge(recovering, [builders.event(cause)])
+            self.assert_word(VerdictKind.FAILED, verdict, "nova found the server dead")
 
     def test_server_stopped_by_a_user_is_planned_after_any_later_action(self):
         for actions in (

@@ -7,6 +7,7 @@ from typing import Any
 
 from vmmonitor.db import agents, inventories
 from vmmonitor.db.session import Database
+from vmmonitor.engine.upkeep.reporting_hosts import ReportingHosts
 from vmmonitor.model import errors
 from vmmonitor.model.agent import Agent
 from vmmonitor.model.clock import HostClock
@@ -65,6 +66,15 @@ class AgentsContract:
         self.assertEqual(AgentState.STOPPED, self._get("c").state)
         self.database.run(agents.store_report, samples.report(host="a"), after)
         self.assertEqual(AgentState.UP, self._get("a").state)
+
+    def test_hosts_with_an_agent_in_time_are_reporting(self: Any) -> None:
+        hosts = ReportingHosts(self.database)
+        for state in AgentState:
+            report = samples.report(host=state, state=state)
+            self.database.run(agents.store_report, report, NOON)
+        reporting = {state for state in AgentState if hosts.is_reporting(state)}
+        self.assertEqual({AgentState.UP, AgentState.BLIND, AgentState.BEHIND}, reporting)
+        self.assertFalse(hosts.is_reporting("up.example.org"))
 
     def test_nobody_is_late_who_had_no_chance_to_report(self: Any) -> None:
         self.database.run(agents.store_report, samples.report(interval=10.0), NOON)

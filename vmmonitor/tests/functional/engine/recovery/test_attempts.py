@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an outcome leads to: the next attempt, the next step, or the end."""
 
+import dataclasses
 from unittest import mock
 
 from vmmonitor.db import recoveries
@@ -19,6 +20,7 @@ from vmmonitor.tests.functional.engine.base import (
     policy,
     step,
 )
+from vmmonitor.tests.promises import shows
 
 DONE = Outcome(move="succeed", message="posted")
 NOTHING_TO_DO = Outcome(move="skip", message="it is paused by its owner")
@@ -171,6 +173,15 @@ class RetryTest(AttemptsCase):
         self.attempt_and_fail(FAIL_FOR_GOOD)
         self.assertEqual([("fake", 1, 1, "failed"), ("other", 3, 1, "failed")], self.attempted())
         self.assertEqual("unrecovered", self.incident().state)
+
+    @shows("P11")
+    def test_next_step_waits_until_an_order_without_an_answer_has_expired(self):
+        """The host may still start the instance, and the next step may start it elsewhere."""
+        self.policies = self.load(policy(steps=[step(timeout=20), step("other")]))
+        self.attempt_and_fail(dataclasses.replace(FAIL_FOR_GOOD, answered=False))
+        self.assertEqual(NOON + 20 * SECOND, self.due_at())
+        wait = "in 20.0 s, when the order without an answer has expired"
+        self.assertEqual(("recovery", f"next step, 2 of 2: other, {wait}"), self.line()[-1])
 
     def test_the_word_of_a_failed_attempt_may_come_after_its_answer(self):
         self.attempt_and_fail()

@@ -261,12 +261,14 @@ class ActionsTest(base.LibvirtTest):
             result = self.recover(one, timeout=0.1)
             self.assertIn("within 0.1 s", result.message)
             self.assertTrue(result.retry)
+            self.assertTrue(self.actions.is_recovering(one))
             result = self.recover(one, timeout=0.1)
             self.assertIn("still running", result.message)
             self.assertTrue(result.retry)
             answer.set()
             self.assertEqual(("none", True), self.said(self.recover(one)))
         self.wait(lambda: not base.threads("libvirt-action"), "ended")
+        self.assertFalse(self.actions.is_recovering(one))
 
     def shut_down(self):
         """Return a domain that is shut off, for a reason that is not a plan."""
