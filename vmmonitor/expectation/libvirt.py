@@ -29,6 +29,9 @@ STOPPED_BY_HOST = "lifecycle.stopped/shutdown by host"
 FAILED_ON_ARRIVAL = "lifecycle.stopped before it ran here"
 FAILED_WHILE_PAUSED = "lifecycle.stopped while it was paused"
 
+#: QEMU ends on a signal of a process of the host; it precedes the stop of an instance that ran.
+START_ENDED = "lifecycle.shutdown/host"
+
 STOPPED_PREFIX = "lifecycle.stopped/"
 RECONCILED = ("reconcile.missing", "reconcile.not_running")
 #: Observation of a pause; its details are those of lifecycle.suspended.
@@ -168,6 +171,8 @@ class LibvirtExpectation(Expectation):
             return _judge_symptoms(since) or _verdict(last, VerdictKind.UNKNOWN, "it runs again")
         if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_removed(since):
             return _verdict(last, VerdictKind.GONE, "and it was then removed from its host")
+        if instance.STATE_AFTER.get(last.type) == instance.SHUTOFF and _is_start_ended(since):
+            return _verdict(last, VerdictKind.UNKNOWN, "and its next start was ended on the host")
         return _verdict(last, *_meaning(last))
 
     def survey(self, since: int | None, observed: Sequence[ObservedInstance]) -> DesiredSnapshot:
@@ -259,6 +264,15 @@ def _cause(event: Event) -> str:
 def _is_removed(since: Sequence[Event]) -> bool:
     causes = [event.cause for event in since if event.type in DEFINITIONS]
     return bool(causes) and causes[-1] == "lifecycle.undefined/removed"
+
+
+def _is_start_ended(since: Sequence[Event]) -> bool:
+    """Return whether a process of a stopped instance was ended on the host while it started.
+
+    A user who stops an instance during its start leaves no other event: libvirt sends the stop
+    only for an instance that was started, and reports the start as failed.
+    """
+    return any(event.cause == START_ENDED for event in since)
 
 
 def _judge_symptoms(since: Sequence[Event]) -> Verdict | None:

@@ -13,12 +13,13 @@ the reason of the state in libvirt.
 from collections.abc import Iterable, Sequence
 
 from vmmonitor.expectation import operations
-from vmmonitor.expectation.libvirt import MEANINGS
+from vmmonitor.expectation.libvirt import MEANINGS, START_ENDED
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Event, StoredEvent
 from vmmonitor.model.incident import VerdictKind
 from vmmonitor.model.recovery import Recovery
 
+STOPPED = "lifecycle.stopped"
 #: Maximum error of a corrected time of a host, in microseconds.
 CLOCK_ERROR = SECOND // 2
 
@@ -37,12 +38,20 @@ def exclude_own_effects(
         for each in recoveries
         if each.called_at is not None
     ]
-    return [
-        each.event
-        for each in stored
-        if not _looks_planned(each.event)
-        or not any(begin <= each.corrected_at <= end for begin, end in calls)
-    ]
+    found: list[Event] = []
+    for each in stored:
+        if not _looks_planned(each.event) or not any(
+            begin <= each.corrected_at <= end for begin, end in calls
+        ):
+            found.append(each.event)
+        elif each.event.type == STOPPED and found and _begins(found[-1], each.event):
+            found.pop()
+    return found
+
+
+def _begins(shutdown: Event, stop: Event) -> bool:
+    """Return whether the event is the first one of a stop."""
+    return (shutdown.cause, shutdown.host) == (START_ENDED, stop.host)
 
 
 def _begin(recovery: Recovery) -> int:

@@ -37,6 +37,15 @@ FAULTS = {
         VerdictKind.PLANNED,
     ),
     "destroy, its first event only": ("lifecycle.shutdown/host", VerdictKind.UNKNOWN),
+    "destroy, during its start after a failure": (
+        "process.exited lifecycle.stopped/failed lifecycle.shutdown/host control_error",
+        VerdictKind.UNKNOWN,
+    ),
+    "killed again, after a start that was ended": (
+        "lifecycle.stopped/failed lifecycle.shutdown/host lifecycle.started/booted "
+        "lifecycle.stopped/failed",
+        VerdictKind.FAILED,
+    ),
     "suspend": ("lifecycle.suspended/paused lifecycle.suspended/paused", VerdictKind.PLANNED),
     "suspend, found later": ("lifecycle.suspended/user", VerdictKind.PLANNED),
     "save": (

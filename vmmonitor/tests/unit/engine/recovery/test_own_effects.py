@@ -55,3 +55,20 @@ class OwnEffectsTest(unittest.TestCase):
     def test_first_call_of_a_recovery_that_was_taken_over_counts_too(self) -> None:
         taken_over = recovery(called_at=RETURNED, returned_at=None, takeovers=1)
         self.assertFalse(self.left(DESTROYED, CALLED + SECOND, taken_over))
+
+    def causes_left(self, *causes: str, at: int) -> list[str]:
+        """Return the causes of the events from a time on that are part of the next verdict."""
+        parts = [cause.partition("/") for cause in causes]
+        events = [
+            samples.stored(at + number, type=kind, detail=detail)
+            for number, (kind, _, detail) in enumerate(parts)
+        ]
+        return [event.cause for event in exclude_own_effects(events, [recovery()], RETURNED)]
+
+    def test_first_event_of_a_stop_is_left_out_with_it(self) -> None:
+        causes = ("lifecycle.shutdown/host", DESTROYED)
+        self.assertEqual([], self.causes_left(*causes, at=CALLED + SECOND))
+
+    def test_end_of_a_start_during_the_call_counts(self) -> None:
+        causes = ["lifecycle.shutdown/host", "control_error"]
+        self.assertEqual(causes, self.causes_left(*causes, at=CALLED + SECOND))
