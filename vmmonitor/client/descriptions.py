@@ -63,7 +63,7 @@ OUTCOMES = {"incident": "opens an incident", "record": "only records it"}
 #: New state of an incident -> meaning of the transition.
 TRANSITIONS = {
     "pending": "it waits for a verdict",
-    "unhandled": "no policy acts on it",
+    "unhandled": "an operator must act",
     "recovering": "its recovery starts",
     "held": "its recovery waits",
     "silenced": "a silence applies",
@@ -86,7 +86,7 @@ ATTEMPTS = {
 #: State of an incident -> rest of the headline after the name of the instance.
 INSTANCE_STATES = {
     "pending": "is waiting for a verdict.",
-    "unhandled": "HAS FAILED AND IS NOT RECOVERED: no policy applies, an operator must act.",
+    "unhandled": "HAS FAILED AND IS NOT RECOVERED: an operator must act.",
     "recovering": "is being recovered.",
     "held": "IS HELD: it is not recovered for now.",
     "silenced": "is silenced: its failure is recorded, but not recovered for now.",

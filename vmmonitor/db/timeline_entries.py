@@ -28,6 +28,19 @@ def of_incident(tx: Transaction, incident_id: str) -> list[TimelineEntry]:
     return [from_row(row) for row in tx.execute(query)]
 
 
+def last_verdict(tx: Transaction, incident_id: str) -> str:
+    """Return the newest verdict in an incident's timeline; empty without one."""
+    this = TIMELINE_ENTRIES.c
+    query = (
+        sa.select(TIMELINE_ENTRIES)
+        .where(this.incident_id == incident_id, this.kind == TimelineKind.QUESTION)
+        .order_by(this.at.desc(), this.id.desc())
+        .limit(1)
+    )
+    row = tx.execute(query).first()
+    return "" if row is None else str(from_row(row).data.get("verdict", ""))
+
+
 def from_row(row: sa.Row[Any]) -> TimelineEntry:
     """Return the timeline entry of a row."""
     fields = rows.fields(TimelineEntry, row._mapping)

@@ -96,7 +96,8 @@ INCIDENT_TRANSITIONS: Mapping[IncidentState, Mapping[IncidentTransition, Inciden
     },
     IncidentState.RECOVERING: {
         IncidentTransition.GIVE_UP: IncidentState.UNRECOVERED,
-        # The driver has succeeded, and the step does not wait until the instance runs.
+        # The driver has succeeded, and the step does not wait until the instance runs; or it found
+        # nothing to recover, although the verdict was "failed".
         IncidentTransition.LEAVE: IncidentState.UNHANDLED,
         # An operator cancelled the recovery.
         IncidentTransition.HOLD: IncidentState.HELD,

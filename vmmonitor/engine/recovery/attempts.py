@@ -165,7 +165,8 @@ class Attempts:
         elif claim.dry_run:
             self._after_dry_run(tx, incident, claim, now)
         elif ending == RecoveryTransition.SKIP:
-            move(tx, incident, IncidentTransition.PLAN, outcome.message, now)
+            # The verdict was "failed". It is judged again, and closed if that has changed.
+            move(tx, incident, IncidentTransition.LEAVE, outcome.message, now)
         elif incident.running_at is not None:
             move(tx, incident, IncidentTransition.RUN, _RUNS_AGAIN, now)
         else:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import incidents, requests
+from vmmonitor.db import incidents, requests, timeline_entries
 from vmmonitor.db.session import Transaction
 from vmmonitor.engine.admission.check import (
     DENIED_STATES,
@@ -103,22 +103,32 @@ class Decisions:
                 return self._recover(tx, incident, verdict, earlier, now)
         return None
 
-    def close_if_over(self, tx: Transaction, judged: Incident, verdict: Verdict) -> None:
+    def review(self, tx: Transaction, judged: Incident, verdict: Verdict) -> bool:
         """Close an unhandled incident whose instance was stopped on purpose or is gone.
 
-        Any other verdict leaves it to the operator.
+        One that a MANUAL verdict left to an operator is released when the state that caused that
+        is over: nova has confirmed a resize. Any other one stays with the operator.
 
         :param judged: the incident as it was when the verdict was requested.
+        :returns: whether it was released, and is due.
         :raises vmmonitor.model.errors.Conflict: another engine changed the incident first.
         """
-        if verdict.kind not in (VerdictKind.PLANNED, VerdictKind.GONE):
-            return
+        if verdict.kind not in (VerdictKind.PLANNED, VerdictKind.GONE, VerdictKind.FAILED):
+            return False
         incident = incidents.lock(tx, judged.incident_id)
+        now = self._now()
         is_same = incident.event_count == judged.event_count
-        if incident.state == IncidentState.UNHANDLED and is_same:
-            now = self._now()
+        if incident.state != IncidentState.UNHANDLED or not is_same:
+            return False
+        if verdict.kind != VerdictKind.FAILED:
             note_verdict(tx, incident, verdict, now)
             move(tx, incident, IncidentTransition.PLAN, verdict.reason, now)
+            return False
+        if timeline_entries.last_verdict(tx, incident.incident_id) != VerdictKind.MANUAL:
+            return False
+        reason = f"a recovery is possible now: {verdict.reason}"
+        move(tx, incident, IncidentTransition.RELEASE, reason, now, hold_until=now)
+        return True
 
     def _recover(
         self,

@@ -91,17 +91,17 @@ class RecoveryPipeline:
         return True
 
     def review(self, incident: Incident, judged_before: int) -> bool:
-        """Judge an unhandled incident again, and close it if it was planned or is gone.
+        """Judge an unhandled incident again, and close or release it if its state has changed.
 
         :param judged_before: when its last verdict is too old; microseconds since the epoch.
-        :returns: False, as nothing else becomes due.
+        :returns: whether it is due now.
         """
         now, incident_id = self._database.now(), incident.incident_id
-        if self._database.run(reviews.begin_review, incident_id, judged_before, now):
-            loaded = self._load_events(incident, None)
-            verdict = self._verdicts.judge(loaded.incident, loaded.judged)
-            self._database.run(self._decisions.close_if_over, loaded.incident, verdict)
-        return False
+        if not self._database.run(reviews.begin_review, incident_id, judged_before, now):
+            return False
+        loaded = self._load_events(incident, None)
+        verdict = self._verdicts.judge(loaded.incident, loaded.judged)
+        return self._database.run(self._decisions.review, loaded.incident, verdict)
 
     def _run_stages(self, incident: Incident | None, recovery: Recovery | None) -> bool:
         """Take an incident that is due, or a recovery that is due, to the call of a driver."""

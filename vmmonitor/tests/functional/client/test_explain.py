@@ -170,8 +170,7 @@ class ExplainCase(base.EngineCase):
         self.store(delivery())
         self.decide(nova_verdict(VerdictKind.FAILED, ACTIVE))
         self.assert_explained(
-            "Instance web HAS FAILED AND IS NOT RECOVERED: no policy applies, an operator must "
-            "act.",
+            "Instance web HAS FAILED AND IS NOT RECOVERED: an operator must act.",
             "why so no policy acts on it",
             "next no action until the instance runs, fails again, or an operator acts",
             "policy no policy matches, there is no automatic recovery",

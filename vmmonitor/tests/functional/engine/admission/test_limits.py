@@ -123,6 +123,8 @@ class RestartsTest(LimitedCase):
         self.limit(max_restarts=1)
         claim = self.fail()
         self.finish(claim, SKIP)
+        self.later(1)
+        self.runs()
         self.policies = self.load(policy(dry_run=True))
         self.later(1)
         self.finish(self.fail(), SKIP)

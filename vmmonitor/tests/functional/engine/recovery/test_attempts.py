@@ -111,7 +111,7 @@ class OutcomeTest(AttemptsCase):
 
     def test_there_was_nothing_to_do(self):
         self.finish(self.decide(), NOTHING_TO_DO)
-        self.assertEqual(("ignored", "skipped"), (self.incident().state, self.state()))
+        self.assertEqual(("unhandled", "skipped"), (self.incident().state, self.state()))
         self.assertEqual(NOTHING_TO_DO.message, self.incident().reason)
 
     def test_a_failure_that_is_contradicted_waits_for_the_next_word(self):

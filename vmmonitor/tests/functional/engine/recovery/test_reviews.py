@@ -10,6 +10,8 @@ from vmmonitor.tests.functional.engine.base import SECOND, delivery, policy
 
 GONE = Verdict(kind="gone", reason="it was deleted in nova")
 UNKNOWN = Verdict(kind="unknown", reason="nova does not answer")
+MANUAL = Verdict(kind="manual", reason="the resize waits for a confirmation")
+OTHER = "1f0c3e8a-9d4b-4a54-8f43-5a1f0e6f7b21"
 
 
 class ReviewTest(base.EngineCase):
@@ -58,8 +60,23 @@ class ReviewTest(base.EngineCase):
     def test_incident_with_a_newer_event_is_not_closed(self) -> None:
         judged = self.incident()
         self.store(delivery())
-        self.database.run(self.decisions().close_if_over, judged, GONE)
+        self.assertFalse(self.database.run(self.decisions().review, judged, GONE))
         self.assertEqual("unhandled", self.incident().state)
+
+    def test_incident_left_by_a_manual_verdict_is_recovered_when_that_is_over(self) -> None:
+        """nova cannot restart a server that waits for the confirmation of a resize."""
+        self.policies = self.load(policy())
+        self.store(delivery(uuid=OTHER))
+        decisions = self.decisions()
+        (left,) = (one for one in self.incidents() if one.instance.uuid == OTHER)
+        self.database.run(decisions.decide, left, MANUAL)
+        (left,) = (one for one in self.incidents() if one.instance.uuid == OTHER)
+        self.assertEqual("unhandled", left.state)
+        self.assertFalse(self.database.run(decisions.review, left, MANUAL))
+        self.assertTrue(self.database.run(decisions.review, left, base.IT_FAILED))
+        (released,) = (one for one in self.incidents() if one.instance.uuid == OTHER)
+        self.assertEqual(("pending", self.clock), (released.state, released.hold_until))
+        self.assertIsNotNone(self.database.run(decisions.decide, released, base.IT_FAILED))
 
     def test_review_is_begun_by_one_of_several_engines(self) -> None:
         self.later(300)
