@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Store the reports of the agents, and the clock offsets of their hosts."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ from vmmonitor.db import rows
 from vmmonitor.db.repository import Repository
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import AGENTS
-from vmmonitor.model.agent import UNWATCHED, Agent, AgentReport
+from vmmonitor.model.agent import UNWATCHED, Agent, AgentReport, Identities, identity
 from vmmonitor.model.clock import SECOND, HostClock
 from vmmonitor.model.observed import InventoryTrust
 from vmmonitor.model.states import AgentState
@@ -30,6 +31,7 @@ def store_report(tx: Transaction, report: AgentReport, now: int) -> str:
     known = _Unreported(*found) if found else _Unreported()
     clock = _clock(known).after(now - report.sent_at)
     since = now if known.unwatched_since is None else known.unwatched_since
+    identities = _identities(known).after(report, known.seen_at, now)
     columns = rows.shallow(report) | {
         "reported_state": report.state,
         "seen_at": now,
@@ -37,10 +39,13 @@ def store_report(tx: Transaction, report: AgentReport, now: int) -> str:
         "clock_correction": clock.correction,
         "clock_samples": " ".join(map(str, clock.samples)),
         "unwatched_since": since if report.state in UNWATCHED else None,
+        "other_identity": identities.other,
+        "other_seen_at": identities.other_seen_at,
+        "contended_at": identities.contended_at,
     }
     if not tx.execute(sa.update(AGENTS).where(this).values(columns)).rowcount:
         with unique("Another engine stores the first report of the agent"):
-            tx.execute(sa.insert(AGENTS), columns | {"held_digest": ""})
+            tx.execute(sa.insert(AGENTS), columns | {"held_digest": "", "conflict": ""})
     return known.held_digest
 
 
@@ -122,6 +127,42 @@ def rebase_after_clock_step(tx: Transaction, now: int) -> int:
     return tx.execute(sa.update(AGENTS).where(later).values(changes)).rowcount
 
 
+def reports_as(tx: Transaction, host: str) -> bool:
+    """Return whether an agent has reported under this name of a host."""
+    query = sa.select(AGENTS.c.id).where(AGENTS.c.host == host)
+    return tx.execute(query.limit(1)).first() is not None
+
+
+def reporting_hosts(tx: Transaction, hosts: Collection[str]) -> set[str]:
+    """Return the hosts, of these, under whose names an agent has reported."""
+    found: set[str] = set()
+    for chunk in rows.chunks(sorted(hosts)):
+        query = sa.select(AGENTS.c.host).where(AGENTS.c.host.in_(chunk))
+        found.update(tx.execute(query).scalars())
+    return found
+
+
+def contended(tx: Transaction, since: int) -> list[Agent]:
+    """Return the agents with a machine that took turns with another one since a time.
+
+    :param since: microseconds since the epoch, engines' clock.
+    """
+    query = sa.select(AGENTS).where(AGENTS.c.contended_at >= since).order_by(AGENTS.c.host)
+    return [_from_row(row) for row in tx.execute(query)]
+
+
+def set_conflict(tx: Transaction, host: str, conflict: str) -> bool:
+    """Store what contradicts an agent, for operators; return whether it has changed."""
+    this = (AGENTS.c.host == host, AGENTS.c.conflict != conflict)
+    return bool(tx.execute(sa.update(AGENTS).where(*this).values(conflict=conflict)).rowcount)
+
+
+def conflicts(tx: Transaction) -> dict[str, str]:
+    """Return host -> what contradicts its agent, of the hosts with a contradiction."""
+    query = sa.select(AGENTS.c.host, AGENTS.c.conflict).where(AGENTS.c.conflict != "")
+    return {host: conflict for host, conflict in tx.execute(query)}
+
+
 def inventory_trusts(tx: Transaction) -> list[InventoryTrust]:
     """Return the facts about the trust in each host's inventory, sorted by host."""
     of = AGENTS.c
@@ -143,13 +184,19 @@ def inventory_trusts(tx: Transaction) -> list[InventoryTrust]:
 
 
 class _Unreported(NamedTuple):
-    """The columns of a row that are not part of a report."""
+    """The columns of a row that the next report needs."""
 
     held_digest: str = ""
     clock_samples: str = ""
     clock_offset: int = 0
     clock_correction: int = 0
     unwatched_since: int | None = None
+    seen_at: int = 0
+    machine_id: str = ""
+    boot_id: str = ""
+    other_identity: str = ""
+    other_seen_at: int = 0
+    contended_at: int | None = None
 
 
 _UNREPORTED = [AGENTS.c[name] for name in _Unreported._fields]
@@ -163,6 +210,15 @@ def _clock(row: Any) -> HostClock:
     )
 
 
+def _identities(row: Any) -> Identities:
+    return Identities(
+        current=identity(row.machine_id, row.boot_id),
+        other=row.other_identity,
+        other_seen_at=row.other_seen_at,
+        contended_at=row.contended_at,
+    )
+
+
 def _from_row(row: sa.Row[Any]) -> Agent:
     columns = row._mapping
     fields = rows.fields(AgentReport, columns) | {"state": columns["reported_state"]}
@@ -172,6 +228,8 @@ def _from_row(row: sa.Row[Any]) -> Agent:
         seen_at=columns["seen_at"],
         clock=_clock(row),
         unwatched_since=columns["unwatched_since"],
+        identities=_identities(row),
+        conflict=columns["conflict"],
     )
 
 

@@ -72,12 +72,12 @@ def has_event_of(
 
 
 def of_instance(
-    tx: Transaction, incident: Incident, prefix: str, since: int, limit: int = 50
+    tx: Transaction, incident: Incident, source: str, since: int, limit: int = 50
 ) -> list[StoredEvent]:
-    """Return the newest events of an incident's instance that do not belong to the incident,
-    oldest first.
+    """Return the newest events of an incident's instance from a source that do not belong to the
+    incident, oldest first.
 
-    :param prefix: the beginning of their types.
+    :param source: a source that only engines have: agents cannot send its events.
     :param since: the earliest time; microseconds since the epoch.
     :param limit: maximum number of events.
     """
@@ -85,8 +85,26 @@ def of_instance(
     query = (
         sa.select(EVENTS)
         .where(EVENTS.c.instance_uuid == incident.instance.uuid, EVENTS.c.occurred_at >= since)
-        .where(EVENTS.c.type.startswith(prefix, autoescape=True), ~own)
+        .where(EVENTS.c.source == source, ~own)
         .order_by(EVENTS.c.occurred_at.desc(), EVENTS.c.id.desc())
+        .limit(limit)
+    )
+    return [from_row(row) for row in reversed(tx.execute(query).all())]
+
+
+def of_instance_on_host(
+    tx: Transaction, instance_uuid: str, host: str, stored_since: int, limit: int = 100
+) -> list[StoredEvent]:
+    """Return a host's newest events about an instance, in the order of their storage.
+
+    :param stored_since: the earliest time of storage; microseconds since the epoch.
+    :param limit: maximum number of events.
+    """
+    query = (
+        sa.select(EVENTS)
+        .where(EVENTS.c.instance_uuid == instance_uuid, EVENTS.c.host == host)
+        .where(EVENTS.c.stored_at >= stored_since)
+        .order_by(EVENTS.c.id.desc())
         .limit(limit)
     )
     return [from_row(row) for row in reversed(tx.execute(query).all())]

@@ -27,6 +27,9 @@ class Keep(enum.Enum):
 #: Leaves a value unchanged, for arguments with None as a valid value.
 KEEP: Final = Keep.KEEP
 
+#: An instance uuid and a host.
+Place = tuple[str, str]
+
 #: The states that end at hold_until.
 WAITING = (IncidentState.PENDING, IncidentState.HELD, IncidentState.SILENCED)
 
@@ -49,28 +52,30 @@ def insert(tx: Transaction, incidents: Sequence[Incident]) -> None:
     if not incidents:
         return
     # In one order, so that two engines wait for each other instead of deadlocking.
-    ordered = sorted(incidents, key=lambda each: each.instance.uuid)
-    with unique("The instance already has an open incident"):
+    ordered = sorted(incidents, key=lambda each: (each.instance.uuid, each.host))
+    with unique("The instance already has an open incident on its host"):
         tx.execute(sa.insert(INCIDENTS), [_columns(each) for each in ordered])
     for each in ordered:
         outbox.record_change(tx, None, each, each.updated_at)
 
 
-def lock_open(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, Incident]:
-    """Return the open incidents of these instances, by instance uuid, and lock their rows.
+def lock_open(tx: Transaction, places: Collection[Place]) -> dict[Place, Incident]:
+    """Return the open incidents of instances on hosts, and lock their rows.
 
     Each transaction that changes an incident or its recovery locks the incident's row first.
     Therefore an event that reports the instance running, and the recovery that waits for it,
     cannot miss each other.
+
+    :param places: (instance uuid, host). An instance may have an open incident on each host.
     """
     found = {}
     # In one order, so that two engines wait for each other instead of deadlocking.
-    for chunk in rows.chunks(sorted(instance_uuids)):
+    for chunk in rows.chunks(sorted(_instance_key(*place) for place in places)):
         query = sa.select(INCIDENTS).where(INCIDENTS.c.open_key.in_(chunk))
         query = query.order_by(INCIDENTS.c.open_key).with_for_update()
         for row in tx.execute(query):
             incident = from_row(row)
-            found[incident.instance.uuid] = incident
+            found[incident.instance.uuid, incident.host] = incident
     return found
 
 
@@ -135,7 +140,7 @@ def transition(
     guards = []
     if transition == IncidentTransition.RUN and incident.running_at is not None:
         guards.append(INCIDENTS.c.running_at.is_not(None))
-    with unique("The instance has another open incident"):
+    with unique("The instance has another open incident on its host"):
         return _update(tx, incident, changes, *guards)
 
 
@@ -180,13 +185,15 @@ def set_override(tx: Transaction, incident: Incident, author: str, now: int) -> 
 
 
 def set_host(tx: Transaction, incident: Incident, host: str, now: int) -> Incident:
-    """Replace the host of an incident whose instance moved.
+    """Replace the host of an open incident whose instance moved.
 
     :param now: microseconds since the epoch.
     :return: the incident after the change.
     :raises vmmonitor.model.errors.Conflict: its state was changed meanwhile.
     """
-    return _update(tx, incident, {"host": host, "updated_at": now})
+    key = _instance_key(incident.instance.uuid, host)
+    with unique("The instance already has an open incident on its new host"):
+        return _update(tx, incident, {"host": host, "open_key": key, "updated_at": now})
 
 
 def count_events(
@@ -332,17 +339,21 @@ def _columns(incident: Incident) -> dict[str, Any]:
 
 def _open_key(incident: Incident) -> str:
     if incident.kind == IncidentKind.INSTANCE:
-        return incident.instance.uuid
+        return _instance_key(incident.instance.uuid, incident.host)
     return _key(
         incident.kind,
         incident.host if incident.kind == IncidentKind.HOST else incident.shared_cause,
     )
 
 
+def _instance_key(instance_uuid: str, host: str) -> str:
+    return f"{instance_uuid}|{host}"
+
+
 def _key(kind: str, name: str) -> str:
     """Return the ``open_key`` of a host or a storm.
 
-    It is longer than any uuid that an agent may send, and has the same length for any name.
+    It differs from that of an instance, and has the same length for any name.
     """
     return f"{kind}:{hashlib.sha256(name.encode()).hexdigest()[:56]}"
 

@@ -121,9 +121,10 @@ def release_members(tx: Transaction, storm_id: str, now: int) -> list[str]:
 
 
 def list_unrecovered_members(tx: Transaction, storm_id: str) -> list[str]:
-    """Return the ids of the unrecovered members whose instances do not have an open incident."""
+    """Return the ids of the unrecovered members without another open incident."""
     other = INCIDENTS.alias()
-    anew = sa.exists().where(other.c.open_key == INCIDENTS.c.instance_uuid)
+    key = INCIDENTS.c.instance_uuid.concat("|").concat(INCIDENTS.c.host)
+    anew = sa.exists().where(other.c.open_key == key)
     query = sa.select(INCIDENTS.c.incident_id).where(
         INCIDENTS.c.part_of == storm_id, INCIDENTS.c.state == IncidentState.UNRECOVERED, ~anew
     )

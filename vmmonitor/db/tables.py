@@ -42,9 +42,9 @@ def _text(name: str, length: int = 255) -> sa.Column[str]:
     return sa.Column(name, Plain(length), nullable=False)
 
 
-def _key(name: str) -> sa.Column[str]:
+def _key(name: str, length: int = 64) -> sa.Column[str]:
     """Return a column that is unique among open rows; NULL in closed rows."""
-    return sa.Column(name, Plain(64), nullable=True, unique=True)
+    return sa.Column(name, Plain(length), nullable=True, unique=True)
 
 
 def _long(name: str) -> sa.Column[str]:
@@ -117,7 +117,7 @@ INCIDENTS = _table(
     "incidents",
     _id(),
     _text("incident_id", 64),
-    _key("open_key"),
+    _key("open_key", 320),
     *_instance(),
     _text("host"),
     _text("cause"),
@@ -269,6 +269,12 @@ AGENTS = _table(
     _number("clock_correction"),
     _text("clock_samples"),
     _number("unwatched_since", nullable=True),
+    _text("machine_id", 64),
+    _text("boot_id", 64),
+    _text("other_identity"),
+    _number("other_seen_at"),
+    _number("contended_at", nullable=True),
+    _long("conflict"),
     sa.UniqueConstraint("host"),
     sa.Index(None, "state", "host"),
     sa.Index(None, "seen_at"),
@@ -288,6 +294,33 @@ INSTANCES = _table(
     _number("lost_at"),
     sa.UniqueConstraint("host", "instance_uuid"),
     sa.Index(None, "instance_uuid"),
+)
+
+OWNERS = _table(
+    "owners",
+    _id(),
+    _text("instance_uuid", 64),
+    _text("host"),
+    _number("since"),
+    _number("released_at", nullable=True),
+    sa.UniqueConstraint("instance_uuid"),
+    sa.Index(None, "since"),
+)
+
+HOST_CLAIMS = _table(
+    "host_claims",
+    _id(),
+    *_instance(),
+    _text("host"),
+    _number("since"),
+    _number("last_at"),
+    sa.Column("running", sa.Boolean(), nullable=False),
+    sa.Column("contested", sa.Boolean(), nullable=False),
+    _number("checked_at"),
+    _number("reported_at", nullable=True),
+    sa.UniqueConstraint("instance_uuid", "host"),
+    sa.Index(None, "host"),
+    sa.Index(None, "checked_at"),
 )
 
 DRIFT_RECORDS = _table(

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Sequence
 
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.event import RUNNING_AGAIN, Event
+from vmmonitor.model.event import NOVA_SOURCE, RUNNING_AGAIN, Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 
 NOVA_PREFIX = "nova."
@@ -159,6 +159,8 @@ def _operation_after(before: NovaOperation | None, event: Event) -> NovaOperatio
     """Return the operation after an event, given the operation before it."""
     if event.type in RUNNING_AGAIN:
         return None if before is None or before.is_over else before
+    if event.source != NOVA_SOURCE:
+        return before
     if event.type == NOVA_ERROR:
         return None
     name, phase = _parse(event)

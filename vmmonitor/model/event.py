@@ -32,10 +32,11 @@ CLEARED = "liveness.cleared"
 ENDING = "recovery.ending"
 #: An action of the agent (the detail) took effect after its order had ended.
 LATE_EFFECT = "recovery.late"
+#: Source of the events of agents about their own actions.
+AGENT_SOURCE = "agent"
 #: The instance runs again, as reported by the agent, by libvirt, or by the source that found it
 #: hung. A host sends its events in the order of their occurrence, so all events that the failure
 #: caused arrive earlier.
-AGENT_SOURCE = "agent"
 RUNNING_AGAIN = frozenset(
     {"lifecycle.started", "lifecycle.resumed", "recovery.running", RECOVERED}
 )
@@ -43,6 +44,19 @@ RUNNING_AGAIN = frozenset(
 #: failure, because a snapshot is older than the events that a host sends meanwhile.
 RECONCILE_SOURCE = "reconcile"
 AGREES_AGAIN = "reconcile.agrees"
+
+#: Source of nova's notifications, which engines read.
+NOVA_SOURCE = "nova_notifications"
+#: Source of the events that engines make themselves.
+ENGINE_SOURCE = "engine"
+#: A host reports an instance of another host; see ``model.ownership``.
+HOST_CONFLICT = "host.conflict"
+#: An instance belongs to another host from now on.
+OWNER_CHANGED = "host.owner_changed"
+#: Sources that only engines have.
+ENGINE_SOURCES = frozenset({RECONCILE_SOURCE, NOVA_SOURCE, ENGINE_SOURCE})
+#: Beginnings of the event types that only engines make.
+ENGINE_TYPES = ("reconcile.", "nova.", "host.", "engine.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +143,19 @@ class Event:
     def cause(self) -> str:
         """The type and detail of the event: ``lifecycle.stopped/failed``."""
         return f"{self.type}/{self.detail}" if self.detail else self.type
+
+
+def refusal_from_agent(event: Event) -> str:
+    """Return why an event must not come from an agent; empty if it may.
+
+    An event of nova can excuse a failure, and one of reconciliation can report one, so only an
+    engine that has read it from nova or the database may bring it.
+    """
+    if event.source in ENGINE_SOURCES:
+        return f"foreign_source: an agent cannot have the source {event.source}"
+    if event.type.startswith(ENGINE_TYPES):
+        return f"foreign_source: an agent cannot send events of type {event.type}"
+    return ""
 
 
 def made_of(raw: RawEvent, host: str, attributes: Mapping[str, Any], event_id: str) -> Event:

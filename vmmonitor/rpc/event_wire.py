@@ -218,7 +218,7 @@ def _delivery_or_reason(form: Any, host: str) -> Delivery | str:
         return str(error)
     if delivery.event.host != host:
         return f"the event must be of the sending host {host!r}"
-    return delivery
+    return events.refusal_from_agent(delivery.event) or delivery
 
 
 def write_receipts(receipts: Sequence[Receipt]) -> dict[str, Any]:
@@ -284,5 +284,7 @@ def read_report(form: Any) -> AgentReport:
         filter_checksum=fields.word(form, "filter_checksum"),
         inventory_digest=fields.word(form, "inventory_digest"),
         instances=fields.number(form, "instances", 0),
+        machine_id=fields.word(form, "machine_id"),
+        boot_id=fields.word(form, "boot_id"),
         figures=figures,
     )

@@ -14,12 +14,11 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor.model.errors import InvalidMessage
-from vmmonitor.model.event import RawEvent, Reachability
+from vmmonitor.model.event import NOVA_SOURCE, RawEvent, Reachability
 from vmmonitor.model.instance import Instance
 from vmmonitor.rpc.notifications import Listener
 from vmmonitor.sources import Observe, Source
 from vmmonitor.sources.nova_payloads import (
-    NOVA_SOURCE,
     NovaMessage,
     decode_message,
     request_id_of,

@@ -16,10 +16,8 @@ from typing import Any
 
 from vmmonitor.model import identifiers
 from vmmonitor.model.errors import InvalidMessage
-from vmmonitor.model.event import RawEvent
+from vmmonitor.model.event import NOVA_SOURCE, RawEvent
 from vmmonitor.model.instance import Instance
-
-NOVA_SOURCE = "nova_notifications"
 
 VERSIONED_PREFIX = "instance."
 LEGACY_PREFIX = "compute.instance."

@@ -184,7 +184,7 @@ def _make_due(change: RequestedChange, **changes: str) -> None:
         return
     name = IncidentTransition.RELEASE
     if incident.state == IncidentState.UNRECOVERED:
-        if incidents.lock_open(tx, [incident.instance.uuid]):
+        if incidents.lock_open(tx, [(incident.instance.uuid, incident.host)]):
             raise RequestRefused("another incident of the instance is open")
         name = IncidentTransition.RETRY
     move(tx, incident, name, reason, now, hold_until=now, running_at=None, **changes)

@@ -27,12 +27,6 @@ def is_more_than_hung(delivery: Delivery) -> bool:
     return is_other_failure or event.type in NOT_RUNNING_TYPES
 
 
-def has_moved(incident: Incident, event: Event) -> bool:
-    """Return whether the instance arrived on another host after the incident was opened."""
-    is_elsewhere = event.cause == ARRIVED and event.host != incident.host
-    return is_elsewhere and event.occurred_at > incident.opened_at
-
-
 def is_news(incident: Incident, event: Event) -> bool:
     """Return whether an event that reports a running instance is later than the failure.
 

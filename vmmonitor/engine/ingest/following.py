@@ -72,12 +72,15 @@ def set_shared_cause(changes: IncidentChanges, opened: OpenIncident, event: Even
         opened.incident = dataclasses.replace(opened.incident, shared_cause=shared_cause)
 
 
-def set_host(changes: IncidentChanges, opened: OpenIncident, event: Event) -> None:
-    """Set the host of an incident whose instance was migrated."""
+def set_host(changes: IncidentChanges, opened: OpenIncident, host: str, event: Event) -> None:
+    """Set the host of an incident whose instance moved.
+
+    :param event: the event that reports it.
+    """
     changes.flush(opened)
-    source = opened.incident.host
-    opened.incident = incidents.set_host(changes.tx, opened.incident, event.host, changes.now)
-    message = f"the instance was migrated from host {source} to host {event.host}"
+    before = opened.incident.host
+    changes.relocate(opened, incidents.set_host(changes.tx, opened.incident, host, changes.now))
+    message = f"the instance moved from host {before} to host {host}"
     changes.add_entry(opened.incident, TimelineKind.DECISION, message, event_id=event.event_id)
 
 

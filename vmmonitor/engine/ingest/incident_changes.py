@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmmonitor.db import incidents, timeline_entries
-from vmmonitor.db.incidents import KEEP
+from vmmonitor.db.incidents import KEEP, Place
 from vmmonitor.db.session import Transaction
 from vmmonitor.model.incident import Incident
 from vmmonitor.model.timeline import TimelineEntry, TimelineKind
@@ -44,31 +44,37 @@ class IncidentChanges:
     :ivar freed_slot: a recovery was ended, so a concurrency slot is free.
     """
 
-    def __init__(self, tx: Transaction, open_incidents: Mapping[str, Incident], now: int):
+    def __init__(self, tx: Transaction, open_incidents: Mapping[Place, Incident], now: int):
         """Start from the open incidents.
 
-        :param open_incidents: instance uuid -> incident, for each instance that has events here.
+        :param open_incidents: (instance uuid, host) -> incident, for each instance that has
+            events here.
         """
         self.tx = tx
         self.now = now
         self.freed_slot = False
         self._open = {
-            instance_uuid: OpenIncident(incident=incident)
-            for instance_uuid, incident in open_incidents.items()
+            place: OpenIncident(incident=incident) for place, incident in open_incidents.items()
         }
         self._entries: list[TimelineEntry] = []
 
-    def find(self, instance_uuid: str) -> OpenIncident | None:
-        """Return the open incident of an instance, or None."""
-        return self._open.get(instance_uuid)
+    def find(self, instance_uuid: str, host: str) -> OpenIncident | None:
+        """Return the open incident of an instance on a host, or None."""
+        return self._open.get((instance_uuid, host))
 
     def add(self, opened: OpenIncident) -> None:
         """Add an incident that this transaction opens."""
-        self._open[opened.incident.instance.uuid] = opened
+        self._open[_place(opened)] = opened
+
+    def relocate(self, opened: OpenIncident, moved: Incident) -> None:
+        """Replace an incident by the same incident on another host."""
+        del self._open[_place(opened)]
+        opened.incident = moved
+        self._open[_place(opened)] = opened
 
     def remove(self, closed: OpenIncident) -> None:
         """Remove an incident that is closed, so that a later event opens another one."""
-        del self._open[closed.incident.instance.uuid]
+        del self._open[_place(closed)]
 
     def newly_held(self) -> list[Incident]:
         """Return the open incidents whose hold was set or changed."""
@@ -117,3 +123,7 @@ class IncidentChanges:
     def _write_entries(self) -> None:
         timeline_entries.insert(self.tx, self._entries)
         self._entries = []
+
+
+def _place(opened: OpenIncident) -> Place:
+    return opened.incident.instance.uuid, opened.incident.host

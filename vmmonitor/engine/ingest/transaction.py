@@ -9,9 +9,10 @@ from oslo_log import log
 from vmmonitor.db import events, incidents
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.ingest.grouping import IncidentGrouper
+from vmmonitor.engine.ingest.ownership import Ownership, Standing, demote
 from vmmonitor.engine.ingest.pending_batch import PendingBatch, StoreResult
 from vmmonitor.model.errors import Conflict, Retriable
-from vmmonitor.model.event import StoredEvent
+from vmmonitor.model.event import RECORD, StoredEvent
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire
 from vmmonitor.rules.policies import Policies
@@ -55,17 +56,18 @@ def store_in_transaction(
     :raises vmmonitor.model.errors.Conflict: another engine stored one of the events, or changed
         one of the incidents, at the same time.
     """
-    open_incidents = incidents.lock_open(tx, _instance_uuids(pending))
+    ownership = Ownership(tx, (event for each in pending for event in each.events()), now())
+    open_incidents = incidents.lock_open(tx, ownership.places())
     # Read the clock after locking the rows, so that timeline entries are ordered.
     stored_at = now()
     grouper = IncidentGrouper(tx, open_incidents, policies, stored_at)
     receipts = _receipts(pending, known)
-    stored = []
+    sorter = _Sorter(ownership, grouper, stored_at)
     for waiting, delivery in _accepted(pending, receipts):
-        incident_id = grouper.add(_in_engine_time(delivery, waiting.clock_offset))
-        stored.append(_stored_event(delivery, waiting, incident_id, stored_at))
+        sorter.add(delivery, waiting)
     grouper.write()
-    events.insert(tx, stored)
+    ownership.write()
+    events.insert(tx, sorter.stored)
     return StoreResult(
         receipts=receipts,
         newly_held=grouper.newly_held(),
@@ -73,12 +75,61 @@ def store_in_transaction(
     )
 
 
+class _Sorter:
+    """Gives each event to the incident that it belongs to, if its host owns the instance.
+
+    :ivar stored: the events to insert.
+    """
+
+    def __init__(self, ownership: Ownership, grouper: IncidentGrouper, stored_at: int):
+        self.stored: list[StoredEvent] = []
+        self._ownership = ownership
+        self._grouper = grouper
+        self._stored_at = stored_at
+
+    def add(self, delivery: event_wire.Delivery, waiting: PendingBatch) -> None:
+        """Add one event."""
+        corrected = _in_engine_time(delivery, waiting.clock_offset)
+        standing = self._ownership.judge(corrected.event, delivery.decision.action)
+        if standing.moved_from:
+            self._grouper.move(corrected.event.instance.uuid, standing, corrected.event)
+        if standing.claim:
+            self._repeat(standing)
+        incident_id = None
+        if not standing.is_foreign:
+            incident_id = self._grouper.add(corrected, standing.owner)
+        elif standing.is_claim or delivery.decision.action != RECORD:
+            delivery = demote(delivery, standing.owner)
+            LOG.debug(
+                "Event %s (%s) of host %s changes no incident: instance %s belongs to host %s",
+                delivery.event.event_id,
+                delivery.event.cause,
+                delivery.event.host,
+                delivery.event.instance.uuid,
+                standing.owner,
+            )
+        self.stored.append(_stored_event(delivery, waiting, incident_id, self._stored_at))
+
+    def _repeat(self, standing: Standing) -> None:
+        """Count the earlier events of the new owner, as copies."""
+        if standing.claim is None:
+            return
+        for delivery, original in self._ownership.repeated(standing.claim):
+            incident_id = self._grouper.add(delivery, standing.owner)
+            event = dataclasses.replace(delivery.event, occurred_at=original.event.occurred_at)
+            self.stored.append(
+                dataclasses.replace(
+                    original,
+                    event=event,
+                    decision=delivery.decision,
+                    incident_id=incident_id,
+                    stored_at=self._stored_at,
+                )
+            )
+
+
 def _event_ids(pending: Sequence[PendingBatch]) -> set[str]:
     return {event.event_id for waiting in pending for event in waiting.events()}
-
-
-def _instance_uuids(pending: Sequence[PendingBatch]) -> set[str]:
-    return {event.instance.uuid for waiting in pending for event in waiting.events()}
 
 
 def _receipts(pending: Sequence[PendingBatch], known: Collection[str]) -> list[list[Receipt]]:

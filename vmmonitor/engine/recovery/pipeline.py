@@ -21,7 +21,7 @@ from vmmonitor.engine.recovery.own_effects import exclude_own_effects
 from vmmonitor.engine.recovery.verdicts import Verdicts
 from vmmonitor.expectation import operations
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.event import Event
+from vmmonitor.model.event import NOVA_SOURCE, Event
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import RecoveryState
@@ -132,7 +132,7 @@ class RecoveryPipeline:
             assert incident is not None
             reported = events.of_incident(tx, incident.incident_id)
             since = incident.opened_at - operations.MAX_SILENCE * SECOND
-            before = events.of_instance(tx, incident, operations.NOVA_PREFIX, since)
+            before = events.of_instance(tx, incident, NOVA_SOURCE, since)
             earlier = recoveries.of_incident(tx, incident.incident_id)
         now = self._database.now()
         return LoadedEvents(

@@ -42,6 +42,8 @@ def upgrade() -> None:
     create_silences()
     create_agents()
     create_instances()
+    create_owners()
+    create_host_claims()
     create_drift_records()
     create_evidence()
     create_requests()
@@ -83,7 +85,7 @@ def create_incidents() -> None:
     create(
         "incidents",
         *texts({"incident_id": 64}),
-        sa.Column("open_key", sa.String(64), nullable=True),
+        sa.Column("open_key", sa.String(320), nullable=True),
         *texts({**INSTANCE, "host": 255, "cause": 255, "severity": 16, "state": 16}),
         *long_texts("reason"),
         *texts({"policy": 255}),
@@ -210,6 +212,10 @@ def create_agents() -> None:
         *numbers("clock_offset", "clock_correction"),
         *texts({"clock_samples": 255}),
         *numbers("unwatched_since", nullable=True),
+        *texts({"machine_id": 64, "boot_id": 64, "other_identity": 255}),
+        *numbers("other_seen_at"),
+        *numbers("contended_at", nullable=True),
+        *long_texts("conflict"),
         unique=[["host"]],
         indexes=[["state", "host"], ["seen_at"]],
     )
@@ -228,6 +234,32 @@ def create_instances() -> None:
         *numbers("lost_at"),
         unique=[["host", "instance_uuid"]],
         indexes=[["instance_uuid"]],
+    )
+
+
+def create_owners() -> None:
+    """Create the table of the host that each instance belongs to."""
+    create(
+        "owners",
+        *texts({"instance_uuid": 64, "host": 255}),
+        *numbers("since"),
+        *numbers("released_at", nullable=True),
+        unique=[["instance_uuid"]],
+        indexes=[["since"]],
+    )
+
+
+def create_host_claims() -> None:
+    """Create the table of the instances that hosts report and that belong to other hosts."""
+    create(
+        "host_claims",
+        *texts({**INSTANCE, "host": 255}),
+        *numbers("since", "last_at"),
+        *(sa.Column(name, sa.Boolean(), nullable=False) for name in ("running", "contested")),
+        *numbers("checked_at"),
+        *numbers("reported_at", nullable=True),
+        unique=[["instance_uuid", "host"]],
+        indexes=[["host"], ["checked_at"]],
     )
 
 

@@ -55,7 +55,7 @@ def delivery(
         "event_id": samples.new_id(),
         "host": "compute-1",
         "instance": Instance(uuid=uuid, name="web"),
-        "source": "libvirt",
+        "source": "nova_notifications" if kind.startswith("nova.") else "libvirt",
         "type": kind,
         "detail": detail,
         "occurred_at": NOON,

@@ -57,6 +57,8 @@ REPORT = AgentReport(
     filter_checksum="ab" * 32,
     inventory_digest="cd" * 32,
     instances=7,
+    machine_id="ef" * 16,
+    boot_id="2f9d6c1e-8d7f-4f0b-9a39-0d9a3f6f5c11",
     figures={"dropped": {"noise": 12}},
 )
 SEEN = Seen(instance=INSTANCE, state="paused", reason="ioerror", run_id=3, definition="<domain/>")
@@ -95,6 +97,14 @@ class RecordedTest(unittest.TestCase):
             RECORDED["report"], json.loads(json.dumps(event_wire.write_report(REPORT)))
         )
         self.assertEqual(REPORT, event_wire.read_report(RECORDED["report"]))
+
+    def test_event_of_a_source_of_engines_is_refused_by_name(self):
+        nova = dataclasses.replace(EVENT, type="nova.power_off", detail="start")
+        drift = dataclasses.replace(EVENT, source="reconcile", type="lifecycle.stopped")
+        notice = dataclasses.replace(EVENT, type="host.owner_changed")
+        forms = [event_wire.write_delivery(one, DECISION, 1) for one in (nova, drift, notice)]
+        batch = event_wire.read_batch(event_wire.write_batch(EVENT.host, 1, forms))
+        self.assertEqual(["foreign_source"] * 3, [str(one)[:14] for one in batch.deliveries])
 
     def test_an_inventory(self):
         form = inventory_wire.write("compute-1", "cd", [SEEN])

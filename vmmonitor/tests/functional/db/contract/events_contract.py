@@ -157,20 +157,20 @@ class EventsContract:
 
     def test_what_was_told_of_an_instance_beside_an_incident(self: Any) -> None:
         incident = samples.incident()
-        here = {"instance": incident.instance, "type": "nova.reboot"}
+        here = {"instance": incident.instance, "source": "nova_notifications"}
         other = samples.new_id()
         wanted = [samples.stored(NOON + number, **here) for number in range(3)]
         wanted.append(samples.stored(NOON + 9, other, **here))
         others = [
             samples.stored(NOON, incident.incident_id, **here),
             samples.stored(NOON - 1, **here),
-            samples.stored(NOON, **{**here, "type": "nova_reboot"}),
-            samples.stored(NOON, type="nova.reboot"),
+            samples.stored(NOON, **{**here, "source": "libvirt", "type": "nova.reboot"}),
+            samples.stored(NOON, source="nova_notifications"),
         ]
         self.database.run(events.insert, [*others, *wanted])
         with self.database.reader() as tx:
-            told = events.of_instance(tx, incident, "nova.", NOON)
-            newest = events.of_instance(tx, incident, "nova.", NOON, limit=2)
+            told = events.of_instance(tx, incident, "nova_notifications", NOON)
+            newest = events.of_instance(tx, incident, "nova_notifications", NOON, limit=2)
         self.assertEqual(wanted, told)
         self.assertEqual(wanted[-2:], newest)
 

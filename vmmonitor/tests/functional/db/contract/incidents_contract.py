@@ -104,7 +104,7 @@ class IncidentsContract:
         shared = samples.instance()
         winner = samples.incident(instance=shared)
         with self.assertRaises(errors.Conflict), self.database.writer() as tx:
-            self.assertEqual({}, incidents.lock_open(tx, [shared.uuid]))
+            self.assertEqual({}, incidents.lock_open(tx, [(shared.uuid, "compute-1")]))
             if self.database.engine.dialect.name == "sqlite":
                 incidents.insert(tx, [winner])
             else:
@@ -217,7 +217,7 @@ class IncidentsContract:
 
         def attach_all(tx: Any, number: int) -> None:
             turned = crowd[number:] + crowd[:number]
-            incidents.lock_open(tx, [incident.instance.uuid for incident in turned])
+            incidents.lock_open(tx, [(one.instance.uuid, one.host) for one in turned])
             for incident in turned:
                 incidents.count_events(tx, incident.incident_id, 1, incidents.KEEP, NOON)
 
@@ -325,7 +325,8 @@ class IncidentsContract:
 
     def _open_for(self: Any, *uuids: str) -> dict[str, Incident]:
         with self.database.writer() as tx:
-            return incidents.lock_open(tx, uuids)
+            found = incidents.lock_open(tx, [(uuid, "compute-1") for uuid in uuids])
+        return {uuid: incident for (uuid, _), incident in found.items()}
 
     def _get(self: Any, incident: Incident) -> Incident:
         with self.database.reader() as tx:

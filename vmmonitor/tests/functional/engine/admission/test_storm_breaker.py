@@ -222,7 +222,7 @@ class EndTest(StormCase):
             self.assertEqual(self.uuids[7], incidents.due(tx, self.clock, 1)[0].instance.uuid)
 
     def promote(self, tx, uuid):
-        one = incidents.lock_open(tx, [uuid])[uuid]
+        one = incidents.lock_open(tx, [(uuid, "compute-1")])[uuid, "compute-1"]
         incidents.reschedule(tx, one, one.hold_until, one.reason, self.clock, priority=9)
 
     def test_by_hand(self):

@@ -137,7 +137,7 @@ class ProbeTest(StorageCase):
         self.assertIn("instance web is recovered as a probe", self.steps(self.storm())[-1])
 
     def promote(self, tx, uuid):
-        one = incidents.lock_open(tx, [uuid])[uuid]
+        one = incidents.lock_open(tx, [(uuid, "compute-1")])[uuid, "compute-1"]
         incidents.reschedule(tx, one, one.hold_until, one.reason, self.clock, priority=9)
 
     def test_when_it_runs_the_others_follow(self):

@@ -3,12 +3,14 @@
 
 from vmmonitor.model.event import RECORD
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
+from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
 from vmmonitor.tests.functional.engine import base
 from vmmonitor.tests.functional.engine.base import FAILURE, RUNS, delivery, policy
 
 ENDED = "process.exited"
 ARRIVED = "lifecycle.resumed/migrated"
+LEAVES = "lifecycle.suspended/migrated"
 UNKNOWABLE = Verdict(kind=VerdictKind.UNKNOWN, reason="nova is away")
 
 
@@ -125,23 +127,25 @@ class MigrationTest(base.EngineCase):
     def test_migration_moves_open_incident_to_destination(self):
         self.policies = self.load(policy(hold=10))
         self.store(delivery("memory_failure/x"))
-        self.store(
-            delivery("lifecycle.started/migrated", host="compute-2"),
-            delivery(ARRIVED, host="compute-2", occurred_at=NOON + 1),
-        )
+        self.store(delivery("lifecycle.started/migrated", RECORD, host="compute-2"))
+        self.store(delivery(LEAVES, RECORD, occurred_at=NOON + 1))
+        self.store(delivery(ARRIVED, RECORD, host="compute-2", occurred_at=NOON + 1))
         incident = self.incident()
         self.assertEqual(("pending", "compute-2"), (incident.state, incident.host))
-        message = "the instance was migrated from host compute-1 to host compute-2"
+        message = "the instance moved from host compute-1 to host compute-2"
         self.assertIn(("decision", message), self.line())
         self.later(10)
         self.assertEqual("compute-2", self.decide().recovery.host)
 
     def test_migration_of_stopped_instance_resolves_incident(self):
         for cause in (ENDED, FAILURE):
-            self.store(delivery(cause))
-            self.store(delivery(ARRIVED, host="compute-2", occurred_at=NOON + 1))
-            self.assertEqual("resolved", self.incident().state)
-            self.assertEqual("compute-2", self.incident().host)
+            uuid = samples.new_id()
+            self.store(delivery(cause, uuid=uuid))
+            self.store(delivery(LEAVES, RECORD, uuid=uuid))
+            arrival = {"host": "compute-2", "occurred_at": NOON + 1}
+            self.store(delivery(ARRIVED, RECORD, uuid=uuid, **arrival))
+            (incident,) = [one for one in self.incidents() if one.instance.uuid == uuid]
+            self.assertEqual(("resolved", "compute-2"), (incident.state, incident.host))
 
     def test_late_event_of_earlier_migration_does_not_move_incident(self):
         self.policies = self.load(policy(hold=10))

@@ -366,20 +366,21 @@ class ClockOffsetTest(base.EngineCase):
                     stored = events.get(tx, one.event.event_id)
                 self.assertEqual(there, stored.event.occurred_at)
                 self.assertAlmostEqual(self.clock, stored.corrected_at, delta=200)
-        incident = self.incident()
-        self.assertEqual(NOON + SECOND, incident.opened_at)
+        self.assertEqual(NOON + SECOND, self.incident().opened_at)
         with self.database.reader() as tx:
-            told = events.of_incident(tx, incident.incident_id)
+            told = events.of_incident(tx, self.incident().incident_id)
         self.assertEqual(sent, [one.event.event_id for one in told])
 
     def test_events_of_two_hosts_are_compared_by_engine_clock(self):
         """The new host's clock is an hour behind; there the instance runs after its failure."""
         self.clock = NOON + 2 * HOUR * SECOND
         self.store_of("compute-1", delivery(occurred_at=self.clock), self.clock)
+        left = delivery("lifecycle.stopped/migrated", "record", occurred_at=self.clock)
+        self.store_of("compute-1", left, self.clock)
         self.later(5)
-        behind = self.clock - HOUR * SECOND
-        runs = delivery(base.RUNS, host="compute-2", occurred_at=behind)
-        self.store_of("compute-2", runs, behind)
+        now_there = self.clock - HOUR * SECOND
+        runs = delivery(base.RUNS, host="compute-2", occurred_at=now_there)
+        self.store_of("compute-2", runs, now_there)
         self.assertEqual(IncidentState.RESOLVED, self.incident().state)
         self.assertEqual(self.clock, self.incident().running_at)
 
