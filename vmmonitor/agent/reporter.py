@@ -15,6 +15,7 @@ from vmmonitor.agent.evidence.collector import EvidenceCollector
 from vmmonitor.agent.health import HealthAssessor, HealthState
 from vmmonitor.agent.inventory import Inventory
 from vmmonitor.agent.inventory_sync import InventorySync
+from vmmonitor.agent.machine import read_identity
 from vmmonitor.agent.pipeline import Pipeline
 from vmmonitor.agent.signals import AgentClock
 from vmmonitor.agent.spool import Spool
@@ -65,6 +66,7 @@ class Reporter:
         self._engine = engine
         self._now = now
         self._started_at = now()
+        self._machine = read_identity(conf.agent.machine_id_file, conf.agent.boot_id_file)
         self._reported: HealthState | None = None
         self._engine_answers = True
         self._due = 0.0
@@ -161,6 +163,8 @@ class Reporter:
             # Before the first listing, the inventory is that of an earlier run of the agent.
             inventory_digest=self._inventory.snapshot().digest if self._inventory.listed else "",
             instances=len(self._inventory),
+            machine_id=self._machine.machine_id,
+            boot_id=self._machine.boot_id,
             figures={
                 "dropped": dict(self._pipeline.dropped),
                 "overflowed": self._spool.overflowed,

@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 
+from vmmonitor.agent.machine import SpoolLock
 from vmmonitor.agent.service import AgentService
 from vmmonitor.cmd import launcher
 from vmmonitor.rpc import transport as transports
@@ -22,5 +23,7 @@ def main() -> None:
 
 def _main(args: list[str]) -> None:
     conf = launcher.load_conf(args)
+    lock = SpoolLock(conf.spool.path)
     filter_file = functools.partial(launcher.filter_file, conf)
     launcher.run_services(conf, [AgentService(conf, transports.new(conf), filter_file)])
+    lock.release()

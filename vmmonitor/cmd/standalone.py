@@ -10,6 +10,7 @@ from cheroot import wsgi
 from oslo_config import cfg
 from oslo_log import log
 
+from vmmonitor.agent.machine import SpoolLock
 from vmmonitor.agent.service import AgentService
 from vmmonitor.api import deploy
 from vmmonitor.cmd import launcher
@@ -66,6 +67,7 @@ def _main(args: list[str]) -> None:
     conf = launcher.load_conf(args)
     _set_defaults(conf)
     _create_database(conf)
+    lock = SpoolLock(conf.spool.path)
     transport = transports.new(conf, "fake://")
     # Started and stopped in this order: producers stop before their consumers.
     services = [
@@ -79,6 +81,7 @@ def _main(args: list[str]) -> None:
         ),
     ]
     launcher.run_services(conf, services)
+    lock.release()
 
 
 def _set_defaults(conf: cfg.ConfigOpts) -> None:

@@ -76,6 +76,28 @@ If empty, a shutdown of the host is not detected, and each instance that it stop
 a failure. The default is created by systemd; change it only with another init system.
 """,
     ),
+    cfg.StrOpt(
+        "machine_id_file",
+        default="/etc/machine-id",
+        help="""
+Path of the file with the id of this machine. Each report contains the id, so that the engine
+detects two machines whose agents use the same host name; then it performs no recovery on them.
+
+In a container, mount the file of the host. If empty, the report has no machine id, and only the
+boot id of the kernel distinguishes machines. Related options: ``boot_id_file``, ``host``.
+""",
+    ),
+    cfg.StrOpt(
+        "boot_id_file",
+        default="/proc/sys/kernel/random/boot_id",
+        help="""
+Path of the file with the id of the current run of the kernel. It distinguishes machines that were
+copied from one image and have the same machine id.
+
+If empty, the report has no boot id. The default value is fine for all deployments. Related
+options: ``machine_id_file``.
+""",
+    ),
     cfg.IntOpt(
         "behind_mark",
         default=1000,

@@ -75,6 +75,11 @@ def mark_late(tx: Transaction, now: int, factor: float, working_since: int = 0) 
     ]
 
 
+def find(tx: Transaction, host: str) -> Agent | None:
+    """Return the agent of a host; None if it has never reported."""
+    return REPOSITORY.find(tx, host)
+
+
 def find_locked(tx: Transaction, host: str) -> Agent | None:
     """Return the agent of a host, and lock its row; None if it has never reported."""
     return REPOSITORY.find(tx, host, lock=True)

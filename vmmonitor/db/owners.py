@@ -136,6 +136,11 @@ def update_claim(tx: Transaction, claim: HostClaim, **changes: Any) -> bool:
     return bool(tx.execute(sa.update(HOST_CLAIMS).where(*this).values(changes)).rowcount)
 
 
+def set_reported(tx: Transaction, claim: HostClaim, now: int) -> None:
+    """Store that an event reported a claim."""
+    tx.execute(sa.update(HOST_CLAIMS).where(*_this(claim)).values(reported_at=now))
+
+
 def touch_claim(tx: Transaction, claim: HostClaim) -> None:
     """Store the newest report of a claim."""
     names = ("last_at", "running", "contested")

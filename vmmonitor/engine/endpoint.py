@@ -3,8 +3,9 @@
 
 from collections.abc import Sequence
 
-from vmmonitor.db import agents, evidence, inventories, recoveries
+from vmmonitor.db import agents, evidence, recoveries
 from vmmonitor.db.session import Database
+from vmmonitor.engine.ingest import inventory_store
 from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.model.agent import AgentReport
 from vmmonitor.model.errors import Conflict, NotFound
@@ -65,7 +66,7 @@ class AgentCallEndpoint(EngineEndpoint):
 
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
-        self._database.run(inventories.replace, host, digest, seen, self._database.now())
+        self._database.run(inventory_store.replace, host, digest, seen, self._database.now())
 
     def store_inventory_changes(self, changes: InventoryChanges) -> str:
         """Apply a delta to a host's inventory, if it applies to the stored one.
@@ -73,15 +74,7 @@ class AgentCallEndpoint(EngineEndpoint):
         :returns: digest of the inventory that is stored now.
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
         """
-        return self._database.run(
-            inventories.change,
-            changes.host,
-            changes.base_digest,
-            changes.digest,
-            changes.changed,
-            changes.gone,
-            self._database.now(),
-        )
+        return self._database.run(inventory_store.change, changes, self._database.now())
 
     def store_evidence(self, exhibit: evidence_wire.Exhibit) -> Receipt:
         """Store an item of evidence and return its receipt.

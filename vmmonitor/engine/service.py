@@ -21,6 +21,7 @@ from vmmonitor.engine.recovery import drivers
 from vmmonitor.engine.recovery.dispatcher import Dispatcher
 from vmmonitor.engine.recovery.host_agents import RpcHostAgents
 from vmmonitor.engine.upkeep.agent_health import AgentHealth
+from vmmonitor.engine.upkeep.host_claims import HostClaims
 from vmmonitor.engine.upkeep.housekeeping import Housekeeping
 from vmmonitor.engine.upkeep.relay import OutboxRelay
 from vmmonitor.engine.upkeep.reporting_hosts import ReportingHosts
@@ -148,6 +149,7 @@ class EngineService(service.Service):
             self._writer,
             Housekeeping(conf, database),
             AgentHealth(conf, database),
+            HostClaims(conf, database, expectation, self._local_events),
             StormMonitor(conf, database, breaker, expectation),
             Reconciler(
                 conf=conf,

@@ -36,10 +36,12 @@ class Expectation(abc.ABC):
 
     :cvar ASKED: the expectation's name in a timeline, after the word "asked".
     :cvar QUESTION: the question that ``judge`` answers, after that name.
+    :cvar NAMES_HOST: whether ``locate`` names the host of an instance.
     """
 
     ASKED: ClassVar[str] = "the expectation"
     QUESTION: ClassVar[str] = "whether it should run"
+    NAMES_HOST: ClassVar[bool] = False
 
     def __init__(self, conf: cfg.ConfigOpts):
         """Store the configuration; do not connect yet.
@@ -70,6 +72,17 @@ class Expectation(abc.ABC):
         :param events: events of the incident, oldest first.
         :returns: UNKNOWN with a reason, instead of an exception, if there is no answer now.
         """
+
+    def locate(self, instance_uuid: str) -> str:
+        """Return the host of an instance; empty if it is unknown, or while the instance moves.
+
+        Called by one thread, outside of database transactions, for an instance that two hosts
+        report; may take seconds. The default, for an expectation without that knowledge, is
+        empty.
+
+        :raises vmmonitor.model.errors.Retriable: there is no answer now.
+        """
+        return ""
 
     def is_active(self, recovery: Recovery) -> bool:
         """Return whether the instance of a recovery runs again according to the expectation.

@@ -76,6 +76,7 @@ class NovaExpectation(Expectation):
 
     ASKED = "nova"
     QUESTION = "whether it should run here"
+    NAMES_HOST = True
 
     def __init__(self, conf: cfg.ConfigOpts, now: Callable[[], int] | None = None):
         """Create the clients; do not connect yet.
@@ -218,6 +219,14 @@ class NovaExpectation(Expectation):
             if kind not in FINAL_KINDS and not _is_stopped(incident, events):
                 return by_events
         return Verdict(kind=kind, reason=reason)
+
+    def locate(self, instance_uuid: str) -> str:
+        """Return the host of a server in nova; empty during an operation.
+
+        :raises vmmonitor.model.errors.Retriable: nova does not respond.
+        """
+        server = self._nova.get_server(instance_uuid) or {}
+        return "" if server.get(TASK_STATE) else str(server.get(SERVER_HOST) or "")
 
     def is_active(self, recovery: Recovery) -> bool:
         """Return whether nova has brought the instance of a recovery back.

@@ -12,6 +12,8 @@ from vmmonitor.model.states import AgentState
 UNWATCHED = (AgentState.LATE, AgentState.BLIND)
 #: Minimum time, in seconds, without a report until one of two machines with one name is gone.
 MIN_TURN_WINDOW = 60.0
+#: Maximum of ``turn_window``: a report interval is at most a day; in microseconds.
+MAX_TURN_WINDOW = 3 * 86400 * SECOND
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -87,6 +87,14 @@ def is_departure(event: Event) -> bool:
     return not by_host and not event.attributes.get("ended_by")
 
 
+def is_after_move(event: Event) -> bool:
+    """Return whether a host reports the end of an instance that left it, or never ran there.
+
+    A migration that fails ends with a failure on its target.
+    """
+    return bool({"was_arriving", "follows"} & set(event.attributes))
+
+
 def may_follow(claim: HostClaim, left_at: int) -> bool:
     """Return whether a claim can be the arrival of an instance that left its owner.
 

@@ -41,7 +41,7 @@ def view(agent: Agent, clock_mark: int) -> dict[str, Any]:
     return {
         "host": report.host,
         "state": agent.state,
-        "reason": "; ".join(filter(None, (agent.reason, wrong))),
+        "reason": "; ".join(filter(None, (agent.reason, agent.conflict, wrong))),
         "version": report.version,
         "interval": report.interval,
         "instances": report.instances,

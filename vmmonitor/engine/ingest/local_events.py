@@ -58,6 +58,19 @@ class LocalEvents:
         """
         self.store_deliveries(self.filter(raw_events))
 
+    def store_unfiltered(self, raw_events: Iterable[RawEvent]) -> None:
+        """Store events of the engine about hosts, which no filter rule may drop.
+
+        :raises vmmonitor.model.errors.Retriable: some are not stored.
+        """
+        decision = Decision(action=events.RECORD, severity=events.WARNING, rule="engine")
+        self.store_deliveries([self._deliver(raw, decision) for raw in raw_events])
+
+    def _deliver(self, raw: RawEvent, decision: Decision) -> Delivery:
+        event = events.made_of(raw, raw.host, raw.attributes, raw.event_id)
+        form = event_wire.write_delivery(event, decision, self._now())
+        return event_wire.read_delivery(form)
+
     def filter(self, raw_events: Iterable[RawEvent]) -> list[Delivery]:
         """Return the events that the filters keep and that can be stored."""
         return [delivery for raw in raw_events if (delivery := self._filter_one(raw))]

@@ -25,6 +25,7 @@ from vmmonitor.model.ownership import (
     VANISHED_CAUSE,
     HostClaim,
     Owner,
+    is_after_move,
     is_departure,
     may_follow,
     shows_running,
@@ -103,7 +104,8 @@ class Ownership:
             return self._transfer(instance_uuid, owner.host, event.host)
         # An event from before the move to the owner waited in the spool of its host.
         is_current = event.occurred_at >= owner.since - MOVE_TOLERANCE
-        is_claim = is_current and (shows_running(event) or action == events.INCIDENT)
+        is_failure = action == events.INCIDENT and not is_after_move(event)
+        is_claim = is_current and (shows_running(event) or is_failure)
         if is_claim:
             self._record_claim(event)
         return Standing(owner=owner.host, is_foreign=True, is_claim=is_claim)
@@ -201,7 +203,8 @@ class Ownership:
             for place, claim in self._claims.items()
             if claim != self._stored_claims.get(place)
         }
-        changed = self._with_contest(changed)
+        hosts = {uuid: owner.host for uuid, owner in self._owners.items()}
+        changed = mark_contested(self._tx, changed, self._stored_claims, hosts)
         stored = self._stored_claims
         owners.insert_claims(
             self._tx, [claim for place, claim in changed.items() if place not in stored]
@@ -211,24 +214,6 @@ class Ownership:
                 owners.touch_claim(self._tx, claim)
         removed = [claim for place, claim in stored.items() if place not in self._claims]
         owners.delete_claims(self._tx, removed)
-
-    def _with_contest(self, changed: Mapping[Place, HostClaim]) -> dict[Place, HostClaim]:
-        """Mark the claims that begin while the owner is monitored and runs the instance."""
-        stored = self._stored_claims
-        begun = {
-            place: (place[0], self._owners[place[0]].host)
-            for place, claim in changed.items()
-            if claim.running and not (place in stored and stored[place].running)
-        }
-        if not begun:
-            return dict(changed)
-        running = owners.running_watched(self._tx, set(begun.values()))
-        return {
-            place: dataclasses.replace(claim, contested=True)
-            if begun.get(place) in running
-            else claim
-            for place, claim in changed.items()
-        }
 
     def repeated(self, claim: HostClaim) -> list[tuple[Delivery, StoredEvent]]:
         """Return the reports of a claim as events of the owner, in order, each with the original.
@@ -241,6 +226,31 @@ class Ownership:
         return [
             (_copy(each), each) for each in stored if ACTION_ATTRIBUTE in each.event.attributes
         ]
+
+
+def mark_contested(
+    tx: Transaction,
+    changed: Mapping[Place, HostClaim],
+    stored: Mapping[Place, HostClaim],
+    owner_hosts: Mapping[str, str],
+) -> dict[Place, HostClaim]:
+    """Return claims; those that begin while the owner runs the instance are contested.
+
+    :param stored: the claims before the change.
+    :param owner_hosts: instance uuid -> host of the owner.
+    """
+    begun = {
+        place: (place[0], owner_hosts[place[0]])
+        for place, claim in changed.items()
+        if claim.running and not (place in stored and stored[place].running)
+    }
+    if not begun:
+        return dict(changed)
+    running = owners.running_watched(tx, set(begun.values()))
+    return {
+        place: dataclasses.replace(claim, contested=True) if begun.get(place) in running else claim
+        for place, claim in changed.items()
+    }
 
 
 def renewed(claim: HostClaim, runs: bool, now: int) -> HostClaim:

@@ -14,10 +14,14 @@ RESYNC_INTERVAL = 3600 * SECOND
 
 
 class DesiredStates:
-    """Keeps the desired state up to date with the changes since the last refresh."""
+    """Keeps the desired state up to date with the changes since the last refresh.
+
+    :ivar changed: uuids of the instances whose state the last refresh contained.
+    """
 
     def __init__(self, database: Database, expectation: Expectation):
         """Create an empty state, which the first refresh fills."""
+        self.changed: set[str] = set()
         self._database = database
         self._expectation = expectation
         self._states: dict[str, DesiredState] = {}
@@ -40,7 +44,9 @@ class DesiredStates:
             self._full_at = now
         if snapshot.whole:
             self._states = {}
-        self._states |= {state.instance.uuid: state for state in snapshot.states}
+        newest = {state.instance.uuid: state for state in snapshot.states}
+        self.changed = set(newest)
+        self._states |= newest
         self._since = snapshot.until
 
     def forget_deleted(self, observed: Collection[str]) -> None:

@@ -35,13 +35,17 @@ TEMPORARY_PAUSES = frozenset(
 
 
 def compare(
-    desired: DesiredState | None, observed: Sequence[ObservedInstance], trusted: Collection[str]
+    desired: DesiredState | None,
+    observed: Sequence[ObservedInstance],
+    trusted: Collection[str],
+    owner: str = "",
 ) -> Drift | str:
     """Return the drift of one instance, or AGREES or UNKNOWN.
 
     :param desired: None if the expectation does not know the instance.
     :param observed: this instance on all hosts that report it.
     :param trusted: hosts whose inventories can be trusted now.
+    :param owner: the host that the instance belongs to; empty without one.
     """
     if desired and desired.state == DesiredStatus.BUSY:
         return UNKNOWN
@@ -50,7 +54,7 @@ def compare(
         (each for each in present if each.seen.state == states.RUNNING), key=lambda each: each.host
     )
     if len(running) > 1:
-        return _two_hosts(desired, running)
+        return _two_hosts(desired, running, owner)
     if desired is None:
         return AGREES
     if desired.state == DesiredStatus.RUNNING:
@@ -58,8 +62,11 @@ def compare(
     return _found(UNEXPECTED, desired, running[0]) if running else AGREES
 
 
-def _two_hosts(desired: DesiredState | None, running: Sequence[ObservedInstance]) -> Drift:
-    homes = [each for each in running if desired and each.host == desired.host]
+def _two_hosts(
+    desired: DesiredState | None, running: Sequence[ObservedInstance], owner: str
+) -> Drift:
+    home = desired.host if desired and desired.host else owner
+    homes = [each for each in running if each.host == home]
     first = (homes or running)[0]
     return Drift(
         instance=first.seen.instance,

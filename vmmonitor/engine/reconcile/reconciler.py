@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 from oslo_config import cfg
 
-from vmmonitor.db import drift_records
+from vmmonitor.db import drift_records, owners
 from vmmonitor.db.session import Database
 from vmmonitor.engine.ingest.local_events import LocalEvents
 from vmmonitor.engine.reconcile import drift
 from vmmonitor.engine.reconcile.desired import DesiredStates
+from vmmonitor.engine.reconcile.desired_owners import DesiredOwners
 from vmmonitor.engine.reconcile.drift_tracking import DriftTracker
 from vmmonitor.engine.reconcile.observed import ObservedState
 from vmmonitor.expectation import Expectation
@@ -47,6 +48,7 @@ class Reconciler:
         self._database = database
         self._observed = ObservedState(database)
         self._desired = DesiredStates(database, expectation)
+        self._owners = DesiredOwners(database, local_events) if expectation.NAMES_HOST else None
         self._tracker = DriftTracker(conf, database, local_events)
         self._thread = PeriodicThread(
             "reconcile",
@@ -79,21 +81,28 @@ class Reconciler:
         # on an instance at the latest when its effect can be observed.
         self._observed.refresh(self._conf.housekeeping.late_after)
         self._desired.refresh(self._observed.trusted_instances())
+        if self._owners:
+            self._owners.update(self._desired)
         observed = self._observed.by_uuid()
         self._desired.forget_deleted(observed)
         with self._database.reader() as tx:
             records = {record.instance.uuid: record for record in drift_records.all(tx)}
         on_several_hosts = {key for key, instances in observed.items() if len(instances) > 1}
+        with self._database.reader() as tx:
+            owner_hosts = owners.hosts_of(tx, on_several_hosts)
         now = self._database.now()
         for instance_uuid in self._desired.uuids() | records.keys() | on_several_hosts:
             if self._thread.stopping.is_set():
                 return
-            result = self._compare(instance_uuid, observed.get(instance_uuid, ()))
+            owner = owner_hosts.get(instance_uuid, "")
+            result = self._compare(instance_uuid, observed.get(instance_uuid, ()), owner)
             record = records.get(instance_uuid)
             self._tracker.update(result, record, self._observed.trusted_hosts, now)
 
-    def _compare(self, instance_uuid: str, observed: Sequence[ObservedInstance]) -> Drift | str:
+    def _compare(
+        self, instance_uuid: str, observed: Sequence[ObservedInstance], owner: str
+    ) -> Drift | str:
         if instance_uuid in self._observed.unconfirmed:
             return drift.UNKNOWN
         desired = self._desired.get(instance_uuid)
-        return drift.compare(desired, observed, self._observed.trusted_hosts)
+        return drift.compare(desired, observed, self._observed.trusted_hosts, owner)

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verdicts that follow from events of reconciliation, without a query of the expectation. Pure."""
 
-from collections.abc import Sequence
-
 from vmmonitor.engine.reconcile.drift import TWO_HOSTS, UNEXPECTED, WRONG_HOST
-from vmmonitor.model.event import RECONCILE_SOURCE, Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 
 #: Service and question of these verdicts in a timeline.
@@ -12,18 +9,10 @@ ASKED = "reconciliation"
 QUESTION = "what it found"
 
 
-def from_drift(incident: Incident, events: Sequence[Event]) -> Verdict | None:
-    """Return the verdict that follows from a drift; None if the expectation must be queried.
-
-    :param events: events of the incident, oldest first.
-    """
+def from_drift(incident: Incident) -> Verdict | None:
+    """Return the verdict that follows from a drift; None if the expectation must be queried."""
     if incident.cause.partition("/")[0] in (UNEXPECTED, TWO_HOSTS, WRONG_HOST):
         # The drift was found by comparison with the expectation, which has no newer answer.
         reason = "reconciliation found the instance in a wrong place or state"
         return Verdict(kind=VerdictKind.FAILED, reason=reason, asked=ASKED, question=QUESTION)
-    types = [event.type for event in events if event.source == RECONCILE_SOURCE]
-    if types[-1:] == [TWO_HOSTS]:
-        # The incident was opened by another failure, and its policy would start the instance.
-        reason = "the instance runs on two hosts: no recovery is allowed"
-        return Verdict(kind=VerdictKind.UNKNOWN, reason=reason, asked=ASKED, question=QUESTION)
     return None

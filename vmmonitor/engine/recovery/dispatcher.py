@@ -27,6 +27,7 @@ from vmmonitor.engine.recovery.driver_calls import DriverCalls
 from vmmonitor.engine.recovery.drivers import Drivers
 from vmmonitor.engine.recovery.leases import LeaseKeeper
 from vmmonitor.engine.recovery.next_attempts import NextAttempts
+from vmmonitor.engine.recovery.other_hosts import OtherHosts
 from vmmonitor.engine.recovery.pipeline import RecoveryPipeline
 from vmmonitor.engine.recovery.verdicts import Verdicts
 from vmmonitor.engine.recovery.workers import AHEAD, Rank, Workers
@@ -76,7 +77,7 @@ class Dispatcher:
         self._calls = DriverCalls(conf, database, self._attempts, drivers, self._leases)
         self.pipeline = RecoveryPipeline(
             database=database,
-            verdicts=Verdicts(conf, expectation),
+            verdicts=Verdicts(conf, expectation, OtherHosts(database, expectation)),
             decisions=Decisions(conf, self._attempts, admission.checks, database.now),
             next_attempts=NextAttempts(conf, self._attempts, admission, database.now),
             attempts=self._attempts,

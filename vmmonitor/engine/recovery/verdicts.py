@@ -16,6 +16,7 @@ from oslo_config import cfg
 from vmmonitor.bounded_call import BoundedCalls, CallTimeout, TooManyCalls
 from vmmonitor.engine.incidents import timeline
 from vmmonitor.engine.reconcile import verdict as reconcile_verdict
+from vmmonitor.engine.recovery.other_hosts import OtherHosts
 from vmmonitor.expectation import Expectation
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import Event
@@ -33,8 +34,14 @@ Answer = TypeVar("Answer")
 class Verdicts:
     """The verdicts on incidents, and the state of instances that a recovery waits for."""
 
-    def __init__(self, conf: cfg.ConfigOpts, expectation: Expectation):
-        """Query nothing yet."""
+    def __init__(
+        self, conf: cfg.ConfigOpts, expectation: Expectation, other_hosts: OtherHosts | None = None
+    ):
+        """Query nothing yet.
+
+        :param other_hosts: examines each verdict that can lead to a recovery; None for none.
+        """
+        self._other_hosts = other_hosts
         self._timeout = conf.recovery.verdict_timeout
         self._expectation = expectation
         self._calls = BoundedCalls(QUERIES_PER_WORKER * conf.recovery.workers)
@@ -44,7 +51,11 @@ class Verdicts:
 
         :param events: nova's earlier operations and the incident's events, oldest first.
         """
-        if verdict := reconcile_verdict.from_drift(incident, events):
+        verdict = self._judge(incident, events)
+        return self._other_hosts.apply(incident, verdict) if self._other_hosts else verdict
+
+    def _judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:
+        if verdict := reconcile_verdict.from_drift(incident):
             return verdict
         started = time.monotonic_ns()
         verdict = self._query_verdict(incident, events)

@@ -12,9 +12,10 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor.db import agents, clock, incidents, recoveries
-from vmmonitor.db.session import Database
+from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.clock_steps import ClockStepDetector
 from vmmonitor.engine.upkeep import host_incidents
+from vmmonitor.model.agent import MAX_TURN_WINDOW
 from vmmonitor.model.clock import SECOND, told
 from vmmonitor.model.errors import Conflict
 from vmmonitor.periodic import PeriodicThread
@@ -106,6 +107,7 @@ class AgentHealth:
             hosts = set(incidents.hosts_with_open_incident(tx))
             if now - self._running_since > grace:
                 hosts.update(agents.unwatched_hosts(tx, now - grace))
+            hosts.update(_contended_hosts(tx, now))
         for host in sorted(hosts):
             try:
                 self._database.run(host_incidents.update, host, grace, self._database.now)
@@ -125,3 +127,11 @@ class AgentHealth:
                 )
                 self._warned.add(host)
         self._warned &= set(offsets)
+
+
+def _contended_hosts(tx: Transaction, now: int) -> list[str]:
+    return [
+        agent.report.host
+        for agent in agents.contended(tx, now - MAX_TURN_WINDOW)
+        if agent.identities.is_contended(agent.report, now)
+    ]

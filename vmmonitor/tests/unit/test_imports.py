@@ -60,7 +60,7 @@ ENGINE_MAY_IMPORT: dict[str, set[str]] = {
     "admission": {"incidents"},
     "reconcile": {"ingest"},
     "recovery": {"incidents", "admission", "reconcile", "clock_steps"},
-    "upkeep": {"incidents", "clock_steps"},
+    "upkeep": {"incidents", "ingest", "clock_steps"},
     "endpoint": {"ingest"},
 }
 ENGINE_MAY_IMPORT["service"] = set(ENGINE_MAY_IMPORT)

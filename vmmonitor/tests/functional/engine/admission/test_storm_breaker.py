@@ -7,6 +7,7 @@ import time
 import fixtures
 
 from vmmonitor.db import agents, incidents, inventories
+from vmmonitor.db.page import Page
 from vmmonitor.engine.admission import storms
 from vmmonitor.engine.incidents import storm_ending
 from vmmonitor.model.errors import Retriable
@@ -222,7 +223,7 @@ class EndTest(StormCase):
             self.assertEqual(self.uuids[7], incidents.due(tx, self.clock, 1)[0].instance.uuid)
 
     def promote(self, tx, uuid):
-        one = incidents.lock_open(tx, [(uuid, "compute-1")])[uuid, "compute-1"]
+        (one,) = incidents.page(tx, Page(limit=9, filters={"instance_uuid": uuid}))
         incidents.reschedule(tx, one, one.hold_until, one.reason, self.clock, priority=9)
 
     def test_by_hand(self):

@@ -2,6 +2,7 @@
 """Disk errors of one storage are one cause: one instance is tried, and the others follow."""
 
 from vmmonitor.db import incidents
+from vmmonitor.db.page import Page
 from vmmonitor.engine.incidents import storm_ending
 from vmmonitor.model import states
 from vmmonitor.model.incident import Verdict
@@ -137,7 +138,7 @@ class ProbeTest(StorageCase):
         self.assertIn("instance web is recovered as a probe", self.steps(self.storm())[-1])
 
     def promote(self, tx, uuid):
-        one = incidents.lock_open(tx, [(uuid, "compute-1")])[uuid, "compute-1"]
+        (one,) = incidents.page(tx, Page(limit=9, filters={"instance_uuid": uuid}))
         incidents.reschedule(tx, one, one.hold_until, one.reason, self.clock, priority=9)
 
     def test_when_it_runs_the_others_follow(self):

@@ -24,7 +24,7 @@ class OwnershipCase(base.EngineCase):
         self.policies = self.load(policy(hold=10))
 
     def send(self, *deliveries: Delivery) -> list[str]:
-        """Store events that occur now, after what was stored before."""
+        """Store events that occur now, later than those stored before."""
         self.clock += SECOND
         return self.store(*deliveries)
 
@@ -176,6 +176,12 @@ class ForeignEventTest(OwnershipCase):
         self.send(self.there("lifecycle.stopped/destroyed"), self.there(RUNS))
         self.send(self.here("lifecycle.suspended/migrated", RECORD))
         self.assertEqual("compute-1", self.owner())
+
+    def test_end_of_a_failed_arrival_is_no_claim(self):
+        arriving = {"was_arriving": True}
+        self.send(self.there("lifecycle.started/migrated"))
+        self.send(self.there(FAILURE, attributes=arriving))
+        self.assertEqual(([], []), (self.claims(), self.incidents()))
 
 
 class ConfirmedOwnerTest(OwnershipCase):

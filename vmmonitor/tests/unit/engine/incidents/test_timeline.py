@@ -57,7 +57,7 @@ class TestVerdict(unittest.TestCase):
             self.assertTrue(one.ASKED and one.QUESTION.startswith("whether "))
 
     def test_message_of_reconcile_verdict_names_reconciliation(self):
-        verdict = reconcile_verdict.from_drift(samples.incident(cause="reconcile.two_hosts"), [])
+        verdict = reconcile_verdict.from_drift(samples.incident(cause="reconcile.two_hosts"))
         self.assertTrue(
             timeline.verdict_message(verdict).startswith("asked reconciliation what it found: ")
         )
