@@ -85,9 +85,12 @@ def find_locked(tx: Transaction, host: str) -> Agent | None:
     return REPOSITORY.find(tx, host, lock=True)
 
 
-def is_reporting(tx: Transaction, host: str) -> bool:
-    """Return whether the agent of a host reports in time; False if the host has no agent."""
-    reporting = [AgentState.UP, AgentState.BLIND, AgentState.BEHIND]
+def is_reporting(tx: Transaction, host: str, *, is_blind_included: bool = True) -> bool:
+    """Return whether the agent of a host reports in time; False if the host has no agent.
+
+    :param is_blind_included: whether an agent counts that cannot reach libvirt.
+    """
+    reporting = [AgentState.UP, AgentState.BEHIND] + [AgentState.BLIND] * is_blind_included
     query = sa.select(AGENTS.c.host).where(AGENTS.c.host == host, AGENTS.c.state.in_(reporting))
     return tx.execute(query).first() is not None
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from vmmonitor.db import rows
 from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import AGENTS, INSTANCES
-from vmmonitor.model.instance import Seen
+from vmmonitor.model.instance import RUNNING, Seen
 from vmmonitor.model.observed import ObservedInstance, lost_since
 
 
@@ -81,6 +81,18 @@ def observed(tx: Transaction, host: str) -> list[ObservedInstance]:
     """Return the observed state of each instance of a host, including lost ones."""
     query = sa.select(INSTANCES).where(INSTANCES.c.host == host).order_by(INSTANCES.c.id)
     return [_from_row(row) for row in tx.execute(query)]
+
+
+def is_running(tx: Transaction, host: str, instance_uuid: str) -> bool:
+    """Return whether a host's inventory contains an instance as running."""
+    this = INSTANCES.c
+    query = sa.select(this.id).where(
+        this.host == host,
+        this.instance_uuid == instance_uuid,
+        this.present,
+        this.state == RUNNING,
+    )
+    return tx.execute(query).first() is not None
 
 
 def purge_lost(tx: Transaction, before: int, limit: int) -> int:

@@ -22,10 +22,16 @@ from vmmonitor.model.recovery import Recovery
 
 
 class HostReports(Protocol):
-    """Distinguishes hosts with an agent that reports."""
+    """Has the stored reports of the agents."""
 
     def is_reporting(self, host: str) -> bool:
         """Return whether the agent of a host reports in time.
+
+        :raises vmmonitor.model.errors.Retriable: that is not known now.
+        """
+
+    def is_running(self, host: str, instance_uuid: str) -> bool:
+        """Return whether an agent that reaches libvirt reports an instance as running.
 
         :raises vmmonitor.model.errors.Retriable: that is not known now.
         """
@@ -61,6 +67,14 @@ class Expectation(abc.ABC):
         :raises vmmonitor.model.errors.Retriable: that is not known now.
         """
         return self._host_reports is None or self._host_reports.is_reporting(host)
+
+    def is_running(self, host: str, instance_uuid: str) -> bool:
+        """Return whether a host reports an instance as running; False if no source is set.
+
+        :raises vmmonitor.model.errors.Retriable: that is not known now.
+        """
+        reports = self._host_reports
+        return reports is not None and reports.is_running(host, instance_uuid)
 
     @abc.abstractmethod
     def judge(self, incident: Incident, events: Sequence[Event]) -> Verdict:

@@ -210,6 +210,11 @@ class NovaExpectation(Expectation):
         if not server.get(SERVER_HOST) and server[VM_STATE] == "active":
             reason = "nova does not return the host of the server"
             return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
+        if _has_only_exited(incident, events) and self.is_running(
+            incident.host, incident.instance.uuid
+        ):
+            reason = f"{by_events.reason}; its host reports that it runs"
+            return Verdict(kind=VerdictKind.UNKNOWN, reason=reason)
         state = self._read_state(server, incident)
         kind, reason = state.situation.failure, f"{state.reason}; {by_events.reason}"
         if by_events.kind == VerdictKind.UNKNOWN:
@@ -295,6 +300,17 @@ def _is_stopped(incident: Incident, events: Sequence[Event]) -> bool:
         event.type for event in events if event.host == incident.host and _concerns_state(event)
     ]
     return not types or states.STATE_AFTER.get(types[-1], states.SHUTOFF) == states.SHUTOFF
+
+
+def _has_only_exited(incident: Incident, events: Sequence[Event]) -> bool:
+    """Return whether the host's newest event on the state is the end of a process alone.
+
+    Any user of a host can start and end a process that looks like that of an instance.
+    """
+    types = [
+        event.type for event in events if event.host == incident.host and _concerns_state(event)
+    ]
+    return bool(types) and types[-1] in WITHOUT_A_CAUSE
 
 
 def _concerns_state(event: Event) -> bool:

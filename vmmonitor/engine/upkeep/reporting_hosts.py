@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers the expectation which hosts have an agent that reports."""
+"""Answers the expectation what the agents report: which hosts do, and which instances run."""
 
-from vmmonitor.db import agents
+from vmmonitor.db import agents, inventories
 from vmmonitor.db.session import Database
 
 
@@ -19,3 +19,12 @@ class ReportingHosts:
         """
         with self._database.reader() as tx:
             return agents.is_reporting(tx, host)
+
+    def is_running(self, host: str, instance_uuid: str) -> bool:
+        """Return whether an agent that reaches libvirt reports an instance as running.
+
+        :raises vmmonitor.model.errors.Retriable: the database is not available.
+        """
+        with self._database.reader() as tx:
+            reaches_libvirt = agents.is_reporting(tx, host, is_blind_included=False)
+            return reaches_libvirt and inventories.is_running(tx, host, instance_uuid)

@@ -75,16 +75,20 @@ class StatesTest(NovaCase):
             self.assert_word(VerdictKind.UNKNOWN, verdict, "runs again")
 
 
-class OtherHostTest(NovaCase):
-    """nova and the agent disagree about the host of a server."""
+class HostReportsTest(NovaCase):
+    """The agents contradict nova, or an event."""
 
     def setUp(self) -> None:
         super().setUp()
         self.expectation.use_host_reports(self)
         self.reporting = {"compute-1"}
+        self.running: set[str] = set()
 
     def is_reporting(self, host: str) -> bool:
         return host in self.reporting
+
+    def is_running(self, host: str, instance_uuid: str) -> bool:
+        return host in self.running
 
     def test_server_on_a_host_with_an_agent_is_planned(self):
         self.assert_word(VerdictKind.PLANNED, self.judge(server(), host="compute-2"), "not on")
@@ -98,6 +102,16 @@ class OtherHostTest(NovaCase):
                 VerdictKind.UNKNOWN, verdict, "no agent reports as compute-1.example.org"
             )
         self.assert_word(VerdictKind.PLANNED, self.judge(here, "lifecycle.stopped/destroyed"))
+
+    def test_end_of_a_process_alone_is_unknown_while_the_host_reports_the_instance(self):
+        """Any user of a host can end a process that looks like that of an instance."""
+        self.running = {"compute-1"}
+        verdict = self.judge(server(), "process.exited")
+        self.assert_word(VerdictKind.UNKNOWN, verdict, "its host reports that it runs")
+        verdict = self.judge(server(), "process.exited", "lifecycle.stopped/failed")
+        self.assert_word(VerdictKind.FAILED, verdict)
+        self.running = set()
+        self.assert_word(VerdictKind.FAILED, self.judge(server(), "process.exited"))
 
 
 class ActionsTest(NovaCase):

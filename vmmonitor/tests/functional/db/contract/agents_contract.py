@@ -11,7 +11,7 @@ from vmmonitor.engine.upkeep.reporting_hosts import ReportingHosts
 from vmmonitor.model import errors
 from vmmonitor.model.agent import Agent
 from vmmonitor.model.clock import HostClock
-from vmmonitor.model.instance import Seen
+from vmmonitor.model.instance import PAUSED, RUNNING, Seen
 from vmmonitor.model.states import AgentState
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.race import race
@@ -75,6 +75,21 @@ class AgentsContract:
         reporting = {state for state in AgentState if hosts.is_reporting(state)}
         self.assertEqual({AgentState.UP, AgentState.BLIND, AgentState.BEHIND}, reporting)
         self.assertFalse(hosts.is_reporting("up.example.org"))
+
+    def test_running_instance_is_reported_by_an_agent_that_reaches_libvirt(self: Any) -> None:
+        hosts = ReportingHosts(self.database)
+        seen = Seen(instance=samples.instance(), state=RUNNING)
+        self.database.run(inventories.replace, "a", "digest", [seen], NOON)
+        for state in AgentState:
+            report = samples.report(host="a", state=state)
+            self.database.run(agents.store_report, report, NOON)
+            expected = state in (AgentState.UP, AgentState.BEHIND)
+            self.assertEqual(expected, hosts.is_running("a", seen.instance.uuid), state)
+        self.database.run(agents.store_report, samples.report(host="a"), NOON)
+        self.assertFalse(hosts.is_running("b", seen.instance.uuid))
+        paused = dataclasses.replace(seen, state=PAUSED)
+        self.database.run(inventories.replace, "a", "other", [paused], NOON)
+        self.assertFalse(hosts.is_running("a", seen.instance.uuid))
 
     def test_nobody_is_late_who_had_no_chance_to_report(self: Any) -> None:
         self.database.run(agents.store_report, samples.report(interval=10.0), NOON)
