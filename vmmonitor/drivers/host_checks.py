@@ -33,19 +33,22 @@ class HostChecks:
         self._uuid = request.recovery.instance_uuid
         self._remaining = remaining
 
-    def deny_restart(self) -> str:
+    def deny_restart(self, *, needs_answer: bool = True) -> str:
         """Return the reason why nova must not start the instance on its host now, or ''.
 
         nova's reboot ends the process only if libvirt still manages it. It would otherwise define
         and start the instance beside a process that libvirt has lost.
+
+        :param needs_answer: False for a service that fences the host itself if that is silent.
         """
         try:
             inspection = self._agents.inspect(self._host, self._uuid, self._timeout())
         except VmmonitorError as error:
-            return (
+            silent = (
                 f"the agent on {self._host} did not report whether a process of the instance runs "
                 f"there, and nova could start a second one: {error}"
             )
+            return silent if needs_answer else ""
         if inspection.process and not inspection.managed:
             return (
                 f"a QEMU process of the instance runs on {self._host} and libvirt does not manage "

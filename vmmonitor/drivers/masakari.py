@@ -4,6 +4,7 @@
 from oslo_config import cfg
 
 from vmmonitor.drivers import Driver, HostAgents
+from vmmonitor.drivers.host_checks import HostChecks
 from vmmonitor.drivers.polling import (
     CHECK_TIMEOUT,
     MAX_EXCERPT,
@@ -93,6 +94,8 @@ class MasakariDriver(Driver):
         notification with the same payload, although the server has failed a second time.
         """
         incident = request.incident
+        if reason := HostChecks(self.agents, request, deadline.remaining).deny_restart():
+            return fail(reason, retry=True)
         for event in NOTIFICATION_EVENTS:
             if not request.lease.is_held():
                 return lost_lease()

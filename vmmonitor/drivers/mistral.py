@@ -8,6 +8,7 @@ from typing import Any
 from oslo_config import cfg
 
 from vmmonitor.drivers import Driver, HostAgents
+from vmmonitor.drivers.host_checks import HostChecks
 from vmmonitor.drivers.polling import (
     CHECK_TIMEOUT,
     MAX_EXCERPT,
@@ -95,8 +96,12 @@ class MistralDriver(Driver):
                 return fail(missing)
             execution: Execution | ServiceResponse | None
             execution = self._find_unfinished(request, workflow, deadline)
-            if execution is None and not request.lease.is_held():
-                return lost_lease()
+            if execution is None:
+                checks = HostChecks(self.agents, request, deadline.remaining)
+                if reason := checks.deny_restart(needs_answer=False):
+                    return fail(reason, retry=True)
+                if not request.lease.is_held():
+                    return lost_lease()
             execution = execution or self._start(request, workflow, deadline)
             if isinstance(execution, ServiceResponse):
                 return fail_by_response(MistralAPI.GROUP, execution)

@@ -9,6 +9,8 @@ from vmmonitor.model.order import ProhibitionAnswer, RecoveryOrder, StartProhibi
 #: An instance that was stopped, and has no process.
 STOPPED = Inspection(state="shutoff", reason="failed", managed=True, process=False, answers=False)
 
+#: An instance whose process libvirt has lost.
+LOST = Inspection(state="shutoff", reason="unknown", managed=False, process=True, answers=None)
 ACCEPTED = ProhibitionAnswer(accepted=True)
 
 

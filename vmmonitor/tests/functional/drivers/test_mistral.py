@@ -15,10 +15,10 @@ import trustme
 
 from vmmonitor import conf as configuration
 from vmmonitor.drivers.mistral import MAX_EVENTS, MistralDriver
-from vmmonitor.model.errors import InvalidRules
+from vmmonitor.model.errors import InvalidRules, Retriable
 from vmmonitor.model.recovery import Outcome, RecoveryRequest
 from vmmonitor.testing import builders
-from vmmonitor.testing.agents import FakeAgents
+from vmmonitor.testing.agents import LOST, FakeAgents
 from vmmonitor.tests.fixtures.mistral import Mistral, fault, id_of
 
 RECOVERY_ID = builders.request().recovery.recovery_id
@@ -74,6 +74,20 @@ class MistralTest(testtools.TestCase):
         self.assertEqual(("fail", retry), (outcome.move, outcome.retry), outcome.message)
         self.assertIn(word, outcome.message)
         self.assertLess(len(outcome.message), 1000)
+
+
+class TestLostProcess(MistralTest):
+    """A workflow may have nova start the server, beside a process that libvirt has lost."""
+
+    def test_nothing_is_started_beside_a_process_that_libvirt_has_lost(self):
+        self.driver.agents = FakeAgents(inspection=LOST)
+        self.assertFails(self.recover(), "libvirt does not manage it", retry=True)
+        self.assertEqual([], self.started())
+
+    def test_workflow_that_may_fence_runs_if_the_agent_does_not_answer(self):
+        self.driver.agents = FakeAgents(inspection=Retriable("no answer"))
+        self.recover()
+        self.assertEqual(1, len(self.started()))
 
 
 class TestStarting(MistralTest):

@@ -8,7 +8,7 @@ from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.order import ProhibitionAnswer
 from vmmonitor.openstack.nova import VM_STATE as STATE
 from vmmonitor.testing import builders
-from vmmonitor.testing.agents import STOPPED
+from vmmonitor.testing.agents import LOST, STOPPED
 from vmmonitor.testing.builders import UUID, HeldLease
 from vmmonitor.tests.functional.drivers.test_nova import (
     EVACUATE,
@@ -24,7 +24,6 @@ from vmmonitor.tests.promises import shows
 from vmmonitor.tests.unit.expectation.test_nova import RECORDED, server
 
 RUNNING = Inspection(state="running", reason="booted", managed=True, process=True, answers=False)
-LOST = Inspection(state="shutoff", reason="unknown", managed=False, process=True, answers=None)
 SILENT = Retriable("no answer within 5 s")
 
 
