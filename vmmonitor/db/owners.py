@@ -85,11 +85,15 @@ def hosts_of(tx: Transaction, instance_uuids: Collection[str]) -> dict[str, str]
 
 
 def running_watched(tx: Transaction, places: Collection[Place]) -> set[Place]:
-    """Return the places where a monitored host reports that it runs the instance."""
+    """Return the places where a monitored host reports that it runs the instance.
+
+    Its inventory must be that of the agent, not an earlier one.
+    """
     query = (
         sa.select(INSTANCES.c.instance_uuid, INSTANCES.c.host)
         .join(AGENTS, AGENTS.c.host == INSTANCES.c.host)
-        .where(AGENTS.c.state.in_(_WATCHED), INSTANCES.c.present)
+        .where(AGENTS.c.state.in_(_WATCHED), AGENTS.c.held_digest == AGENTS.c.inventory_digest)
+        .where(INSTANCES.c.present)
         .where(INSTANCES.c.state == instances.RUNNING)
     )
     found = set()
@@ -141,6 +145,11 @@ def set_reported(tx: Transaction, claim: HostClaim, now: int) -> None:
     tx.execute(sa.update(HOST_CLAIMS).where(*_this(claim)).values(reported_at=now))
 
 
+def set_contested(tx: Transaction, claim: HostClaim) -> None:
+    """Store that the owner runs the instance too."""
+    tx.execute(sa.update(HOST_CLAIMS).where(*_this(claim)).values(contested=True))
+
+
 def touch_claim(tx: Transaction, claim: HostClaim) -> None:
     """Store the newest report of a claim."""
     names = ("last_at", "running", "contested")
@@ -168,6 +177,13 @@ def claims_to_check(tx: Transaction, before: int, limit: int) -> list[HostClaim]
     query = sa.select(HOST_CLAIMS).where(HOST_CLAIMS.c.checked_at < before)
     ordered = query.order_by(HOST_CLAIMS.c.checked_at, HOST_CLAIMS.c.id).limit(limit)
     return [_claim(row) for row in tx.execute(ordered)]
+
+
+def contested_places(tx: Transaction) -> set[Place]:
+    """Return the places of the contested claims."""
+    columns = (HOST_CLAIMS.c.instance_uuid, HOST_CLAIMS.c.host)
+    query = sa.select(*columns).where(HOST_CLAIMS.c.contested)
+    return {(uuid, host) for uuid, host in tx.execute(query)}
 
 
 def reported_claims(tx: Transaction) -> dict[str, int]:

@@ -47,6 +47,8 @@ class Reconciler:
         self._conf = conf
         self._database = database
         self._observed = ObservedState(database)
+        #: (instance uuid, host) of the claims that the owner contests.
+        self._disputed: set[tuple[str, str]] = set()
         self._desired = DesiredStates(database, expectation)
         self._owners = DesiredOwners(database, local_events) if expectation.NAMES_HOST else None
         self._tracker = DriftTracker(conf, database, local_events)
@@ -80,7 +82,15 @@ class Reconciler:
         # Read the observed state first: the desired state is newer then, and contains an operation
         # on an instance at the latest when its effect can be observed.
         self._observed.refresh(self._conf.housekeeping.late_after)
-        self._desired.refresh(self._observed.trusted_instances())
+        with self._database.reader() as tx:
+            self._disputed = owners.contested_places(tx)
+        self._desired.refresh(
+            [
+                one
+                for one in self._observed.trusted_instances()
+                if (one.seen.instance.uuid, one.host) not in self._disputed
+            ]
+        )
         if self._owners:
             self._owners.update(self._desired)
         observed = self._observed.by_uuid()
@@ -105,4 +115,10 @@ class Reconciler:
         if instance_uuid in self._observed.unconfirmed:
             return drift.UNKNOWN
         desired = self._desired.get(instance_uuid)
-        return drift.compare(desired, observed, self._observed.trusted_hosts, owner)
+        trusted = self._observed.trusted_hosts
+        found = drift.compare(desired, observed, trusted, owner)
+        if isinstance(found, Drift) and found.type == drift.TWO_HOSTS:
+            return found
+        # A contested claim is not believed: it must not hide that the instance is missing.
+        believed = [one for one in observed if (instance_uuid, one.host) not in self._disputed]
+        return drift.compare(desired, believed, trusted, owner)

@@ -104,6 +104,9 @@ class HostClaims:
             return
         with self._database.reader() as tx:
             why = _why_new_owner(tx, claim, owner, located, now, self._grace())
+            is_disputed = _is_disputed(tx, claim, owner, now)
+        if is_disputed:
+            self._database.run(owners.set_contested, claim)
         if why:
             self._change_owner(claim, owner, why, now)
         elif now - claim.last_at > CLAIM_TTL and not self._is_running(claim):
@@ -204,6 +207,16 @@ def _why_new_owner(
     if is_watched and now - claim.since > TAKEOVER_AFTER:
         return "only this host runs it"
     return ""
+
+
+def _is_disputed(tx: Transaction, claim: HostClaim, owner: Owner, now: int) -> bool:
+    """Return whether the owner is monitored again, and still runs the instance.
+
+    A claim that began while its agent was stopped is then not believed any longer.
+    """
+    if claim.contested or now - claim.since <= REPORT_AFTER:
+        return False
+    return bool(owners.running_watched(tx, {(claim.instance.uuid, owner.host)}))
 
 
 def _is_gone(agent: Agent | None, now: int, grace: int) -> bool:

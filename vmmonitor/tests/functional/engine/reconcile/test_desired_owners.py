@@ -79,3 +79,14 @@ class DesiredOwnersTest(ReconcileCase):
         self.assertEqual(
             [("b", "reconcile.two_hosts")], [(one.host, one.cause) for one in self.incidents()]
         )
+
+    def test_contested_claim_does_not_hide_that_the_instance_is_missing(self):
+        self.nova.says(DesiredStatus.RUNNING, "a")
+        self.host("a", RUNNING)
+        self.round()
+        self.database.run(inventory_store.replace, "b", "x", [RUNNING], self.clock)
+        self.host("a")
+        self.round()
+        self.round()
+        self.assertIn("reconcile.missing", self.told())
+        self.assertNotIn("reconcile.wrong_host/booted", self.told())

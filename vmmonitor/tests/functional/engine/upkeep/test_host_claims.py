@@ -119,6 +119,24 @@ class HostClaimsTest(OwnershipCase):
         self.check(Silent(self.conf))
         self.assertEqual("compute-1", self.owner())
 
+    def test_owner_that_is_monitored_again_and_runs_the_instance_contests_the_claim(self):
+        self.stop_agent("compute-1")
+        self.send(self.there(RUNS))
+        self.assertEqual([("compute-2", True, False)], self.claims())
+        self.monitor("compute-1")
+        self.later(10)
+        self.check(Silent(self.conf))
+        self.assertEqual([("compute-2", True, True)], self.claims())
+
+    def test_owner_with_an_outdated_inventory_contests_nothing(self):
+        self.stop_agent("compute-1")
+        self.send(self.there(RUNS))
+        back = samples.report(host="compute-1", inventory_digest="newer")
+        self.database.run(agents.store_report, back, self.clock)
+        self.later(10)
+        self.check(Silent(self.conf))
+        self.assertEqual([("compute-2", True, False)], self.claims())
+
     def test_claim_that_is_not_repeated_ends(self):
         self.send(self.there(FAILURE))
         self.later(601)
