@@ -156,13 +156,16 @@ class HostEndpoint(AgentEndpoint):
         progress is seen here, and one that has ended left a process or none.
         """
         uuid = prohibition.instance_uuid
-        reason = ""
-        if not self._permits.fences.prohibit(uuid, prohibition.token):
+        if objection := self._permits.find_objection(prohibition):
+            reason = objection
+        elif not self._permits.fences.prohibit(uuid, prohibition.token):
             reason = "a newer order was accepted, or the prohibition cannot be stored"
         elif self._recoverer and self._recoverer.is_recovering(uuid):
             reason = "a recovery of the instance is in progress on this host"
         elif self.inspect(uuid, prohibition.timeout).process:
             reason = "a QEMU process of the instance runs on this host"
+        else:
+            reason = ""
         LOG.info(
             "Recovery %s starts instance %s on another host: %s",
             prohibition.recovery_id,

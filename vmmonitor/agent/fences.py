@@ -26,21 +26,13 @@ class Fences:
         self._highest = spool.fences()
         self._stored = dict(self._highest)
 
-    def accept(self, instance_uuid: str, token: int) -> bool:
-        """Accept the token of an order; return False if a higher one was accepted before."""
-        with self._lock:
-            if token < self._highest.get(instance_uuid, 0):
-                return False
-            self._highest[instance_uuid] = token
-            return True
-
     def prohibit(self, instance_uuid: str, token: int) -> bool:
         """Refuse all orders with this token or a lower one from now on, also after a restart.
 
         :returns: False if a higher token was accepted before, or if the disk cannot be written.
         """
-        is_accepted = self.accept(instance_uuid, token + 1)
-        self.store(instance_uuid)
+        is_accepted = self.is_newest(instance_uuid, token + 1)
+        self.raise_to(instance_uuid, token + 1)
         with self._lock:
             return is_accepted and self._stored.get(instance_uuid, 0) > token
 
@@ -49,10 +41,11 @@ class Fences:
         with self._lock:
             return token >= self._highest.get(instance_uuid, 0)
 
-    def store(self, instance_uuid: str) -> None:
-        """Write the token of an instance to the disk, unless it is there."""
+    def raise_to(self, instance_uuid: str, token: int) -> None:
+        """Accept the token of an order, in memory and on the disk."""
         with self._lock:
-            token = self._highest.get(instance_uuid, 0)
+            token = max(token, self._highest.get(instance_uuid, 0))
+            self._highest[instance_uuid] = token
             if self._stored.get(instance_uuid, 0) >= token:
                 return
         try:

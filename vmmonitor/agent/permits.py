@@ -17,7 +17,7 @@ from vmmonitor.agent.fences import Fences
 from vmmonitor.bounded_call import BoundedCalls, TooManyCalls
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import VmmonitorError
-from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.model.order import RecoveryOrder, StartProhibition
 
 LOG = log.getLogger(__name__)
 
@@ -57,10 +57,18 @@ class Permits:
 
         :param report_late: is called with an action that took effect after the order had ended.
         """
-        self.fences.accept(order.instance_uuid, order.token)
         return Permit(self, order, report_late)
 
-    def ask_engine(self, order: RecoveryOrder) -> "concurrent.futures.Future[bool]":
+    def find_objection(self, order: RecoveryOrder | StartProhibition) -> str:
+        """Return why the engines do not confirm an order or a prohibition; empty if they do."""
+        try:
+            return find_objection(self.ask_engine(order))
+        except (TooManyCalls, RuntimeError) as error:
+            return f"no engine was asked whether the recovery is current: {error}"
+
+    def ask_engine(
+        self, order: RecoveryOrder | StartProhibition
+    ) -> "concurrent.futures.Future[bool]":
         """Begin to ask an engine whether the recovery of an order is current.
 
         :raises vmmonitor.bounded_call.TooManyCalls: too many questions are unanswered.
@@ -141,11 +149,19 @@ class Permit:
         age = self._permits.clock.read_ticks() - self._asked_at
         if self._answer is None or age > MAX_CONFIRMATION_AGE:
             self._ask()
-        self._permits.fences.store(self._order.instance_uuid)
         if self._answer is None:
             return "no engine was asked whether the recovery is current: too many questions"
-        try:
-            is_current = self._answer.result(CONFIRMATION_TIMEOUT)
-        except (VmmonitorError, TimeoutError) as error:
-            return f"no engine confirmed that the recovery is current: {error or 'timeout'}"
-        return "" if is_current else "the recovery is no longer current"
+        if objection := find_objection(self._answer):
+            return objection
+        # Only now: an order that no engine confirms must not end the orders of others.
+        self._permits.fences.raise_to(self._order.instance_uuid, self._order.token)
+        return ""
+
+
+def find_objection(answer: "concurrent.futures.Future[bool]") -> str:
+    """Return why an answer does not confirm that a recovery is current; empty if it does."""
+    try:
+        is_current = answer.result(CONFIRMATION_TIMEOUT)
+    except (VmmonitorError, TimeoutError) as error:
+        return f"no engine confirmed that the recovery is current: {error or 'timeout'}"
+    return "" if is_current else "the recovery is no longer current"

@@ -128,6 +128,7 @@ class EngineService(service.Service):
             policies=policies,
             expectation=expectation,
             drivers=self._drivers,
+            agents=agents,
             admission=build_admission(conf, breaker),
         )
         self._writer = EventWriter(
@@ -136,12 +137,7 @@ class EngineService(service.Service):
             commit_events=conf.engine.commit_events,
             recovery_queue=self.recoveries,
         )
-        self._local_events = LocalEvents(
-            filters=filters.load(self._filter_file()),
-            writer=self._writer,
-            store_timeout=conf.engine.store_timeout,
-            now=database.now,
-        )
+        self._local_events = self._build_local_events()
         # Start consumers before producers; stop in reverse.
         return [
             OutboxRelay(conf, database),
@@ -160,6 +156,15 @@ class EngineService(service.Service):
             self._build_server(transport),
             LocalSources(conf, local_sources.load_classes(conf), self._local_events),
         ]
+
+    def _build_local_events(self) -> LocalEvents:
+        """Return the input for events that are made in this engine."""
+        return LocalEvents(
+            filters=filters.load(self._filter_file()),
+            writer=self._writer,
+            store_timeout=self._conf.engine.store_timeout,
+            now=self._database.now,
+        )
 
     def _build_server(self, transport: transports.Transport) -> Part:
         """Return the server that answers the calls of agents."""

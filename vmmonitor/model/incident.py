@@ -107,6 +107,7 @@ class Verdict:
     :param asked: the service that answered (``nova``); empty if no service was asked.
     :param question: the question (``whether it should run here``), to be shown after ``asked``.
     :param took: duration of the query, in microseconds.
+    :param runs: the host of the instance has confirmed that the instance runs and answers.
     """
 
     kind: VerdictKind
@@ -115,3 +116,4 @@ class Verdict:
     asked: str = ""
     question: str = ""
     took: int = 0
+    runs: bool = False

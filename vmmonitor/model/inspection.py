@@ -3,6 +3,9 @@
 
 import dataclasses
 
+#: State of an instance that libvirt does not have.
+ABSENT_STATE = "absent"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:

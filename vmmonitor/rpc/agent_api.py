@@ -19,6 +19,8 @@ from vmmonitor.rpc.dispatch import exposed
 _VERSION = "2.1"
 #: Time, in seconds, to wait for the answer beyond the time that the agent may take.
 MARGIN = 2.0
+#: Share of the timeout of an inspection that the agent may take.
+INSPECTION_SHARE = 0.7
 #: Maximum time, in seconds, that an agent may take.
 MAX_TIMEOUT = 86400
 #: Maximum length of a cause, in characters.
@@ -60,7 +62,9 @@ class AgentAPI:
         :raises vmmonitor.model.errors.Retriable: no answer arrived.
         :raises vmmonitor.model.errors.InvalidMessage: the answer is invalid.
         """
-        request = {"schema": fields.SCHEMA, "instance_uuid": instance_uuid, "timeout": timeout}
+        # The agent returns its findings so far while the engine still waits for them.
+        limit = timeout * INSPECTION_SHARE
+        request = {"schema": fields.SCHEMA, "instance_uuid": instance_uuid, "timeout": limit}
         return read_inspection(self._call(host, "inspect_instance", request, timeout))
 
     def prohibit_start(self, host: str, prohibition: StartProhibition) -> ProhibitionAnswer:

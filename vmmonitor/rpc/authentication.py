@@ -149,6 +149,14 @@ def for_agent(
     )
 
 
+def engine_trusts_bus(conf: cfg.ConfigOpts) -> bool:
+    """Return whether the engines believe messages that are not signed.
+
+    :raises vmmonitor.model.errors.VmmonitorError: signatures are configured without a key.
+    """
+    return _mode(conf, "master_key_file") == SignatureMode.OFF
+
+
 def _mode(conf: cfg.ConfigOpts, key_option: str) -> SignatureMode:
     key_file = conf.rpc[key_option]
     mode = conf.rpc.signatures or (SignatureMode.REQUIRE if key_file else SignatureMode.OFF)

@@ -95,6 +95,10 @@ class Decisions:
             case VerdictKind.PLANNED | VerdictKind.GONE:
                 note_verdict(tx, incident, verdict, now)
                 move(tx, incident, IncidentTransition.PLAN, verdict.reason, now)
+            case VerdictKind.UNKNOWN if verdict.runs and incident.reason == verdict.reason:
+                # It was found running before, and no later event contradicts that.
+                note_verdict(tx, incident, verdict, now)
+                move(tx, incident, IncidentTransition.RUN, verdict.reason, now)
             case VerdictKind.UNKNOWN:
                 self._retry_verdict(tx, incident, verdict, now)
             case VerdictKind.MUTED:

@@ -18,10 +18,12 @@ from oslo_log import log
 
 from vmmonitor.db import incidents, limits, recoveries, reviews
 from vmmonitor.db.session import Database, Transaction
+from vmmonitor.drivers import HostAgents
 from vmmonitor.engine.admission import Admission
 from vmmonitor.engine.clock_steps import ClockStepDetector
 from vmmonitor.engine.incidents.requests import OperatorRequests
 from vmmonitor.engine.recovery.attempts import Attempts
+from vmmonitor.engine.recovery.confirmation import Confirmation
 from vmmonitor.engine.recovery.decisions import Decisions
 from vmmonitor.engine.recovery.driver_calls import DriverCalls
 from vmmonitor.engine.recovery.drivers import Drivers
@@ -56,10 +58,12 @@ class Dispatcher:
         policies: Policies,
         expectation: Expectation,
         drivers: Drivers,
+        agents: HostAgents,
         admission: Admission,
     ):
         """Build the parts without starting them.
 
+        :param agents: confirm each failure before a driver is called.
         :param admission: the checks between a verdict and the call of a driver.
         """
         self._conf = conf
@@ -78,6 +82,7 @@ class Dispatcher:
         self.pipeline = RecoveryPipeline(
             database=database,
             verdicts=Verdicts(conf, expectation, OtherHosts(database, expectation)),
+            confirmation=Confirmation(conf, agents),
             decisions=Decisions(conf, self._attempts, admission.checks, database.now),
             next_attempts=NextAttempts(conf, self._attempts, admission, database.now),
             attempts=self._attempts,

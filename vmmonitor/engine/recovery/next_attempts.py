@@ -85,6 +85,10 @@ class NextAttempts:
             note_verdict(tx, incident, verdict, now)
             self._attempts.end_planned(tx, incident, recovery, verdict.reason, now)
             return None
+        is_known = incident.held_by == HoldReason.UNKNOWN
+        if verdict.kind == VerdictKind.UNKNOWN and verdict.runs and is_known:
+            self._attempts.end_running(tx, incident, recovery, now)
+            return None
         if self._is_taken_over_too_often(recovery):
             self._attempts.end_taken_over_too_often(tx, incident, recovery, now)
             return None

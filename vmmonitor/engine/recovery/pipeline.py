@@ -13,6 +13,7 @@ from vmmonitor.db import events, incidents, recoveries, reviews
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.recovery.attempts import Attempts
 from vmmonitor.engine.recovery.claims import Claim
+from vmmonitor.engine.recovery.confirmation import Confirmation
 from vmmonitor.engine.recovery.decisions import DECIDE_AFTER, Decisions, Outdated
 from vmmonitor.engine.recovery.driver_calls import DriverCalls
 from vmmonitor.engine.recovery.leases import boot_time
@@ -21,7 +22,7 @@ from vmmonitor.engine.recovery.own_effects import exclude_own_effects
 from vmmonitor.engine.recovery.verdicts import Verdicts
 from vmmonitor.expectation import operations
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.event import NOVA_SOURCE, Event
+from vmmonitor.model.event import NOVA_SOURCE, Event, StoredEvent
 from vmmonitor.model.incident import Incident, Verdict
 from vmmonitor.model.recovery import Recovery
 from vmmonitor.model.states import RecoveryState
@@ -39,16 +40,21 @@ class LoadedEvents:
     """The basis of a verdict.
 
     :param incident: as it was when its events were loaded.
-    :param reported: events of the incident, oldest first.
+    :param stored: events of the incident, oldest first.
     :param judged: those that the verdict is about: also nova's operations on the instance before
         them, and without the effects of the incident's own recoveries.
     :param earlier: recoveries of the incident, oldest first.
     """
 
     incident: Incident
-    reported: Sequence[Event]
+    stored: Sequence[StoredEvent]
     judged: Sequence[Event]
     earlier: Sequence[Recovery]
+
+    @property
+    def reported(self) -> list[Event]:
+        """The events of the incident, oldest first."""
+        return [each.event for each in self.stored]
 
 
 class RecoveryPipeline:
@@ -58,6 +64,7 @@ class RecoveryPipeline:
         self,
         database: Database,
         verdicts: Verdicts,
+        confirmation: Confirmation,
         decisions: Decisions,
         next_attempts: NextAttempts,
         attempts: Attempts,
@@ -66,6 +73,7 @@ class RecoveryPipeline:
         """Use these parts, one for each stage."""
         self._database = database
         self._verdicts = verdicts
+        self._confirmation = confirmation
         self._decisions = decisions
         self._next_attempts = next_attempts
         self._attempts = attempts
@@ -108,7 +116,7 @@ class RecoveryPipeline:
         started = time.monotonic()
         while True:
             loaded = self._load_events(incident, recovery)
-            verdict = self._verdicts.judge(loaded.incident, loaded.judged)
+            verdict = self._judge(loaded, recovery)
             judged_at = boot_time()
             is_overdue = time.monotonic() - started > DECIDE_AFTER
             try:
@@ -125,6 +133,14 @@ class RecoveryPipeline:
         self._calls.call(claim, loaded.reported, judged_at)
         return True
 
+    def _judge(self, loaded: LoadedEvents, recovery: Recovery | None) -> Verdict:
+        """Return the verdict, which the agent of the host confirms at the same time."""
+        name = recovery.policy if recovery else loaded.incident.policy
+        policy = self._attempts.policies.get(name)
+        pending = self._confirmation.begin(loaded.incident, policy)
+        verdict = self._verdicts.judge(loaded.incident, loaded.judged)
+        return self._confirmation.confirm(verdict, loaded.incident, loaded.stored, pending)
+
     def _load_events(self, incident: Incident | None, recovery: Recovery | None) -> LoadedEvents:
         with self._database.reader() as tx:
             if recovery:
@@ -137,7 +153,7 @@ class RecoveryPipeline:
         now = self._database.now()
         return LoadedEvents(
             incident=incident,
-            reported=[each.event for each in reported],
+            stored=reported,
             judged=exclude_own_effects([*before, *reported], earlier, now),
             earlier=earlier,
         )

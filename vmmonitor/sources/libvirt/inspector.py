@@ -15,7 +15,7 @@ from oslo_config import cfg
 
 from vmmonitor.bounded_call import BoundedCalls, TooManyCalls
 from vmmonitor.model import instance as states
-from vmmonitor.model.inspection import Inspection
+from vmmonitor.model.inspection import ABSENT_STATE, Inspection
 from vmmonitor.model.instance import QemuOwner
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt import decode
@@ -23,7 +23,6 @@ from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
 from vmmonitor.sources.libvirt.liveness.probe import ALL_DISKS
 from vmmonitor.sources.libvirt.processes import survey
 from vmmonitor.sources.libvirt.qemu_owner import guess_owner
-from vmmonitor.sources.libvirt.recovery_rules import ABSENT_STATE
 
 #: Maximum number of examinations in progress, those that hang in libvirt included.
 MAX_EXAMINATIONS = 32

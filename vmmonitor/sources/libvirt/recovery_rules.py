@@ -6,6 +6,7 @@ import enum
 from typing import Any, Protocol
 
 from vmmonitor.model.event import HUNG, STALLED
+from vmmonitor.model.inspection import ABSENT_STATE
 from vmmonitor.model.instance import CRASHED, PAUSED, RUNNING, SHUTOFF, Seen
 from vmmonitor.sources.libvirt import metadata
 
@@ -32,8 +33,6 @@ BY_QEMU = frozenset({DomainAction.RESET, DomainAction.RESUMED, DomainAction.STOP
 
 #: The cause that makes a recovery reset a running instance.
 STALL_CAUSE = f"{STALLED}/failed"
-#: The state of an instance that libvirt does not have.
-ABSENT_STATE = "absent"
 #: (state, reason) -> action. A state that is in neither table was intended (a pause by the user, a
 #: migration, a snapshot) or is unknown: the action is refused.
 ACTION_BY_REASON = {

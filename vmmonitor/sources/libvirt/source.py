@@ -34,6 +34,14 @@ EVENT_GRACE = 0.1
 LISTING_STOP_TIMEOUT = 1.0
 
 
+#: Action of a watchdog that needs the guest, which hangs.
+IGNORED_BY_HUNG_GUEST = "watchdog/shutdown"
+#: Types of events that end the hang of a guest: it has started again, or has stopped.
+ENDS_OF_HANG = frozenset(
+    {"lifecycle.started", "lifecycle.resumed", "lifecycle.stopped", "lifecycle.crashed", "reboot"}
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class DomainListing:
     """Every domain at one moment.
@@ -70,6 +78,12 @@ class LibvirtSource(ReconnectingSource):
         #: Monotonic times of the listings that are due.
         self._resync_at: list[float] = []
         self._listing_thread = threading.Thread()
+        #: UUIDs of the instances whose guest hangs, and was asked to shut down by its watchdog.
+        self._shut_down_by_watchdog: set[str] = set()
+
+    def find_fault(self, instance_uuid: str) -> str:
+        """Return the watchdog's request that a hung guest has not followed; empty without one."""
+        return IGNORED_BY_HUNG_GUEST if instance_uuid in self._shut_down_by_watchdog else ""
 
     def stop(self) -> None:
         """Observe the callbacks that are queued, and stop. Stopping twice has no effect."""
@@ -148,11 +162,19 @@ class LibvirtSource(ReconnectingSource):
         )
         if event.type in EXAMINE_AFTER_TYPES or (event.type, event.detail) in EXAMINE_AFTER_CAUSES:
             event = self._add_domain_state(event)
+        self._follow_watchdog(event)
         self.observe(event)
         if item.event_id != tables.CONTROL_ERROR_ID:
             return False
         self._schedule_resyncs()
         return True
+
+    def _follow_watchdog(self, event: RawEvent) -> None:
+        """Remember an order of the watchdog that has no effect while the guest hangs."""
+        if f"{event.type}/{event.detail}" == IGNORED_BY_HUNG_GUEST:
+            self._shut_down_by_watchdog.add(event.instance.uuid)
+        elif event.type in ENDS_OF_HANG:
+            self._shut_down_by_watchdog.discard(event.instance.uuid)
 
     def _add_domain_state(self, event: RawEvent) -> RawEvent:
         """Return the event with the current state of its domain, if the domain still exists."""

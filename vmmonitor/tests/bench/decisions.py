@@ -30,6 +30,7 @@ from vmmonitor.model.event import Event
 from vmmonitor.model.incident import Incident, Verdict, VerdictKind
 from vmmonitor.model.recovery import Outcome, Recovery, RecoveryRequest
 from vmmonitor.rules import policies
+from vmmonitor.testing.agents import FakeAgents
 from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.figures import say, spread
 from vmmonitor.tests.fixtures import database
@@ -139,6 +140,7 @@ class Engine(fixtures.Fixture):
             policies=rules,
             expectation=Failed(),
             drivers=drivers,
+            agents=FakeAgents(),
             admission=Admission(checks=[RestartCheck(conf), slots], slots=slots),
         )
         measured: Any = MeasuredPipeline(self._dispatcher.pipeline, self.measured)

@@ -31,6 +31,7 @@ from vmmonitor.model.states import RecoveryState
 from vmmonitor.rpc import event_wire
 from vmmonitor.rules import policies as rules
 from vmmonitor.rules.policies import Policies
+from vmmonitor.testing.agents import FakeAgents
 from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures.database import SQLite
 from vmmonitor.tests.functional.db import samples
@@ -157,6 +158,7 @@ class EngineCase(testtools.TestCase):
         self.make_database()
         self.clock = NOON
         self.driver = FakeDriver()
+        self.agents = FakeAgents()
         self.expectation = FakeExpectation()
         self.policies = self.load(policy())
 
@@ -194,6 +196,7 @@ class EngineCase(testtools.TestCase):
             self.policies,
             self.expectation,
             FakeDrivers(fake=self.driver, **drivers),
+            self.agents,
             Admission(checks=[*checks, slots], slots=slots),
         )
         made.start()

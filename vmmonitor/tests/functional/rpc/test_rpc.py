@@ -12,11 +12,11 @@ from vmmonitor import conf as configuration
 from vmmonitor.agent.engine_clock import EngineClock
 from vmmonitor.model.errors import InvalidMessage, Retriable
 from vmmonitor.model.inspection import Inspection
-from vmmonitor.model.order import RecoveryOrder
+from vmmonitor.model.order import ProhibitionAnswer, RecoveryOrder, StartProhibition
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, fields
 from vmmonitor.rpc import transport as transports
-from vmmonitor.rpc.agent_api import AgentAPI, AgentEndpoint
+from vmmonitor.rpc.agent_api import INSPECTION_SHARE, AgentAPI, AgentEndpoint
 from vmmonitor.rpc.dispatch import exposed
 from vmmonitor.rpc.engine_api import EngineAPI, EngineEndpoint
 from vmmonitor.rpc.inventory_wire import InventoryChanges
@@ -87,6 +87,10 @@ class Agent(AgentEndpoint):
     def recover(self, order):
         self.asked = order
         return ANSWER | {"retry": False}
+
+    def prohibit(self, prohibition):
+        self.prohibited = prohibition
+        return ProhibitionAnswer(accepted=False, reason="it runs")
 
     def inspect(self, instance_uuid, timeout):
         self.inspected = (instance_uuid, timeout)
@@ -172,7 +176,16 @@ class RpcTest(testtools.TestCase):
     def test_inspection_returns_what_the_agent_found(self):
         endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
         self.assertEqual(Agent.found, self.agent.inspect_instance("one", UUID, PATIENCE))
-        self.assertEqual((UUID, PATIENCE), endpoint.inspected)
+        self.assertEqual((UUID, PATIENCE * INSPECTION_SHARE), endpoint.inspected)
+
+    def test_prohibition_reaches_the_agent_and_is_answered(self):
+        endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")
+        prohibition = StartProhibition(
+            instance_uuid=UUID, recovery_id=RECOVERY_ID, token=7, timeout=PATIENCE
+        )
+        answer = self.agent.prohibit_start("one", prohibition)
+        self.assertEqual(ProhibitionAnswer(accepted=False, reason="it runs"), answer)
+        self.assertEqual(prohibition, endpoint.prohibited)
 
     def test_inspection_with_an_invalid_answer_raises_invalid_message(self):
         endpoint = self.serve(Agent(), transports.AGENT_TOPIC, "one")

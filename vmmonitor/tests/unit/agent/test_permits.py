@@ -145,9 +145,17 @@ class PermitTest(testtools.TestCase):
     def test_newer_order_ends_an_older_one_that_hangs(self):
         older = self.host.issue(token=7)
         self.assertEqual("", older.find_obstacle())
-        newer = self.host.issue(token=8)
+        self.assertEqual("", self.host.issue(token=8).find_obstacle())
         self.assertIn("token 7 of the order is older", older.find_obstacle())
-        self.assertEqual("", newer.find_obstacle())
+
+    def test_order_that_no_engine_confirms_ends_no_other_order(self):
+        honest = self.host.issue(token=7)
+        self.assertEqual("", honest.find_obstacle())
+        self.host.engine.answers = [False]
+        forged = self.host.issue(token=10**6)
+        self.assertEqual("the recovery is no longer current", forged.find_obstacle())
+        self.assertEqual("", honest.find_obstacle())
+        self.assertEqual({UUID: 7}, self.host.file.stored)
 
     def test_repeated_order_with_an_equal_token_is_permitted(self):
         self.assertEqual("", self.host.issue(token=7).find_obstacle())
@@ -179,7 +187,7 @@ class PermitTest(testtools.TestCase):
         self.host.pass_time(6)
         expired.effect_done("started")
         replaced = self.host.issue(token=8)
-        self.host.issue(token=9)
+        self.assertEqual("", self.host.issue(token=9).find_obstacle())
         replaced.effect_done("reset")
         self.assertEqual(["started", "reset"], self.host.late)
 

@@ -318,7 +318,7 @@ class ActionsTest(base.LibvirtTest):
 
     def test_each_effect_asks_for_its_own_permit(self):
         one = self.new_domain(self.connection)
-        last = domain.examine(self.connection.lookupByUUIDString(one))
+        last = base.examine_running(self.connection.lookupByUUIDString(one))
         permit = base.FakePermit()
         self.control(libvirt.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60_000)
         self.assertEqual(("created", True), self.said(self.hung(one, permit=permit)))

@@ -50,6 +50,27 @@ class SourceTest(base.LibvirtTest):
             ),
         )
 
+    def test_guest_that_ignores_its_watchdog_has_a_fault_until_it_starts_again(self):
+        admin = self.admin()
+        made, observed = self.watched()
+        one = self.new_domain(admin)
+
+        def report(*event):
+            callback = connection.DomainCallback(event[0], one, "web", event[1:], 1)
+            made._queue.put(callback)
+            self.wait(lambda: not made._queue.qsize(), "handled")
+
+        watchdog = libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG
+        report(watchdog, libvirt.VIR_DOMAIN_EVENT_WATCHDOG_RESET)
+        report(libvirt.VIR_DOMAIN_EVENT_ID_REBOOT)
+        self.wait(lambda: "reboot" in observed.causes(one), "reset")
+        self.assertEqual("", made.find_fault(one))
+        report(watchdog, libvirt.VIR_DOMAIN_EVENT_WATCHDOG_SHUTDOWN)
+        self.wait(lambda: made.find_fault(one) == "watchdog/shutdown", "found")
+        self.assertEqual("", made.find_fault(str(uuid.uuid4())))
+        report(libvirt.VIR_DOMAIN_EVENT_ID_REBOOT)
+        self.wait(lambda: made.find_fault(one) == "", "ended")
+
     def test_every_event_in_order(self):
         admin = self.admin()
         _, observed = self.watched()
