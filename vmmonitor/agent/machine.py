@@ -59,6 +59,8 @@ class SpoolLock:
         """
         self.path = spool_path + LOCK_SUFFIX
         try:
+            # The first start of an agent creates the directory of its spool.
+            os.makedirs(os.path.dirname(self.path) or ".", mode=0o750, exist_ok=True)
             self._file = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
             raise VmmonitorError(f"cannot lock the spool: {error}") from error

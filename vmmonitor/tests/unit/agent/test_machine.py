@@ -43,7 +43,12 @@ class SpoolLockTest(testtools.TestCase):
         subprocess.run([sys.executable, "-c", code], check=True)
         SpoolLock(self.spool).release()
 
-    def test_lock_in_a_missing_directory_is_an_error_with_its_path(self):
-        path = os.path.join(self.spool, "missing")
+    def test_lock_in_a_missing_directory_creates_the_directory(self):
+        SpoolLock(os.path.join(self.spool, "missing", "spool.db")).release()
+        self.assertEqual(0o750, os.stat(os.path.join(self.spool, "missing")).st_mode & 0o777)
+
+    def test_lock_in_a_directory_that_cannot_be_created_is_an_error_with_its_path(self):
+        with open(self.spool, "w"):
+            path = os.path.join(self.spool, "spool.db")
         error = self.assertRaises(VmmonitorError, SpoolLock, path)
         self.assertIn(path, str(error))
