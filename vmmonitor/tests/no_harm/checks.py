@@ -4,7 +4,7 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from vmmonitor.model.incident import Incident
+from vmmonitor.model.incident import HoldReason, Incident
 from vmmonitor.model.states import IncidentState
 from vmmonitor.testing.copies import CopyReport, counter
 from vmmonitor.tests.fixtures.deployment import Deployment
@@ -81,8 +81,12 @@ def find_calls_after_stops(
 
 
 def find_active(incidents: Sequence[Incident]) -> list[Incident]:
-    """Return the incidents that an engine still works on."""
-    return [incident for incident in incidents if incident.state in ACTIVE]
+    """Return the incidents that an engine still works on; a held attempt waits."""
+    return [
+        incident
+        for incident in incidents
+        if incident.state in ACTIVE and incident.held_by in ("", HoldReason.CONCURRENCY)
+    ]
 
 
 def explain(incidents: Sequence[Incident], since: float) -> str:
@@ -92,7 +96,8 @@ def explain(incidents: Sequence[Incident], since: float) -> str:
     """
     for incident in reversed(incidents):
         closed_before = incident.closed_at and incident.closed_at < since * MICROSECONDS
-        if incident.state in EXPLAINED and not closed_before:
+        is_held = incident.state in EXPLAINED or incident.held_by
+        if is_held and not closed_before:
             return f"{incident.state}: {incident.reason}"
     return ""
 
