@@ -48,7 +48,7 @@ uri = {uri}
 read_only = false
 
 [api]
-# Any free one; the log tells which.
+# Any free one: the commands use the socket.
 bind_port = 0
 """
 
@@ -184,7 +184,7 @@ class Standalone(fixtures.Fixture):
         return json.loads(asked.stdout)
 
     def _address(self) -> str | None:
-        found = re.search(r"Serving the API on (http://\S+)", self._log.read_text())
+        found = re.search(r"Serving the API on (unix://\S+)", self._log.read_text())
         return found and found[1]
 
     def _sees(self) -> bool:

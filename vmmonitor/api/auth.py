@@ -1,67 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
 """Authentication of callers."""
 
-import ipaddress
+import hmac
+import os
 from collections.abc import Callable
 
 import webob
 import webob.dec
 from oslo_config import cfg
 
-from vmmonitor.api import errors
+from vmmonitor.api import errors, loopback, token_file
 from vmmonitor.api.http_request import ApiRequest
 
-#: Headers of a request that a proxy forwards.
-_PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 #: Header with the name of the caller. With keystone, its middleware sets the header and removes
 #: the one of the client.
 AUTHOR = "X-User-Name"
+#: Header with the token, as with keystone.
+TOKEN = "X-Auth-Token"
 #: Author of a request without a name.
 UNNAMED = "unnamed"
 _AUTHOR_LENGTH = 255
-_READING = ("GET", "HEAD")
-
-
-def is_loopback(address: str | None) -> bool:
-    """Return whether a request came from this host.
-
-    :param address: REMOTE_ADDR. A server on a unix socket sets none or an empty one, which does
-        not count as loopback: the client may be any process that can open the socket.
-    """
-    try:
-        peer = ipaddress.ip_address(address or "")
-    except ValueError:
-        return False
-    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
-        return peer.ipv4_mapped.is_loopback
-    return peer.is_loopback
 
 
 class NoAuth:
-    """Accepts requests from this host only, without authentication."""
+    """Accepts requests of programs on this host, without keystone.
+
+    A request over TCP needs the token in ``[api] token_file``. A request through a unix socket
+    needs none: the permissions of the socket decide, and the kernel names the user.
+    """
+
+    #: Key of the name of the user at the other end of a unix socket, in the environment of a
+    #: request. The server that has accepted the connection sets it; a header cannot.
+    PEER = "vmmonitor.peer"
 
     def __init__(self, application: Callable, conf: cfg.ConfigOpts):
+        """Read the token, and create it at the first start.
+
+        :raises vmmonitor.model.errors.VmmonitorError: the file of the token cannot be used.
+        """
         self.application = application
+        self._path = os.path.abspath(conf.api.token_file)
+        self._token = token_file.load(self._path).encode()
 
     @webob.dec.wsgify
     def __call__(self, request: webob.Request) -> webob.Response:
-        """Return the response to a request from the loopback interface.
+        """Return the response to a request of a program on this host.
 
-        :raises ApiError: the request is not from this host, or may come from a web page (403).
+        :raises ApiError: the request is not from this host, may come from a web page or through a
+            proxy (403), or does not have the token (401).
         """
-        if not is_loopback(request.remote_addr):
-            self._refuse(
-                "without authentication only requests from the loopback interface are served; a "
-                "server on a unix socket passes no client address and is refused too"
-            )
-        proxied = [name for name in _PROXIED if name in request.headers]
-        if proxied:
-            self._refuse(f"without authentication requests of a proxy are refused ({proxied[0]})")
-        if request.method not in _READING and "Origin" in request.headers:
-            # The browser may run on this host, but the page is from elsewhere.
-            self._refuse("without authentication changes by web pages are refused (Origin)")
-        request.environ[ApiRequest.AUTHOR] = author(request.headers.get(AUTHOR, ""))
+        proxy = loopback.find_proxy(request)
+        if proxy:
+            self._refuse(f"without authentication requests of a proxy are refused ({proxy})")
+        name = request.environ.get(self.PEER)
+        if name is None:
+            self._check_tcp(request)
+            name = author(request.headers.get(AUTHOR, ""))
+        request.environ[ApiRequest.AUTHOR] = name
         return request.get_response(self.application)
+
+    def _check_tcp(self, request: webob.Request) -> None:
+        if not loopback.is_loopback(request.remote_addr):
+            self._refuse(
+                "without authentication only requests from the loopback interface are served, and "
+                "those through the socket of vmmonitor-standalone"
+            )
+        host = loopback.find_foreign_host(request)
+        if host:
+            self._refuse(
+                "without authentication the host of the URL must be 127.0.0.1, localhost or "
+                f"[::1], with the port of this server (Host: {host[:255]})"
+            )
+        page = loopback.find_web_page(request)
+        if page:
+            self._refuse(
+                f"without authentication requests of other web pages are refused ({page[:255]})"
+            )
+        if not hmac.compare_digest(request.headers.get(TOKEN, "").encode(), self._token):
+            raise errors.ApiError(
+                401,
+                errors.UNAUTHORIZED,
+                f"the header {TOKEN} must contain the token in {self._path}; the command "
+                "vmmonitor reads it from there, or from the file that VMMONITOR_TOKEN_FILE names, "
+                "if its user may read it",
+                {"WWW-Authenticate": "vmmonitor"},
+            )
 
     @staticmethod
     def _refuse(detail: str) -> None:

@@ -29,6 +29,8 @@ TOO_LONG = "vmmonitor.body.too_long"
 BAD_AUTHOR = "vmmonitor.author.bad"
 #: The path or the query string is not UTF-8.
 BAD_ENCODING = "vmmonitor.request.bad_encoding"
+#: The token is missing or wrong.
+UNAUTHORIZED = "vmmonitor.auth.unauthorized"
 #: The caller is not allowed to send this request.
 FORBIDDEN = "vmmonitor.auth.forbidden"
 #: The URL does not exist.

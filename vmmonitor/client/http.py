@@ -30,12 +30,14 @@ class Unreachable(exceptions.CommandError):
 class Client:
     """Sends requests to one vmmonitor API."""
 
-    def __init__(self, session: ksa_session.Session, **where: Any):
+    def __init__(self, session: ksa_session.Session, shown_url: str = "", **where: Any):
         """Create the adapter; the first request connects.
 
         :param session: keystoneauth session.
+        :param shown_url: URL in error messages, if it is not that of the endpoint.
         :param where: arguments of keystoneauth1's Adapter that select the endpoint.
         """
+        self._shown_url = shown_url
         self._api = adapter.Adapter(
             session, service_type=SERVICE_TYPE, user_agent="vmmonitor", **where
         )
@@ -155,9 +157,10 @@ class Client:
         raise error(f"{detail}, request {errors[0]['request_id']})")
 
     def _describe_outage(self, error: Exception) -> str:
+        url = self._shown_url or self._api.get_endpoint()
         return (
-            f"cannot reach the vmmonitor API at {self._api.get_endpoint()}; check that it is "
-            "running, or set its URL with --endpoint or VMMONITOR_ENDPOINT. "
+            f"cannot reach the vmmonitor API at {url}; check that it is running, or set its URL "
+            "with --endpoint or VMMONITOR_ENDPOINT. "
             f"({_describe_root_cause(error)})"
         )
 

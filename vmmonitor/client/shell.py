@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 ENDPOINT = "http://127.0.0.1:15869"
 ENDPOINT_VARIABLE = "VMMONITOR_ENDPOINT"
+#: Socket of vmmonitor-standalone, and the token of an API over TCP, as by default.
+SOCKET = "/var/lib/vmmonitor/api.sock"
+TOKEN_FILE = "/var/lib/vmmonitor/api.token"
+TOKEN_VARIABLE = "VMMONITOR_TOKEN_FILE"
+UNIX_SCHEME = "unix://"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -49,24 +54,52 @@ class Clients:
     def __init__(self, endpoint: str):
         """Store the URL; the first request connects.
 
-        :param endpoint: URL of the vmmonitor API.
+        :param endpoint: URL of the vmmonitor API: ``http://...``, or ``unix://`` and a path.
         """
         self._endpoint = endpoint
 
     @functools.cached_property
     def vmmonitor(self) -> "http.Client":
-        """The client of the vmmonitor API, without authentication."""
+        """The client of the vmmonitor API, without keystone."""
         import requests
-        from keystoneauth1 import noauth, session
+        from keystoneauth1 import noauth, session, token_endpoint
 
-        from vmmonitor.client import http
+        from vmmonitor.client import http, unix_socket
 
-        connections = requests.Session()
-        # A proxy from the environment cannot reach the local loopback interface.
-        host = urllib.parse.urlsplit(self._endpoint).hostname
-        connections.trust_env = host not in _LOOPBACK
-        auth = noauth.NoAuth(endpoint=self._endpoint.rstrip("/"))
-        return http.Client(session.Session(auth=auth, session=connections, timeout=60))
+        url, token = self._endpoint.rstrip("/"), None
+        if url.startswith(UNIX_SCHEME):
+            connections = unix_socket.connect(url.removeprefix(UNIX_SCHEME))
+            url = unix_socket.BASE_URL
+        else:
+            connections = requests.Session()
+            is_local = urllib.parse.urlsplit(url).hostname in _LOOPBACK
+            # A proxy from the environment cannot reach the local loopback interface, and no other
+            # host gets the token.
+            connections.trust_env = not is_local
+            token = _read_token() if is_local else None
+        auth = token_endpoint.Token(url, token) if token else noauth.NoAuth(endpoint=url)
+        return http.Client(
+            session.Session(auth=auth, session=connections, timeout=60), shown_url=self._endpoint
+        )
+
+
+def _read_token() -> str | None:
+    """Return the token of the API on this host; None if the user cannot read it.
+
+    Without the token the API rejects the request, and describes where it is.
+    """
+    try:
+        with open(os.environ.get(TOKEN_VARIABLE) or TOKEN_FILE, encoding="ascii") as file:
+            return file.read(1024).strip() or None
+    except (OSError, UnicodeError):
+        return None
+
+
+def _default_endpoint() -> str:
+    """Return the URL in the environment, that of the socket if it exists, or the one over TCP."""
+    if os.environ.get(ENDPOINT_VARIABLE):
+        return os.environ[ENDPOINT_VARIABLE]
+    return f"{UNIX_SCHEME}{SOCKET}" if os.access(SOCKET, os.W_OK) else ENDPOINT
 
 
 class Shell(app.App):
@@ -83,8 +116,13 @@ class Shell(app.App):
         parser.add_argument(
             "--endpoint",
             metavar="<url>",
-            default=os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT,
-            help=f"URL of the vmmonitor API (Env: {ENDPOINT_VARIABLE}; default: {ENDPOINT})",
+            default=_default_endpoint(),
+            help=(
+                "URL of the vmmonitor API, http://... or unix:///path of its socket (Env: "
+                f"{ENDPOINT_VARIABLE}; default: {UNIX_SCHEME}{SOCKET} if you may connect to it, "
+                f"else {ENDPOINT} with the token in {TOKEN_FILE} or the file that "
+                f"{TOKEN_VARIABLE} names)"
+            ),
         )
         return parser
 

@@ -17,10 +17,37 @@ OPTS = [
         "auth_strategy",
         default="noauth",
         choices=[
-            ("noauth", "no authentication; only requests from the loopback interface are served"),
+            ("noauth", "no keystone; only programs on this host with a token are served"),
         ],
         help="""
 Authentication strategy for API requests.
+
+With ``noauth`` a request over TCP must come from the loopback interface, must not have been
+forwarded by a proxy, and must have the token in ``token_file``. A request through ``socket_path``
+needs no token.
+""",
+    ),
+    cfg.StrOpt(
+        "token_file",
+        default="$state_path/api.token",
+        help="""
+File with the token that a request over TCP must have in its header ``X-Auth-Token`` if
+``auth_strategy`` is ``noauth``. It is created with a random token if it does not exist.
+
+Only the user of the API can read it (mode 0600). Each user who can read the token can read all
+events and change everything that the API can change. To replace the token, delete the file and
+restart the API.
+""",
+    ),
+    cfg.StrOpt(
+        "socket_path",
+        default="$state_path/api.sock",
+        help="""
+Unix socket of the API in ``vmmonitor-standalone``. A WSGI server ignores it.
+
+The user and the group of the process can connect (mode 0660), without a token. The name of the
+connecting user is the author of the changes. The path may have up to 107 characters; change it if
+``state_path`` is longer.
 """,
     ),
     cfg.IntOpt(
@@ -51,8 +78,8 @@ The limit prevents forgotten silences. Increase it if your maintenance periods a
         "bind_host",
         default="127.0.0.1",
         help="""
-Listen address of the API in ``vmmonitor-standalone``. A WSGI server ignores it and uses its own
-setting.
+Listen address of the API over TCP in ``vmmonitor-standalone``. A WSGI server ignores it and uses
+its own setting.
 
 Related options: ``bind_port``, ``auth_strategy``.
 """,

@@ -3,6 +3,7 @@
 times of the API meanwhile."""
 
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import fixtures
 import sqlalchemy
 
+from vmmonitor.api import token_file
 from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.bench.deployment import Deployment, Program
 from vmmonitor.tests.bench.figures import say, spread
@@ -46,9 +48,10 @@ COUNTS = "SELECT kind, held_by, COUNT(*) FROM incidents GROUP BY kind, held_by"
 class API(fixtures.Fixture):
     """The API in a WSGI server; ``url`` is its address."""
 
-    def __init__(self, conf: str):
+    def __init__(self, conf: pathlib.Path):
         super().__init__()
         self._conf = conf
+        self._token_file = str(conf.with_name("engine") / "api.token")
 
     def _setUp(self) -> None:
         with socket.socket() as probe:
@@ -57,7 +60,7 @@ class API(fixtures.Fixture):
         process = subprocess.Popen(
             [sys.executable, "-m", "cheroot", "--bind", f"127.0.0.1:{port}"]
             + ["vmmonitor.wsgi.api:application"],
-            env={**os.environ, "VMMONITOR_CONFIG_FILES": self._conf},
+            env={**os.environ, "VMMONITOR_CONFIG_FILES": str(self._conf)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -76,7 +79,9 @@ class API(fixtures.Fixture):
     def ask(self, page: str) -> float:
         """Return the milliseconds that a page takes."""
         began = time.monotonic()
-        with urllib.request.urlopen(self.url + page, timeout=60) as answer:
+        token = token_file.load(self._token_file)
+        request = urllib.request.Request(self.url + page, headers={"X-Auth-Token": token})
+        with urllib.request.urlopen(request, timeout=60) as answer:
             answer.read()
         return (time.monotonic() - began) * 1000
 
@@ -92,7 +97,7 @@ def measure(hosts: int = HOSTS, each: int = EACH, look_s: float = LOOK_S) -> dic
         policies = conf.with_name("policies.yaml")
         policies.write_text(POLICIES)
         conf = deployment.configure("engine", {"recovery": {"policy_file": policies}})
-        with Program("vmmonitor-engine", conf), API(str(conf)) as api:
+        with Program("vmmonitor-engine", conf), API(conf) as api:
             return _storm(deployment, api, hosts, each, look_s)
 
 

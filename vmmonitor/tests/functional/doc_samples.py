@@ -78,6 +78,9 @@ class DocSamplesTest(base.EngineCase):
     def setUp(self) -> None:
         super().setUp()
         self.useFixture(fixtures.EnvironmentVariable("COLUMNS", "99"))
+        token_file = os.path.join(self.useFixture(fixtures.TempDir()).path, "api.token")
+        self.conf.set_override("token_file", token_file, "api")
+        self.useFixture(fixtures.EnvironmentVariable(shell.TOKEN_VARIABLE, token_file))
         self.clock = BEGIN
         self.policies = policies.load(defaults.path(self.policy_file))
         self.filters = filters.load(defaults.path(defaults.EVENT_FILTERS))

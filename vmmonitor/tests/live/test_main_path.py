@@ -191,5 +191,7 @@ class TestStandalone(WholeTest):
         url = re.search(r"http://\S+", standalone.log()).group()
         (incident,) = deployment.incidents(guest.uuid)
         self.assertIn(incident.incident_id, deployment.command(url, "incident", "list"))
+        socket = re.search(r"unix://\S+", standalone.log()).group()
+        self.assertIn(incident.incident_id, deployment.command(socket, "incident", "list"))
         self.assertEqual(0, standalone.stop())
         self.assertEqual("", standalone.output())

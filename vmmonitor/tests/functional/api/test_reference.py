@@ -58,12 +58,13 @@ def page(name: str) -> str:
 class TestExamples(testtools.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.application = self.useFixture(api.Api()).application
+        self.api = self.useFixture(api.Api())
 
     def answer(self, url: str) -> str:
-        request = webob.Request.blank(url, {"REMOTE_ADDR": "127.0.0.1"})
+        environ = {"REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "15869"}
+        request = webob.Request.blank(url, environ, headers={"X-Auth-Token": self.api.token})
         request.host = "127.0.0.1:15869"
-        body = json.dumps(request.get_response(self.application).json, indent=4)
+        body = json.dumps(request.get_response(self.api.application).json, indent=4)
         return re.sub('"req-[-0-9a-f]{36}"', f'"req-{sample.WEB.uuid}"', body) + "\n"
 
     def test_samples_equal_responses(self):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The WSGI application in a real server, from a configuration file."""
 
-import json
 import os
 import socket
 import subprocess
@@ -38,22 +37,23 @@ class TestServed(testtools.TestCase):
         self.addCleanup(process.kill)
         return process
 
-    def fetch(self, url: str) -> dict:
+    def fetch(self, url: str, token: str) -> dict:
         """Return the response, and wait up to 30 s for the server."""
         for _ in range(300):
             try:
-                with urllib.request.urlopen(url) as response:
-                    return json.load(response)
+                return api.get(url, token)
             except urllib.error.URLError:
                 time.sleep(0.1)
         raise AssertionError(f"{url} does not respond")
 
     def test_application_runs_from_configuration_file(self):
-        config = self.useFixture(api.Api()).config
+        served = self.useFixture(api.Api())
         where = f"127.0.0.1:{free_port()}"
-        self.serve(where, VMMONITOR_CONFIG_FILES=config)
-        self.assertEqual("v1.0", self.fetch(f"http://{where}/")["versions"][0]["id"])
-        self.assertEqual(2, len(self.fetch(f"http://{where}/v1/incidents")["incidents"]))
+        self.serve(where, VMMONITOR_CONFIG_FILES=served.config)
+        versions = self.fetch(f"http://{where}/", served.token)["versions"]
+        self.assertEqual("v1.0", versions[0]["id"])
+        incidents = self.fetch(f"http://{where}/v1/incidents", served.token)["incidents"]
+        self.assertEqual(2, len(incidents))
 
     def assert_not_started(self, text: str, *words: str) -> None:
         """Check that the application does not start and reports the error in one line."""

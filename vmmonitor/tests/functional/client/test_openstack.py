@@ -14,7 +14,8 @@ from vmmonitor.tests.functional.client import base
 class TestPlugin(base.CommandTest):
     def test_openstack_command_prints_the_same(self):
         command = [sys.executable, "-m", "openstackclient.shell"]
-        command += ["--os-auth-type", "none", "--os-endpoint", self.served.url]
+        command += ["--os-auth-type", "admin_token", "--os-token", self.api.token]
+        command += ["--os-endpoint", self.served.url]
         command += ["vmmonitor", "incident", "show", sample.CRASH.incident_id, "-f", "json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         self.assertEqual((0, ""), (done.returncode, done.stderr))

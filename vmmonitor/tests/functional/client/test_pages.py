@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long lists are complete and without duplicates while events are inserted."""
 
-import json
 import threading
-import urllib.request
 
 from vmmonitor.db import events
-from vmmonitor.tests.fixtures import sample
+from vmmonitor.tests.fixtures import api, sample
 from vmmonitor.tests.functional.client import base
 
 OLD = 250
@@ -49,8 +47,7 @@ class TestPages(base.CommandTest):
             found: list[str] = []
             url: str | None = f"{self.served.url}/v1/events?limit=7&sort={sort}&host=compute-1"
             while url:
-                with urllib.request.urlopen(url) as response:
-                    answer = json.load(response)
+                answer = api.get(url, self.api.token)
                 found += [event["event_id"] for event in answer["events"]]
                 url = next((link["href"] for link in answer["links"]), None)
             self.assert_old(found)

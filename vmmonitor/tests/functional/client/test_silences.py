@@ -127,7 +127,8 @@ class TestSilence(base.CommandTest):
 
     def test_openstack_command_creates_silence(self):
         command = [sys.executable, "-m", "openstackclient.shell"]
-        command += ["--os-auth-type", "none", "--os-endpoint", self.served.url]
+        command += ["--os-auth-type", "admin_token", "--os-token", self.api.token]
+        command += ["--os-endpoint", self.served.url]
         command += ["vmmonitor", "silence", "create", "--host", "a", "--for", "1h"]
         command += ["--comment", "kernel", "--author", "J\u00fcrgen", "-f", "json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

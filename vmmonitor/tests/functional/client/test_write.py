@@ -89,9 +89,15 @@ class TestWrite(base.CommandTest):
             self.assertIn(f"(HTTP status {status}, request req-", str(error))
             self.assertIn(words, str(error))
 
-    def test_responses_have_status_and_headers(self):
-        request = webob.Request.blank("/v1/things", {"REMOTE_ADDR": "127.0.0.1"}, method="POST")
+    def request(self, **more):
+        environ = {"REMOTE_ADDR": "127.0.0.1", "SERVER_PORT": "15869"}
+        headers = {"X-Auth-Token": self.api.token}
+        request = webob.Request.blank("/v1/things", environ, headers=headers, **more)
         request.host = "127.0.0.1:15869"
+        return request
+
+    def test_responses_have_status_and_headers(self):
+        request = self.request(method="POST")
         answer = request.get_response(self.api.application)
         self.assertEqual(
             (201, "application/json", "http://127.0.0.1:15869/v1/things/1"),
@@ -104,12 +110,15 @@ class TestWrite(base.CommandTest):
         self.assertEqual((405, "POST, DELETE"), (answer.status_int, answer.headers["Allow"]))
 
     def test_form_of_web_page_is_rejected(self):
-        request = webob.Request.blank("/v1/things", {"REMOTE_ADDR": "127.0.0.1"}, POST={"a": "b"})
+        request = self.request(POST={"a": "b"})
         self.assertEqual(415, request.get_response(self.api.application).status_int)
 
     def test_server_continues_after_oversized_body(self):
         with socket.create_connection(("127.0.0.1", self.served.port), timeout=60) as peer:
-            head = f"POST /v1/things HTTP/1.1\r\nHost: x\r\nContent-Length: {10**12}\r\n\r\n"
+            head = (
+                f"POST /v1/things HTTP/1.1\r\nHost: 127.0.0.1:{self.served.port}\r\n"
+                f"X-Auth-Token: {self.api.token}\r\nContent-Length: {10**12}\r\n\r\n"
+            )
             peer.sendall(head.encode())
             self.assertIn(b" 413 ", peer.makefile("rb").readline())
         self.assertEqual("unnamed", self.client.post("things", body={})["author"])
