@@ -84,7 +84,8 @@ Path of the file with the id of this machine. Each report contains the id, so th
 detects two machines whose agents use the same host name; then it performs no recovery on them.
 
 In a container, mount the file of the host. If empty, the report has no machine id, and only the
-boot id of the kernel distinguishes machines. Related options: ``boot_id_file``, ``host``.
+boot id of the kernel distinguishes machines. Related options: ``boot_id_file``,
+``[DEFAULT] host``.
 """,
     ),
     cfg.StrOpt(

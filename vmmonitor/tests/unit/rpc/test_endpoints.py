@@ -73,6 +73,9 @@ class Agent(AgentEndpoint):
         assert isinstance(instance_uuid, str) and 0 < timeout <= MAX_TIMEOUT
         return Inspection(state="", reason="", managed=False, process=False, answers=None)
 
+    def prohibit(self, prohibition):
+        raise AssertionError("must not be called")
+
 
 def changed(form):
     """Return forms that differ from a good one in some keys, or lack some."""
