@@ -120,9 +120,7 @@ class RecoveryPipeline:
             judged_at = boot_time()
             is_overdue = time.monotonic() - started > DECIDE_AFTER
             try:
-                claim = self._database.run(
-                    self._claim, recovery, loaded, verdict, judged_at, is_overdue
-                )
+                claim = self._try_to_claim(recovery, loaded, verdict, judged_at, is_overdue)
             except VerdictTooOld:
                 continue
             if not isinstance(claim, Outdated):
@@ -157,6 +155,26 @@ class RecoveryPipeline:
             judged=exclude_own_effects([*before, *reported], earlier, now),
             earlier=earlier,
         )
+
+    def _try_to_claim(
+        self,
+        recovery: Recovery | None,
+        loaded: LoadedEvents,
+        verdict: Verdict,
+        judged_at: float,
+        is_overdue: bool,
+    ) -> Claim | Outdated | None:
+        """Run ``_claim`` in a transaction, which is repeated after temporary errors.
+
+        That of a takeover is not: if the database was away, the owner of the recovery, which
+        repeats its own transaction, must be able to store the outcome first.
+        """
+        if recovery is None or recovery.state != RecoveryState.RUNNING:
+            return self._database.run(
+                self._claim, recovery, loaded, verdict, judged_at, is_overdue
+            )
+        with self._database.writer() as tx:
+            return self._claim(tx, recovery, loaded, verdict, judged_at, is_overdue)
 
     def _claim(
         self,

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from oslo_config import cfg
 from oslo_log import log
 
-from vmmonitor.db import events, incidents, inventories, owners, requests, silences
+from vmmonitor.db import (
+    events,
+    fences,
+    incidents,
+    inventories,
+    owners,
+    requests,
+    silences,
+)
 from vmmonitor.db.session import Database
 from vmmonitor.model.clock import SECOND
 from vmmonitor.periodic import PeriodicThread
@@ -59,6 +67,7 @@ class Housekeeping:
         self._purge_in_chunks("lost instances", inventories.purge_lost, before)
         self._purge_in_chunks("owners", owners.purge, before)
         self._purge_in_chunks("silences", silences.purge, before)
+        self._purge_in_chunks("fence tokens", fences.purge, before)
 
     def _purge_in_chunks(self, name: str, purge: Callable[..., int], *args: int) -> None:
         """Purge one table until it is done or the engine stops.

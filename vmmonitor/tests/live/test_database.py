@@ -18,6 +18,7 @@ from vmmonitor.tests.functional.db.contract.agents_contract import AgentsContrac
 from vmmonitor.tests.functional.db.contract.drift_records_contract import DriftRecordsContract
 from vmmonitor.tests.functional.db.contract.events_contract import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence_contract import EvidenceContract
+from vmmonitor.tests.functional.db.contract.fences_contract import FencesContract
 from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
 from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
@@ -125,6 +126,10 @@ class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
 
+class TestMariaDBFences(FencesContract, OnMariaDB):
+    pass
+
+
 @shows("P3")
 class TestMariaDBIncidents(ScanContract, IncidentsContract, OnMariaDB):
     pass
@@ -181,6 +186,10 @@ class TestPostgreSQLActions(RequestsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLEvidence(EvidenceContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLFences(FencesContract, OnPostgreSQL):
     pass
 
 

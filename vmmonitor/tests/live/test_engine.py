@@ -11,12 +11,14 @@ import sqlalchemy as sa
 
 from vmmonitor.db import schema, session
 from vmmonitor.model.errors import Retriable
+from vmmonitor.model.recovery import Outcome, RecoveryRequest
+from vmmonitor.testing.deadline import eventually
 from vmmonitor.tests.fixtures import database
 from vmmonitor.tests.fixtures.services import Database, MariaDB, PostgreSQL
 from vmmonitor.tests.fixtures.shared import shared
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine.admission import test_storm_breaker, test_storm_storage
-from vmmonitor.tests.functional.engine.base import EngineCase, batch, delivery
+from vmmonitor.tests.functional.engine.base import FAIL_FOR_GOOD, EngineCase, batch, delivery
 from vmmonitor.tests.functional.engine.crowd import Crowd
 from vmmonitor.tests.functional.engine.races import EngineRaces
 from vmmonitor.tests.functional.engine.storm_races import StormRaces
@@ -104,6 +106,31 @@ class PostgreSQLTest(ServerContract, OnServer):
             ingest.store(sent, 20)
         sa.event.remove(self.database.engine, "begin", begin)
         self.assertEqual(["stored"] * 3, [one.status for one in ingest.store(sent, 20)])
+
+    def test_read_only_database_during_a_call_calls_the_driver_once(self) -> None:
+        for name, value in (("lease", 1.0), ("poll_interval", 0.05)):
+            self.conf.set_override(name, value, "recovery")
+        databases = [self.database, self.another()]
+
+        def begin(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+        def answer(request: RecoveryRequest) -> Outcome:
+            for each in databases:
+                sa.event.listen(each.engine, "begin", begin)
+            return FAIL_FOR_GOOD
+
+        self.driver.answer = answer
+        self.store(delivery())
+        owner, _ = (self.recoveries(each) for each in databases)
+        eventually(lambda: self.driver.requests)
+        eventually(lambda: not owner._workers._threads, timeout=60, what="the worker is freed")
+        # The lease has expired for both engines.
+        eventually(lambda: self.last_attempt().lease_until + samples.SECOND < self.database.now())
+        for each in databases:
+            sa.event.remove(each.engine, "begin", begin)
+        self.eventually_in("unrecovered")
+        self.assertEqual(1, len(self.driver.requests))
 
 
 class StormsOnServer(StormRaces):
