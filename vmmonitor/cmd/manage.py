@@ -8,9 +8,12 @@ from oslo_config import cfg
 
 from vmmonitor import conf as options
 from vmmonitor import standard_output, version
-from vmmonitor.cmd import manage_drivers, manage_rules, manage_spool, offline_db
+from vmmonitor.cmd import manage_broker, manage_drivers, manage_rules, manage_spool, offline_db
 
-DESCRIPTION = "Check rule files and recovery drivers, show the spool, and maintain the database."
+DESCRIPTION = (
+    "Check rule files and recovery drivers, show the spool, maintain the database, and issue the"
+    " keys of hosts."
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,11 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     manage_rules.register(nouns)
     manage_drivers.register(nouns)
     manage_spool.register(nouns)
+    manage_broker.register(nouns)
     # Compute hosts have no database libraries.
     if offline_db.is_installed():
-        from vmmonitor.cmd import manage_db
+        from vmmonitor.cmd import manage_db, manage_host
 
         manage_db.register(nouns)
+        manage_host.register(nouns)
     return parser
 
 

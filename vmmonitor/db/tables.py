@@ -218,13 +218,7 @@ FENCES = sa.Table(
     **ON_MYSQL,
 )
 
-LOCKS = _table(
-    "locks",
-    _id(),
-    _text("name"),
-    _number("taken"),
-    sa.UniqueConstraint("name"),
-)
+LOCKS = _table("locks", _id(), _text("name"), _number("taken"), sa.UniqueConstraint("name"))
 
 SILENCES = _table(
     "silences",
@@ -278,6 +272,15 @@ AGENTS = _table(
     sa.UniqueConstraint("host"),
     sa.Index(None, "state", "host"),
     sa.Index(None, "seen_at"),
+)
+
+HOSTS = _table(
+    "hosts",
+    _id(),
+    _text("host"),
+    *(_text(name, 64) for name in ("issued_key", "used_key")),
+    *(_number(name) for name in ("added_at", "signed_at")),
+    sa.UniqueConstraint("host"),
 )
 
 INSTANCES = _table(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers the calls of agents."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from vmmonitor.db import agents, evidence, recoveries
-from vmmonitor.db.session import Database
+from vmmonitor.db import agents, evidence, hosts, recoveries
+from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.ingest import inventory_store
 from vmmonitor.engine.ingest.writer import EventWriter
 from vmmonitor.model.agent import AgentReport
@@ -13,6 +14,7 @@ from vmmonitor.model.instance import Seen
 from vmmonitor.model.receipt import Receipt, ReceiptStatus
 from vmmonitor.rpc import event_wire, evidence_wire
 from vmmonitor.rpc.engine_api import EngineEndpoint
+from vmmonitor.rpc.guard import Caller
 from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 
@@ -54,27 +56,43 @@ class AgentCallEndpoint(EngineEndpoint):
         """
         return self._writer.store(batch, self._store_timeout)
 
-    def store_report(self, report: AgentReport) -> str:
+    def store_report(self, report: AgentReport, caller: Caller) -> str:
         """Store an agent's report; returns the digest of the stored inventory.
 
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
+        :raises vmmonitor.model.errors.Conflict: the call is not newer than the previous one.
         """
-        return self._database.run(agents.store_report, report, self._database.now())
+        return self._run_in_order(caller, agents.store_report, report)
 
-    def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
+    def store_inventory(
+        self, host: str, digest: str, seen: Sequence[Seen], caller: Caller
+    ) -> None:
         """Replace a host's inventory.
 
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
+        :raises vmmonitor.model.errors.Conflict: the call is not newer than the previous one.
         """
-        self._database.run(inventory_store.replace, host, digest, seen, self._database.now())
+        self._run_in_order(caller, inventory_store.replace, host, digest, seen)
 
-    def store_inventory_changes(self, changes: InventoryChanges) -> str:
+    def store_inventory_changes(self, changes: InventoryChanges, caller: Caller) -> str:
         """Apply a delta to a host's inventory, if it applies to the stored one.
 
         :returns: digest of the inventory that is stored now.
         :raises vmmonitor.model.errors.Retriable: nothing was stored.
+        :raises vmmonitor.model.errors.Conflict: the call is not newer than the previous one.
         """
-        return self._database.run(inventory_store.change, changes, self._database.now())
+        return self._run_in_order(caller, inventory_store.change, changes)
+
+    def _run_in_order(self, caller: Caller, function: Callable[..., Any], *args: Any) -> Any:
+        """Call ``function(tx, *args, now)``; a signed call must be newer than the previous one."""
+        now = self._database.now()
+
+        def run(tx: Transaction) -> Any:
+            if caller.key_id:
+                hosts.record_call(tx, caller.host, caller.key_id, caller.sent_at, now)
+            return function(tx, *args, now)
+
+        return self._database.run(run)
 
     def store_evidence(self, exhibit: evidence_wire.Exhibit) -> Receipt:
         """Store an item of evidence and return its receipt.

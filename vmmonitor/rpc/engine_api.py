@@ -16,7 +16,7 @@ from vmmonitor.rpc import event_wire, evidence_wire, fields, inventory_wire
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.client import CallClient, CallSigner
 from vmmonitor.rpc.dispatch import exposed
-from vmmonitor.rpc.guard import is_authenticated
+from vmmonitor.rpc.guard import Caller, read_caller
 from vmmonitor.rpc.inventory_wire import InventoryChanges
 
 #: Version that an engine answers. Each call names the version that introduced it, so that an agent
@@ -176,14 +176,16 @@ class EngineEndpoint(abc.ABC):
         """Store a batch, and return one receipt per event; raise if nothing is stored."""
 
     @abc.abstractmethod
-    def store_report(self, report: AgentReport) -> str:
+    def store_report(self, report: AgentReport, caller: Caller) -> str:
         """Store an agent's report, and return the digest of the stored inventory."""
 
     @abc.abstractmethod
-    def store_inventory(self, host: str, digest: str, seen: Sequence[Seen]) -> None:
+    def store_inventory(
+        self, host: str, digest: str, seen: Sequence[Seen], caller: Caller
+    ) -> None:
         """Replace a host's inventory."""
 
-    def store_inventory_changes(self, changes: InventoryChanges) -> str:
+    def store_inventory_changes(self, changes: InventoryChanges, caller: Caller) -> str:
         """Change a host's inventory, if the changes apply to the stored one.
 
         :returns: digest of the inventory that is stored afterwards; empty requests the whole one.
@@ -197,13 +199,13 @@ class EngineEndpoint(abc.ABC):
     @exposed
     def report_events(self, context: Mapping[str, Any], batch: Any) -> dict[str, Any]:
         """Read the batch, store it, and return the receipts."""
-        form = event_wire.read_batch(batch, authenticated=is_authenticated(context))
+        form = event_wire.read_batch(batch, authenticated=bool(read_caller(context).host))
         return event_wire.write_receipts(self.store_events(form))
 
     @exposed
-    def report_agent(self, _context: Mapping[str, Any], report: Any) -> dict[str, Any]:
+    def report_agent(self, context: Mapping[str, Any], report: Any) -> dict[str, Any]:
         """Read the report, store it, and return the digest."""
-        digest = self.store_report(event_wire.read_report(report))
+        digest = self.store_report(event_wire.read_report(report), read_caller(context))
         return {
             "schema": fields.SCHEMA,
             "inventory_digest": digest,
@@ -224,17 +226,17 @@ class EngineEndpoint(abc.ABC):
         return {"schema": fields.SCHEMA, "current": current, "engine_time": engine_time}
 
     @exposed
-    def report_inventory(self, _context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
+    def report_inventory(self, context: Mapping[str, Any], inventory: Any) -> dict[str, Any]:
         """Read the inventory, and store it."""
-        self.store_inventory(*inventory_wire.read(inventory))
+        host, digest, seen = inventory_wire.read(inventory)
+        self.store_inventory(host, digest, seen, read_caller(context))
         return {"schema": fields.SCHEMA}
 
     @exposed
-    def report_inventory_changes(
-        self, _context: Mapping[str, Any], changes: Any
-    ) -> dict[str, Any]:
+    def report_inventory_changes(self, context: Mapping[str, Any], changes: Any) -> dict[str, Any]:
         """Read the changes, store them, and return the digest."""
-        digest = self.store_inventory_changes(inventory_wire.read_changes(changes))
+        read = inventory_wire.read_changes(changes)
+        digest = self.store_inventory_changes(read, read_caller(context))
         return {"schema": fields.SCHEMA, "inventory_digest": digest}
 
     @exposed

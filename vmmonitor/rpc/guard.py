@@ -36,9 +36,9 @@ class Caller:
 UNKNOWN_CALLER = Caller()
 
 
-def is_authenticated(context: Any) -> bool:
-    """Return whether the context of a call is an authenticated sender."""
-    return isinstance(context, Caller) and bool(context.host)
+def read_caller(context: Any) -> Caller:
+    """Return the sender of a call from the context that an endpoint receives."""
+    return context if isinstance(context, Caller) else UNKNOWN_CALLER
 
 
 class MessageClock(Protocol):

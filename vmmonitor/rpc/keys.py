@@ -116,9 +116,10 @@ class HostKeys:
         return self._keys if host == self._host else {}
 
 
-def read_keys(path: str) -> dict[str, bytes]:
+def read_keys(path: str, required: bool = True) -> dict[str, bytes]:
     """Return key id -> key of a key file, in the order of its lines.
 
+    :param required: whether the file must contain a key.
     :raises InvalidKeyFile: it cannot be read, other users can read it, or a line is invalid.
     """
     try:
@@ -136,7 +137,7 @@ def read_keys(path: str) -> dict[str, bytes]:
             if key_id in keys:
                 raise InvalidKeyFile(f"{path}:{number}: the key id {key_id!r} is not unique")
             keys[key_id] = key
-    if not keys:
+    if required and not keys:
         raise InvalidKeyFile(f"the key file {path} does not contain a key")
     return keys
 

@@ -139,6 +139,11 @@ def serve(
     return Server(rpc_server.RPCServer(transport, target, dispatcher))
 
 
+def configured_vhost(conf: cfg.ConfigOpts) -> str:
+    """Return the virtual host in ``transport_url``."""
+    return oslo_messaging.TransportURL.parse(conf).virtual_host or "/"
+
+
 def is_in_process(transport: oslo_messaging.Transport) -> bool:
     """Return whether only this process can send messages on a transport."""
     return isinstance(transport._driver, impl_fake.FakeDriver)

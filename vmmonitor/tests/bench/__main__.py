@@ -10,7 +10,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vmmonitor.tests.bench import accuracy, agent, decisions, figures, latency, storm, throughput
+from vmmonitor.tests.bench import (
+    accuracy,
+    agent,
+    decisions,
+    figures,
+    latency,
+    signing,
+    storm,
+    throughput,
+)
 from vmmonitor.tests.catalogue.planned import ROWS
 
 #: Needs the lab of OpenStack services and root; only measured if requested.
@@ -24,6 +33,7 @@ LIMITS_S = {
     "decisions": 600,
     "accuracy": 900,
     "storm": 600,
+    "signing": 300,
     "recovery": 3600,
 }
 #: Delay, in seconds, from the timeout of a part that does not end until its process is ended.
@@ -36,6 +46,7 @@ TINY: Mapping[str, Mapping[str, Any]] = {
     "decisions": {"warm_up": 1, "one_by_one": 2, "at_once": 5},
     "accuracy": {"rows": [row for row in ROWS if row.cause][:1]},
     "storm": {"hosts": 2, "each": 10, "look_s": 2},
+    "signing": {"calls": 5, "batch": 5},
     "recovery": {"kills": 1, "at_once": 1, "again_s": 10},
 }
 
@@ -72,7 +83,7 @@ def measurement(part: str) -> Callable[..., dict[str, Any]]:
         from vmmonitor.tests.bench import recovery
 
         return recovery.measure
-    modules = (latency, throughput, agent, decisions, accuracy, storm)
+    modules = (latency, throughput, agent, decisions, accuracy, storm, signing)
     return {module.__name__.rpartition(".")[2]: module.measure for module in modules}[part]
 
 

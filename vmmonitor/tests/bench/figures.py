@@ -36,6 +36,13 @@ KEYS = {
     ),
     "accuracy": ("scenarios", "missed", "false_positives", "duplicates"),
     "storm": ("incidents", "storms", "held", "passed", "all_held_s", "api_ms"),
+    "signing": (
+        "calls",
+        "sign_and_verify_ms",
+        "sign_and_verify_batch_ms",
+        "raw_call_ms",
+        "signed_call_ms",
+    ),
     "recovery": (
         "kills",
         "kill_to_action_ms",

@@ -15,7 +15,7 @@ import sqlalchemy
 
 from vmmonitor import conf as configuration
 from vmmonitor.model.receipt import ReceiptStatus
-from vmmonitor.rpc import fields
+from vmmonitor.rpc import authentication, fields
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.dispatch import exposed
 from vmmonitor.rpc.engine_api import EngineEndpoint
@@ -37,12 +37,12 @@ class Endpoint:
 class Server:
     """Runs an engine without a database in its own process, as a context manager."""
 
-    def __init__(self, url: str):
-        self._url = url
+    def __init__(self, url: str, master_key_file: str = ""):
+        self._arguments = [url, master_key_file]
 
     def __enter__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vmmonitor.tests.bench.raw", self._url],
+            [sys.executable, "-m", "vmmonitor.tests.bench.raw", *self._arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -54,10 +54,16 @@ class Server:
         self._process.wait()
 
 
-def serve(url: str) -> None:
-    """Answer until SIGTERM."""
-    transport = transports.new(configuration.new([], files=[]), url)
-    transports.serve(transport, transports.ENGINE_TOPIC, "raw", Endpoint()).start()
+def serve(url: str, master_key_file: str) -> None:
+    """Answer until SIGTERM.
+
+    :param master_key_file: empty: calls are not authenticated.
+    """
+    conf = configuration.new([], files=[])
+    conf.set_override("master_key_file", master_key_file, group="rpc")
+    transport = transports.new(conf, url)
+    guard = authentication.for_engine(conf, transport).guard
+    transports.serve(transport, transports.ENGINE_TOPIC, "raw", Endpoint(), guard).start()
     print("ready", flush=True)
     signal.pause()
 
@@ -81,4 +87,4 @@ def insert(url: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], batc
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

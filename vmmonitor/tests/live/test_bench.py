@@ -45,6 +45,9 @@ class TestBench(BenchTest):
     def test_storm_prints_its_figures(self):
         self.assert_measures("storm")
 
+    def test_signing_prints_its_figures(self):
+        self.assert_measures("signing")
+
 
 class TestTimeLimit(testtools.TestCase):
     def test_part_that_hangs_ends_with_an_error(self):

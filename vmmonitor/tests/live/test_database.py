@@ -19,6 +19,7 @@ from vmmonitor.tests.functional.db.contract.drift_records_contract import DriftR
 from vmmonitor.tests.functional.db.contract.events_contract import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence_contract import EvidenceContract
 from vmmonitor.tests.functional.db.contract.fences_contract import FencesContract
+from vmmonitor.tests.functional.db.contract.hosts_contract import HostsContract
 from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
 from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
@@ -122,6 +123,10 @@ class TestMariaDBActions(RequestsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBHosts(HostsContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBEvidence(EvidenceContract, OnMariaDB):
     pass
 
@@ -182,6 +187,10 @@ class TestPostgreSQLEvents(EventsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLActions(RequestsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLHosts(HostsContract, OnPostgreSQL):
     pass
 
 

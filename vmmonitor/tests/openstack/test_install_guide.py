@@ -115,6 +115,7 @@ class TestInstallGuide(testtools.TestCase):
             ("@controller/vmmonitor", f"@127.0.0.1:{self.database.port}/vmmonitor"),
             ("127.0.0.1:15869", f"127.0.0.1:{port}"),
             ("host = compute1", "host = node1"),
+            ("host key compute1", "host key node1"),
             (
                 "--image cirros --flavor m1.tiny --network private",
                 "--image guest --flavor m1.nano --no-network --host node1",

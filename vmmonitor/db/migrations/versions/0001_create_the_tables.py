@@ -41,6 +41,7 @@ def upgrade() -> None:
     create_locks()
     create_silences()
     create_agents()
+    create_hosts()
     create_instances()
     create_owners()
     create_host_claims()
@@ -218,6 +219,16 @@ def create_agents() -> None:
         *long_texts("conflict"),
         unique=[["host"]],
         indexes=[["state", "host"], ["seen_at"]],
+    )
+
+
+def create_hosts() -> None:
+    """Create the table of the registered hosts."""
+    create(
+        "hosts",
+        *texts({"host": 255, "issued_key": 64, "used_key": 64}),
+        *numbers("added_at", "signed_at"),
+        unique=[["host"]],
     )
 
 

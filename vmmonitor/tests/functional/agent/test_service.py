@@ -50,7 +50,7 @@ class Engine(EngineEndpoint):
         self.details += [one.event.detail for one in batch.deliveries]
         return [Receipt(status=ReceiptStatus.STORED) for _ in batch.deliveries]
 
-    def store_report(self, report):
+    def store_report(self, report, caller):
         self.reports.append(report)
         return report.inventory_digest
 
@@ -58,7 +58,7 @@ class Engine(EngineEndpoint):
         self.exhibit = exhibit
         return Receipt(status=ReceiptStatus.STORED)
 
-    def store_inventory(self, host, digest, seen):
+    def store_inventory(self, host, digest, seen, caller):
         raise AssertionError("the digest was the right one")
 
 

@@ -18,6 +18,7 @@ from vmmonitor.tests.functional.db.contract.drift_records_contract import DriftR
 from vmmonitor.tests.functional.db.contract.events_contract import EventsContract
 from vmmonitor.tests.functional.db.contract.evidence_contract import EvidenceContract
 from vmmonitor.tests.functional.db.contract.fences_contract import FencesContract
+from vmmonitor.tests.functional.db.contract.hosts_contract import HostsContract
 from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
 from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
@@ -52,6 +53,10 @@ class TestFences(FencesContract, OnSQLite):
 
 
 class TestRequests(RequestsContract, OnSQLite):
+    pass
+
+
+class TestHosts(HostsContract, OnSQLite):
     pass
 
 

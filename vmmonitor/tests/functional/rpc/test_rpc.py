@@ -68,14 +68,14 @@ class Engine(EngineEndpoint):
             for one in batch.deliveries
         ]
 
-    def store_report(self, report):
+    def store_report(self, report, caller):
         return "digest"
 
     def store_evidence(self, exhibit):
         self.exhibit = exhibit
         return Receipt(status=ReceiptStatus.STORED)
 
-    def store_inventory(self, host, digest, seen):
+    def store_inventory(self, host, digest, seen, caller):
         self.inventory = (host, digest, seen)
 
 
@@ -260,7 +260,7 @@ class RpcTest(testtools.TestCase):
         changes = InventoryChanges(host=HOST, base_digest="a", digest="b", changed=[], gone=[UUID])
         self.assertEqual("", self.engine.report_inventory_changes(changes, PATIENCE))
         told = []
-        endpoint.store_inventory_changes = lambda one: told.append(one) or one.digest
+        endpoint.store_inventory_changes = lambda one, _caller: told.append(one) or one.digest
         self.assertEqual("b", self.engine.report_inventory_changes(changes, PATIENCE))
         self.assertEqual([changes], told)
 

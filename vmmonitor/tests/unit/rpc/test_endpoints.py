@@ -46,15 +46,15 @@ class Engine(EngineEndpoint):
     def store_events(self, batch):
         return [Receipt(status=ReceiptStatus.STORED) for _ in batch.deliveries]
 
-    def store_report(self, report):
+    def store_report(self, report, caller):
         return report.inventory_digest
 
-    def store_inventory(self, host, digest, seen):
+    def store_inventory(self, host, digest, seen, caller):
         for one in seen:
             assert isinstance(one.instance.uuid, str)
 
-    def store_inventory_changes(self, changes):
-        self.store_inventory(changes.host, changes.digest, changes.changed)
+    def store_inventory_changes(self, changes, caller):
+        self.store_inventory(changes.host, changes.digest, changes.changed, caller)
         return changes.digest
 
     def store_evidence(self, exhibit):
