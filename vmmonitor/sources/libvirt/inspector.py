@@ -51,8 +51,10 @@ class DomainInspector:
         if self._begin(examination):
             concurrent.futures.wait([examination.done], timeout)
         self._owner = examination.owner or self._owner
-        may_run = examination.hides_processes or _may_run(instance_uuid, self._owner)
-        return dataclasses.replace(examination.found, process=may_run)
+        found, is_surveyed = examination.found, examination.is_surveyed
+        if found.process or is_surveyed:
+            return found
+        return dataclasses.replace(found, process=_may_run(instance_uuid, self._owner))
 
     def _begin(self, examination: "_Examination") -> bool:
         """Start an examination; return False if an earlier one of the instance still hangs."""
@@ -87,7 +89,8 @@ class _Examination:
         self.found = _NOTHING_KNOWN
         self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.owner: QemuOwner | None = None
-        self.hides_processes = False
+        #: True if ``found.process`` is the result of a survey.
+        self.is_surveyed = False
         self._options = options
         self._fault = fault
 
@@ -101,22 +104,32 @@ class _Examination:
             self._examine(opened)
 
     def _examine(self, opened: libvirt.virConnect) -> None:
-        found = survey(opened)
-        self.owner, self.hides_processes = found.owner, bool(found.obstacle)
         try:
             domain = opened.lookupByUUIDString(self.instance_uuid)
             state, reason = decode.decode_state(*domain.state())
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                self.found = dataclasses.replace(_NOTHING_KNOWN, state=ABSENT_STATE)
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                return
+            self.found = dataclasses.replace(_NOTHING_KNOWN, state=ABSENT_STATE)
+            self._survey(opened)
             return
-        answers = False if self._fault or state not in states.ALIVE else None
+        lives = state in states.ALIVE
+        answers = None if lives and not self._fault else False
         self.found = Inspection(
-            state=state, reason=reason, managed=True, process=False, answers=answers
+            state=state, reason=reason, managed=True, process=lives, answers=answers
         )
-        if answers is None:
-            answers = _answers(domain)
-            self.found = dataclasses.replace(self.found, answers=answers)
+        if not lives:
+            self._survey(opened)
+        elif answers is None:
+            self.found = dataclasses.replace(self.found, answers=_answers(domain))
+
+    def _survey(self, opened: libvirt.virConnect) -> None:
+        """Search a process that libvirt does not manage."""
+        result = survey(opened)
+        self.owner = result.owner
+        may_run = bool(result.obstacle) or self.instance_uuid.lower() in result.processes
+        self.found = dataclasses.replace(self.found, process=may_run)
+        self.is_surveyed = True
 
 
 def _answers(domain: libvirt.virDomain) -> bool | None:
