@@ -43,7 +43,7 @@ class _UnixConnectionPool(urllib3.connectionpool.HTTPConnectionPool):
 
 
 class UnixSocketAdapter(adapters.HTTPAdapter):
-    """Sends each request through one unix socket, whatever the host of its URL is."""
+    """Sends each request through one unix socket, for any host in its URL."""
 
     def __init__(self, path: str):
         """Store the path; the first request connects."""

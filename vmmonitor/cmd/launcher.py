@@ -12,6 +12,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor import conf as options
+from vmmonitor import log_setup
 from vmmonitor.model.errors import VmmonitorError
 from vmmonitor.rules import defaults
 
@@ -43,7 +44,7 @@ def load_conf(args: list[str]) -> cfg.ConfigOpts:
     """
     conf = options.new(args)
     _check_values(conf)
-    log.setup(conf, "vmmonitor")
+    log_setup.setup(conf)
     return conf
 
 

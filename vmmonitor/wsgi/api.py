@@ -12,6 +12,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from vmmonitor import conf as vmmonitor_conf
+from vmmonitor import log_setup
 from vmmonitor.api import deploy
 from vmmonitor.model import errors
 
@@ -28,7 +29,7 @@ def build(files: list[str] | None) -> Callable:
     """
     try:
         conf = vmmonitor_conf.new([], files)
-        log.setup(conf, "vmmonitor")
+        log_setup.setup(conf)
         # oslo.config validates a value when it is read: validate now, not in a request.
         dict(conf.api)
         return deploy.build(conf)

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "native_threads": set(),
     "plugins": {"model"},
     "text": set(),
+    "log_setup": set(),
     "batch_queue": set(),
     "bounded_call": set(),
     "periodic": {"model"},

@@ -40,7 +40,7 @@ class NoAuthCase(unittest.TestCase):
         self.middleware = auth.NoAuth(webob.Response(), self.conf)
 
     def send(self, **environ) -> ApiRequest:
-        """Send a request of a program on this host that knows the token; return the request.
+        """Send a request of a program on this host that has the token; return the request.
 
         :param environ: changes of the environment; None removes a variable.
         """
