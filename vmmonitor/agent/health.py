@@ -69,6 +69,8 @@ class HealthAssessor:
         for report in required.values():
             if not report.reachable:
                 return HealthState(AgentState.BLIND, _describe(report))
+        for source, doubt in self._reachability.doubts.items():
+            return HealthState(AgentState.BLIND, f"source {source}: {doubt}")
         if self._spool_writer.trouble:
             return HealthState(AgentState.BEHIND, self._spool_writer.trouble)
         depth, trouble = self._spool.depth, self._forwarder.trouble

@@ -7,14 +7,16 @@ left, and each difference becomes one event.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vmmonitor.agent import lost
 from vmmonitor.agent.known import (
     Known,
     as_reported,
     has_run_here,
     is_incoming,
+    is_same_run,
     merge_instances,
     write_known,
 )
@@ -46,11 +48,15 @@ MAX_REMOVED = 1024
 class Inventory:
     """The instances of one host."""
 
-    def __init__(self, known: Mapping[str, Known]):
+    def __init__(self, known: Mapping[str, Known], vanished_limit: int = 10):
         """Start from the states of an earlier run.
 
         :param known: UUID -> last known state.
+        :param vanished_limit: as in ``lost.is_doubtful``.
         """
+        self._vanished_limit = vanished_limit
+        #: UUIDs of instances that a listing lacks, and that may run.
+        self._unproven: set[str] = set()
         #: Increases with every change that the engine must receive.
         self.version = 0
         #: True if a listing has confirmed the inventory since the agent started.
@@ -77,6 +83,15 @@ class Inventory:
         """Return whether a recovery stopped the instance by force and has not started it yet."""
         known = self._known.get(uuid)
         return known is not None and known.ending
+
+    def find_doubt(self) -> str:
+        """Return why libvirt is not believed; empty if it is. Callable from any thread."""
+        up = [known for known in list(self._known.values()) if known.is_up]
+        lost_count = sum(known.is_lost for known in up)
+        unproven = len(self._unproven)
+        if not lost.is_doubtful(lost_count + unproven, len(up), self._vanished_limit):
+            return ""
+        return lost.describe_doubt(lost_count, unproven, len(up))
 
     def snapshot(self) -> InventorySnapshot:
         """Return the inventory as the engine receives it. Callable from any thread."""
@@ -105,6 +120,9 @@ class Inventory:
         if known and is_duplicate(known, raw):
             self._put(uuid, dataclasses.replace(known, noticed=False))
             return None
+        if known and known.is_lost and raw.type in WITHOUT_A_CAUSE:
+            # Nothing else reports the stop: libvirt does not have the instance.
+            raw = dataclasses.replace(raw, type="lifecycle.stopped", detail=VANISHED)
         instance = merge_instances(raw.instance, known.seen.instance if known else None)
         if raw.seen:
             instance = merge_instances(raw.seen.instance, instance)
@@ -119,7 +137,7 @@ class Inventory:
     def _update(self, raw: RawEvent, instance: Instance, known: Known | None) -> None:
         uuid = instance.uuid
         if raw.type == "lifecycle.undefined":
-            if known and known.seen.state not in states.ALIVE:
+            if known and not known.is_up:
                 self._forget(uuid)
                 self._remember_removal(uuid, raw.occurred_at)
             return
@@ -150,8 +168,17 @@ class Inventory:
         arriving = _arrives(raw, seen, known)
         seen = dataclasses.replace(seen, ran_here=has_run_here(seen, known, arriving))
         ending = bool(known and known.ending) and raw.type not in RUNNING_AGAIN
-        at = raw.occurred_at
-        self._put(uuid, Known(seen=seen, changed_at=at, arriving=arriving, ending=ending))
+        is_new = raw.type == "lifecycle.started"
+        self._put(
+            uuid,
+            Known(
+                seen=seen,
+                changed_at=raw.occurred_at,
+                arriving=arriving,
+                ending=ending,
+                pid=known.pid if known and not is_new else 0,
+            ),
+        )
 
     # -- listings ------------------------------------------------------------------------------
     def apply_listing(self, listing: SourceSnapshot, now: int) -> list[RawEvent]:
@@ -165,21 +192,62 @@ class Inventory:
         """
         self.listed = True
         events = []
-        listed = set()
+        gone: list[tuple[Known, Seen | None]] = []
+        listed = {seen.instance.uuid for seen in listing.seen}
         for seen in listing.seen:
-            listed.add(seen.instance.uuid)
-            if not self._is_newer(seen.instance.uuid, listing, now):
+            known = self._known.get(seen.instance.uuid)
+            if self._is_newer(seen.instance.uuid, listing, now):
+                continue
+            if known and known.is_up and lost.is_unexplained(seen):
+                gone.append((known, seen))
+            else:
                 events += self._compare_instance(seen, listing)
         for uuid, known in list(self._known.items()):
-            gone = uuid not in listed and known.seen.state in states.ALIVE
-            if gone and not self._is_newer(uuid, listing, now):
-                events.append(self._record_vanished(known, listing))
-        return events
+            if uuid not in listed and known.is_up and not self._is_newer(uuid, listing, now):
+                gone.append((known, None))
+        return events + self._record_gone(gone, listing)
 
     def _is_newer(self, uuid: str, listing: SourceSnapshot, now: int) -> bool:
         known = self._known.get(uuid)
         changed_at = known.changed_at if known else self._removed.get(uuid)
         return changed_at is not None and listing.started_at <= changed_at <= now
+
+    def _record_gone(
+        self, gone: Sequence[tuple[Known, Seen | None]], listing: SourceSnapshot
+    ) -> list[RawEvent]:
+        """Record that libvirt does not run instances any longer; return the events.
+
+        :param gone: last known state of each instance, and its listed state if it is listed.
+        """
+        events = []
+        ended = []
+        up = sum(known.is_up for known in self._known.values())
+        for known, seen in gone:
+            pid = lost.find_lost_pid(known, seen, listing)
+            if pid:
+                events += self._record_lost(known, known.seen, pid, listing)
+            else:
+                ended.append((known, seen))
+        unproven = lost.find_unproven([known for known, _ in ended], self._known.values(), listing)
+        is_doubtful = lost.is_doubtful(len(unproven), up, self._vanished_limit)
+        self._unproven = unproven if is_doubtful else set()
+        for known, seen in ended:
+            if known.seen.instance.uuid not in self._unproven:
+                events += (
+                    self._compare_instance(seen, listing)
+                    if seen
+                    else [self._record_vanished(known, listing)]
+                )
+        return events
+
+    def _record_lost(
+        self, known: Known | None, seen: Seen, pid: int, listing: SourceSnapshot
+    ) -> list[RawEvent]:
+        if known and known.is_lost and known.pid == pid:
+            return []
+        now = lost.mark_lost(known, seen, pid, listing)
+        self._put(seen.instance.uuid, now)
+        return [lost.build_lost_event(known, now, listing)]
 
     def _compare_instance(self, seen: Seen, listing: SourceSnapshot) -> list[RawEvent]:
         uuid = seen.instance.uuid
@@ -187,6 +255,9 @@ class Inventory:
         if seen.state not in MISSED_TYPES:
             # The instance exists, but could not be examined.
             return []
+        lost_pid = lost.find_lost_pid(known, seen, listing)
+        if lost_pid:
+            return self._record_lost(known, known.seen if known else seen, lost_pid, listing)
         if known and not seen.definition:
             seen = dataclasses.replace(seen, definition=known.seen.definition)
         arriving = is_incoming(seen, known)
@@ -200,13 +271,14 @@ class Inventory:
             noticed=True,
             arriving=arriving,
             ending=bool(known and known.ending and not is_new_run(known.seen, seen)),
+            pid=_listed_pid(seen, known, listing),
         )
         if known is None:
             failed = has_failed(seen)
             self._put(uuid, dataclasses.replace(now, noticed=failed))
             return [build_missed_event(now, listing)] if failed else []
         if is_unchanged(known.seen, seen):
-            if known.seen != now.seen:
+            if (known.seen, known.pid) != (now.seen, now.pid):
                 self._put(uuid, dataclasses.replace(now, noticed=known.noticed))
             return []
         self._put(uuid, now)
@@ -215,7 +287,7 @@ class Inventory:
     def _record_vanished(self, known: Known, listing: SourceSnapshot) -> RawEvent:
         seen = dataclasses.replace(known.seen, state=states.SHUTOFF, reason=VANISHED, run_id=-1)
         at = listing.started_at
-        now = Known(seen=seen, changed_at=at, noticed=True, ending=known.ending)
+        now = Known(seen=seen, changed_at=at, noticed=True, ending=known.ending, pid=known.pid)
         self._put(seen.instance.uuid, now)
         return build_missed_event(now, listing, known)
 
@@ -240,6 +312,7 @@ class Inventory:
     def _put(self, uuid: str, known: Known) -> None:
         self._known[uuid] = known
         self._removed.pop(uuid, None)
+        self._unproven.discard(uuid)
         self._changed.add(uuid)
         seen = as_reported(known)
         reported = (seen, compute_checksum(seen))
@@ -249,6 +322,7 @@ class Inventory:
 
     def _forget(self, uuid: str) -> None:
         self._known.pop(uuid, None)
+        self._unproven.discard(uuid)
         self._changed.add(uuid)
         if self._reported.pop(uuid, None):
             self.version += 1
@@ -266,3 +340,15 @@ def _arrives(raw: RawEvent, seen: Seen, known: Known | None) -> bool:
         return is_incoming(seen, known)
     is_pause = (seen.state, raw.detail) == (states.PAUSED, MIGRATED_AWAY)
     return is_pause and bool(known and known.arriving)
+
+
+def _listed_pid(seen: Seen, known: Known | None, listing: SourceSnapshot) -> int:
+    """Return the QEMU process of the newest run of a listed instance; 0 if it is not known."""
+    pid = (
+        known.pid
+        if known and (seen.state == states.SHUTOFF or is_same_run(known.seen, seen))
+        else 0
+    )
+    if seen.state not in states.ALIVE or listing.processes is None:
+        return pid
+    return listing.processes.get(seen.instance.uuid, pid)

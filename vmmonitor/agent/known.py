@@ -8,6 +8,8 @@ from typing import Any
 from vmmonitor.model import instance as states
 from vmmonitor.model.instance import Instance, Seen
 
+#: Reason of the state of an instance that libvirt lost.
+LOST_REASON = "lost"
 #: Reasons of the pause of an instance that may not have run on this host yet.
 BEFORE_RUN = frozenset({"migration", "migrated", "starting_up"})
 
@@ -21,6 +23,7 @@ class Known:
         comes, is a duplicate.
     :param stopping: initiator of the shutdown that is under way (``host``, ``guest``).
     :param arriving: a migration to this host is under way.
+    :param pid: QEMU process of the newest run that a listing has shown; 0 without one.
     :param ending: a recovery stops or has stopped the instance by force, and has not started it
         again yet.
     """
@@ -31,6 +34,17 @@ class Known:
     stopping: str = ""
     arriving: bool = False
     ending: bool = False
+    pid: int = 0
+
+    @property
+    def is_lost(self) -> bool:
+        """True if the QEMU process lives although libvirt does not run the instance."""
+        return self.seen.state == states.UNKNOWN and self.seen.reason == LOST_REASON
+
+    @property
+    def is_up(self) -> bool:
+        """True if the instance has a QEMU process, as far as is known."""
+        return self.seen.state in states.ALIVE or self.is_lost
 
 
 def write_known(known: Known) -> dict[str, Any]:

@@ -139,11 +139,15 @@ class Pipeline:
     def _update_inventory(self, item: RawEvent | SourceSnapshot | ForgetBefore) -> list[RawEvent]:
         match item:
             case SourceSnapshot():
-                return self.inventory.apply_listing(item, self.now())
+                events = self.inventory.apply_listing(item, self.now())
+                self.reachability.update_doubt(item.source, self.inventory.find_doubt())
+                return events
             case ForgetBefore():
                 self.inventory.forget(item.time)
                 return []
         completed = self.inventory.apply_event(item)
+        for source in self.reachability.doubts:
+            self.reachability.update_doubt(source, self.inventory.find_doubt())
         if completed is None:
             self.dropped["already-in-inventory"] += 1
             return []

@@ -17,6 +17,8 @@ class ReachabilityTracker:
         #: Source -> its last report. Written by the pipeline thread only.
         self.reports: dict[str, Reachability] = {}
         self._changes = changes
+        #: Source -> why its listings are not believed. Written by the pipeline thread only.
+        self.doubts: dict[str, str] = {}
 
     def update(self, report: Reachability) -> None:
         """Store a report; log and announce it if the reachability has changed."""
@@ -28,6 +30,20 @@ class ReachabilityTracker:
             LOG.info("Source %s is connected", report.source)
         else:
             LOG.warning("Source %s is not connected, retrying: %s", report.source, report.reason)
+        self._changes.announce()
+
+    def update_doubt(self, source: str, reason: str) -> None:
+        """Store why a source is not believed; log and announce a change.
+
+        :param reason: empty if the source is believed.
+        """
+        if self.doubts.get(source, "") == reason:
+            return
+        if reason:
+            LOG.warning("Source %s is not believed, its instances are unknown: %s", source, reason)
+        else:
+            LOG.info("Source %s is believed again", source)
+        self.doubts = {source: reason} if reason else {}
         self._changes.announce()
 
     def is_reachable(self, source: str) -> bool:

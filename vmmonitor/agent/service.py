@@ -94,7 +94,7 @@ class AgentService(service.Service):
         self.sources = self._build_sources()
         self.spool = Spool(conf.spool.path, conf.spool.max_events, conf.spool.max_bytes)
         known = {uuid: read_known(form) for uuid, form in self.spool.known().items()}
-        self.inventory = Inventory(known)
+        self.inventory = Inventory(known, conf.libvirt.vanished_limit)
         self.forwarder = Forwarder(
             conf=conf,
             spool=self.spool,

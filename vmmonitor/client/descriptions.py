@@ -30,6 +30,7 @@ _EVENTS = {
     "lifecycle.defined": "its definition was changed",
     "lifecycle.undefined": "its definition was removed",
     "process.exited": "its QEMU process ended, the cause is not reported yet",
+    "libvirt.lost": "libvirt no longer manages it, but its QEMU process still runs",
     "io_error": "one of its disks failed",
     "io_error_reason": "one of its disks failed",
     "block_io_error": "one of its disks failed",

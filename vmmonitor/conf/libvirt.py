@@ -80,6 +80,20 @@ Decrease it to monitor again sooner after a long outage of libvirtd. Related opt
 ``reconnect_min``.
 """,
     ),
+    cfg.IntOpt(
+        "vanished_limit",
+        default=10,
+        min=0,
+        max=1_000_000,
+        help="""
+Maximum number of instances that may disappear from libvirt at once without proof that their QEMU
+processes have ended. Above it, or if all instances of the host disappear, the agent becomes
+``blind`` instead of reporting failures. 0 means no limit.
+
+Set it to 0 only to make the agent report instances that it cannot examine as failed. Related
+options: none.
+""",
+    ),
     cfg.FloatOpt(
         "resume_probe",
         default=2.0,

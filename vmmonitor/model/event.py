@@ -21,6 +21,8 @@ SEVERITIES = (INFO, WARNING, CRITICAL)
 #: Events without a cause: the next event about the state of the instance gives it.
 WITHOUT_A_CAUSE = frozenset({"process.exited"})
 
+#: Libvirt does not run the instance, or no longer has it, but its QEMU process lives.
+LOST = "libvirt.lost"
 #: Libvirt reports the instance as running, but its QEMU does not answer, or its guest stalls.
 HUNG = "liveness.hung"
 STALLED = "liveness.stalled"
@@ -93,6 +95,9 @@ class SourceSnapshot:
     :param started_at: when reading began; events that arrived meanwhile are newer.
     :param why: ``start`` or ``reconnect``.
     :param owner: identifies the processes of the instances; None if the source does not know.
+    :param processes: UUID -> pid of each QEMU process that was found after the instances were
+        read; None if processes may be hidden.
+    :param booted_at: start of the host; microseconds since the epoch, 0 if unknown.
     """
 
     source: str
@@ -100,6 +105,8 @@ class SourceSnapshot:
     why: str
     seen: tuple[Seen, ...]
     owner: QemuOwner | None = None
+    processes: Mapping[str, int] | None = None
+    booted_at: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -100,6 +100,14 @@ def open_pidfd(process: QemuProcess) -> int | None:
     return None
 
 
+def is_alive(process: QemuProcess) -> bool:
+    """Return whether exactly this process still runs."""
+    try:
+        return read_start_time(process.pid) == process.started
+    except OSError:
+        return False
+
+
 def read_start_time(pid: int) -> int:
     """Return the start time of a process, in clock ticks since the boot of the host.
 

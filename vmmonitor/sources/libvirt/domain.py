@@ -41,6 +41,19 @@ def examine_all(connection: libvirt.virConnect) -> tuple[Seen, ...]:
     return tuple(seen for seen in found if seen)
 
 
+def find(connection: libvirt.virConnect, uuid: str) -> Seen | None:
+    """Return the state of a domain; None if libvirt does not have it, or cannot examine it.
+
+    :raises libvirt.libvirtError: libvirt is not reachable.
+    """
+    try:
+        return examine(connection.lookupByUUIDString(uuid))
+    except libvirt.libvirtError:
+        if not connection.isAlive():
+            raise
+        return None
+
+
 def _read_autostart(domain: libvirt.virDomain) -> bool:
     try:
         return bool(domain.autostart())

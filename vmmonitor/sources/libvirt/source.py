@@ -13,11 +13,10 @@ import libvirt
 from oslo_config import cfg
 
 from vmmonitor import sources
-from vmmonitor.model.event import RawEvent, SourceSnapshot
-from vmmonitor.model.instance import QemuOwner, Seen
+from vmmonitor.model.event import RawEvent
 from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainCallback, DomainEvents
-from vmmonitor.sources.libvirt.qemu_owner import read_owner
+from vmmonitor.sources.libvirt.listing import DomainListing, list_domains
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
 #: Events that make the source examine the domain, whose identity may be new or have changed.
@@ -28,6 +27,8 @@ EXAMINE_AFTER_CAUSES = frozenset({("lifecycle.resumed", "migrated")})
 #: of a domain. A libvirtd that has just started is still finding its domains: one that dies
 #: meanwhile is listed as running, and ends later with a control_error or without any event.
 RESYNC_DELAYS = (2.0, 10.0)
+#: Delay, in seconds, of the next listing while a QEMU process runs that libvirt does not manage.
+LOST_RESYNC_DELAY = 60.0
 #: Time, in seconds, that a listing waits for the events of the changes it shows.
 EVENT_GRACE = 0.1
 #: Maximum wait, in seconds, of ``stop`` for a listing; one that hangs ends with its connection.
@@ -40,18 +41,6 @@ IGNORED_BY_HUNG_GUEST = "watchdog/shutdown"
 ENDS_OF_HANG = frozenset(
     {"lifecycle.started", "lifecycle.resumed", "lifecycle.stopped", "lifecycle.crashed", "reboot"}
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DomainListing:
-    """Every domain at one moment.
-
-    :param started_at: start of the listing; microseconds since the epoch.
-    """
-
-    started_at: int
-    seen: tuple[Seen, ...]
-    owner: QemuOwner
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,7 +88,7 @@ class LibvirtSource(ReconnectingSource):
         self._drain_queue(0)
         self._resync_at = []
         self._schedule_resyncs()
-        listing = self._list_domains(connection.libvirt)
+        listing = list_domains(connection.libvirt)
         # libvirt may be about to deliver the events of what the listing shows, with a cause.
         self._drain_queue(EVENT_GRACE)
         self._observe_listing(listing)
@@ -118,10 +107,6 @@ class LibvirtSource(ReconnectingSource):
         due = [time.monotonic() + delay for delay in RESYNC_DELAYS]
         self._resync_at = sorted([*self._resync_at[:1], *due])
 
-    def _list_domains(self, connection: libvirt.virConnect) -> DomainListing:
-        started_at = time.time_ns() // 1000
-        return DomainListing(started_at, domain.examine_all(connection), read_owner(connection))
-
     def _list_in_background(self, connection: libvirt.virConnect) -> None:
         """List in a separate thread, so that events are not delayed.
 
@@ -132,7 +117,7 @@ class LibvirtSource(ReconnectingSource):
             listing = None
             # The loss of the connection is queued separately.
             with contextlib.suppress(libvirt.libvirtError):
-                listing = self._list_domains(connection)
+                listing = list_domains(connection)
                 self._stopping.wait(EVENT_GRACE)
             self._queue.put(ListingDone(listing, threading.current_thread()))
 
@@ -140,15 +125,10 @@ class LibvirtSource(ReconnectingSource):
         self._listing_thread.start()
 
     def _observe_listing(self, listing: DomainListing) -> None:
-        self.observe(
-            SourceSnapshot(
-                source=decode.LIBVIRT_SOURCE,
-                started_at=listing.started_at,
-                why=self._listing_reason,
-                seen=listing.seen,
-                owner=listing.owner,
-            )
-        )
+        self.observe(listing.snapshot(self._listing_reason))
+        if listing.has_unmanaged:
+            # No event reports that libvirt manages an instance again, or that its QEMU ended.
+            self._resync_at = sorted([*self._resync_at, time.monotonic() + LOST_RESYNC_DELAY])
         self._listing_reason = "reconnect"
 
     def _handle(self, item: DomainCallback | ListingDone) -> bool:
