@@ -17,6 +17,7 @@ from vmmonitor.agent.known import (
     has_run_here,
     is_incoming,
     is_same_run,
+    merge_definitions,
     merge_instances,
     write_known,
 )
@@ -159,10 +160,8 @@ class Inventory:
             state, reason = before.state, before.reason
         else:
             reason = raw.detail
-        definition = before.definition or (known.seen.definition if known else "")
-        seen = dataclasses.replace(
-            before, instance=instance, state=state, reason=reason, definition=definition
-        )
+        before = merge_definitions(before, known.seen if known else None)
+        seen = dataclasses.replace(before, instance=instance, state=state, reason=reason)
         if state == states.SHUTOFF:
             seen = dataclasses.replace(seen, run_id=-1)
         arriving = _arrives(raw, seen, known)
@@ -258,8 +257,7 @@ class Inventory:
         lost_pid = lost.find_lost_pid(known, seen, listing)
         if lost_pid:
             return self._record_lost(known, known.seen if known else seen, lost_pid, listing)
-        if known and not seen.definition:
-            seen = dataclasses.replace(seen, definition=known.seen.definition)
+        seen = merge_definitions(seen, known.seen if known else None)
         arriving = is_incoming(seen, known)
         now = Known(
             seen=dataclasses.replace(

@@ -98,6 +98,21 @@ def has_run_here(seen: Seen, before: Known | None, arriving: bool) -> bool | Non
     return before.seen.ran_here
 
 
+def merge_definitions(seen: Seen, before: Seen | None) -> Seen:
+    """Return a state with the most complete definition of the same run.
+
+    :param before: the last known state.
+    """
+    if before is None or not before.definition:
+        return seen
+    loses_password = seen.may_lack_password and not before.may_lack_password
+    if seen.definition and not (loses_password and is_same_run(before, seen)):
+        return seen
+    return dataclasses.replace(
+        seen, definition=before.definition, may_lack_password=before.may_lack_password
+    )
+
+
 def merge_instances(first: Instance, second: Instance | None) -> Instance:
     """Return ``first``, with its empty fields taken from ``second``."""
     if second is None:

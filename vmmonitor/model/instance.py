@@ -64,7 +64,9 @@ class Seen:
     :param state: one of the names above, or ``unknown-N``.
     :param reason: libvirt's reason for that state (``ioerror``, ``destroyed``, ``booted``).
     :param run_id: changes at each start of the instance on this host; -1 while it is not running.
-    :param definition: libvirt's XML, needed to start it again; empty if unknown.
+    :param definition: libvirt's XML, needed to start it again; empty if unknown. It can have the
+        password of a console: it never leaves the host, and is not part of the text in logs.
+    :param may_lack_password: the definition was read without the passwords that it may have.
     :param persistent: False if its host removes it when it stops.
     :param autostart: whether its host starts it at boot.
     :param ran_here: True if it was seen running on this host, False if it was only seen while a
@@ -75,7 +77,8 @@ class Seen:
     state: str
     reason: str = ""
     run_id: int = -1
-    definition: str = ""
+    definition: str = dataclasses.field(default="", repr=False)
+    may_lack_password: bool = False
     persistent: bool = True
     autostart: bool = False
     ran_here: bool | None = None

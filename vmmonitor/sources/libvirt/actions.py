@@ -23,6 +23,7 @@ from vmmonitor.model.instance import RUNNING, Seen
 from vmmonitor.sources.libvirt import decode, processes, recovery_rules
 from vmmonitor.sources.libvirt import domain as domains
 from vmmonitor.sources.libvirt.connection import EVENT_LOOP, connect
+from vmmonitor.sources.libvirt.definitions import SECURE_XML
 from vmmonitor.sources.libvirt.recovery_rules import (
     ABSENT_STATE,
     BY_QEMU,
@@ -176,8 +177,10 @@ class DomainActions:
             found, order, was_reset=order.recovery_id in self._resets
         )
         obstacle = recovery_rules.find_obstacle(action, found, order)
+        if obstacle and obstacle.is_planned:
+            return recovery_rules.refuse(found, obstacle.message)
         if obstacle:
-            return recovery_rules.refuse(found, obstacle)
+            return recovery_rules.fail(obstacle.message, retry=False, found=found)
         if found.domain is not None and action in BY_QEMU:
             hang = self._probe.find_hang(found.domain, self._answer_timeout(order))
             if hang:
@@ -324,6 +327,9 @@ def _find(opened: libvirt.virConnect, instance_uuid: str) -> FoundDomain:
 
 def _look(domain: libvirt.virDomain) -> Seen:
     """Return the state of a domain that runs, with a definition that includes its secrets."""
-    flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-    seen = domains.examine(domain)
-    return dataclasses.replace(seen, definition=domain.XMLDesc(flags), ran_here=True)
+    return dataclasses.replace(
+        domains.examine(domain),
+        definition=domain.XMLDesc(SECURE_XML),
+        may_lack_password=False,
+        ran_here=True,
+    )

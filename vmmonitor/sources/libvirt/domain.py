@@ -24,6 +24,7 @@ def examine(domain: libvirt.virDomain) -> Seen:
         reason=reason,
         run_id=domain.ID(),
         definition=xml,
+        may_lack_password=metadata.may_have_password(xml),
         persistent=persistent,
         autostart=persistent and _read_autostart(domain),
     )

@@ -12,6 +12,7 @@ from vmmonitor.model.event import SourceSnapshot
 from vmmonitor.model.instance import ALIVE, QemuOwner, Seen
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt import decode, domain
+from vmmonitor.sources.libvirt.definitions import DefinitionReader
 from vmmonitor.sources.libvirt.processes import ProcessSurvey, survey
 from vmmonitor.sources.libvirt.qemu_owner import guess_owner
 
@@ -54,20 +55,21 @@ class DomainListing:
         )
 
 
-def list_domains(connection: libvirt.virConnect) -> DomainListing:
+def list_domains(connection: libvirt.virConnect, definitions: DefinitionReader) -> DomainListing:
     """Return every domain, running or not, and the QEMU processes of libvirt.
 
+    :param definitions: completes the definitions.
     :raises libvirt.libvirtError: libvirt is not reachable.
     """
     started_at = time.time_ns() // 1000
-    seen = domain.examine_all(connection)
+    seen = tuple(definitions.complete(each) for each in domain.examine_all(connection))
     try:
         found = survey(connection)
     except OSError as error:
         LOG.warning("Cannot read the processes of this host: %s", error)
         owner = guess_owner(connection.getURI())
         return DomainListing(started_at=started_at, seen=seen, owner=owner, processes=None)
-    seen = _examine_again(connection, seen, found)
+    seen = _examine_again(connection, definitions, seen, found)
     processes = {uuid: each.pid for uuid, each in found.processes.items() if procfs.is_alive(each)}
     # libvirt's test driver has no processes.
     is_complete = not found.obstacle and bool(found.owner.pid_directory)
@@ -80,7 +82,10 @@ def list_domains(connection: libvirt.virConnect) -> DomainListing:
 
 
 def _examine_again(
-    connection: libvirt.virConnect, seen: tuple[Seen, ...], found: ProcessSurvey
+    connection: libvirt.virConnect,
+    definitions: DefinitionReader,
+    seen: tuple[Seen, ...],
+    found: ProcessSurvey,
 ) -> tuple[Seen, ...]:
     """Return a listing with the instances that were started while it was made."""
     listed = {each.instance.uuid: each for each in seen}
@@ -88,5 +93,5 @@ def _examine_again(
         if uuid not in listed or listed[uuid].state not in ALIVE:
             now = domain.find(connection, uuid)
             if now:
-                listed[uuid] = now
+                listed[uuid] = definitions.complete(now)
     return tuple(listed.values())

@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 from vmmonitor.model.instance import Instance
 
 NOVA_NAMESPACE = "{http://openstack.org/xmlns/libvirt/nova/"
+#: Types of consoles that have no password.
+CONSOLES_WITHOUT_PASSWORD = frozenset({"sdl", "desktop", "egl-headless", "dbus"})
 #: Maximum number of characters of a name; nova's limit for a display name.
 MAX_NAME = 255
 
@@ -39,6 +41,13 @@ def read_uuid(xml: str) -> str:
     """Return the UUID in a domain XML; empty if there is none."""
     root = parse_xml(xml)
     return "" if root is None else _text(root.find("uuid")).lower()
+
+
+def may_have_password(xml: str) -> bool:
+    """Return whether a domain has a console for which libvirt can hold a password."""
+    root = parse_xml(xml)
+    consoles = () if root is None else root.iterfind("devices/graphics")
+    return any(console.get("type") not in CONSOLES_WITHOUT_PASSWORD for console in consoles)
 
 
 def parse_xml(xml: str) -> ElementTree.Element | None:

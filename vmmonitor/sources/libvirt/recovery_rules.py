@@ -60,10 +60,12 @@ NOT_CREATED_AGAIN = {
     "destroyed": "it was stopped on purpose",
     "saved": "it was saved to a file",
 }
-NEVER_RAN = (
-    "the agent has not seen it run on this host, so that it may still run on the host that it "
-    "was to be migrated from"
+FAILED_ARRIVAL = (
+    "it did not run on this host: its migration to this host failed, and it may still run on the "
+    "other host"
 )
+NEVER_SEEN = "the agent has not seen it run on this host, so that it may run on another host"
+PASSWORD_NOT_READ = "its definition may have had a password that was not read"
 UNDEFINED = "its definition was removed from libvirt: it was deleted, or moved to another host"
 
 
@@ -174,27 +176,58 @@ def choose_action(found: FoundDomain, order: DomainOrder, was_reset: bool) -> Do
     return DomainAction.NONE
 
 
-def find_obstacle(action: DomainAction, found: FoundDomain, order: DomainOrder) -> str:
-    """Return why an action must not be carried out; empty if it may."""
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Obstacle:
+    """The reason why an action must not be carried out.
+
+    :param is_planned: the state of the instance is intended, so that no recovery is needed.
+        Otherwise the recovery fails: the agent lacks what it needs.
+    """
+
+    message: str
+    is_planned: bool
+
+
+def find_obstacle(action: DomainAction, found: FoundDomain, order: DomainOrder) -> Obstacle | None:
+    """Return why an action must not be carried out; None if it may."""
+    planned = _find_plan(action, found, order)
+    if planned:
+        return Obstacle(message=planned, is_planned=True)
+    if action != DomainAction.CREATED:
+        return None
+    missing = _find_missing(order)
+    return Obstacle(message=missing, is_planned=False) if missing else None
+
+
+def _find_plan(action: DomainAction, found: FoundDomain, order: DomainOrder) -> str:
+    """Return why the state of an instance is intended; empty if it may be a failure."""
     last = order.last
     if action == DomainAction.REFUSED:
         return f"{found.state} ({found.reason}) is not a failure"
-    if action == DomainAction.STARTED and last is not None and last.ran_here is False:
-        return NEVER_RAN
-    if action != DomainAction.CREATED:
+    if last is None or action not in (DomainAction.STARTED, DomainAction.CREATED):
         return ""
+    if last.ran_here is False:
+        return FAILED_ARRIVAL
+    if action == DomainAction.STARTED:
+        return ""
+    # libvirt removes a transient domain when it stops, a persistent one only on demand.
+    if last.persistent and last.definition:
+        return UNDEFINED
+    if order.stopped_by_recovery and last.reason == "destroyed":
+        return ""
+    return NOT_CREATED_AGAIN.get(last.reason, "")
+
+
+def _find_missing(order: DomainOrder) -> str:
+    """Return what the agent lacks to create an instance again; empty if it lacks nothing."""
+    last = order.last
     if last is None or not last.definition:
         return "libvirt does not have it, and the agent has no definition to create it from"
     if metadata.read_uuid(last.definition) != order.instance_uuid.lower():
         return "the stored definition is that of another instance"
-    # libvirt removes a transient domain when it stops, a persistent one only on demand.
-    if last.persistent:
-        return UNDEFINED
     if not last.ran_here:
-        return NEVER_RAN
-    if order.stopped_by_recovery and last.reason == "destroyed":
-        return ""
-    return NOT_CREATED_AGAIN.get(last.reason, "")
+        return NEVER_SEEN
+    return PASSWORD_NOT_READ if last.may_lack_password else ""
 
 
 def describe_result(
@@ -233,6 +266,16 @@ def refuse(found: FoundDomain, message: str) -> ActionResult:
     )
 
 
-def fail(message: str, retry: bool) -> ActionResult:
-    """Return the result of a recovery that failed."""
-    return ActionResult(ok=False, action=DomainAction.NONE, message=message, retry=retry)
+def fail(message: str, retry: bool, found: FoundDomain | None = None) -> ActionResult:
+    """Return the result of a recovery that failed.
+
+    :param found: the domain as it is, if it is known.
+    """
+    return ActionResult(
+        ok=False,
+        action=DomainAction.NONE,
+        state=found.state if found else "",
+        reason=found.reason if found else "",
+        message=message,
+        retry=retry,
+    )

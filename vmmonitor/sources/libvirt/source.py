@@ -16,6 +16,7 @@ from vmmonitor import sources
 from vmmonitor.model.event import RawEvent
 from vmmonitor.sources.libvirt import decode, domain, tables
 from vmmonitor.sources.libvirt.connection import Connection, DomainCallback, DomainEvents
+from vmmonitor.sources.libvirt.definitions import DefinitionReader
 from vmmonitor.sources.libvirt.listing import DomainListing, list_domains
 from vmmonitor.sources.libvirt.reconnecting import ReconnectingSource
 
@@ -67,6 +68,7 @@ class LibvirtSource(ReconnectingSource):
         #: Monotonic times of the listings that are due.
         self._resync_at: list[float] = []
         self._listing_thread = threading.Thread()
+        self._definitions = DefinitionReader(conf)
         #: UUIDs of the instances whose guest hangs, and was asked to shut down by its watchdog.
         self._shut_down_by_watchdog: set[str] = set()
 
@@ -79,6 +81,7 @@ class LibvirtSource(ReconnectingSource):
         super().stop()
         if self._listing_thread.is_alive():
             self._listing_thread.join(LISTING_STOP_TIMEOUT)
+        self._definitions.close()
 
     def _open(self) -> Connection:
         options = self.conf.libvirt
@@ -88,7 +91,7 @@ class LibvirtSource(ReconnectingSource):
         self._drain_queue(0)
         self._resync_at = []
         self._schedule_resyncs()
-        listing = list_domains(connection.libvirt)
+        listing = list_domains(connection.libvirt, self._definitions)
         # libvirt may be about to deliver the events of what the listing shows, with a cause.
         self._drain_queue(EVENT_GRACE)
         self._observe_listing(listing)
@@ -117,7 +120,7 @@ class LibvirtSource(ReconnectingSource):
             listing = None
             # The loss of the connection is queued separately.
             with contextlib.suppress(libvirt.libvirtError):
-                listing = list_domains(connection)
+                listing = list_domains(connection, self._definitions)
                 self._stopping.wait(EVENT_GRACE)
             self._queue.put(ListingDone(listing, threading.current_thread()))
 
@@ -162,7 +165,7 @@ class LibvirtSource(ReconnectingSource):
             return event
         try:
             found = self._connection.libvirt.lookupByUUIDString(event.instance.uuid)
-            seen = domain.examine(found)
+            seen = self._definitions.complete(domain.examine(found))
         except libvirt.libvirtError:
             return event
         return dataclasses.replace(event, instance=seen.instance, seen=seen)

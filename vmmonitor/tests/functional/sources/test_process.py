@@ -94,7 +94,7 @@ class WatchTest(ProcessTest):
         self.assertEqual(pid, event.attributes["pid"])
         self.assertTrue(0 <= event.attributes["ran_for_s"] < 60, event.attributes)
         self.assertTrue(before <= event.occurred_at < before + 5_000_000)
-        self.assertEqual({}, self.source._watched)
+        eventually(lambda: not self.source._watched, what="not watched")
 
     def what(self, event):
         return event.source, event.type, event.detail
