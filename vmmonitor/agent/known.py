@@ -39,7 +39,7 @@ class Known:
     @property
     def is_lost(self) -> bool:
         """True if the QEMU process lives although libvirt does not run the instance."""
-        return self.seen.state == states.UNKNOWN and self.seen.reason == LOST_REASON
+        return self.seen.state == states.LOST_STATE and self.seen.reason == LOST_REASON
 
     @property
     def is_up(self) -> bool:

@@ -50,7 +50,7 @@ def mark_lost(known: Known | None, seen: Seen, pid: int, listing: SourceSnapshot
 
     :param seen: the newest state that libvirt reported.
     """
-    lost = dataclasses.replace(seen, state=states.UNKNOWN, reason=LOST_REASON)
+    lost = dataclasses.replace(seen, state=states.LOST_STATE, reason=LOST_REASON)
     ending = bool(known and known.ending)
     return Known(seen=lost, changed_at=listing.started_at, pid=pid, ending=ending)
 

@@ -88,10 +88,10 @@ Decrease it to monitor again sooner after a long outage of libvirtd. Related opt
         help="""
 Maximum number of instances that may disappear from libvirt at once without proof that their QEMU
 processes have ended. Above it, or if all instances of the host disappear, the agent becomes
-``blind`` instead of reporting failures. 0 means no limit.
+``blind`` instead of reporting failures. With 0 there is no limit.
 
 Set it to 0 only to make the agent report instances that it cannot examine as failed. Related
-options: none.
+options: ``uri``.
 """,
     ),
     cfg.FloatOpt(

@@ -9,7 +9,7 @@ SHUTOFF = "shutoff"
 CRASHED = "crashed"
 PMSUSPENDED = "pmsuspended"
 #: State of an instance whose QEMU process lives, although libvirt does not run it.
-UNKNOWN = "unknown"
+LOST_STATE = "unknown"
 #: States of an instance that has a QEMU process on the host, running or paused.
 ALIVE = frozenset({RUNNING, PAUSED, CRASHED, PMSUSPENDED})
 

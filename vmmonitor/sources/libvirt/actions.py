@@ -283,14 +283,15 @@ class DomainActions:
         order: DomainOrder,
     ) -> None:
         domain = found.domain
-        if domain is None:
-            with self._effect(DomainAction.CREATED, order):
-                processes.check_no_process(opened, order.instance_uuid)
-                opened.createXML(order.last.definition if order.last else "")
-        elif action == DomainAction.STARTED:
+        if domain is None or action == DomainAction.STARTED:
+            owner = processes.check_no_process(opened, order.instance_uuid)
             with self._effect(action, order):
-                processes.check_no_process(opened, order.instance_uuid)
-                domain.create()
+                # Without a call into libvirt, which may hang.
+                processes.check_process_ended(owner, order.instance_uuid)
+                if domain is None:
+                    opened.createXML(order.last.definition if order.last else "")
+                else:
+                    domain.create()
         elif action in (DomainAction.RESET, DomainAction.RESUMED):
             if action == DomainAction.RESET:
                 with self._effect(action, order):

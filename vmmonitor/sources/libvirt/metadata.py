@@ -44,7 +44,7 @@ def read_uuid(xml: str) -> str:
 
 
 def may_have_password(xml: str) -> bool:
-    """Return whether a domain has a console for which libvirt can hold a password."""
+    """Return whether a domain has a console that can have a password."""
     root = parse_xml(xml)
     consoles = () if root is None else root.iterfind("devices/graphics")
     return any(console.get("type") not in CONSOLES_WITHOUT_PASSWORD for console in consoles)

@@ -60,9 +60,10 @@ def survey(connection: libvirt.virConnect) -> ProcessSurvey:
     return ProcessSurvey(owner=owner, processes=processes, obstacle=OTHER_NAMESPACE)
 
 
-def check_no_process(connection: libvirt.virConnect, instance_uuid: str) -> None:
+def check_no_process(connection: libvirt.virConnect, instance_uuid: str) -> QemuOwner:
     """Refuse the start of an instance whose QEMU process may live.
 
+    :return: identifies the processes of libvirt, for ``check_process_ended``.
     :raises StartUnsafe: it lives, or the processes of this host cannot be seen.
     :raises libvirt.libvirtError: libvirt is not reachable.
     :raises OSError: ``/proc`` is not available.
@@ -72,7 +73,18 @@ def check_no_process(connection: libvirt.virConnect, instance_uuid: str) -> None
         raise StartUnsafe(
             f"a QEMU process of the instance may still run on this host: {found.obstacle}"
         )
-    process = found.processes.get(instance_uuid.lower())
+    check_process_ended(found.owner, instance_uuid)
+    return found.owner
+
+
+def check_process_ended(owner: QemuOwner, instance_uuid: str) -> None:
+    """Refuse the start of an instance whose QEMU process lives.
+
+    :raises StartUnsafe: it lives.
+    :raises OSError: ``/proc`` is not available.
+    """
+    uuid = instance_uuid.lower()
+    process = procfs.find({uuid}, owner).get(uuid)
     if process:
         raise StartUnsafe(
             "a QEMU process of the instance still runs on this host, although libvirt does not "

@@ -17,6 +17,7 @@ from vmmonitor.testing.guest import Disk, FileDisk, Guest
 from vmmonitor.testing.hypervisor import Hypervisor
 from vmmonitor.testing.processes import wait_until
 from vmmonitor.tests.fixtures.faulty_disk import DISK_BYTES, FaultyDisk, FullDisk
+from vmmonitor.tests.fixtures.migration import StalledMigration
 from vmmonitor.tests.fixtures.services import free_port
 
 JOB_S = 20.0
@@ -45,12 +46,20 @@ class Scene:
     """One guest with its hosts and its extra disk.
 
     :param target: target host of a migration.
+    :param connect_agent: connects the agent of ``node-4`` to libvirt for the first time.
     :param disk: fixture of the extra disk, if the guest has one.
     """
 
-    def __init__(self, guest: Guest, target: Hypervisor, disk: Any = None):
+    def __init__(
+        self,
+        guest: Guest,
+        target: Hypervisor,
+        connect_agent: Callable[[], None],
+        disk: Any = None,
+    ):
         self.guest = guest
         self.target = target
+        self.connect_agent = connect_agent
         self.disk = disk
 
     @contextlib.contextmanager
@@ -290,6 +299,13 @@ def fail_migration(scene: Scene) -> None:
         # The new QEMU listens at a different address than the old one sends to.
         migrate(scene, **{libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: "127.0.0.2"})
         raise AssertionError("the migration succeeded")
+
+
+def start_agent_and_fail_migration(scene: Scene) -> None:
+    """Start the agent of the target in the middle of a migration, and let the migration fail."""
+    with StalledMigration(scene.guest, scene.target) as migration:
+        scene.connect_agent()
+        migration.abort()
 
 
 def attempt_refused_migration(scene: Scene) -> None:

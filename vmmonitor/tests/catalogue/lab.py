@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the scenarios on three hosts with an agent each, and an engine.
+"""Run the scenarios on four hosts with an agent each, and an engine.
 
 The shipped filter and the shipped policies are in force. Each fault is caused twice: on a guest
 that is only observed, so that no recovery adds events, and on a guest that is recovered.
@@ -8,6 +8,7 @@ that is only observed, so that no recovery adds events, and on a guest that is r
 import contextlib
 import dataclasses
 import itertools
+import os
 import time
 import traceback
 import uuid
@@ -26,7 +27,7 @@ from vmmonitor.tests.catalogue import acts
 from vmmonitor.tests.catalogue.acts import Act, Scene
 from vmmonitor.tests.catalogue.rows import STARTED, Row
 from vmmonitor.tests.catalogue.score import Opened, Result, find_differences
-from vmmonitor.tests.fixtures.deployment import Deployment
+from vmmonitor.tests.fixtures.deployment import Deployment, Program
 from vmmonitor.tests.fixtures.services import RabbitMQ
 
 #: Time limit for the expected results, in seconds; the longest hold is 10 s.
@@ -35,6 +36,8 @@ RESULT_TIMEOUT_S = 90.0
 QUIET_S = 15.0
 POLL_S = 0.5
 OBSERVED = "observed-"
+#: The host whose agent is connected to libvirt late.
+LATE_HOST = "node-4"
 #: Precedes the shipped policies.
 OBSERVE_POLICY = """version: 1
 policies:
@@ -66,7 +69,9 @@ class Scenario:
 
 
 class Lab(fixtures.Fixture):
-    """Three hosts with vmmonitor: the second is a migration target, the third one reboots.
+    """Four hosts with vmmonitor: the second is a migration target, and the third one reboots.
+
+    The agent of the fourth is connected to libvirt by a scenario.
 
     :param report_progress: called with one line of text.
     """
@@ -76,7 +81,8 @@ class Lab(fixtures.Fixture):
         self._report_progress = report_progress
 
     def _setUp(self) -> None:
-        self.hosts = {f"node-{i}": self.useFixture(Hypervisor()) for i in (1, 2, 3)}
+        self.hosts = {f"node-{i}": self.useFixture(Hypervisor()) for i in (1, 2, 3, 4)}
+        self._agents: dict[str, Program] = {}
         directory = self.useFixture(fixtures.TempDir()).path
         database = f"sqlite:///{directory}/vmmonitor.db"
         self.deployment = self.useFixture(Deployment(self.useFixture(RabbitMQ()).url, database))
@@ -86,11 +92,28 @@ class Lab(fixtures.Fixture):
         self.deployment.engine(options=options).start("Engine started on host")
         for name, host in self.hosts.items():
             options = {"sources": ",".join(SOURCES), "going_down_file": acts.shutdown_flag(host)}
-            agent = self.deployment.agent(host, name, {"agent": options, "liveness": LIVENESS})
-            agent.start()
-            for source in SOURCES:
-                agent.wait_for(f"Source {source} is connected")
+            own = {"agent": options, "liveness": LIVENESS, "libvirt": {"uri": self._uri(name)}}
+            self._agents[name] = self.deployment.agent(host, name, own)
+            self._agents[name].start("Agent started on host")
+            if name != LATE_HOST:
+                self._wait_for_agent(name)
         self._listed_at = time.monotonic() + max(RESYNC_DELAYS) + QUIET_S / 10
+
+    def _uri(self, host: str) -> str:
+        """Return the URI of a host's libvirt for its agent."""
+        if host != LATE_HOST:
+            return self.hosts[host].uri
+        # A socket that does not exist yet: the start of an agent takes too long for a scenario.
+        return f"qemu+unix:///session?socket={self.hosts[host].socket('late')}"
+
+    def _connect_late_agent(self) -> None:
+        libvirtd = self.hosts[LATE_HOST].socket("libvirt")
+        os.symlink(libvirtd, self.hosts[LATE_HOST].socket("late"))
+        self._wait_for_agent(LATE_HOST)
+
+    def _wait_for_agent(self, host: str) -> None:
+        for source in SOURCES:
+            self._agents[host].wait_for(f"Source {source} is connected")
 
     def run(self, rows: Sequence[Row]) -> dict[str, Result]:
         """Run all rows at the same time; return row name -> result."""
@@ -121,14 +144,14 @@ class Lab(fixtures.Fixture):
         return [self._scene(row, f"{name}{uuid.uuid4().hex[:8]}") for name in names]
 
     def _scene(self, row: Row, name: str) -> Scene:
-        here, there = self.hosts[row.on], self.hosts["node-2"]
+        here, there = self.hosts[row.on], self.hosts[row.target]
         disk, disks = None, []
         if row.disk:
             disk, make = row.disk(here)
             self.useFixture(disk)
             disks = [make()]
         guest = self.useFixture(Guest(here, name, disks=disks, **row.guest))
-        return Scene(guest, there, disk)
+        return Scene(guest, there, self._connect_late_agent, disk)
 
     def _settle(self, scenario: Scenario) -> None:
         """Wait until the start of the guests, and all earlier events, are stored."""
@@ -168,7 +191,7 @@ class Lab(fixtures.Fixture):
         ]
         return Result(
             events=_by_libvirt(first, scenario.row.on, scenario.row),
-            target_events=_by_libvirt(first, "node-2", scenario.row),
+            target_events=_by_libvirt(first, scenario.row.target, scenario.row),
             other_events=tuple(sorted(others)),
             incidents=tuple(self._incidents(scene.guest) for scene in scenario.scenes),
             error=scenario.error,

@@ -205,6 +205,17 @@ MIGRATIONS = (
         optional_events=EXITED,  # only if the receiving process lived long enough to be monitored
     ),
     Row(
+        name="migration fails after agent start",
+        description=(
+            "The agent of the target host starts during a live migration, which then fails"
+        ),
+        act=acts.start_agent_and_fail_migration,
+        target="node-4",
+        events=(),
+        target_events=("lifecycle.stopped/failed",),
+        other_events=EXITED,
+    ),
+    Row(
         name="migration refused",
         description="The target host refuses a live migration",
         act=acts.attempt_refused_migration,

@@ -29,6 +29,7 @@ class Row:
     :param cause: cause of the incident; empty if no incident opens.
     :param host: host of the incident.
     :param on: first host of the guest.
+    :param target: target host of a migration. The agent of ``node-4`` is not connected at first.
     :param guest: arguments for the guest.
     :param disk: creates the extra disk.
     :param cure: ends the fault, once the incident is open.
@@ -45,6 +46,7 @@ class Row:
     cause: str = ""
     host: str = "node-1"
     on: str = "node-1"
+    target: str = "node-2"
     guest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     disk: Callable[..., Any] | None = None
     cure: Act | None = None

@@ -13,6 +13,7 @@ from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt.actions import DomainActions
 from vmmonitor.sources.libvirt.qemu_owner import read_owner
 from vmmonitor.testing.processes import wait_until
+from vmmonitor.tests.fixtures.fake_qemu import FAKE_BINARY
 from vmmonitor.tests.functional.sources import base
 from vmmonitor.tests.live.test_process_source import EXITED, QUIET_S, ProcessTest
 
@@ -38,9 +39,9 @@ class LookalikeTest(ProcessTest):
         return child
 
     def lookalikes(self, guest):
-        """Start a shell, and a binary that has the name of QEMU."""
+        """Start a shell, and a binary that is named after QEMU."""
         directory = self.useFixture(fixtures.TempDir()).path
-        named = os.path.join(directory, "qemu-system-x86_64")
+        named = os.path.join(directory, FAKE_BINARY)
         shutil.copy("/bin/sh", named)
         os.chmod(directory, 0o755)
         return [self.lookalike(guest, executable) for executable in ("/bin/sh", named)]

@@ -99,3 +99,20 @@ class MetadataTest(testtools.TestCase):
             self.assertEqual(UUID, found.uuid)
             self.assertNotEqual("", found.name)
             self.assertLessEqual(len(found.name), metadata.MAX_NAME)
+
+
+class PasswordTest(testtools.TestCase):
+    def test_console_that_can_have_a_password_is_found(self):
+        for kind, expected in (
+            ("vnc", True),
+            ("spice", True),
+            ("rdp", True),
+            ("sdl", False),
+            ("egl-headless", False),
+        ):
+            xml = f"<domain><devices><graphics type='{kind}'/></devices></domain>"
+            self.assertEqual(expected, metadata.may_have_password(xml), kind)
+
+    def test_domain_without_console_has_no_password(self):
+        for xml in (domain(), "", "<broken"):
+            self.assertIs(False, metadata.may_have_password(xml))
