@@ -51,9 +51,12 @@ class DefinitionReader:
         return dataclasses.replace(seen, definition=definition, may_lack_password=False)
 
     def close(self) -> None:
-        """Close the connection; a later read opens another one."""
-        with self._lock:
-            self._close()
+        """Close the connection, unless a read hangs; a later read opens another one."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._lock.release()
 
     def _read(self, uuid: str) -> str:
         if self._connection is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows from an event, and from a listing, given what was known."""
+"""The effects of events and of listings on the inventory."""
 
 import json
 import unittest
