@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test verdicts that follow from the state and the actions of a server in nova."""
 
+from vmmonitor.model.errors import Retriable
 from vmmonitor.model.incident import Verdict, VerdictKind
 from vmmonitor.model.states import IncidentState
 from vmmonitor.testing import builders
 from vmmonitor.tests.unit.expectation.test_nova import (
     FAILURES,
     HOST,
+    RECORDED,
     STATE,
     TASK,
     WITHOUT_REASON,
@@ -45,6 +47,20 @@ class StatesTest(NovaCase):
         destroyed = "lifecycle.stopped/destroyed"
         verdict = self.judge(server(**{STATE: "error"}), destroyed, host="compute-2")
         self.assert_word(VerdictKind.PLANNED, verdict)
+
+    def test_stop_of_a_dead_server_by_nova_is_not_planned(self):
+        """nova stops a server that it finds dead, 15 s later and without a user."""
+        incident = builders.incident(state=IncidentState.PENDING)
+        by_host = {"shutdown_by": "host"}
+        ended = [builders.event("lifecycle.stopped/shutdown", attributes=by_host)]
+        for answer, word in (
+            (Retriable("nova-api restarts"), VerdictKind.UNKNOWN),
+            (server(**{TASK: "powering-off"}), VerdictKind.UNKNOWN),
+            (server("stopped by nova"), VerdictKind.FAILED),
+        ):
+            self.nova.answer = answer
+            self.nova.done = RECORDED["actions, stopped by nova"]["instanceActions"]
+            self.assert_word(word, self.expectation.judge(incident, ended))
 
     def test_stuck_task_does_not_end_the_incident(self):
         stuck = server(**{TASK: "image_pending_upload"})
