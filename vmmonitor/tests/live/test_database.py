@@ -23,6 +23,7 @@ from vmmonitor.tests.functional.db.contract.hosts_contract import HostsContract
 from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
 from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
+from vmmonitor.tests.functional.db.contract.owners_contract import OwnersContract
 from vmmonitor.tests.functional.db.contract.pages_contract import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries_contract import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.requests_contract import RequestsContract
@@ -157,6 +158,10 @@ class TestMariaDBDriftRecords(DriftRecordsContract, OnMariaDB):
     pass
 
 
+class TestMariaDBOwners(OwnersContract, OnMariaDB):
+    pass
+
+
 class TestMariaDBSilences(SilencesContract, OnMariaDB):
     pass
 
@@ -221,6 +226,10 @@ class TestPostgreSQLLimits(LimitsContract, OnPostgreSQL):
 
 
 class TestPostgreSQLDriftRecords(DriftRecordsContract, OnPostgreSQL):
+    pass
+
+
+class TestPostgreSQLOwners(OwnersContract, OnPostgreSQL):
     pass
 
 

@@ -22,6 +22,7 @@ from vmmonitor.tests.functional.db.contract.hosts_contract import HostsContract
 from vmmonitor.tests.functional.db.contract.incidents_contract import IncidentsContract
 from vmmonitor.tests.functional.db.contract.limits_contract import LimitsContract
 from vmmonitor.tests.functional.db.contract.outbox_contract import OutboxContract
+from vmmonitor.tests.functional.db.contract.owners_contract import OwnersContract
 from vmmonitor.tests.functional.db.contract.pages_contract import PagesContract
 from vmmonitor.tests.functional.db.contract.recoveries_contract import RecoveriesContract
 from vmmonitor.tests.functional.db.contract.requests_contract import RequestsContract
@@ -93,6 +94,10 @@ class TestLimits(LimitsContract, OnSQLite):
 
 
 class TestDriftRecords(DriftRecordsContract, OnSQLite):
+    pass
+
+
+class TestOwners(OwnersContract, OnSQLite):
     pass
 
 
