@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Store the reports of the agents, and the clock offsets of their hosts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -45,7 +45,10 @@ def store_report(tx: Transaction, report: AgentReport, now: int) -> str:
     }
     if not tx.execute(sa.update(AGENTS).where(this).values(columns)).rowcount:
         with unique("Another engine stores the first report of the agent"):
-            tx.execute(sa.insert(AGENTS), columns | {"held_digest": "", "conflict": ""})
+            tx.execute(
+                sa.insert(AGENTS),
+                columns | {"held_digest": "", "expected_name": "", "conflict": ""},
+            )
     return known.held_digest
 
 
@@ -157,6 +160,25 @@ def contended(tx: Transaction, since: int) -> list[Agent]:
     """
     query = sa.select(AGENTS).where(AGENTS.c.contended_at >= since).order_by(AGENTS.c.host)
     return [_from_row(row) for row in tx.execute(query)]
+
+
+def set_expected_names(tx: Transaction, names: Mapping[str, str]) -> None:
+    """Store the names that the expectation has for hosts, where the agents have others.
+
+    :param names: host of an agent -> its name in the expectation; other agents get none.
+    """
+    stored = expected_names(tx)
+    for host in sorted(names.keys() | stored.keys()):
+        name = names.get(host, "")
+        if name != stored.get(host, ""):
+            update = sa.update(AGENTS).where(AGENTS.c.host == host)
+            tx.execute(update.values(expected_name=name))
+
+
+def expected_names(tx: Transaction) -> dict[str, str]:
+    """Return host of an agent -> its other name in the expectation."""
+    query = sa.select(AGENTS.c.host, AGENTS.c.expected_name)
+    return {host: name for host, name in tx.execute(query.where(AGENTS.c.expected_name != ""))}
 
 
 def set_conflict(tx: Transaction, host: str, conflict: str) -> bool:

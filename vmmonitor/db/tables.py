@@ -268,6 +268,7 @@ AGENTS = _table(
     _text("other_identity"),
     _number("other_seen_at"),
     _number("contended_at", nullable=True),
+    _text("expected_name"),
     _long("conflict"),
     sa.UniqueConstraint("host"),
     sa.Index(None, "state", "host"),

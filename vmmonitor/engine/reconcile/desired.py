@@ -62,6 +62,14 @@ class DesiredStates:
         """Return the uuids of the instances that have a desired state."""
         return set(self._states)
 
+    def by_host(self) -> dict[str, list[str]]:
+        """Return desired host -> uuids of the instances that should be there."""
+        found: dict[str, list[str]] = {}
+        for instance_uuid, state in self._states.items():
+            if state.host and state.state != DesiredStatus.GONE:
+                found.setdefault(state.host, []).append(instance_uuid)
+        return found
+
     def get(self, instance_uuid: str) -> DesiredState | None:
         """Return the desired state of an instance, or None."""
         return self._states.get(instance_uuid)

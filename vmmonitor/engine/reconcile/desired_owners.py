@@ -25,6 +25,8 @@ LOG = log.getLogger(__name__)
 
 #: Overlap of two rounds, in microseconds: an owner is visible only after its commit.
 _OVERLAP = 60 * SECOND
+#: Maximum number of instances of a host whose owners show the name of its agent.
+_MAX_COMPARED = 100
 #: Namespace of the ids of events. Must never change.
 _NAMESPACE = uuid.UUID("2c1b7b7e-55a4-4a3b-9a8e-2a5d0f0d9c43")
 #: During an operation the host may be the old or the new one.
@@ -67,6 +69,20 @@ class DesiredOwners:
             if key in known and known[key] != state.host:
                 self._change_owner(state, known[key], now)
         self._since = now
+        self._compare_names(desired)
+
+    def _compare_names(self, desired: DesiredStates) -> None:
+        """Store the names of hosts that differ from those of their agents."""
+        by_host = desired.by_host()
+        names: dict[str, str] = {}
+        with self._database.reader() as tx:
+            unknown = by_host.keys() - agents.reporting_hosts(tx, by_host.keys())
+            for name in sorted(unknown):
+                found = owners.hosts_of(tx, by_host[name][:_MAX_COMPARED])
+                names |= dict.fromkeys(found.values(), name)
+            is_current = names == agents.expected_names(tx)
+        if not is_current:
+            self._database.run(agents.set_expected_names, names)
 
     def _change_owner(self, state: DesiredState, before: str, now: int) -> None:
         instance_uuid = state.instance.uuid

@@ -39,6 +39,8 @@ REPORT_AFTER = 10 * SECOND
 TAKEOVER_AFTER = 60 * SECOND
 #: Time without a report of the host until its claim is over, in microseconds.
 CLAIM_TTL = 600 * SECOND
+#: Conflict of an agent whose host name two machines use.
+TWO_MACHINES = "two machines report under this name"
 #: Namespace of the ids of events. Must never change.
 _NAMESPACE = uuid.UUID("6a1f7f0c-94d7-4a55-8b8c-5a9b8f1c7a21")
 
@@ -168,19 +170,24 @@ class HostClaims:
         """Store, for each agent, what contradicts it."""
         with self._database.reader() as tx:
             current = agents.conflicts(tx)
-            found = {
-                host: f"reports {count} instances of other hosts"
-                for host, count in owners.reported_claims(tx).items()
-            }
-            for agent in agents.contended(tx, now - MAX_TURN_WINDOW):
-                if agent.identities.is_contended(agent.report, now):
-                    text = "two machines report under this name"
-                    found[agent.report.host] = "; ".join(
-                        filter(None, (text, found.get(agent.report.host)))
-                    )
+            found = _find_conflicts(tx, now)
         for host in sorted(found.keys() | current.keys()):
             if found.get(host, "") != current.get(host, ""):
                 self._database.run(agents.set_conflict, host, found.get(host, ""))
+
+
+def _find_conflicts(tx: Transaction, now: int) -> dict[str, str]:
+    """Return host -> what contradicts its agent."""
+    texts: dict[str, list[str]] = {}
+    for agent in agents.contended(tx, now - MAX_TURN_WINDOW):
+        if agent.identities.is_contended(agent.report, now):
+            texts.setdefault(agent.report.host, []).append(TWO_MACHINES)
+    for host, name in agents.expected_names(tx).items():
+        text = f"the expectation has its instances on host {name}: check the option host"
+        texts.setdefault(host, []).append(text)
+    for host, count in owners.reported_claims(tx).items():
+        texts.setdefault(host, []).append(f"reports {count} instances of other hosts")
+    return {host: "; ".join(parts) for host, parts in texts.items()}
 
 
 def _why_new_owner(

@@ -216,6 +216,7 @@ def create_agents() -> None:
         *texts({"machine_id": 64, "boot_id": 64, "other_identity": 255}),
         *numbers("other_seen_at"),
         *numbers("contended_at", nullable=True),
+        *texts({"expected_name": 255}),
         *long_texts("conflict"),
         unique=[["host"]],
         indexes=[["state", "host"], ["seen_at"]],

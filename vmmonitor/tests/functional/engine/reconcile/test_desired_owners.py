@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host that the expectation names becomes the owner of an instance."""
 
-from vmmonitor.db import owners
+from vmmonitor.db import agents, owners
 from vmmonitor.engine.ingest import inventory_store
 from vmmonitor.model.desired import DesiredStatus
 from vmmonitor.tests.functional.engine.base import FAILURE, UUID, delivery
@@ -51,6 +51,14 @@ class DesiredOwnersTest(ReconcileCase):
         self.nova.says(DesiredStatus.RUNNING, "b.example.org")
         self.round()
         self.assertEqual("b", self.owner())
+        self.assertEqual({"b": "b.example.org"}, self.names())
+        self.nova.says(DesiredStatus.RUNNING, "b")
+        self.round()
+        self.assertEqual({}, self.names())
+
+    def names(self) -> dict[str, str]:
+        with self.database.reader() as tx:
+            return agents.expected_names(tx)
 
     def test_operation_in_progress_leaves_the_owner(self):
         self.reported_by("b")

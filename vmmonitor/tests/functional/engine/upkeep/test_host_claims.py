@@ -137,6 +137,18 @@ class HostClaimsTest(OwnershipCase):
         self.check(Silent(self.conf))
         self.assertEqual([("compute-2", True, False)], self.claims())
 
+    def test_other_name_of_a_host_is_shown_by_its_agent(self):
+        names = {"compute-1": "compute-1.example.org"}
+        self.database.run(agents.set_expected_names, names)
+        self.check()
+        with self.database.reader() as tx:
+            conflict = agents.get(tx, "compute-1").conflict
+        self.assertIn("has its instances on host compute-1.example.org", conflict)
+        self.database.run(agents.set_expected_names, {})
+        self.check()
+        with self.database.reader() as tx:
+            self.assertEqual("", agents.get(tx, "compute-1").conflict)
+
     def test_claim_that_is_not_repeated_ends(self):
         self.send(self.there(FAILURE))
         self.later(601)
