@@ -125,7 +125,7 @@ class _Examination:
 
     def _survey(self, opened: libvirt.virConnect) -> None:
         """Search a process that libvirt does not manage."""
-        result = survey(opened)
+        result = survey(opened, self.instance_uuid)
         self.owner = result.owner
         may_run = bool(result.obstacle) or self.instance_uuid.lower() in result.processes
         self.found = dataclasses.replace(self.found, process=may_run)

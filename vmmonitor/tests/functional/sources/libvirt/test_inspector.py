@@ -10,7 +10,7 @@ import libvirt
 
 from vmmonitor.model.inspection import Inspection
 from vmmonitor.model.instance import QemuOwner
-from vmmonitor.sources.libvirt import connection, inspector
+from vmmonitor.sources.libvirt import connection, inspector, processes
 from vmmonitor.sources.libvirt.processes import ProcessSurvey
 from vmmonitor.sources.procfs import QemuProcess
 from vmmonitor.tests.functional.sources import base
@@ -34,7 +34,7 @@ class InspectorTest(base.LibvirtTest):
         """Have a survey find the process of an instance, or none."""
         processes = {one: QemuProcess(7, one, 1)} if one else {}
         found = ProcessSurvey(owner=OWNER, processes=processes, obstacle=obstacle)
-        return mock.patch.object(inspector, "survey", lambda _: found)
+        return mock.patch.object(inspector, "survey", lambda *_: found)
 
     def test_running_instance_answers(self):
         one = self.new_domain(self.connection)
@@ -101,3 +101,21 @@ class InspectorTest(base.LibvirtTest):
         away = inspector.DomainInspector(base.new_conf(uri="qemu+unix:///session?socket=/none"))
         found = away.inspect(str(uuid.uuid4()), base.TIMEOUT_S)
         self.assertEqual(("", False, None), (found.state, found.managed, found.answers))
+
+    def test_survey_of_one_instance_reads_only_it_and_a_few_witnesses(self):
+        for _ in range(processes.MAX_WITNESSES + 2):
+            self.new_domain(self.connection)
+        one = str(uuid.uuid4())
+        wanted = []
+
+        def find(instance_uuids, owner):
+            wanted.append(instance_uuids)
+            return {}
+
+        with mock.patch.object(processes.procfs, "find", find):
+            self.assertEqual({}, processes.survey(self.connection, one).processes)
+            processes.survey(self.connection)
+        some, everything = wanted
+        self.assertIsNone(everything)
+        self.assertIn(one, some)
+        self.assertEqual(processes.MAX_WITNESSES + 1, len(some))
