@@ -8,6 +8,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from vmmonitor.cmd import arguments
 from vmmonitor.rpc import transport as transports
 from vmmonitor.rpc.transport import AGENT_TOPIC, ENGINE_TOPIC, EXCHANGE
 
@@ -23,7 +24,7 @@ def register(subparsers: Any) -> None:
     verbs = group.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     description = "print the rabbitmqctl commands that create the user of a host's agent"
     parser = verbs.add_parser("permissions", help=description, description=description)
-    parser.add_argument("host", metavar="HOST", help="name of the host")
+    parser.add_argument("host", metavar="HOST", type=arguments.host_name, help="name of the host")
     parser.add_argument(
         "--vhost", help="virtual host of the broker (default: the one of transport_url)"
     )

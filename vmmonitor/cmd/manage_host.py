@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from oslo_config import cfg
 
+from vmmonitor.cmd import arguments
 from vmmonitor.cmd.offline_db import format_time, open_database
 from vmmonitor.db import hosts
 from vmmonitor.db.session import Database
@@ -27,8 +28,6 @@ from vmmonitor.rpc.keys import (
 )
 
 HostCommand = Callable[[cfg.ConfigOpts, Database, argparse.Namespace], None]
-
-_HOST_LENGTH = 255
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,11 +44,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add(verbs, "add", "register a host", add_host).add_argument(
         "host",
         metavar="HOST",
-        type=_parse_host,
+        type=arguments.host_name,
         help="name of the host, as in its agent's configuration",
     )
     parser = _add(verbs, "key", "print the key file of a host's agent", issue_key)
-    parser.add_argument("host", metavar="HOST", type=_parse_host, help="name of the host")
+    parser.add_argument("host", metavar="HOST", type=arguments.host_name, help="name of the host")
     _add_output(parser)
     parser = _add(
         verbs, "rotate", "add a master key, or print the new key file of one host", rotate
@@ -58,7 +57,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "host",
         metavar="HOST",
         nargs="?",
-        type=_parse_host,
+        type=arguments.host_name,
         help="host to issue a new key to (default: add a master key to the file)",
     )
     _add_output(parser)
@@ -207,9 +206,3 @@ def _run(command: HostCommand, conf: cfg.ConfigOpts, args: argparse.Namespace) -
         print(f"vmmonitor-manage: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _parse_host(value: str) -> str:
-    if not value or len(value) > _HOST_LENGTH or value != value.strip() or not value.isprintable():
-        raise argparse.ArgumentTypeError("must be the name of a host")
-    return value

@@ -104,7 +104,8 @@ class ManageHostTest(testtools.TestCase):
         self.conf.set_override("master_key_file", "", group="rpc")
         for words in (("host", "key", "a"), ("host", "rotate")):
             self.assertIn("[rpc] master_key_file must be set", self.fail(*words))
-        self.assertIn("must be the name of a host", self.fail("host", "add", "a\nb"))
+        for name in ("a\nb", "a/b", "..", "a b", "é"):
+            self.assertIn("must be the name of a host", self.fail("host", "add", name))
 
     def test_output_that_cannot_be_written_is_an_error(self) -> None:
         self.succeed("host", "rotate")
