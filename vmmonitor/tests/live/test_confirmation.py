@@ -21,7 +21,7 @@ STALLED = "liveness.stalled/failed"
 RESOLVED = IncidentState.RESOLVED
 
 
-@shows("P4")
+@shows("P4", "P12")
 class ForgedTest(WholeTest):
     def setUp(self):
         super().setUp()

@@ -10,6 +10,7 @@ from vmmonitor.rpc import fields
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.db.samples import NOON, SECOND
 from vmmonitor.tests.functional.engine import base
+from vmmonitor.tests.promises import shows
 
 #: Token of the recovery.
 TOKEN = 7
@@ -57,6 +58,7 @@ class CheckRecoveryTest(base.EngineCase):
     def test_running_recovery_is_current(self):
         self.assertTrue(self.is_current(self.running()))
 
+    @shows("P12")
     def test_recovery_that_no_engine_has_claimed_is_not_current(self):
         question = self.running()
         for forged in (

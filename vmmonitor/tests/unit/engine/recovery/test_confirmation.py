@@ -161,6 +161,7 @@ class ConfirmationTest(testtools.TestCase):
         self.assertEqual(VerdictKind.UNKNOWN, verdict.kind)
         self.assertIn("compute-1 did not confirm it", verdict.reason)
 
+    @shows("P12")
     def test_failure_without_authentication_is_unknown_without_an_answer(self):
         with open(os.path.join(self.useFixture(fixtures.TempDir()).path, "key"), "w") as key:
             self.conf.set_override("master_key_file", key.name, "rpc")
