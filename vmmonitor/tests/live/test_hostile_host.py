@@ -27,7 +27,7 @@ from vmmonitor.tests.live.keys_base import CALL_S, EVIL, HOST, KeysTest, amqp, d
 from vmmonitor.tests.promises import shows
 
 NOT_AUTHENTIC = "not authentic"
-FALSE_SERVERS = 3
+FALSE_SERVERS = 1
 
 
 class OtherName:
