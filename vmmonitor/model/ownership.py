@@ -46,7 +46,7 @@ class HostClaim:
 
     :param since: when the first report arrived.
     :param last_at: when the newest report arrived, to within some seconds.
-    :param running: whether the host reports that it runs the instance.
+    :param running: whether the host has reported that it runs the instance.
     :param contested: whether the owner was monitored, and ran the instance, when the host first
         reported that it runs it. Such a claim is not believed without a confirmation.
     :param checked_at: when an engine last examined the claim.

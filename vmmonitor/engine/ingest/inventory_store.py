@@ -69,9 +69,6 @@ def _observe(
         if one.instance.uuid in known and known[one.instance.uuid].host != host
     }
     _claim(tx, host, foreign, known, claims, now)
-    ended = [claims[uuid, host] for uuid in gone if (uuid, host) in claims]
-    for claim in ended:
-        owners.touch_claim(tx, dataclasses.replace(claim, running=False))
 
 
 def _new_owner(seen: Seen, host: str, now: int) -> Owner:
@@ -107,8 +104,7 @@ def _claim(
                 contested=False,
             )
         elif claim is not None:
-            after = renewed(claim, runs, now)
-            after = after if runs else dataclasses.replace(claim, running=False)
+            after = renewed(claim, runs, now) if runs else claim
             if after != claim:
                 changed[uuid, host] = after
     hosts = {uuid: owner.host for uuid, owner in known.items()}

@@ -100,19 +100,19 @@ class Ownership:
             return Standing(owner=event.host)
         if owner.host == event.host:
             return self._judge_owner(event, owner)
-        if self._takes_over(event, owner):
+        is_failure = action == events.INCIDENT and not is_after_move(event)
+        if self._takes_over(event, owner, is_failure):
             return self._transfer(instance_uuid, owner.host, event.host)
         # An event from before the move to the owner waited in the spool of its host.
         is_current = event.occurred_at >= owner.since - MOVE_TOLERANCE
-        is_failure = action == events.INCIDENT and not is_after_move(event)
         is_claim = is_current and (shows_running(event) or is_failure)
         if is_claim:
             self._record_claim(event)
         return Standing(owner=owner.host, is_foreign=True, is_claim=is_claim)
 
-    def _takes_over(self, event: Event, owner: Owner) -> bool:
-        """Return whether an instance that left its owner runs on the event's host."""
-        if owner.released_at is None or not shows_running(event):
+    def _takes_over(self, event: Event, owner: Owner, is_failure: bool) -> bool:
+        """Return whether an instance that left its owner runs or failed on the event's host."""
+        if owner.released_at is None or not (shows_running(event) or is_failure):
             return False
         known = self._claims.get((owner.instance_uuid, event.host))
         is_disputed = known is not None and known.contested

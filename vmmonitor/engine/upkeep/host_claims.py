@@ -200,10 +200,10 @@ def _why_new_owner(
     """
     if located:
         return "the expectation names this host" if located == claim.host else ""
-    place = (claim.instance.uuid, claim.host)
+    if claim.contested or not claim.running:
+        return ""
     owned = (claim.instance.uuid, owner.host)
-    running = owners.running_watched(tx, {place, owned})
-    if claim.contested or not claim.running or place not in running or owned in running:
+    if owned in owners.running_watched(tx, {owned}):
         return ""
     if owner.released_at is not None:
         return "its owner stopped or removed it"
@@ -212,7 +212,7 @@ def _why_new_owner(
         return "its owner is not monitored"
     is_watched = agent is not None and agent.state in (AgentState.UP, AgentState.BEHIND)
     if is_watched and now - claim.since > TAKEOVER_AFTER:
-        return "only this host runs it"
+        return "only this host ran it since"
     return ""
 
 

@@ -74,12 +74,12 @@ class InventoryStoreTest(base.EngineCase):
         self.inventory("compute-2", RUNNING)
         self.assertEqual([("compute-2", True, False)], self.claims())
 
-    def test_claim_ends_when_the_inventory_lacks_the_instance(self):
+    def test_claim_of_an_instance_that_stopped_is_kept(self):
         self.inventory("compute-1", RUNNING)
         for state in ((PAUSED,), ()):
             self.inventory("compute-2", RUNNING)
             self.delta("compute-2", *state)
-            self.assertEqual([("compute-2", False, True)], self.claims())
+            self.assertEqual([("compute-2", True, True)], self.claims())
 
     def test_arriving_instance_is_no_claim(self):
         self.inventory("compute-1", RUNNING)

@@ -120,6 +120,22 @@ class OwnerTest(OwnershipCase):
         self.send(self.there(FAILURE))
         self.assertEqual([("compute-2", FAILURE, "pending")], self.states())
 
+    def test_failure_elsewhere_after_the_departure_opens_an_incident_there(self):
+        """The agent of the new host was restarted, and did not see the arrival."""
+        self.send(self.here(RUNS))
+        self.send(self.here("lifecycle.stopped/migrated", RECORD))
+        self.send(self.there(FAILURE))
+        self.assertEqual([("compute-2", FAILURE, "pending")], self.states())
+
+    def test_crash_on_the_new_host_before_the_old_agent_returns_opens_an_incident(self):
+        self.monitor("compute-1", state=SHUTOFF)
+        self.send(self.here(RUNS))
+        self.send(self.there(ARRIVED))
+        self.send(self.there(FAILURE))
+        self.assertEqual([], self.incidents())
+        self.send(self.here(VANISHED))
+        self.assertEqual([("compute-2", FAILURE, "pending")], self.states())
+
     def test_late_start_from_before_the_move_is_no_claim(self):
         self.send(self.here(RUNS))
         self.send(self.there(RUNS, occurred_at=NOON - 60 * SECOND))

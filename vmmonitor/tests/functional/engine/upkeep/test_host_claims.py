@@ -111,6 +111,15 @@ class HostClaimsTest(OwnershipCase):
         self.assertEqual("compute-2", self.owner())
         self.assertEqual([("compute-2", FAILURE, "resolved")], self.states())
 
+    def test_crash_on_the_other_host_while_the_owner_is_away_counts_when_it_moves(self):
+        self.stop_agent("compute-1")
+        self.send(self.there(RUNS))
+        self.send(self.there(FAILURE))
+        self.monitor("compute-2", "shutoff")
+        self.later(60)
+        self.check(Silent(self.conf))
+        self.assertEqual([("compute-2", FAILURE, "pending")], self.states())
+
     def test_contested_claim_never_moves_the_instance(self):
         self.monitor("compute-2")
         self.send(self.there(RUNS))
