@@ -119,7 +119,10 @@ class DriverCalls:
         :raises vmmonitor.model.errors.Conflict: another engine took it over.
         """
         pending = self._pending.get(recovery.recovery_id)
-        if pending is None or pending[0].recovery.token != recovery.token:
+        if pending is None:
+            return False
+        if pending[0].recovery.token != recovery.token:
+            del self._pending[recovery.recovery_id]
             return False
         self._try_to_store(*pending)
         return True

@@ -18,7 +18,7 @@ class AttemptsCase(StormCase):
 
     def open_incident(self, uuid: str) -> Incident:
         with self.database.writer() as tx:
-            return incidents.lock_open(tx, [uuid])[uuid]
+            return incidents.lock_open(tx, [(uuid, "node-0")])[uuid, "node-0"]
 
     def fail_attempt(self, uuid: str) -> None:
         """Let the first attempt for an instance begin and fail; the next one is due after 4 s."""
