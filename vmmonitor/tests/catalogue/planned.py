@@ -213,7 +213,7 @@ MIGRATIONS = (
         target="node-4",
         events=(),
         target_events=("lifecycle.stopped/failed",),
-        other_events=EXITED,
+        optional_events=EXITED,  # only if the process was monitored before it ended
     ),
     Row(
         name="migration refused",
