@@ -14,6 +14,7 @@ from amqp.exceptions import AccessRefused
 
 from vmmonitor import conf as configuration
 from vmmonitor.cmd import manage_broker
+from vmmonitor.db import events
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.receipt import ReceiptStatus
 from vmmonitor.rpc import authentication
@@ -71,7 +72,7 @@ class BrokerPermissionsTest(KeysTest):
                 self.assertIn("403", str(error))
         transport, signer = self.connect(EVIL, self.host_key(EVIL), evil)
         engine = EngineAPI(transport, signer=signer)
-        harmless = delivery(EVIL, victim.uuid, "reboot")
+        harmless = delivery(EVIL, builders.UUID, "reboot")
         harmless["decision"] |= {"action": "record", "severity": "info"}
         receipts = engine.report_events(EVIL, time.time_ns() // 1000, [harmless], CALL_S)
         self.assertEqual([ReceiptStatus.STORED], [one.status for one in receipts])
@@ -123,7 +124,8 @@ class RotationTest(KeysTest):
         self.await_more(sent)
         over.set()
         thread.join(CALL_S)
-        found = {each.event.event_id for each in self.deployment.events(builders.UUID)}
+        with self.deployment.database.reader() as tx:
+            found = events.stored_ids(tx, sent)
         self.assertEqual([], [each for each in sent if each not in found])
         self.assertNotIn("is not authentic", engine.log())
 
