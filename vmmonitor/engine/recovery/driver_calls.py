@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls of recovery drivers, and the storage of their outcomes."""
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from oslo_config import cfg
 from oslo_log import log
@@ -124,7 +125,8 @@ class DriverCalls:
         if pending[0].recovery.token != recovery.token:
             del self._pending[recovery.recovery_id]
             return False
-        self._try_to_store(*pending)
+        with self._pending_until_stored(*pending):
+            self._store_now(*pending)
         return True
 
     def _store_outcome(self, claim: Claim, outcome: Outcome, may_wait: Callable[[], bool]) -> None:
@@ -138,9 +140,11 @@ class DriverCalls:
         :param may_wait: whether this thread may continue to wait.
         """
         recovery_id = claim.recovery.recovery_id
+        store = self._store_with_retries
         while True:
             try:
-                self._try_to_store(claim, outcome)
+                with self._pending_until_stored(claim, outcome):
+                    store(claim, outcome)
                 return
             except Conflict:
                 raise
@@ -150,16 +154,30 @@ class DriverCalls:
                 LOG.exception("Outcome of recovery %s is not stored yet", recovery_id)
             if not may_wait() or self._stopping.wait(self._conf.recovery.poll_interval):
                 return
+            store = self._store_now
 
-    def _try_to_store(self, claim: Claim, outcome: Outcome) -> None:
+    @contextlib.contextmanager
+    def _pending_until_stored(self, claim: Claim, outcome: Outcome) -> Iterator[None]:
+        """Keep an outcome, unless it is stored or another claim has replaced this one."""
         recovery_id = claim.recovery.recovery_id
         self._pending[recovery_id] = claim, outcome
         try:
-            self._database.run(self._attempts.finish, claim, outcome)
+            yield
         except Conflict:
             self._pending.pop(recovery_id, None)
             raise
         self._pending.pop(recovery_id, None)
+
+    def _store_with_retries(self, claim: Claim, outcome: Outcome) -> None:
+        self._database.run(self._attempts.finish, claim, outcome)
+
+    def _store_now(self, claim: Claim, outcome: Outcome) -> None:
+        """Store an outcome without the pauses of ``Database.run``.
+
+        After an outage of the database this engine must be faster than one that takes over.
+        """
+        with self._database.writer() as tx:
+            self._attempts.finish(tx, claim, outcome)
 
 
 def _cut_message(outcome: Outcome) -> Outcome:

@@ -16,7 +16,6 @@ class OutcomeCase(base.EngineCase):
     def setUp(self) -> None:
         super().setUp()
         self.conf.set_override("poll_interval", 0.05, "recovery")
-        self.conf.set_override("lease", 1.0, "recovery")
         self.policies = self.load(policy(steps=[step(attempts=1, timeout=1)]))
         self.store(delivery())
 
@@ -72,14 +71,15 @@ class RefusedTest(OutcomeCase):
         made = self.recoveries()
         eventually(lambda: refused)
         made._leases.stop(5)
+        lease = self.conf.recovery.lease
         for _ in range(4):
             count = len(refused)
-            self.later(2)
+            self.later(lease)
             eventually(lambda count=count: len(refused) > count, what="it is tried again")
         eventually(lambda: not made._workers._threads, what="no worker is kept")
         self.assertEqual(1, len(self.driver.requests))
         self.stop_refusing()
-        self.later(2)
+        self.later(lease)
         self.eventually_in("unrecovered")
         self.assertEqual(1, len(self.driver.requests))
         self.assertEqual([("fake", 0, 1, "failed")], self.attempted())
@@ -90,7 +90,7 @@ class RefusedTest(OutcomeCase):
         with mock.patch.object(
             other.pipeline, "resume", side_effect=Retriable("the database is read-only")
         ) as resume:
-            self.later(2)
+            self.later(self.conf.recovery.lease)
             eventually(lambda: resume.called)
         calls = resume.call_count
         self.assertFalse(other._without_trusted_leases([self.last_attempt()], self.clock))
