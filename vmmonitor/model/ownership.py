@@ -83,7 +83,9 @@ def is_departure(event: Event) -> bool:
         return True
     if event.type != "lifecycle.stopped" or event.detail not in REQUESTED_STOPS:
         return False
-    by_host = event.attributes.get("shutdown_by") == "host"
+    # libvirt ends QEMU by a signal for a requested stop, too; only a stop without a request is one
+    # by another process.
+    by_host = event.detail == "shutdown" and event.attributes.get("shutdown_by") == "host"
     return not by_host and not event.attributes.get("ended_by")
 
 

@@ -35,6 +35,9 @@ LIVENESS_S = 0.5
 #: guest's threads wake once or twice: when they start, when they pause and when they end.
 RUNNING_SAMPLES = 6
 RUNNING_WINDOW_S = 2.0
+#: Directories of installed programs; tests execute other programs under the name of QEMU.
+INSTALLED = ("/usr/", "/opt/")
+QEMU = ("qemu-system-", "qemu-kvm", "kvm")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 #: Characters of a command line in a report.
 COMMAND_CHARACTERS = 120
@@ -162,6 +165,8 @@ class Sampler:
             listed = {int(name) for name in os.listdir("/proc") if name.isdecimal()}
             self._young.update((pid, now + YOUNG_S) for pid in listed - self._known)
             self._known = listed
+            for pid in self._young.keys() - listed:
+                del self._young[pid]
         for pid in list(self._young):
             settled, copy = _identify(pid)
             if settled or now > self._young[pid]:
@@ -199,9 +204,9 @@ def _find_harm(older: Copy, younger: Copy) -> str:
 def _identify(pid: int) -> tuple[bool, Copy | None]:
     """Return whether a process is settled, and the copy if it is the QEMU of an instance."""
     try:
-        program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        directory, program = os.path.split(os.readlink(f"/proc/{pid}/exe"))
         _, started = _read_stat(pid)
-        if not program.startswith(("qemu-system-", "qemu-kvm", "kvm")):
+        if not (directory.startswith(INSTALLED) and program.startswith(QEMU)):
             age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / TICKS_PER_SECOND
             return age > YOUNG_S, None
         words = _read(f"/proc/{pid}/cmdline").split("\0")

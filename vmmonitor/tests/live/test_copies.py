@@ -25,7 +25,7 @@ PATIENCE_S = 60.0
 #: Longer than the counter needs to see that a guest runs, in seconds.
 RUNS_S = 3.0
 #: Maximum share of a core for the sampling, on a machine with many other processes.
-MAX_CPU = 0.06
+MAX_CPU = 0.15
 
 
 @shows("P11")

@@ -22,6 +22,8 @@ EXPLAINED = (
 MICROSECONDS = 1_000_000
 #: Time between the read of the events and the call of a driver, in seconds, on a busy machine.
 DECISION_S = 1.0
+#: Time until a new QEMU answers on its monitor, in seconds, on a busy machine.
+UNANSWERED_S = 0.5
 
 
 def find_copies(one: Owned, report: CopyReport, since: float) -> Iterator[str]:
@@ -35,12 +37,28 @@ def find_starts_after_stops(one: Owned, report: CopyReport, since: float) -> Ite
     """Yield the processes of a guest that started after a time although its owner stopped it."""
     for process in report.processes:
         for stopped_at, started_at in one.stops:
+            if not _is_known_stop(stopped_at, report):
+                continue
             if max(stopped_at, since) < process["seen_at"] < started_at:
                 yield (
                     f"{one.guest.name} was started in {process['home']} at "
                     f"{_clock(process['seen_at'])} (pid {process['pid']}) although its owner "
                     f"stopped it at {_clock(stopped_at)}"
                 )
+
+
+def _is_known_stop(stopped_at: float, report: CopyReport) -> bool:
+    """Return whether libvirt can report a stop.
+
+    It reports nothing about the stop of a process that does not yet answer on its monitor, only
+    that the start failed.
+    """
+    lives = [
+        process["ended_at"] - process["seen_at"]
+        for process in report.processes
+        if process["seen_at"] < stopped_at and process["ended_at"]
+    ]
+    return not lives or lives[-1] > UNANSWERED_S
 
 
 def find_calls_after_stops(
