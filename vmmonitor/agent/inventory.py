@@ -12,6 +12,7 @@ from typing import Any
 
 from vmmonitor.agent import lost
 from vmmonitor.agent.known import (
+    ENDED_PID,
     Known,
     as_reported,
     has_run_here,
@@ -132,6 +133,8 @@ class Inventory:
             attributes |= stop_context(known)
         elif raw.type in WITHOUT_A_CAUSE and known:
             attributes |= stop_context(known) | explain_exit(known)
+            if not attributes.get("replaced"):
+                self._put(uuid, dataclasses.replace(known, pid=ENDED_PID))
         self._update(raw, instance, known)
         return dataclasses.replace(raw, instance=instance, attributes=attributes, seen=None)
 

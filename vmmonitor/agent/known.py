@@ -8,6 +8,8 @@ from typing import Any
 from vmmonitor.model import instance as states
 from vmmonitor.model.instance import Instance, Seen
 
+#: ``Known.pid`` after the end of the process.
+ENDED_PID = -1
 #: Reason of the state of an instance that libvirt lost.
 LOST_REASON = "lost"
 #: Reasons of the pause of an instance that may not have run on this host yet.
@@ -23,7 +25,8 @@ class Known:
         comes, is a duplicate.
     :param stopping: initiator of the shutdown that is under way (``host``, ``guest``).
     :param arriving: a migration to this host is under way.
-    :param pid: QEMU process of the newest run that a listing has shown; 0 without one.
+    :param pid: QEMU process of the newest run that a listing has shown; 0 without one, and
+        ENDED_PID after the end of the process.
     :param ending: a recovery stops or has stopped the instance by force, and has not started it
         again yet.
     """

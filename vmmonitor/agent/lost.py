@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from vmmonitor.agent.known import LOST_REASON, Known
+from vmmonitor.agent.known import ENDED_PID, LOST_REASON, Known
 from vmmonitor.model import instance as states
 from vmmonitor.model.event import LOST, RawEvent, SourceSnapshot
 from vmmonitor.model.instance import Seen
@@ -36,7 +36,7 @@ def find_lost_pid(known: Known | None, seen: Seen | None, listing: SourceSnapsho
         return pid
     if known.is_up:
         # Another process of the instance is not the one that ran under this libvirt.
-        return pid if known.pid in (0, pid) else 0
+        return pid if known.pid in (0, ENDED_PID, pid) else 0
     return pid if known.pid == pid else 0
 
 
@@ -75,17 +75,21 @@ def find_unproven(
 ) -> set[str]:
     """Return the instances whose end nothing proves, although a listing lacks them.
 
-    The end is proven if the agent sees the QEMU processes of this host, or if the host was
-    started after the instance was last known to run.
+    The end is proven if the agent has reported the end of the process, if it sees the QEMU
+    processes of this host, or if the host was started after the instance was last known to run.
     """
     sees = listing.processes is not None and (
         bool(listing.processes)
         or any(seen.state in states.ALIVE for seen in listing.seen)
-        or any(known.pid for known in all_known)
+        or any(known.pid > 0 for known in all_known)
     )
     if sees:
         return set()
-    return {known.seen.instance.uuid for known in gone if known.changed_at >= listing.booted_at}
+    return {
+        known.seen.instance.uuid
+        for known in gone
+        if known.changed_at >= listing.booted_at and known.pid != ENDED_PID
+    }
 
 
 def is_doubtful(count: int, total: int, limit: int) -> bool:

@@ -165,3 +165,12 @@ class DoubtTest(unittest.TestCase):
     def test_one_of_one_has_stopped(self):
         inventory = running(seen())
         self.assertEqual(1, len(inventory.apply_listing(listing(), NOW)))
+
+    def test_instances_whose_end_was_reported_have_stopped(self):
+        inventory = running(*others(3))
+        for one in others(3):
+            inventory.apply_event(
+                raw("process.exited", at=20, instance=one.instance, source="process")
+            )
+        events = inventory.apply_listing(listing(), NOW)
+        self.assertEqual(["lifecycle.stopped/vanished"] * 3, causes(events))
