@@ -21,7 +21,7 @@ from vmmonitor.model.agent import MAX_TURN_WINDOW, UNWATCHED, Agent
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import ENGINE_SOURCE, HOST_CONFLICT, OWNER_CHANGED, RawEvent
-from vmmonitor.model.ownership import HostClaim, Owner
+from vmmonitor.model.ownership import HostClaim, Owner, may_follow
 from vmmonitor.model.states import AgentState
 from vmmonitor.periodic import PeriodicThread
 
@@ -200,13 +200,14 @@ def _why_new_owner(
     """
     if located:
         return "the expectation names this host" if located == claim.host else ""
-    if claim.contested or not claim.running:
-        return ""
     owned = (claim.instance.uuid, owner.host)
-    if owned in owners.running_watched(tx, {owned}):
+    if not claim.running or owned in owners.running_watched(tx, {owned}):
         return ""
-    if owner.released_at is not None:
+    # Two engines that store the departure and the arrival at the same time see neither.
+    if owner.released_at is not None and may_follow(claim, owner.released_at):
         return "its owner stopped or removed it"
+    if claim.contested:
+        return ""
     agent = agents.find(tx, owner.host)
     if _is_gone(agent, now, grace):
         return "its owner is not monitored"

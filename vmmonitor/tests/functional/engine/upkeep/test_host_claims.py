@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the claims of hosts on instances of other hosts end."""
 
+import dataclasses
+
 from vmmonitor.db import agents, inventories, owners
 from vmmonitor.engine.ingest.local_events import LocalEvents
 from vmmonitor.engine.upkeep.host_claims import HostClaims
@@ -119,6 +121,21 @@ class HostClaimsTest(OwnershipCase):
         self.later(60)
         self.check(Silent(self.conf))
         self.assertEqual([("compute-2", FAILURE, "pending")], self.states())
+
+    def test_departure_stored_at_the_same_time_as_the_arrival_moves_the_instance(self):
+        self.monitor("compute-2")
+        self.send(self.there(RUNS))
+        self.assertEqual([("compute-2", True, True)], self.claims())
+
+        def depart(tx):
+            # As another engine does that does not see the claim yet.
+            owner = owners.owner_of(tx, UUID)
+            owners.replace(tx, owner, dataclasses.replace(owner, released_at=self.clock))
+
+        self.database.run(depart)
+        self.monitor("compute-1", "shutoff")
+        self.check(Silent(self.conf))
+        self.assertEqual(("compute-2", []), (self.owner(), self.claims()))
 
     def test_contested_claim_never_moves_the_instance(self):
         self.monitor("compute-2")
