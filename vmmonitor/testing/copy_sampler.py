@@ -203,15 +203,17 @@ def _find_harm(older: Copy, younger: Copy) -> str:
 
 def _identify(pid: int) -> tuple[bool, Copy | None]:
     """Return whether a process is settled, and the copy if it is the QEMU of an instance."""
+    is_old = False
     try:
-        directory, program = os.path.split(os.readlink(f"/proc/{pid}/exe"))
         _, started = _read_stat(pid)
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / TICKS_PER_SECOND
+        is_old = age > YOUNG_S
+        directory, program = os.path.split(os.readlink(f"/proc/{pid}/exe"))
         if not (directory.startswith(INSTALLED) and program.startswith(QEMU)):
-            age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / TICKS_PER_SECOND
-            return age > YOUNG_S, None
+            return is_old, None
         words = _read(f"/proc/{pid}/cmdline").split("\0")
     except OSError:
-        return False, None  # it has ended, or is of another user
+        return is_old, None  # it has ended, is of the kernel, or is of another user
     copy = Copy(pid, started, words)
     if not copy.instance_uuid:
         return False, None  # the kernel names the program before the process has its command line
