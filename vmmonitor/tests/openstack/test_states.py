@@ -37,7 +37,6 @@ class TestStates(OpenStackTest):
             self.kill_while_rescued,
             self.kill_before_resize_is_confirmed,
             self.kill_during_snapshot,
-            self.kill_during_live_migration,
         ):
             self.before = len(self.states(server))
             kill(server)
@@ -95,13 +94,6 @@ class TestStates(OpenStackTest):
             server.kill()
             self.wait(lambda: "unknown" in self.verdicts(server), "it is not judged")
         self.recovered_after(server, "unknown", "failed")
-
-    def kill_during_live_migration(self, server) -> None:
-        """Kill the source of a live migration: its disks may be on either host."""
-        source, _ = self.migrate(server)
-        os.kill(source, signal.SIGKILL)
-        self.left_to_an_operator(server)
-        server.becomes("ERROR")
 
     # -- common parts --------------------------------------------------------------------------
     def migrate(self, server) -> tuple[int, int]:
