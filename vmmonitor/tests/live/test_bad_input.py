@@ -15,6 +15,7 @@ from vmmonitor.agent.service import AgentService
 from vmmonitor.db import events, incidents, inventories
 from vmmonitor.db.page import Page
 from vmmonitor.engine.service import EngineService
+from vmmonitor.rpc.fields import printable
 from vmmonitor.rules import defaults
 from vmmonitor.sources import procfs
 from vmmonitor.sources.libvirt.qemu_owner import read_owner
@@ -133,8 +134,9 @@ class BadInputTest(LiveTest):
         for name in NAMES:
             guest = self.guest(name=name)
             died = self.die(guest)
-            self.assertEqual((name, name), (died.instance.name, died.instance.hypervisor_name))
-            self.assertEqual(name, self.incident(guest).instance.name)
+            shown = printable(name)
+            self.assertEqual((shown, shown), (died.instance.name, died.instance.hypervisor_name))
+            self.assertEqual(shown, self.incident(guest).instance.name)
             eventually(lambda guest=guest: "process.exited" in self.stored(guest), PATIENCE_S)
         self.assertEqual(
             {}, {k: n for k, n in agent.pipeline.dropped.items() if k == "unreadable"}
@@ -146,7 +148,7 @@ class BadInputTest(LiveTest):
         self.agent()
         for guest in guests:
             found = eventually(lambda guest=guest: self.inventory(guest), PATIENCE_S)
-            self.assertEqual(guest.name, found.name)
+            self.assertEqual(printable(guest.name), found.name)
 
     def test_metadata_of_a_mebibyte_is_accepted(self):
         self.agent()

@@ -63,6 +63,8 @@ class ConsolePasswordTest(WholeTest):
         for directory, _, names in os.walk(self.deployment.path):
             for name in names:
                 path = os.path.join(directory, name)
+                if not os.path.isfile(path):
+                    continue  # The socket of the API.
                 with open(path, "rb") as file:
                     if PASSWORD.encode() in file.read():
                         holders.append(path)
