@@ -163,7 +163,8 @@ def retriable() -> Iterator[None]:
     except oslo_messaging.MessagingTimeout as error:
         raise Retriable("timeout: no answer") from error
     except Exception as error:
-        text = str(error).strip().splitlines()
+        # A remote error has the sentence of the receiver as its value.
+        text = str(getattr(error, "value", None) or error).strip().splitlines()
         if getattr(error, "exc_type", type(error).__name__) == "UnsupportedVersion":
             raise Unsupported from error
         raise Retriable(text[0] if text else type(error).__name__) from error

@@ -4,6 +4,7 @@
 import dataclasses
 import threading
 import time
+import uuid
 
 import testtools
 
@@ -97,7 +98,9 @@ class RpcTest(testtools.TestCase):
         endpoint = Engine()
         self.serve(endpoint)
         big = [
-            delivery(event_id=str(n), attributes={str(k): "x" * 16000 for k in range(3)})
+            delivery(
+                event_id=str(uuid.UUID(int=n)), attributes={str(k): "x" * 16000 for k in range(3)}
+            )
             for n in range(100)
         ]
         receipts = self.report(*big, timeout=PATIENCE)

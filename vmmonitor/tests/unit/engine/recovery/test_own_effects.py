@@ -72,3 +72,18 @@ class OwnEffectsTest(unittest.TestCase):
     def test_end_of_a_start_during_the_call_counts(self) -> None:
         causes = ["lifecycle.shutdown/host", "control_error"]
         self.assertEqual(causes, self.causes_left(*causes, at=CALLED + SECOND))
+
+    def test_forced_stop_that_a_restarted_agent_reports_late_is_left_out(self) -> None:
+        for stop in ("lifecycle.stopped/vanished", "lifecycle.stopped/unknown", DESTROYED):
+            causes = ["recovery.ending/begun", stop]
+            self.assertEqual(causes[:1], self.causes_left(*causes, at=RETURNED + 60 * SECOND))
+
+    def test_stop_after_a_forced_stop_that_failed_or_is_over_counts(self) -> None:
+        stop = "lifecycle.stopped/vanished"
+        for end in ("recovery.ending/failed", "lifecycle.started/booted", "recovery.running"):
+            causes = ["recovery.ending/begun", end, stop]
+            self.assertEqual(causes, self.causes_left(*causes, at=RETURNED + 60 * SECOND))
+
+    def test_failure_after_a_forced_stop_has_begun_counts(self) -> None:
+        causes = ["recovery.ending/begun", "lifecycle.stopped/failed"]
+        self.assertEqual(causes, self.causes_left(*causes, at=RETURNED + 60 * SECOND))
