@@ -78,6 +78,7 @@ class TestInstallGuide(testtools.TestCase):
         # Debian's MariaDB has no anonymous users, which would go before 'vmmonitor'@'%'.
         self.database.sql("DELETE FROM mysql.global_priv WHERE User=''", "FLUSH PRIVILEGES")
         self.broker = self.useFixture(RabbitMQ())
+        self._delete_account()  # A killed test leaves it behind.
         self.addCleanup(self._delete_account)
         self.sources = self.useFixture(fixtures.TempDir()).path
         install_guide.copy_of_checkout(CHECKOUT, pathlib.Path(self.sources))
