@@ -129,9 +129,11 @@ def _write_secret(path: str, text: str) -> None:
 
     :raises vmmonitor.model.errors.VmmonitorError: it cannot be written.
     """
-    folder = os.path.dirname(os.path.abspath(path))
+    # Relative if the path is: a rename from another mount of the same directory fails.
+    folder = os.path.dirname(path) or os.curdir
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=folder)
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        temporary = os.path.join(folder, os.path.basename(name))
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(text)
