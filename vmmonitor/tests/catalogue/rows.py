@@ -243,6 +243,8 @@ DISKS = (
         act=acts.fill_disk,
         disk=acts.make_full_disk("stop"),
         events=IO_PAUSED,
+        # On a busy machine the guest is read paused before libvirt's event about a further pause.
+        optional_events=("liveness.paused/ioerror", "liveness.cleared/paused"),
         cause=IO_PAUSED[0],
         cure=acts.grow_disk,
         reaction=RESUMES,
