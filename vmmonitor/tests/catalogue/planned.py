@@ -202,7 +202,9 @@ MIGRATIONS = (
         act=acts.fail_migration,
         events=(),
         target_events=("lifecycle.started/migrated", "lifecycle.stopped/failed"),
-        optional_events=EXITED,  # only if the receiving process lived long enough to be monitored
+        # The exit only if the receiving process lived long enough to be monitored, the pause only
+        # if a listing found it.
+        optional_events=(*EXITED, "lifecycle.suspended/migrated"),
     ),
     Row(
         name="migration fails after agent start",
