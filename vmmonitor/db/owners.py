@@ -13,11 +13,8 @@ from vmmonitor.db.session import Transaction, unique
 from vmmonitor.db.tables import AGENTS, HOST_CLAIMS, INCIDENTS, INSTANCES, OWNERS
 from vmmonitor.model import errors
 from vmmonitor.model import instance as instances
+from vmmonitor.model.agent import WATCHING
 from vmmonitor.model.ownership import HostClaim, Owner
-from vmmonitor.model.states import AgentState
-
-#: States of an agent that observes its host.
-_WATCHED = (AgentState.UP, AgentState.BEHIND)
 
 
 def load(
@@ -92,7 +89,7 @@ def running_watched(tx: Transaction, places: Collection[Place]) -> set[Place]:
     query = (
         sa.select(INSTANCES.c.instance_uuid, INSTANCES.c.host)
         .join(AGENTS, AGENTS.c.host == INSTANCES.c.host)
-        .where(AGENTS.c.state.in_(_WATCHED), AGENTS.c.held_digest == AGENTS.c.inventory_digest)
+        .where(AGENTS.c.state.in_(WATCHING), AGENTS.c.held_digest == AGENTS.c.inventory_digest)
         .where(INSTANCES.c.present)
         .where(INSTANCES.c.state == instances.RUNNING)
     )

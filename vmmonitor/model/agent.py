@@ -10,6 +10,8 @@ from vmmonitor.model.states import AgentState
 
 #: States of an agent that cannot detect failures on its host.
 UNWATCHED = (AgentState.LATE, AgentState.BLIND)
+#: States of an agent that observes its host.
+WATCHING = (AgentState.UP, AgentState.BEHIND)
 #: Minimum time, in seconds, without a report until one of two machines with one name is gone.
 MIN_TURN_WINDOW = 60.0
 #: Maximum of ``turn_window``: a report interval is at most a day; in microseconds.

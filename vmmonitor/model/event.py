@@ -42,6 +42,8 @@ AGENT_SOURCE = "agent"
 RUNNING_AGAIN = frozenset(
     {"lifecycle.started", "lifecycle.resumed", "recovery.running", RECOVERED}
 )
+#: Types of events that report the end of an instance.
+END_EVENTS = frozenset({"lifecycle.stopped", "lifecycle.crashed", "process.exited"})
 #: A drift has ended. It resolves only an incident that reconciliation opened and that has no other
 #: failure, because a snapshot is older than the events that a host sends meanwhile.
 RECONCILE_SOURCE = "reconcile"

@@ -8,12 +8,9 @@ from collections.abc import Iterator
 from vmmonitor.db import agents, events, inventories
 from vmmonitor.db.session import Database
 from vmmonitor.model.clock import SECOND
-from vmmonitor.model.event import RUNNING_AGAIN
+from vmmonitor.model.event import END_EVENTS, RUNNING_AGAIN
 from vmmonitor.model.observed import InventoryTrust, ObservedInstance
 from vmmonitor.model.states import AgentState
-
-#: Event types that report the end of an instance.
-END_EVENTS = frozenset({"lifecycle.stopped", "lifecycle.crashed", "process.exited"})
 
 
 class ObservedState:

@@ -17,7 +17,7 @@ from vmmonitor.db import agents, owners
 from vmmonitor.db.session import Database, Transaction
 from vmmonitor.engine.ingest.local_events import LocalEvents
 from vmmonitor.expectation import Expectation
-from vmmonitor.model.agent import MAX_TURN_WINDOW, UNWATCHED, Agent
+from vmmonitor.model.agent import MAX_TURN_WINDOW, UNWATCHED, WATCHING, Agent
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.errors import Retriable
 from vmmonitor.model.event import ENGINE_SOURCE, HOST_CONFLICT, OWNER_CHANGED, RawEvent
@@ -211,7 +211,7 @@ def _why_new_owner(
     agent = agents.find(tx, owner.host)
     if _is_gone(agent, now, grace):
         return "its owner is not monitored"
-    is_watched = agent is not None and agent.state in (AgentState.UP, AgentState.BEHIND)
+    is_watched = agent is not None and agent.state in WATCHING
     if is_watched and now - claim.since > TAKEOVER_AFTER:
         return "only this host ran it since"
     return ""

@@ -46,6 +46,10 @@ class OwnershipCase(base.EngineCase):
         seen = Seen(instance=Instance(uuid=UUID, name="web"), state=state, run_id=1)
         self.database.run(inventories.replace, host, "d", [seen], self.clock)
 
+    def stop_agent(self, host: str) -> None:
+        stopped = samples.report(host=host, state="stopped")
+        self.database.run(agents.store_report, stopped, self.clock)
+
     def owner(self) -> str | None:
         with self.database.reader() as tx:
             found = owners.owner_of(tx, UUID)
@@ -113,6 +117,7 @@ class OwnerTest(OwnershipCase):
         """It was migrated while the agent of its old host was stopped."""
         self.monitor("compute-1", state=SHUTOFF)
         self.send(self.here(RUNS))
+        self.stop_agent("compute-1")
         self.send(self.there("lifecycle.started/migrated"), self.there(ARRIVED))
         self.assertEqual([("compute-2", True, False)], self.claims())
         self.send(self.here(VANISHED))
@@ -130,6 +135,7 @@ class OwnerTest(OwnershipCase):
     def test_crash_on_the_new_host_before_the_old_agent_returns_opens_an_incident(self):
         self.monitor("compute-1", state=SHUTOFF)
         self.send(self.here(RUNS))
+        self.stop_agent("compute-1")
         self.send(self.there(ARRIVED))
         self.send(self.there(FAILURE))
         self.assertEqual([], self.incidents())

@@ -56,10 +56,6 @@ class HostClaimsTest(OwnershipCase):
     def types(self) -> list[str]:
         return [one.event.type for one in self.events() if one.event.source == "engine"]
 
-    def stop_agent(self, host: str) -> None:
-        stopped = samples.report(host=host, state="stopped")
-        self.database.run(agents.store_report, stopped, self.clock)
-
     def test_host_that_the_expectation_names_becomes_owner(self):
         self.send(self.there(FAILURE))
         self.naming.host = "compute-2"
@@ -144,6 +140,20 @@ class HostClaimsTest(OwnershipCase):
         self.later(600)
         self.check(Silent(self.conf))
         self.assertEqual("compute-1", self.owner())
+
+    def test_owner_that_just_started_the_instance_contests_before_its_inventory_arrives(self):
+        self.monitor("compute-1", "shutoff")
+        self.monitor("compute-2")
+        self.send(self.here(RUNS))
+        self.send(self.there(RUNS))
+        self.assertEqual([("compute-2", True, True)], self.claims())
+
+    def test_owner_that_just_reported_the_end_of_the_instance_contests_nothing(self):
+        self.monitor("compute-1", "shutoff")
+        self.send(self.here(RUNS))
+        self.send(self.here(FAILURE))
+        self.send(self.there(RUNS))
+        self.assertEqual([("compute-2", True, False)], self.claims())
 
     def test_owner_that_is_monitored_again_and_runs_the_instance_contests_the_claim(self):
         self.stop_agent("compute-1")
