@@ -10,8 +10,8 @@ from vmmonitor.tests.fixtures.small_disk import SmallDisk
 from vmmonitor.tests.live.base import DIED, DIED_LOGGED, LOG_ONLY, WholeTest
 from vmmonitor.tests.promises import shows
 
-#: Enough for an agent's spool with its reserve; bytes.
-DISK_BYTES = 12 * 1024 * 1024
+#: Enough for an agent's spool and its write-ahead log with all definitions of a test; bytes.
+DISK_BYTES = 32 * 1024 * 1024
 #: Size of a definition; several of these exceed the reserve.
 LARGE = 1_500_000
 FULL = "database or disk is full"

@@ -7,11 +7,11 @@ longest part of such a test.
 
 import contextlib
 import os
-import pathlib
 import signal
 from collections.abc import Iterator
 
 from vmmonitor.model.states import IncidentState
+from vmmonitor.testing.processes import read_pid
 from vmmonitor.tests.fixtures.openstack_lab import NOVA_S
 from vmmonitor.tests.openstack.base import OpenStackTest, step
 from vmmonitor.tests.promises import shows
@@ -143,7 +143,4 @@ class TestStates(OpenStackTest):
 
     def pid_on(self, host: str, server) -> int:
         """Return the pid of a server's QEMU on a host; 0 if there is none."""
-        path = pathlib.Path(self.lab.hosts[host].qemu_pids, f"{server.domain}.pid")
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return int(path.read_text())
-        return 0
+        return read_pid(os.path.join(self.lab.hosts[host].qemu_pids, f"{server.domain}.pid")) or 0
