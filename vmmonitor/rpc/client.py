@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import oslo_messaging
+from oslo_log import log
 
 from vmmonitor.model.errors import Retriable
 from vmmonitor.rpc import signing
@@ -13,6 +14,11 @@ from vmmonitor.rpc.guard import CLOCK, REFUSED_KEY, MessageClock
 from vmmonitor.rpc.keys import KeySource
 from vmmonitor.rpc.refusals import RefusalLog
 from vmmonitor.rpc.signing import MessageKind, NotAuthentic, SignatureMode, Stamp
+
+LOG = log.getLogger(__name__)
+
+#: Maximum number of repetitions of a call whose answers are not authentic.
+REPETITIONS = 2
 
 
 class CallSigner:
@@ -122,13 +128,28 @@ class CallClient:
         options |= {"server": server} if server else {}
         options |= {"version": version} if version else {}
         client = self._client.prepare(**options)
-        answer = self._call_once(client, host, method, arguments)
+        answer = self._call_until_authentic(client, host, method, arguments)
         if _is_refused(answer):
             # The first answer has corrected the clock.
-            answer = self._call_once(client, host, method, arguments)
+            answer = self._call_until_authentic(client, host, method, arguments)
         if _is_refused(answer):
             raise Retriable(f"the clocks of host {host} and of the engines differ too much")
         return answer
+
+    def _call_until_authentic(
+        self, client: Any, host: str, method: str, arguments: Mapping[str, Any]
+    ) -> Any:
+        """Make a call, and repeat it if somebody else answers.
+
+        The broker gives calls to its receivers in turn: where each attempt of a recovery makes two
+        calls, a false receiver beside the true one would get the second of each attempt.
+        """
+        for _ in range(REPETITIONS):
+            try:
+                return self._call_once(client, host, method, arguments)
+            except NotAuthentic as error:
+                LOG.debug("Repeating call %s: %s", method, error)
+        return self._call_once(client, host, method, arguments)
 
     def _call_once(self, client: Any, host: str, method: str, arguments: Mapping[str, Any]) -> Any:
         if self._signer is None:

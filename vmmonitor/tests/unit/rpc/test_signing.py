@@ -52,7 +52,7 @@ class Clock:
         self.corrections.append(at - sent)
 
 
-class SigningTest(testtools.TestCase):
+class SigningCase(testtools.TestCase):
     """An agent on host "a", and an engine."""
 
     def setUp(self):
@@ -97,6 +97,8 @@ class SigningTest(testtools.TestCase):
     def answer(self, stamp, content=ANSWER):
         return json.loads(json.dumps(self.guard.sign("report_events", self.admit(stamp), content)))
 
+
+class SigningTest(SigningCase):
     def test_signed_call_is_admitted_with_its_host(self):
         caller = self.admit(self.sign()).caller
         self.assertEqual(Caller(host="a", key_id="1", sent_at=NOON), caller)
