@@ -139,7 +139,7 @@ class CallClient:
     def _call_until_authentic(
         self, client: Any, host: str, method: str, arguments: Mapping[str, Any]
     ) -> Any:
-        """Make a call, and repeat it if somebody else answers.
+        """Make a call, and repeat it if its answer is not authentic.
 
         The broker gives calls to its receivers in turn: where each attempt of a recovery makes two
         calls, a false receiver beside the true one would get the second of each attempt.

@@ -40,7 +40,7 @@ ACTION_ATTRIBUTE = "filter_action"
 REPEATS_ATTRIBUTE = "repeats"
 #: Minimum time between updates of a claim that has not changed, in microseconds.
 _TOUCH_INTERVAL = 5 * SECOND
-#: Maximum time until an inventory contains what an event has told, in microseconds.
+#: Maximum time until an inventory contains the report of an event, in microseconds.
 _INVENTORY_DELAY = 60 * SECOND
 #: Namespace of the ids of copies. Must never change.
 _NAMESPACE = uuid.UUID("0b1f5f39-6c19-4c9d-8a3e-6a0ce3b1a6d4")
