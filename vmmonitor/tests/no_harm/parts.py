@@ -26,7 +26,7 @@ policies:
   hold: 0
   steps:
   - driver: libvirt
-    attempts: 20
+    attempts: 200
     timeout: 5
     wait_for: running
     wait: 20
