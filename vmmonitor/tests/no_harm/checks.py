@@ -66,29 +66,35 @@ def find_calls_after_stops(
 ) -> Iterator[str]:
     """Yield the recoveries of a guest whose driver was called after its stop was stored.
 
+    Only a stop on the host of the incident counts: another host cannot suppress a recovery.
+
     :param since: begin of the round, in seconds since the epoch.
     :param stalled: seconds that engines and the database were stalled during the round.
     """
     stored = [
-        (event.corrected_at, event.stored_at)
+        (event.event.host, event.corrected_at, event.stored_at)
         for event in deployment.events(one.uuid, "lifecycle.stopped")
         if event.event.detail == "destroyed"
     ]
     calls = [
-        recovery
+        (incident.host, recovery)
         for incident in deployment.incidents(one.uuid)
         for recovery in deployment.recoveries(incident.incident_id)
         if recovery.called_at
     ]
     for stopped_at, started_at in one.stops:
-        known_at = min(
-            (known for at, known in stored if abs(at - stopped_at * MICROSECONDS) < MICROSECONDS),
-            default=None,
-        )
-        if known_at is None:
-            continue
-        earliest = max(known_at + (DECISION_S + stalled) * MICROSECONDS, since * MICROSECONDS)
-        for recovery in calls:
+        for host, recovery in calls:
+            known_at = min(
+                (
+                    known
+                    for stopped_on, at, known in stored
+                    if stopped_on == host and abs(at - stopped_at * MICROSECONDS) < MICROSECONDS
+                ),
+                default=None,
+            )
+            if known_at is None:
+                continue
+            earliest = max(known_at + (DECISION_S + stalled) * MICROSECONDS, since * MICROSECONDS)
             if earliest < (recovery.called_at or 0) < started_at * MICROSECONDS:
                 yield (
                     f"{one.guest.name}: recovery {recovery.recovery_id} (attempt "

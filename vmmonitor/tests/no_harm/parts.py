@@ -17,6 +17,9 @@ from vmmonitor.testing.processes import Processes
 from vmmonitor.tests.fixtures.deployment import Deployment, Program
 from vmmonitor.tests.fixtures.services import MariaDB, RabbitMQ, Service
 
+#: Lines in the logs that show that an engine, or an agent, works.
+ENGINE_READY = "Engine started on host"
+AGENT_READY = "Source libvirt is connected"
 #: A guest that is down is started at once, with many attempts.
 POLICIES = """
 version: 1
@@ -88,11 +91,16 @@ class Part(abc.ABC):
 
 
 class ProgramPart(Part):
-    """An agent or an engine."""
+    """An agent or an engine.
 
-    def __init__(self, name: str, program: Program):
+    :param ready: pattern of the line in its log after which it works.
+    """
+
+    def __init__(self, name: str, program: Program, ready: str):
         super().__init__(name)
         self._program = program
+        self._ready = ready
+        self._started_in_log = 0
 
     def pids(self) -> Sequence[int]:
         return [self._program.pid, *reaper.descendants(self._program.pid)]
@@ -101,7 +109,12 @@ class ProgramPart(Part):
         self._program.kill()
 
     def start(self) -> None:
+        self._started_in_log = len(self._program.log())
         self._program.start()
+
+    def wait_ready(self) -> None:
+        """Wait until it works after its last start."""
+        self._program.wait_for(self._ready, self._started_in_log)
 
     def has_ended(self) -> bool:
         """Return whether it has ended without ``kill``."""
@@ -158,12 +171,16 @@ class Parts(fixtures.Fixture):
             self.deployment.agent(host, f"node-{n}") for n, host in enumerate(self.hosts, start=1)
         ]
         for engine in engines:
-            engine.start("Engine started on host")
+            engine.start(ENGINE_READY)
         for agent in agents:
-            agent.start("Source libvirt is connected")
+            agent.start(AGENT_READY)
         parts: list[Part] = [LibvirtdPart(f"libvirtd-{n}", host) for n, host in self._number()]
-        parts += [ProgramPart(f"agent-{n}", one) for n, one in enumerate(agents, start=1)]
-        parts += [ProgramPart(f"engine-{n}", one) for n, one in enumerate(engines, start=1)]
+        parts += [
+            ProgramPart(f"agent-{n}", one, AGENT_READY) for n, one in enumerate(agents, start=1)
+        ]
+        parts += [
+            ProgramPart(f"engine-{n}", one, ENGINE_READY) for n, one in enumerate(engines, start=1)
+        ]
         parts += [ServicePart(name, service) for name, service in self._services.items()]
         self._parts = {part.name: part for part in parts}
 
@@ -173,14 +190,22 @@ class Parts(fixtures.Fixture):
 
     def restart_ended(self) -> list[str]:
         """Start the programs that have ended, as a service manager does; return their names."""
-        ended = [
-            part
-            for part in self._parts.values()
-            if isinstance(part, ProgramPart) and part.has_ended()
-        ]
+        ended = [part for part in self._programs() if part.has_ended()]
         for part in ended:
             part.start()
         return [part.name for part in ended]
+
+    def wait_ready(self) -> None:
+        """Wait until each program works after its last start.
+
+        Nothing reports a transient guest that arrives and fails while the agent of its new host is
+        stopped, so that a round does not begin before all agents work.
+        """
+        for part in self._programs():
+            part.wait_ready()
+
+    def _programs(self) -> list[ProgramPart]:
+        return [part for part in self._parts.values() if isinstance(part, ProgramPart)]
 
     def _use(self, service: Service) -> Service:
         self.useFixture(service)

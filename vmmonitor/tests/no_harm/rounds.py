@@ -71,6 +71,7 @@ class Rounds(fixtures.Fixture):
         harm = [*self._settle(actions)]
         time.sleep(QUIET_S)
         harm += [*self._check(actions)]
+        self.parts.wait_ready()
         self._repair()
         return harm
 
