@@ -93,7 +93,7 @@ class Part(abc.ABC):
 class ProgramPart(Part):
     """An agent or an engine.
 
-    :param ready: pattern of the line in its log after which it works.
+    :param ready: pattern of the line in its log that shows that it works.
     """
 
     def __init__(self, name: str, program: Program, ready: str):
