@@ -108,7 +108,7 @@ def _claim(
             if after != claim:
                 changed[uuid, host] = after
     hosts = {uuid: owner.host for uuid, owner in known.items()}
-    changed = mark_contested(tx, changed, claims, hosts, now)
+    changed = mark_contested(tx, changed, claims, hosts)
     owners.insert_claims(tx, [one for place, one in changed.items() if place not in claims])
     for place, claim in changed.items():
         if place in claims:

@@ -13,12 +13,11 @@ import dataclasses
 import uuid
 from collections.abc import Iterable, Mapping
 
-from vmmonitor.db import agents, owners
 from vmmonitor.db import events as stored_events
+from vmmonitor.db import owners
 from vmmonitor.db.incidents import Place
 from vmmonitor.db.session import Transaction
 from vmmonitor.model import event as events
-from vmmonitor.model.agent import WATCHING
 from vmmonitor.model.clock import SECOND
 from vmmonitor.model.event import Decision, Event, StoredEvent
 from vmmonitor.model.ownership import (
@@ -40,8 +39,6 @@ ACTION_ATTRIBUTE = "filter_action"
 REPEATS_ATTRIBUTE = "repeats"
 #: Minimum time between updates of a claim that has not changed, in microseconds.
 _TOUCH_INTERVAL = 5 * SECOND
-#: Maximum time until an inventory contains the report of an event, in microseconds.
-_INVENTORY_DELAY = 60 * SECOND
 #: Namespace of the ids of copies. Must never change.
 _NAMESPACE = uuid.UUID("0b1f5f39-6c19-4c9d-8a3e-6a0ce3b1a6d4")
 
@@ -111,6 +108,8 @@ class Ownership:
         is_claim = is_current and (shows_running(event) or is_failure)
         if is_claim:
             self._record_claim(event)
+        elif is_departure(event):
+            self._end_claim(event)
         return Standing(owner=owner.host, is_foreign=True, is_claim=is_claim)
 
     def _takes_over(self, event: Event, owner: Owner, is_failure: bool) -> bool:
@@ -186,6 +185,16 @@ class Ownership:
             return
         self._claims[place] = renewed(known, runs, now)
 
+    def _end_claim(self, event: Event) -> None:
+        """End the claim of a host that reports that the instance left it.
+
+        A contested claim stays, so that a host cannot renew it.
+        """
+        place = (event.instance.uuid, event.host)
+        known = self._claims.get(place)
+        if known is not None and not known.contested:
+            del self._claims[place]
+
     # -- writing -------------------------------------------------------------------------------
     def write(self) -> None:
         """Write the changed owners and claims.
@@ -207,7 +216,7 @@ class Ownership:
             if claim != self._stored_claims.get(place)
         }
         hosts = {uuid: owner.host for uuid, owner in self._owners.items()}
-        changed = mark_contested(self._tx, changed, self._stored_claims, hosts, self._now)
+        changed = mark_contested(self._tx, changed, self._stored_claims, hosts)
         stored = self._stored_claims
         owners.insert_claims(
             self._tx, [claim for place, claim in changed.items() if place not in stored]
@@ -236,13 +245,11 @@ def mark_contested(
     changed: Mapping[Place, HostClaim],
     stored: Mapping[Place, HostClaim],
     owner_hosts: Mapping[str, str],
-    now: int,
 ) -> dict[Place, HostClaim]:
     """Return claims; those that begin while the owner runs the instance are contested.
 
     :param stored: the claims before the change.
     :param owner_hosts: instance uuid -> host of the owner.
-    :param now: microseconds since the epoch, engines' clock.
     """
     begun = {
         place: (place[0], owner_hosts[place[0]])
@@ -252,27 +259,10 @@ def mark_contested(
     if not begun:
         return dict(changed)
     running = owners.running_watched(tx, set(begun.values()))
-    running |= {place for place in set(begun.values()) - running if _just_ran(tx, place, now)}
     return {
         place: dataclasses.replace(claim, contested=True) if begun.get(place) in running else claim
         for place, claim in changed.items()
     }
-
-
-def _just_ran(tx: Transaction, place: Place, now: int) -> bool:
-    """Return whether a monitored host's newest event shows that it runs an instance.
-
-    Until its next inventory arrives, only the event shows it.
-    """
-    agent = agents.find(tx, place[1])
-    if agent is None or agent.state not in WATCHING:
-        return False
-    told = [
-        stored.event
-        for stored in stored_events.of_instance_on_host(tx, *place, now - _INVENTORY_DELAY)
-        if stored.event.type in events.END_EVENTS | events.RUNNING_AGAIN
-    ]
-    return bool(told) and shows_running(told[-1])
 
 
 def renewed(claim: HostClaim, runs: bool, now: int) -> HostClaim:

@@ -88,7 +88,8 @@ class ForeignWordsTest(base.WholeTest):
         self.watched(options=OPTIONS)
         self.victim = self.guest(defined=True)
         uuid = self.victim.uuid
-        self.wait(lambda: "lifecycle.started/booted" in self.deployment.causes(uuid), "no start")
+        # A claim that begins before the owner's inventory shows the instance is believed.
+        self.wait(lambda: self.deployment.shows_running(uuid), "not in the inventory")
         self.thief = HostileHost(self.deployment.bus)
         self.addCleanup(self.thief.close)
 

@@ -12,7 +12,7 @@ from vmmonitor.model.event import RECORD
 from vmmonitor.rules import defaults, filters
 from vmmonitor.tests.functional.db import samples
 from vmmonitor.tests.functional.engine.base import FAILURE, RUNS, UUID
-from vmmonitor.tests.functional.engine.ingest.test_ownership import OwnershipCase
+from vmmonitor.tests.functional.engine.ingest.test_ownership import ARRIVED, OwnershipCase
 
 
 class Naming(Expectation):
@@ -141,20 +141,6 @@ class HostClaimsTest(OwnershipCase):
         self.check(Silent(self.conf))
         self.assertEqual("compute-1", self.owner())
 
-    def test_owner_that_just_started_the_instance_contests_before_its_inventory_arrives(self):
-        self.monitor("compute-1", "shutoff")
-        self.monitor("compute-2")
-        self.send(self.here(RUNS))
-        self.send(self.there(RUNS))
-        self.assertEqual([("compute-2", True, True)], self.claims())
-
-    def test_owner_that_just_reported_the_end_of_the_instance_contests_nothing(self):
-        self.monitor("compute-1", "shutoff")
-        self.send(self.here(RUNS))
-        self.send(self.here(FAILURE))
-        self.send(self.there(RUNS))
-        self.assertEqual([("compute-2", True, False)], self.claims())
-
     def test_owner_that_is_monitored_again_and_runs_the_instance_contests_the_claim(self):
         self.stop_agent("compute-1")
         self.send(self.there(RUNS))
@@ -163,6 +149,19 @@ class HostClaimsTest(OwnershipCase):
         self.later(10)
         self.check(Silent(self.conf))
         self.assertEqual([("compute-2", True, True)], self.claims())
+
+    def test_instance_that_left_another_host_is_owned_there_when_it_returns(self):
+        """The source of its first migration was killed, so that the owner announced no move."""
+        self.stop_agent("compute-1")
+        self.send(self.there(ARRIVED))
+        self.send(self.there("lifecycle.stopped/migrated", RECORD))
+        self.monitor("compute-1")
+        self.later(10)
+        self.check(Silent(self.conf))
+        self.send(self.there(ARRIVED))
+        self.send(self.here("lifecycle.stopped/migrated", RECORD))
+        self.send(self.there(FAILURE))
+        self.assertEqual([("compute-2", FAILURE, "pending")], self.states())
 
     def test_owner_with_an_outdated_inventory_contests_nothing(self):
         self.stop_agent("compute-1")
