@@ -23,7 +23,7 @@ MICROSECONDS = 1_000_000
 #: Time between the read of the events and the call of a driver, in seconds, on a busy machine.
 DECISION_S = 1.0
 #: Time until a new QEMU answers on its monitor, in seconds, on a busy machine.
-UNANSWERED_S = 0.5
+UNANSWERED_S = 2.0
 
 
 def find_copies(one: Owned, report: CopyReport, since: float) -> Iterator[str]:

@@ -54,7 +54,7 @@ SOURCES = {"first": Told, "broken": Broken, "deaf": Deaf, "last": Told}
 class FollowTest(testtools.TestCase):
     def setUp(self):
         super().setUp()
-        self.log = self.useFixture(fixtures.FakeLogger())
+        self.log = self.useFixture(fixtures.FakeLogger("vmmonitor"))
         self.useFixture(
             fixtures.MonkeyPatch("vmmonitor.plugins.load", lambda _, name: SOURCES[name])
         )

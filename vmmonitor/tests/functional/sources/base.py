@@ -121,7 +121,9 @@ class LibvirtTest(testtools.TestCase):
                 "vmmonitor.sources.libvirt.source.RESYNC_DELAYS", self.resync_delays
             )
         )
-        self.log = self.useFixture(fixtures.FakeLogger(level=logging.DEBUG))
+        # A listener of another test that meets a foreign broker logs without end.
+        self.useFixture(fixtures.LogHandler(logging.NullHandler()))
+        self.log = self.useFixture(fixtures.FakeLogger("vmmonitor", level=logging.DEBUG))
         # A connection that is opened before libvirt has an event loop has no events.
         EVENT_LOOP.start()
         self.addCleanup(EVENT_LOOP.stop)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process source on processes that look like QEMU."""
 
+import logging
 import os
 import resource
 import threading
@@ -41,7 +42,9 @@ def lifecycle(event, instance_uuid):
 class ProcessTest(testtools.TestCase):
     def setUp(self):
         super().setUp()
-        self.log = self.useFixture(fixtures.FakeLogger())
+        # A listener of another test that meets a foreign broker logs without end.
+        self.useFixture(fixtures.LogHandler(logging.NullHandler()))
+        self.log = self.useFixture(fixtures.FakeLogger("vmmonitor"))
         self.qemus = self.useFixture(FakeQemus())
         self.observed = Observed()
         self.source = ProcessSource(new_conf(), self.observed.append)
