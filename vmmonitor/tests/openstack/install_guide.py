@@ -188,7 +188,7 @@ class GuideHost(fixtures.Fixture):
             return ""
         self._number += 1
         log = f"{self._number}.log"
-        argv = ["/usr/bin/nsenter", "--mount", "--target", str(self._holder)]
+        argv = ["/usr/bin/nsenter", "--mount", "--root", "--target", str(self._holder)]
         argv += [f"--wd={directory}", "sh", "-ec", command]
         path = f"{self.path}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         known = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
