@@ -10,7 +10,7 @@ from vmmonitor.tests.unit.rpc.test_signing import ANSWER, BATCH, SigningCase
 
 
 class Receivers:
-    """Receivers of one queue, of which the first ones are false; the last one answers the rest."""
+    """Receivers of one queue: false ones answer the first calls, and a true one the rest."""
 
     def __init__(self, guard, false):
         self.guard = guard
