@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make calls, sign them, and accept only authentic answers."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,29 +128,34 @@ class CallClient:
         options: dict[str, Any] = {"timeout": timeout}
         options |= {"server": server} if server else {}
         options |= {"version": version} if version else {}
-        client = self._client.prepare(**options)
-        answer = self._call_until_authentic(client, host, method, arguments)
+        answer = self._call_until_authentic(options, host, method, arguments)
         if _is_refused(answer):
             # The first answer has corrected the clock.
-            answer = self._call_until_authentic(client, host, method, arguments)
+            answer = self._call_until_authentic(options, host, method, arguments)
         if _is_refused(answer):
             raise Retriable(f"the clocks of host {host} and of the engines differ too much")
         return answer
 
     def _call_until_authentic(
-        self, client: Any, host: str, method: str, arguments: Mapping[str, Any]
+        self, options: Mapping[str, Any], host: str, method: str, arguments: Mapping[str, Any]
     ) -> Any:
-        """Make a call, and repeat it if its answer is not authentic.
+        """Make a call, and repeat it within its timeout if its answer is not authentic.
 
         The broker gives calls to its receivers in turn: where each attempt of a recovery makes two
         calls, a false receiver beside the true one would get the second of each attempt.
         """
+        deadline = time.monotonic() + options["timeout"]
         for _ in range(REPETITIONS):
+            client = self._client.prepare(**options)
             try:
                 return self._call_once(client, host, method, arguments)
             except NotAuthentic as error:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise
                 LOG.debug("Repeating call %s: %s", method, error)
-        return self._call_once(client, host, method, arguments)
+                options = {**options, "timeout": remaining}
+        return self._call_once(self._client.prepare(**options), host, method, arguments)
 
     def _call_once(self, client: Any, host: str, method: str, arguments: Mapping[str, Any]) -> Any:
         if self._signer is None:
